@@ -1,0 +1,3 @@
+from bert_jax.text.loading import load
+
+__all__ = ["load"]

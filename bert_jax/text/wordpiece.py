@@ -1,0 +1,198 @@
+"""WordPiece: BERT's own tokenizer, encoded by Hugging Face `tokenizers`."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, processors
+
+from bert_jax.settings import UserError
+from bert_jax.text import words
+from bert_jax.text.tokenizer import Encoding, SpecialIds
+from bert_jax.text.words import WordRules
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""In the order of the fields of `SpecialIds`."""
+PREFIX = "##"
+"""What a piece that continues a word starts with."""
+MAX_CHARACTERS = 100
+"""A longer word is unknown as a whole."""
+
+
+class WordPiece:
+  """A `Tokenizer` that matches the longest pieces first.
+
+  From "Google's Neural Machine Translation System" (Wu et al., 2016) as BERT
+  uses it (`WordpieceTokenizer` in google-research/bert).
+
+  Attributes:
+    tokens: the vocabulary; a token's place is its id.
+    rules: how text is split into words.
+    special: the ids of the special tokens.
+    continuations: for each id, whether its piece continues a word; bool,
+      shape [vocabulary].
+  """
+
+  def __init__(
+    self,
+    tokens: Sequence[str],
+    rules: WordRules | None = None,
+    where: str = "vocabulary",
+  ):
+    """Makes the tokenizer of a vocabulary.
+
+    Args:
+      tokens: the vocabulary in the order of ids, special tokens included.
+      rules: how text is split into words; None is an uncased model's.
+      where: what messages call the vocabulary, such as its file.
+
+    Raises:
+      UserError: the vocabulary is empty, holds a token twice or an empty
+        one, or lacks a special token.
+    """
+    self.tokens = tuple(tokens)
+    self.rules = rules or WordRules()
+    ids = _check(self.tokens, where)
+    self.special = SpecialIds(*(ids[token] for token in SPECIAL_TOKENS))
+    self.continuations = np.array(
+      [
+        len(token) > len(PREFIX) and token.startswith(PREFIX)
+        for token in tokens
+      ]
+    )
+    self._backend = _backend(ids, self.rules)
+
+  def __reduce__(self):
+    return type(self), (self.tokens, self.rules)
+
+  def __len__(self) -> int:
+    return len(self.tokens)
+
+  def encode(self, text: str, pair: str | None = None) -> Encoding:
+    """See `Tokenizer.encode`.
+
+    An offset covers the characters that a piece was made from: dropped
+    accents and control characters inside it are inside it there too.
+
+    Raises:
+      UserError: `text` or `pair` is not a string.
+    """
+    check_text(text, "text")
+    text = words.encodable(text)
+    if pair is not None:
+      check_text(pair, "pair")
+      pair = words.encodable(pair)
+    encoding = self._backend.encode(text, pair)
+    return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
+
+  def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+    """See `Tokenizer.encode_pieces`.
+
+    Raises:
+      UserError: `texts` is not a sequence of strings.
+    """
+    if isinstance(texts, str):
+      raise UserError("texts: expected a list of strings, got one string")
+    for number, text in enumerate(texts):
+      check_text(text, f"texts[{number}]")
+    encodings = self._backend.encode_batch_fast(
+      [words.encodable(text) for text in texts], add_special_tokens=False
+    )
+    return [encoding.ids for encoding in encodings]
+
+  def token(self, id: int) -> str:
+    """See `Tokenizer.token`."""
+    if not 0 <= id < len(self.tokens):
+      raise IndexError(f"no token {id}: the vocabulary has {len(self.tokens)}")
+    return self.tokens[id]
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """See `Tokenizer.decode`.
+
+    Raises:
+      IndexError: the vocabulary has no such id.
+    """
+    for id in ids:
+      self.token(id)
+    return self._backend.decode(list(map(int, ids)), skip_special_tokens=True)
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`.
+
+    Hugging Face's tools open the folder too.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = "".join(f"{token}\n" for token in self.tokens)
+    settings = {
+      "tokenizer_class": "BertTokenizer",
+      "do_lower_case": self.rules.lowercase,
+      "strip_accents": self.rules.strip_accents,
+      "tokenize_chinese_chars": self.rules.split_cjk,
+      **{
+        f"{field.name.replace('unknown', 'unk')}_token": token
+        for field, token in zip(dataclasses.fields(SpecialIds), SPECIAL_TOKENS)
+      },
+    }
+    for name, text in (
+      ("vocab.txt", vocabulary),
+      ("tokenizer.json", self._backend.to_str(pretty=True) + "\n"),
+      ("tokenizer_config.json", json.dumps(settings, indent=2) + "\n"),
+    ):
+      (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def check_text(text: object, name: str) -> None:
+  """Refuses what is not a string.
+
+  Raises:
+    UserError: it names `name`, the value and its type.
+  """
+  if not isinstance(text, str):
+    raise UserError(
+      f"{name}: expected a string, got {text!r:.40} ({type(text).__name__})"
+    )
+
+
+def _check(tokens: Sequence[str], where: str) -> dict[str, int]:
+  """Each token's id, once it is known that there is exactly one."""
+  if not tokens:
+    raise UserError(f"{where}: the vocabulary is empty")
+  ids: dict[str, int] = {}
+  for id, token in enumerate(tokens):
+    if not token or "\n" in token or "\r" in token:
+      raise UserError(f"{where}, line {id + 1}: {token!r} cannot be a token")
+    if token in ids:
+      raise UserError(
+        f"{where}, line {id + 1}: {token!r} is there already, on line"
+        f" {ids[token] + 1}"
+      )
+    ids[token] = id
+  missing = [token for token in SPECIAL_TOKENS if token not in ids]
+  if missing:
+    raise UserError(
+      f"{where}: no {' '.join(missing)} among its {len(ids)} tokens; expected"
+      f" one token a line, with {' '.join(SPECIAL_TOKENS)}"
+    )
+  return ids
+
+
+def _backend(ids: dict[str, int], rules: WordRules) -> tokenizers.Tokenizer:
+  backend = tokenizers.Tokenizer(
+    models.WordPiece(
+      vocab=ids, unk_token="[UNK]", max_input_chars_per_word=MAX_CHARACTERS
+    )
+  )
+  backend.normalizer = words.normalizer(rules)
+  backend.pre_tokenizer = words.pre_tokenizer(rules)
+  backend.post_processor = processors.BertProcessing(
+    ("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"])
+  )
+  backend.decoder = decoders.WordPiece(prefix=PREFIX)
+  backend.add_special_tokens(list(SPECIAL_TOKENS))
+  # Without this a "[MASK]" that a user typed would become the mask token.
+  backend.encode_special_tokens = True
+  return backend
