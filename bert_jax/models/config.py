@@ -47,12 +47,10 @@ class EncoderConfig:
   attention: str = "xla"
 
   def __post_init__(self):
-    for name in (
-      "vocab_size hidden_size num_layers num_heads intermediate_size "
-      "max_positions num_segments"
-    ).split():
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name}: expected at least 1, got {self}")
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.type is int and value < 1:
+        raise ValueError(f"{field.name}: expected at least 1, got {value}")
     if self.hidden_size % self.num_heads:
       raise ValueError(
         f"num_heads: {self.num_heads} heads do not divide hidden_size"

@@ -1,0 +1,40 @@
+"""The floating-point operations that the mathematics of a step needs."""
+
+from bert_jax.models.config import EncoderConfig
+
+# Dense bf16 peak of one device in FLOP/s, by the start of its `device_kind`;
+# from the vendors' data sheets.
+PEAKS = {
+  "NVIDIA H200": 989e12,
+  "NVIDIA H100 80GB HBM3": 989e12,
+  "NVIDIA A100": 312e12,
+  "TPU v4": 275e12,
+  "TPU v5 lite": 197e12,
+  "TPU v5p": 459e12,
+  "TPU v5": 459e12,
+  "TPU v6 lite": 918e12,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+  """The bf16 peak of a device in FLOP/s, or None where it is not known."""
+  for start, peak in PEAKS.items():
+    if device_kind.startswith(start):
+      return peak
+  return None
+
+
+def training_flops_per_token(
+  config: EncoderConfig, length: int, predictions: int
+) -> float:
+  """FLOPs of one training step for each of a row's `length` positions.
+
+  Matrix products only, two FLOPs a multiply-add; the backward pass costs
+  twice the forward pass. `predictions` positions of a row are scored by the
+  masked-LM head.
+  """
+  width, inner = config.hidden_size, config.intermediate_size
+  layer = 8 * width**2 + 4 * width * inner + 4 * length * width
+  head = 2 * width**2 + 2 * width * config.vocab_size
+  forward = config.num_layers * layer + predictions / length * head
+  return 3 * forward
