@@ -1,0 +1,218 @@
+"""From examples to batches: shuffled, sharded over hosts, prefetched.
+
+Grain draws ahead, in a thread or in worker processes. What it draws from is
+a random-access view of whole batches, so that neither the number of workers
+nor that of hosts changes what a step sees, and one position is all that a
+checkpoint needs.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+
+from bert_jax.data.stream import Examples, Stream
+from bert_jax.settings import UserError
+from bert_jax.types import Batch
+
+# Batches that are ready beforehand, in each process that makes them.
+_PREFETCHED = 2
+
+
+class Batches(Iterator[Batch]):
+  """Batches of NumPy arrays that are drawn ahead; a context manager."""
+
+  def __init__(self, iterator: grain.DatasetIterator[Batch], shared: bool):
+    """Begins to draw.
+
+    Args:
+      iterator: gives the batches.
+      shared: whether they lie in memory that is shared with a worker.
+    """
+    self._iterator = iterator
+    self._shared = shared
+    # Also at exit, while the modules that closing needs are still there.
+    self._close = weakref.finalize(self, iterator.close)
+    iterator.start_prefetch()
+
+  def __next__(self) -> Batch:
+    assert self._close.alive, "the batches are closed"
+    batch = next(self._iterator)
+    # Shared memory is unmapped with its array, whoever still looks at it.
+    return jax.tree.map(np.array, batch) if self._shared else batch
+
+  def close(self) -> None:
+    """Ends threads and workers; closing twice does no harm."""
+    self._close()
+    self._iterator = None
+
+  def __enter__(self) -> "Batches":
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self.close()
+
+
+def training_batches(
+  examples: Examples,
+  batch_size: int,
+  seed: int,
+  start: Mapping[str, int] | None = None,
+  host_index: int = 0,
+  host_count: int = 1,
+  workers: int = 0,
+) -> Batches:
+  """This host's rows of the batches of a `Stream`, without end.
+
+  They are drawn ahead from now on. An error in a thread or a worker is
+  raised by the `next` that would have given its batch.
+
+  Args:
+    examples: what to draw from; it must pickle when there are workers.
+    batch_size: rows of a batch over all hosts.
+    seed: of the order; the same on all hosts.
+    start: where to begin: what `Stream.position_after` gave.
+    host_index: which rows are this host's: the `host_index`-th of
+      `host_count` equal shares.
+    host_count: how many hosts draw.
+    workers: processes that make batches; 0 makes them in a thread.
+
+  Raises:
+    UserError: a number is out of range, or the hosts cannot share a batch
+      evenly.
+  """
+  rows = _rows(batch_size, host_index, host_count)
+  stream = Stream(examples, batch_size, seed, start)
+  return _prefetch(_TrainingBatches(stream, batch_size, rows), workers)
+
+
+def evaluation_batches(
+  examples: Examples,
+  batch_size: int,
+  limit: int | None = None,
+  host_index: int = 0,
+  host_count: int = 1,
+  workers: int = 0,
+) -> Batches:
+  """This host's rows of epoch 0, in order, once.
+
+  The last batch is filled up with rows of zeros: all padding, of no weight.
+
+  Args:
+    examples: what to draw from.
+    batch_size: rows of a batch over all hosts.
+    limit: at most so many examples.
+    host_index: as in `training_batches`.
+    host_count: as in `training_batches`.
+    workers: as in `training_batches`.
+
+  Raises:
+    UserError: as `training_batches`, or there are no examples.
+  """
+  rows = _rows(batch_size, host_index, host_count)
+  count = examples.epoch_length(0)
+  if limit is not None:
+    count = min(count, limit)
+  if count < 1:
+    raise UserError(
+      f"nothing to evaluate on: {examples.epoch_length(0)} examples, limit"
+      f" {limit}"
+    )
+  batches = _EvaluationBatches(examples, batch_size, rows, count)
+  return _prefetch(batches, workers)
+
+
+def _rows(batch_size: int, host_index: int, host_count: int) -> range:
+  """Which rows of a batch are this host's."""
+  assert 0 <= host_index < host_count
+  if batch_size < 1 or batch_size % host_count:
+    raise UserError(
+      f"batch size: expected a multiple of the {host_count} hosts, got"
+      f" {batch_size}"
+    )
+  share = batch_size // host_count
+  return range(host_index * share, (host_index + 1) * share)
+
+
+def _stack(rows: Sequence[Batch]) -> Batch:
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainingBatches:
+  stream: Stream
+  batch_size: int
+  rows: range
+
+  def __len__(self) -> int:
+    return sys.maxsize
+
+  def __getitem__(self, index: int) -> Batch:
+    begin = index * self.batch_size
+    return _stack([self.stream[begin + row] for row in self.rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvaluationBatches:
+  examples: Examples
+  batch_size: int
+  rows: range
+  count: int
+
+  def __len__(self) -> int:
+    return -(-self.count // self.batch_size)
+
+  def __getitem__(self, index: int) -> Batch:
+    return _stack(
+      [self._row(index * self.batch_size + row) for row in self.rows]
+    )
+
+  def _row(self, index: int) -> Batch:
+    if index < self.count:
+      return self.examples.example(0, index)
+    return jax.tree.map(np.zeros_like, self.examples.example(0, 0))
+
+
+def _prefetch(
+  batches: _TrainingBatches | _EvaluationBatches, workers: int
+) -> Batches:
+  if workers < 0:
+    raise UserError(f"workers: expected 0 or more, got {workers}")
+  # Making examples holds the interpreter's lock: more threads are no faster.
+  dataset = grain.MapDataset.source(batches).to_iter_dataset(
+    grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCHED)
+  )
+  if workers:
+    # Grain reads absl's flags, which only absl.app.run parses.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
+    dataset = dataset.mp_prefetch(
+      grain.MultiprocessingOptions(
+        num_workers=workers, per_worker_buffer_size=_PREFETCHED
+      ),
+      worker_init_fn=_begin_worker,
+    )
+  return Batches(iter(dataset), shared=workers > 0)
+
+
+def _begin_worker(index: int, count: int) -> None:
+  """Ties a worker's end to its parent's, and to nothing else."""
+  del index, count
+  # Ctrl-C reaches every process of the terminal; the parent closes us.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  # A parent that was killed closes nobody.
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  multiprocessing.parent_process().join()
+  os._exit(1)

@@ -1,0 +1,113 @@
+"""All epochs of a data set end to end, as one random-access sequence."""
+
+import bisect
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import grain
+import numpy as np
+
+from bert_jax.settings import UserError
+from bert_jax.types import Batch
+
+
+class Examples(Protocol):
+  """The examples of each epoch, by random access.
+
+  Threads share it; for worker processes it must pickle.
+  """
+
+  def epoch_length(self, epoch: int) -> int:
+    """How many examples the epoch has."""
+
+  def example(self, epoch: int, index: int) -> Batch:
+    """An unbatched example of NumPy arrays, the same whenever asked for."""
+
+
+class _Epoch(NamedTuple):
+  number: int
+  begin: int  # positions in the stream, half-open
+  end: int
+  seed: int  # of the order
+
+
+class Stream:
+  """All epochs end to end, each in its own random order.
+
+  Global batch b is `stream[b * batch_size : (b + 1) * batch_size]`: a batch
+  may straddle epochs, and where a corpus is smaller than a batch it repeats.
+  Threads may share a stream.
+  """
+
+  def __init__(
+    self,
+    examples: Examples,
+    batch_size: int,
+    seed: int,
+    start: Mapping[str, int] | None = None,
+  ):
+    """Makes no example yet.
+
+    Args:
+      examples: what to draw from.
+      batch_size: rows of a batch over all hosts.
+      seed: of the order, not negative.
+      start: where position 0 is: what `position_after` gave, or None for the
+        beginning.
+
+    Raises:
+      UserError: the batch size or the seed is out of range.
+    """
+    if batch_size < 1:
+      raise UserError(f"batch size: expected at least 1, got {batch_size}")
+    if not 0 <= seed < 1 << 63:
+      raise UserError(f"config.seed: expected 0 to 2**63 - 1, got {seed}")
+    self._arguments = (examples, batch_size, seed, start)
+    self._examples = examples
+    self._batch_size = batch_size
+    self._seed = seed
+    start = start or {"epoch": 0, "index": 0}
+    self._first_epoch = start["epoch"]
+    self._offset = start["index"]
+    self._epochs: list[_Epoch] = []
+    self._lock = threading.Lock()
+
+  def __reduce__(self) -> tuple[object, ...]:
+    return Stream, self._arguments
+
+  def __getitem__(self, position: int) -> Batch:
+    """The unbatched example at `position`, counted from the start."""
+    epoch = self._epoch_at(position)
+    index = grain.experimental.index_shuffle(
+      self._offset + position - epoch.begin,
+      max_index=epoch.end - epoch.begin - 1,
+      seed=epoch.seed,
+      rounds=4,
+    )
+    return self._examples.example(epoch.number, index)
+
+  def position_after(self, batches: int) -> dict[str, int]:
+    """Where a new stream continues once `batches` batches are consumed.
+
+    Returns:
+      `{"epoch": epoch, "index": examples of it that are consumed}`.
+    """
+    position = batches * self._batch_size
+    epoch = self._epoch_at(position)
+    index = self._offset + position - epoch.begin
+    return {"epoch": epoch.number, "index": index}
+
+  def _epoch_at(self, position: int) -> _Epoch:
+    wanted = self._offset + position
+    with self._lock:
+      while not self._epochs or self._epochs[-1].end <= wanted:
+        begin = self._epochs[-1].end if self._epochs else 0
+        number = self._first_epoch + len(self._epochs)
+        length = self._examples.epoch_length(number)
+        if length < 1:
+          raise UserError(f"config.data: epoch {number} has no examples")
+        (seed,) = np.random.SeedSequence([self._seed, number]).generate_state(1)
+        self._epochs.append(_Epoch(number, begin, begin + length, int(seed)))
+      found = bisect.bisect(self._epochs, wanted, key=lambda e: e.begin) - 1
+      return self._epochs[found]
