@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from bert_jax.settings import UserError
+from bert_jax.text.sentencepiece import SentencePiece
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.text.wordpiece import PREFIX, WordPiece
 from bert_jax.text.words import WordRules
@@ -33,9 +34,7 @@ def load(path: pathlib.Path | str) -> Tokenizer:
   elif not path.is_file():
     raise UserError(f"{path}: no such file or folder")
   if path.suffix == ".model":
-    from bert_jax.text.sentencepiece import SentencePiece
-
-    return SentencePiece(path)
+    return SentencePiece(_read_bytes(path), str(path))
   if path.suffix == ".json":
     return _load_json(path)
   return from_vocabulary_file(path)
@@ -140,11 +139,15 @@ def _rules(
   )
 
 
-def _read(path: pathlib.Path) -> str:
+def _read_bytes(path: pathlib.Path) -> bytes:
   try:
-    data = path.read_bytes()
+    return path.read_bytes()
   except OSError as error:
     raise UserError(f"{path}: {error.strerror}") from error
+
+
+def _read(path: pathlib.Path) -> str:
+  data = _read_bytes(path)
   try:
     return data.decode("utf-8")
   except UnicodeDecodeError as error:

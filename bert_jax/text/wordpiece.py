@@ -11,6 +11,7 @@ from tokenizers import decoders, models, processors
 
 from bert_jax.settings import UserError
 from bert_jax.text import words
+from bert_jax.text.inputs import checked, checked_list
 from bert_jax.text.tokenizer import Encoding, SpecialIds
 from bert_jax.text.words import WordRules
 
@@ -80,12 +81,9 @@ class WordPiece:
     Raises:
       UserError: `text` or `pair` is not a string.
     """
-    check_text(text, "text")
-    text = words.encodable(text)
-    if pair is not None:
-      check_text(pair, "pair")
-      pair = words.encodable(pair)
-    encoding = self._backend.encode(text, pair)
+    encoding = self._backend.encode(
+      checked(text), None if pair is None else checked(pair, "pair")
+    )
     return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
 
   def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
@@ -94,12 +92,8 @@ class WordPiece:
     Raises:
       UserError: `texts` is not a sequence of strings.
     """
-    if isinstance(texts, str):
-      raise UserError("texts: expected a list of strings, got one string")
-    for number, text in enumerate(texts):
-      check_text(text, f"texts[{number}]")
     encodings = self._backend.encode_batch_fast(
-      [words.encodable(text) for text in texts], add_special_tokens=False
+      checked_list(texts), add_special_tokens=False
     )
     return [encoding.ids for encoding in encodings]
 
@@ -143,18 +137,6 @@ class WordPiece:
       ("tokenizer_config.json", json.dumps(settings, indent=2) + "\n"),
     ):
       (folder / name).write_text(text, encoding="utf-8", newline="\n")
-
-
-def check_text(text: object, name: str) -> None:
-  """Refuses what is not a string.
-
-  Raises:
-    UserError: it names `name`, the value and its type.
-  """
-  if not isinstance(text, str):
-    raise UserError(
-      f"{name}: expected a string, got {text!r:.40} ({type(text).__name__})"
-    )
 
 
 def _check(tokens: Sequence[str], where: str) -> dict[str, int]:

@@ -25,7 +25,6 @@ code keeps them. Transformers' Python `BertTokenizer` also composes characters
 """
 
 import dataclasses
-import re
 
 from tokenizers import Regex, normalizers, pre_tokenizers
 
@@ -39,7 +38,6 @@ _DROPPED = r"[\p{C}\x{FFFD}&&[^\t\n\r]]"
 # ideographs that BertNormalizer leaves out.
 _ALONE = r"[\p{P}!-/:-@\[-`{-~]"
 _ALONE_AND_CJK = r"[\p{P}!-/:-@\[-`{-~\x{2B820}-\x{2B91F}]"
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +89,3 @@ def pre_tokenizer(rules: WordRules) -> pre_tokenizers.PreTokenizer:
       pre_tokenizers.WhitespaceSplit(),
     ]
   )
-
-
-def encodable(text: str) -> str:
-  """`text` with lone surrogates, which no UTF-8 holds, made U+FFFD.
-
-  U+FFFD is dropped from words, and one character for one keeps offsets.
-  """
-  return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
