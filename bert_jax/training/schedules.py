@@ -1,0 +1,175 @@
+"""Learning rates: a linear warm-up, then one of several decays."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+import optax
+
+from bert_jax import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+  """The form of a learning rate over the steps of a run.
+
+  The rate rises linearly from 0 to its peak over the warm-up and decays from
+  there. As in Google's `optimization.py` the first update, step 0, of a run
+  with a warm-up has rate 0. (NVIDIA's `schedulers.py` reads the same curve
+  one step further on.)
+
+  Attributes:
+    name: a name in `DECAYS`.
+    warmup_steps: updates until the peak.
+    warmup_fraction: the same as a share of the run's steps; give one of the
+      two.
+    decay_steps: how long the decay takes; by default until the run's end.
+    decay_from_start: whether the decay is counted from step 0, so that at the
+      warm-up's end the rate falls at once from its peak to where the decay
+      has got to by then (Google's BERT, the LAMB recipes of NVIDIA and
+      MLPerf), or from the end of the warm-up (Hugging Face, MosaicBERT).
+      `inverse_sqrt` is the same either way.
+    end_fraction: the rate at the decay's end and from there on, as a share
+      of the peak; not for `constant` and `inverse_sqrt`.
+    power: of the `polynomial` decay; NVIDIA's LAMB has 0.5.
+  """
+
+  name: str = "linear"
+  warmup_steps: int = 0
+  warmup_fraction: float = 0.0
+  decay_steps: int | None = None
+  decay_from_start: bool = True
+  end_fraction: float = 0.0
+  power: float = 1.0
+
+  def __post_init__(self):
+    if self.name not in DECAYS:
+      raise ValueError(
+        f"name: unknown {self.name!r}; known: {', '.join(sorted(DECAYS))}"
+      )
+    if self.warmup_steps < 0:
+      raise ValueError(
+        f"warmup_steps: expected at least 0, got {self.warmup_steps}"
+      )
+    if not 0 <= self.warmup_fraction < 1:
+      raise ValueError(
+        "warmup_fraction: expected a share in [0, 1),"
+        f" got {self.warmup_fraction}"
+      )
+    if self.warmup_steps and self.warmup_fraction:
+      raise ValueError(
+        f"warmup_fraction: {self.warmup_fraction} is given beside"
+        f" warmup_steps {self.warmup_steps}; give one of the two"
+      )
+    if self.decay_steps is not None and self.decay_steps < 1:
+      raise ValueError(
+        f"decay_steps: expected at least 1, got {self.decay_steps}"
+      )
+    if not 0 <= self.end_fraction <= 1:
+      raise ValueError(
+        f"end_fraction: expected a share in [0, 1], got {self.end_fraction}"
+      )
+    if self.name == "exponential" and self.end_fraction == 0:
+      raise ValueError(
+        "end_fraction: an exponential decay never reaches 0; expected a share"
+        " above 0"
+      )
+    if not (self.power > 0 and math.isfinite(self.power)):
+      raise ValueError(f"power: expected above 0, got {self.power}")
+
+
+def make(
+  config: ScheduleConfig, peak: float, total_steps: int
+) -> optax.Schedule:
+  """The learning rate as a function of the step.
+
+  Args:
+    config: the schedule's form.
+    peak: the rate that the warm-up reaches.
+    total_steps: the updates of the whole run.
+
+  Returns:
+    A function from a step (updates done before; int, or an int32 scalar
+    inside jit) to a float32 scalar.
+
+  Raises:
+    UserError: the warm-up leaves no step of the run, or there is no step.
+  """
+  if total_steps < 1:
+    raise settings.UserError(
+      f"config: expected a run of at least 1 step, got {total_steps}"
+    )
+  warmup = config.warmup_steps or round(config.warmup_fraction * total_steps)
+  if warmup >= total_steps:
+    raise settings.UserError(
+      f"config.optimizer.schedule.warmup_steps: {warmup} warm-up steps do not"
+      f" fit in a run of {total_steps}"
+    )
+  start = 0 if config.decay_from_start else warmup
+  if config.name == "inverse_sqrt":
+    start = 0
+  length = config.decay_steps or total_steps - start
+  decay = DECAYS[config.name](config, peak, length, warmup)
+
+  def schedule(step):
+    rising = peak * step / max(warmup, 1)
+    rate = jnp.where(step < warmup, rising, decay(step - start))
+    return jnp.asarray(rate, jnp.float32)
+
+  return schedule
+
+
+# Each decay maps (config, peak rate, decay steps, warm-up steps) to a
+# function from the steps counted since the decay's start to the rate.
+Decay = Callable[[ScheduleConfig, float, int, int], optax.Schedule]
+
+
+def _constant(config, peak, length, warmup):
+  return optax.constant_schedule(peak)
+
+
+def _linear(config, peak, length, warmup):
+  return _power_decay(peak, config.end_fraction * peak, 1.0, length)
+
+
+def _polynomial(config, peak, length, warmup):
+  return _power_decay(peak, config.end_fraction * peak, config.power, length)
+
+
+def _power_decay(peak, end, power, length):
+  # Not `optax.polynomial_schedule`: jit turns its division by a constant into
+  # a product, by which the share that is left can round to just below 0 at
+  # the end, and a root of that is NaN.
+  def decay(step):
+    left = jnp.clip(length - step, 0, length) / length
+    return end + (peak - end) * left**power
+
+  return decay
+
+
+def _cosine(config, peak, length, warmup):
+  return optax.cosine_decay_schedule(peak, length, config.end_fraction)
+
+
+def _exponential(config, peak, length, warmup):
+  end = config.end_fraction * peak
+  return optax.exponential_decay(
+    peak, length, config.end_fraction, end_value=end
+  )
+
+
+def _inverse_sqrt(config, peak, length, warmup):
+  """Vaswani et al. (2017, arXiv:1706.03762), scaled to the peak."""
+  reach = max(warmup, 1)
+  return lambda step: peak * jnp.sqrt(reach / jnp.maximum(step, reach))
+
+
+DECAYS: Mapping[str, Decay] = {
+  "constant": _constant,
+  "linear": _linear,
+  "polynomial": _polynomial,
+  "cosine": _cosine,
+  "exponential": _exponential,
+  "inverse_sqrt": _inverse_sqrt,
+}
