@@ -1,0 +1,189 @@
+"""Optimizers: optax chains that treat norms and biases as BERT does."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bert_jax import trees
+from bert_jax.training import schedules
+from bert_jax.training.schedules import ScheduleConfig
+from bert_jax.types import Parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """An optimizer and its numbers; the defaults are those of Google's BERT.
+
+  Attributes:
+    name: a name in `OPTIMIZERS`.
+    learning_rate: the peak of the schedule.
+    schedule: how the learning rate rises and falls.
+    b1: how much of the first moment is kept at each step.
+    b2: the same of the second moment.
+    eps: added to the root of the second moment.
+    weight_decay: decoupled from the gradient; norms and biases have none.
+    clip_norm: the largest norm of all gradients together; None or 0 is no
+      limit. For LAMB this is NVIDIA's pre-normalisation.
+  """
+
+  name: str = "bert_adam"
+  learning_rate: float = 1e-4
+  schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+  b1: float = 0.9
+  b2: float = 0.999
+  eps: float = 1e-6
+  weight_decay: float = 0.01
+  clip_norm: float | None = 1.0
+
+  def __post_init__(self):
+    if self.name not in OPTIMIZERS:
+      raise ValueError(
+        f"name: unknown {self.name!r}; known: {', '.join(sorted(OPTIMIZERS))}"
+      )
+    for name in ("learning_rate", "eps"):
+      if not 0 < getattr(self, name) < float("inf"):
+        raise ValueError(f"{name}: expected above 0, got {getattr(self, name)}")
+    for name in ("b1", "b2"):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(
+          f"{name}: expected in [0, 1), got {getattr(self, name)}"
+        )
+    for name in ("weight_decay", "clip_norm"):
+      if not 0 <= (getattr(self, name) or 0) < float("inf"):
+        raise ValueError(
+          f"{name}: expected at least 0, got {getattr(self, name)}"
+        )
+
+
+def make(
+  config: OptimizerConfig, total_steps: int
+) -> optax.GradientTransformation:
+  """The optimizer as an optax transformation.
+
+  Its state is a pytree of float32 moments, each of its parameter's shape and
+  under its parameter's path, and int32 counts. Gradients and parameters of a
+  narrower dtype are widened to float32 for the update.
+
+  Args:
+    config: which optimizer, and its numbers.
+    total_steps: the updates of the whole run, for the schedule.
+
+  Raises:
+    UserError: the schedule does not fit the run.
+  """
+  rate = learning_rate(config, total_steps)
+  chain = [
+    OPTIMIZERS[config.name](config),
+    optax.scale_by_learning_rate(rate),
+  ]
+  if config.clip_norm:
+    chain.insert(0, optax.clip_by_global_norm(config.clip_norm))
+  return _in_float32(optax.chain(*chain))
+
+
+def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
+  """The learning rate by step, as `make` uses it; see `schedules.make`."""
+  return schedules.make(config.schedule, config.learning_rate, total_steps)
+
+
+def decayed(params: Parameters) -> Parameters:
+  """Which parameters weight decay and LAMB's trust ratio apply to.
+
+  Args:
+    params: the parameters, or their shape structs.
+
+  Returns:
+    The same tree of bools: False for a leaf named `bias` and for every leaf
+    of a module whose name ends in `norm`.
+  """
+
+  def is_decayed(path: str, _) -> bool:
+    *modules, leaf = path.split("/")
+    return leaf != "bias" and not any(m.endswith("norm") for m in modules)
+
+  return trees.map_with_path(is_decayed, params)
+
+
+def _adamw(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Loshchilov and Hutter (2019, arXiv:1711.05101)."""
+  return optax.chain(
+    optax.scale_by_adam(config.b1, config.b2, config.eps),
+    optax.add_decayed_weights(config.weight_decay, mask=decayed),
+  )
+
+
+def _bert_adam(config: OptimizerConfig) -> optax.GradientTransformation:
+  """AdamWeightDecayOptimizer of google-research/bert `optimization.py`."""
+  return optax.chain(
+    _scale_by_uncorrected_adam(config.b1, config.b2, config.eps),
+    optax.add_decayed_weights(config.weight_decay, mask=decayed),
+  )
+
+
+def _lamb(config: OptimizerConfig) -> optax.GradientTransformation:
+  """LAMB (You et al. 2020, arXiv:1904.00962) as NVIDIA and MLPerf have it.
+
+  Norms and biases are left out of the decay and of the trust ratio, as in
+  apex `FusedLAMB` without `use_nvlamb`; `optax.lamb` masks the decay only.
+  """
+  return optax.chain(
+    optax.scale_by_adam(config.b1, config.b2, config.eps),
+    optax.add_decayed_weights(config.weight_decay, mask=decayed),
+    optax.masked(optax.scale_by_trust_ratio(), decayed),
+  )
+
+
+OPTIMIZERS: Mapping[
+  str, Callable[[OptimizerConfig], optax.GradientTransformation]
+] = {
+  "adamw": _adamw,
+  "bert_adam": _bert_adam,
+  "lamb": _lamb,
+}
+
+
+class UncorrectedAdamState(NamedTuple):
+  """The moments of Adam, without a count, since nothing is corrected."""
+
+  mu: optax.Updates
+  nu: optax.Updates
+
+
+def _scale_by_uncorrected_adam(
+  b1: float, b2: float, eps: float
+) -> optax.GradientTransformation:
+  """`optax.scale_by_adam` without the correction for moments from zero."""
+
+  def init(params):
+    zeros = optax.tree.zeros_like(params)
+    return UncorrectedAdamState(mu=zeros, nu=zeros)
+
+  def update(updates, state, params=None):
+    del params
+    mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+    nu = optax.tree.update_moment(updates, state.nu, b2, 2)
+    scaled = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
+    return scaled, UncorrectedAdamState(mu, nu)
+
+  return optax.GradientTransformation(init, update)
+
+
+def _in_float32(
+  inner: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """Moments, norms and updates in float32 whatever the parameters are in."""
+
+  def widen(tree):
+    return optax.tree.cast(tree, jnp.float32)
+
+  def init(params):
+    return inner.init(widen(params))
+
+  def update(updates, state, params=None):
+    return inner.update(widen(updates), state, widen(params))
+
+  return optax.GradientTransformation(init, update)
