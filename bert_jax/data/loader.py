@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import grain
 import jax
@@ -63,36 +63,30 @@ class Batches(Iterator[Batch]):
 
 
 def training_batches(
-  examples: Examples,
-  batch_size: int,
-  seed: int,
-  start: Mapping[str, int] | None = None,
+  stream: Stream,
   host_index: int = 0,
   host_count: int = 1,
   workers: int = 0,
 ) -> Batches:
-  """This host's rows of the batches of a `Stream`, without end.
+  """This host's rows of the batches of a stream, from its start, without end.
 
   They are drawn ahead from now on. An error in a thread or a worker is
   raised by the `next` that would have given its batch.
 
   Args:
-    examples: what to draw from; it must pickle when there are workers.
-    batch_size: rows of a batch over all hosts.
-    seed: of the order; the same on all hosts.
-    start: where to begin: what `Stream.position_after` gave.
+    stream: what to draw from, the same on all hosts; with workers, its
+      examples must pickle.
     host_index: which rows are this host's: the `host_index`-th of
       `host_count` equal shares.
     host_count: how many hosts draw.
     workers: processes that make batches; 0 makes them in a thread.
 
   Raises:
-    UserError: a number is out of range, or the hosts cannot share a batch
-      evenly.
+    UserError: the hosts cannot share a batch evenly, or `workers` is
+      negative.
   """
-  rows = _rows(batch_size, host_index, host_count)
-  stream = Stream(examples, batch_size, seed, start)
-  return _prefetch(_TrainingBatches(stream, batch_size, rows), workers)
+  rows = _rows(stream.batch_size, host_index, host_count)
+  return _prefetch(_TrainingBatches(stream, rows), workers)
 
 
 def evaluation_batches(
@@ -116,7 +110,7 @@ def evaluation_batches(
     workers: as in `training_batches`.
 
   Raises:
-    UserError: as `training_batches`, or there are no examples.
+    UserError: as `training_batches`, or `limit` leaves no examples.
   """
   rows = _rows(batch_size, host_index, host_count)
   count = examples.epoch_length(0)
@@ -124,8 +118,8 @@ def evaluation_batches(
     count = min(count, limit)
   if count < 1:
     raise UserError(
-      f"nothing to evaluate on: {examples.epoch_length(0)} examples, limit"
-      f" {limit}"
+      f"config.evaluation.examples: {limit} of"
+      f" {examples.epoch_length(0)} examples leaves nothing to evaluate on"
     )
   batches = _EvaluationBatches(examples, batch_size, rows, count)
   return _prefetch(batches, workers)
@@ -136,7 +130,7 @@ def _rows(batch_size: int, host_index: int, host_count: int) -> range:
   assert 0 <= host_index < host_count
   if batch_size < 1 or batch_size % host_count:
     raise UserError(
-      f"batch size: expected a multiple of the {host_count} hosts, got"
+      f"config.batch_size: expected a multiple of the {host_count} hosts, got"
       f" {batch_size}"
     )
   share = batch_size // host_count
@@ -150,14 +144,13 @@ def _stack(rows: Sequence[Batch]) -> Batch:
 @dataclasses.dataclass(frozen=True)
 class _TrainingBatches:
   stream: Stream
-  batch_size: int
   rows: range
 
   def __len__(self) -> int:
     return sys.maxsize
 
   def __getitem__(self, index: int) -> Batch:
-    begin = index * self.batch_size
+    begin = index * self.stream.batch_size
     return _stack([self.stream[begin + row] for row in self.rows])
 
 
@@ -186,7 +179,7 @@ def _prefetch(
   batches: _TrainingBatches | _EvaluationBatches, workers: int
 ) -> Batches:
   if workers < 0:
-    raise UserError(f"workers: expected 0 or more, got {workers}")
+    raise UserError(f"config.workers: expected 0 or more, got {workers}")
   # Making examples holds the interpreter's lock: more threads are no faster.
   dataset = grain.MapDataset.source(batches).to_iter_dataset(
     grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCHED)

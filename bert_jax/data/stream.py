@@ -38,6 +38,9 @@ class Stream:
   Global batch b is `stream[b * batch_size : (b + 1) * batch_size]`: a batch
   may straddle epochs, and where a corpus is smaller than a batch it repeats.
   Threads may share a stream.
+
+  Attributes:
+    batch_size: rows of a batch over all hosts.
   """
 
   def __init__(
@@ -60,12 +63,14 @@ class Stream:
       UserError: the batch size or the seed is out of range.
     """
     if batch_size < 1:
-      raise UserError(f"batch size: expected at least 1, got {batch_size}")
+      raise UserError(
+        f"config.batch_size: expected at least 1, got {batch_size}"
+      )
     if not 0 <= seed < 1 << 63:
       raise UserError(f"config.seed: expected 0 to 2**63 - 1, got {seed}")
     self._arguments = (examples, batch_size, seed, start)
     self._examples = examples
-    self._batch_size = batch_size
+    self.batch_size = batch_size
     self._seed = seed
     start = start or {"epoch": 0, "index": 0}
     self._first_epoch = start["epoch"]
@@ -93,7 +98,7 @@ class Stream:
     Returns:
       `{"epoch": epoch, "index": examples of it that are consumed}`.
     """
-    position = batches * self._batch_size
+    position = batches * self.batch_size
     epoch = self._epoch_at(position)
     index = self._offset + position - epoch.begin
     return {"epoch": epoch.number, "index": index}
