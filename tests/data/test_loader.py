@@ -1,0 +1,246 @@
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from bert_jax import settings
+from bert_jax.data import loader
+from bert_jax.data import stream as stream_lib
+from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
+from bert_jax.text.tokenizer import SpecialIds
+from bert_jax.types import Batch
+from tests.data.memory_corpus import make_corpus
+
+
+class Counting:
+  """Examples that say which they are; epochs of 10, 11, 12, ... of them."""
+
+  def __init__(self, base=10, broken=None, deadly=None):
+    self.base = base
+    self.broken = broken
+    self.deadly = deadly
+
+  def epoch_length(self, epoch):
+    return self.base + epoch
+
+  def example(self, epoch, index):
+    assert 0 <= index < self.epoch_length(epoch)
+    if (epoch, index) == self.broken:
+      raise settings.UserError(f"config.data.corpus: record {index} is damaged")
+    if (epoch, index) == self.deadly:
+      os._exit(9)
+    ids = np.array([epoch, index], np.int32)
+    weights = {"weights": np.array(1, np.float32)}
+    return Batch(ids, ids, ids, np.ones(2, np.int32), weights)
+
+
+def names(batches):
+  """(epoch, index) of every row."""
+  return [tuple(row) for batch in batches for row in batch.token_ids.tolist()]
+
+
+def take(count, stream, *args, **kwargs):
+  with loader.training_batches(stream, *args, **kwargs) as batches:
+    return [next(batches) for _ in range(count)]
+
+
+def test_epochs_follow_without_gap_each_in_its_own_order():
+  drawn = names(take(11, loader.Stream(Counting(), 3, seed=1)))
+  assert len(drawn) == 33  # 10 + 11 + 12
+  parts = drawn[:10], drawn[10:21], drawn[21:]
+  for epoch, part in enumerate(parts):
+    assert sorted(part) == [(epoch, index) for index in range(10 + epoch)]
+    assert part != sorted(part)
+  orders = [[index for _, index in part if index < 10] for part in parts]
+  assert orders[0] != orders[1] != orders[2]
+
+
+def test_order_depends_on_the_seed_alone():
+  first = names(take(4, loader.Stream(Counting(), 5, seed=1)))
+  assert first == names(take(4, loader.Stream(Counting(), 5, seed=1)))
+  assert first != names(take(4, loader.Stream(Counting(), 5, seed=2)))
+
+
+def test_long_epochs_are_shuffled_too(monkeypatch):
+  monkeypatch.setattr(stream_lib, "_SMALL", 0)
+  drawn = names(take(10, loader.Stream(Counting(300), 30, seed=1)))
+  assert sorted(drawn) == [(0, index) for index in range(300)]
+  assert drawn != sorted(drawn)
+
+
+def test_shuffle_is_even():
+  # Each example comes at each place of an epoch about equally often.
+  counts = np.zeros((10, 10))
+  stream = loader.Stream(Counting(0), 1, 0, {"epoch": 10, "index": 0})
+  examples = stream._examples
+  examples.epoch_length = lambda epoch: 10
+  for position in range(10 * 600):
+    _, index = stream[position].token_ids
+    counts[position % 10, index] += 1
+  assert counts.min() > 20 and counts.max() < 120  # 60 each
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 25])
+def test_resume_is_exact_at_every_batch(batch_size):
+  examples = Counting(4)
+  whole = loader.Stream(examples, batch_size, seed=3)
+  expected = names(take(8, whole))
+  for done in range(8):
+    position = whole.position_after(done)
+    resumed = loader.Stream(examples, batch_size, 3, position)
+    assert names(take(8 - done, resumed)) == expected[done * batch_size :]
+    # Positions add up, resumed or not.
+    assert resumed.position_after(2) == whole.position_after(done + 2)
+
+
+def test_position_names_what_is_consumed():
+  stream = loader.Stream(Counting(), 4, seed=0)
+  assert stream.position_after(0) == {"epoch": 0, "index": 0}
+  assert stream.position_after(2) == {"epoch": 0, "index": 8}
+  assert stream.position_after(3) == {"epoch": 1, "index": 2}
+
+
+def test_hosts_share_the_rows_of_each_batch():
+  stream = loader.Stream(Counting(), 6, seed=5)
+  alone = names(take(5, stream))
+  for hosts in (2, 3, 6):
+    shares = [take(5, stream, host, hosts) for host in range(hosts)]
+    together = [
+      row for step in zip(*shares) for share in step for row in names([share])
+    ]
+    assert together == alone
+
+
+def test_workers_do_not_change_the_batches():
+  stream = loader.Stream(Counting(), 4, seed=5, start={"epoch": 1, "index": 3})
+  expected = names(take(9, stream))
+  batches = take(9, stream, workers=2)
+  assert names(batches) == expected
+  # Plain arrays, that outlive the workers' shared memory.
+  assert {type(batch.token_ids) for batch in batches} == {np.ndarray}
+
+
+def test_pretraining_examples_are_the_same_from_threads_and_workers():
+  examples = PretrainingExamples(
+    make_corpus(30),
+    SpecialIds(0, 1, 2, 3, 4),
+    1 << 16,
+    np.zeros(1 << 16, bool),
+    ExamplesConfig(length=32, max_predictions=5),
+    seed=0,
+  )
+  stream = loader.Stream(examples, 40, seed=0)
+  from_thread, from_worker = take(4, stream), take(4, stream, workers=1)
+  for left, right in zip(from_thread, from_worker):
+    np.testing.assert_array_equal(left.token_ids, right.token_ids)
+    for name, values in left.targets.items():
+      np.testing.assert_array_equal(values, right.targets[name])
+      assert values.dtype == right.targets[name].dtype
+
+
+def test_an_error_surfaces_once_and_as_itself():
+  for workers in (0, 1):
+    stream = loader.Stream(Counting(40, broken=(0, 17)), 4, seed=0)
+    expected = [
+      i for _, i in names(take(10, loader.Stream(Counting(40), 4, 0)))
+    ]
+    good = expected.index(17) // 4
+    with loader.training_batches(stream, workers=workers) as batches:
+      drawn = names(next(batches) for _ in range(good))
+      assert [index for _, index in drawn] == expected[: good * 4]
+      with pytest.raises(settings.UserError) as caught:
+        next(batches)
+    assert str(caught.value) == "config.data.corpus: record 17 is damaged"
+
+
+def test_a_worker_that_dies_is_an_error():
+  stream = loader.Stream(Counting(deadly=(0, 3)), 10, seed=0)
+  with (
+    loader.training_batches(stream, workers=1) as batches,
+    pytest.raises(RuntimeError, match="exit code 9"),
+  ):
+    next(batches)
+
+
+def test_closing_twice():
+  batches = loader.training_batches(loader.Stream(Counting(), 2, 0))
+  next(batches)
+  batches.close()
+  batches.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="looks into /proc")
+def test_workers_end_with_a_killed_parent():
+  program = """
+    import multiprocessing, os
+    from bert_jax.data import loader
+    from tests.data.test_loader import Counting
+
+    if __name__ == "__main__":
+      batches = loader.training_batches(loader.Stream(Counting(), 2, 0),
+                                        workers=1)
+      next(batches)
+      (worker,) = multiprocessing.active_children()
+      print(worker.pid, flush=True)
+      os.kill(os.getpid(), 9)
+  """
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(program)],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,  # which the worker holds open while it lives
+    timeout=60,
+    check=False,
+  )
+  assert done.returncode == -signal.SIGKILL
+  # stdout reached its end, so the worker has closed it too.
+  worker = int(done.stdout)
+  assert not pathlib.Path(f"/proc/{worker}/cmdline").exists() or (
+    "(zombie)" in pathlib.Path(f"/proc/{worker}/status").read_text()
+  )
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_evaluation_is_in_order_and_filled_up_without_weight(hosts):
+  shares = []
+  for host in range(hosts):
+    with loader.evaluation_batches(Counting(), 4, None, host, hosts) as batches:
+      shares.append(list(batches))
+  steps = [
+    [row for share in step for row in names([share])] for step in zip(*shares)
+  ]
+  assert [len(step) for step in steps] == [4, 4, 4]
+  rows = [row for step in steps for row in step]
+  assert rows[:10] == [(0, index) for index in range(10)]
+  last = [batches[-1] for batches in shares]
+  weights = np.concatenate([batch.targets["weights"] for batch in last])
+  sequences = np.concatenate([batch.sequence_ids for batch in last])
+  assert weights.tolist() == [1, 1, 0, 0]
+  assert sequences.tolist() == [[1, 1], [1, 1], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(3, 3), (8, 8), (99, 10)])
+def test_evaluation_limit(limit, rows):
+  with loader.evaluation_batches(Counting(), 4, limit) as batches:
+    weights = np.concatenate([batch.targets["weights"] for batch in batches])
+  assert weights.sum() == rows and len(weights) == -(-rows // 4) * 4
+
+
+def test_user_errors():
+  stream = loader.Stream(Counting(), 6, seed=0)
+  with pytest.raises(settings.UserError, match=r"config\.batch_size.*4 hosts"):
+    loader.training_batches(stream, 0, 4)
+  with pytest.raises(settings.UserError, match=r"config\.workers.*-1"):
+    loader.training_batches(stream, workers=-1)
+  with pytest.raises(settings.UserError, match=r"config\.batch_size.*0"):
+    loader.Stream(Counting(), 0, seed=0)
+  with pytest.raises(settings.UserError, match=r"config\.seed.*-3"):
+    loader.Stream(Counting(), 1, seed=-3)
+  with pytest.raises(settings.UserError, match="no examples"):
+    loader.Stream(Counting(0), 1, seed=0)[0]
+  with pytest.raises(settings.UserError, match=r"config\.evaluation\.examples"):
+    loader.evaluation_batches(Counting(), 4, 0)
