@@ -1,0 +1,126 @@
+"""One optimizer update, and one look at held-out data: pure functions."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from bert_jax.tasks.task import Task
+from bert_jax.training.state import TrainState
+from bert_jax.types import Batch, Mean, Parameters
+
+Measures = dict[str, Mean]
+
+
+def make_train_step(
+  task: Task, optimizer: optax.GradientTransformation, accumulation: int = 1
+) -> Callable[[TrainState, Batch], tuple[TrainState, Measures]]:
+  """Makes the function that maps a state and a batch to the next state.
+
+  Args:
+    task: gives the model and the loss.
+    optimizer: what turns gradients into updates.
+    accumulation: how many micro-batches the batch is cut into, to save
+      memory; without dropout the result does not depend on it.
+
+  Returns:
+    A function to be jitted. Its measures are the losses, the metrics, and
+    `gradient_norm` (before clipping) and `real_tokens`.
+  """
+
+  def objective(params, batch, weights, key):
+    outputs = task.model.apply(
+      {"params": params}, batch, deterministic=False, rngs={"dropout": key}
+    )
+    losses = task.loss(outputs, batch)
+    total = sum(
+      mean.total / jnp.maximum(weights[name], 1e-9)
+      for name, mean in losses.items()
+    )
+    return total, losses | task.metrics(outputs, batch)
+
+  gradient = jax.grad(objective, has_aux=True)
+
+  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
+    key = jax.random.fold_in(state.key, state.step)
+    weights = _loss_weights(task, state.params, batch)
+    if accumulation == 1:
+      gradients, measures = gradient(state.params, batch, weights, key)
+    else:
+      gradients, measures = _accumulate(
+        gradient, state.params, batch, weights, key, accumulation
+      )
+    updates, optimizer_state = optimizer.update(
+      gradients, state.optimizer_state, state.params
+    )
+    one = jnp.ones(())
+    measures |= {
+      "gradient_norm": Mean(optax.global_norm(gradients), one),
+      "real_tokens": Mean(
+        (batch.sequence_ids > 0).sum().astype(jnp.float32), one
+      ),
+    }
+    return dataclasses.replace(
+      state,
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      optimizer_state=optimizer_state,
+    ), measures
+
+  return step
+
+
+def _loss_weights(
+  task: Task, params: Parameters, batch: Batch
+) -> Mapping[str, Array]:
+  """The weight of each loss over the whole batch, micro-batches together.
+
+  A weight depends on the batch alone, so outputs of zeros will do, and the
+  compiler drops what only they would feed.
+  """
+  shapes = jax.eval_shape(task.model.apply, {"params": params}, batch)
+  zeros = jax.tree.map(
+    lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes
+  )
+  return {name: mean.weight for name, mean in task.loss(zeros, batch).items()}
+
+
+def _accumulate(gradient, params, batch, weights, key, accumulation):
+  """Adds up gradients and measures over micro-batches, one at a time."""
+
+  def cut(x: Array) -> Array:
+    # Neighbouring rows go to different micro-batches, so that each device
+    # keeps its own rows whatever their number.
+    return x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1)
+
+  def body(carry, inputs):
+    index, micro = inputs
+    new = gradient(params, micro, weights, jax.random.fold_in(key, index))
+    return jax.tree.map(jnp.add, carry, new), None
+
+  micro_batches = jax.tree.map(cut, batch)
+  shapes = jax.eval_shape(
+    gradient, params, jax.tree.map(lambda x: x[0], micro_batches), weights, key
+  )
+  zeros = jax.tree.map(
+    lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes
+  )
+  indices = jnp.arange(accumulation)
+  total, _ = jax.lax.scan(body, zeros, (indices, micro_batches))
+  return total
+
+
+def make_evaluation_step(
+  task: Task,
+) -> Callable[[Parameters, Batch], Measures]:
+  """Makes the function from parameters and a batch to undivided means."""
+
+  def step(params: Parameters, batch: Batch) -> Measures:
+    outputs: Any = task.model.apply({"params": params}, batch)
+    return task.loss(outputs, batch) | task.metrics(outputs, batch)
+
+  return step

@@ -1,0 +1,94 @@
+"""The figures of the steps since the last line of the log."""
+
+import collections
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+
+from bert_jax.settings import UserError
+from bert_jax.training.step import Measures
+from bert_jax.types import add_means
+
+# Steps that may be under way on the device while the host goes ahead. The
+# host waits for older ones, so that it never queues up work without bound.
+_AHEAD = 2
+
+
+class Window:
+  """Collects the measures of steps without waiting for the newest ones."""
+
+  def __init__(
+    self,
+    learning_rate: Callable[[int], float],
+    flops_per_token: float,
+    peak_flops: float | None,
+    row_tokens: int,
+  ):
+    """Starts an empty window.
+
+    Args:
+      learning_rate: the rate of an update by its number, from 0.
+      flops_per_token: what training costs for each position of a row.
+      peak_flops: of all devices together, in FLOP/s; None if not known.
+      row_tokens: positions in an update's rows, padding included.
+    """
+    self._learning_rate = learning_rate
+    self._flops_per_token = flops_per_token
+    self._peak = peak_flops
+    self._row_tokens = row_tokens
+    self._measures: collections.deque[Measures] = collections.deque()
+    self._seconds = 0.0
+    self._resumed = time.perf_counter()
+
+  def add(self, measures: Measures) -> None:
+    """Adds a step; waits until all but the newest steps are done."""
+    self._measures.append(measures)
+    if len(self._measures) > _AHEAD:
+      jax.block_until_ready(self._measures[-1 - _AHEAD])
+
+  def pause(self) -> None:
+    """Waits for the steps and stops the clock, for what is not training."""
+    jax.block_until_ready(list(self._measures))
+    self._seconds += time.perf_counter() - self._resumed
+
+  def resume(self) -> None:
+    """Starts the clock again."""
+    self._resumed = time.perf_counter()
+
+  def close(self, step: int) -> Mapping[str, float]:
+    """The figures of all steps added, and an empty window again.
+
+    To be called while the clock is stopped.
+
+    Args:
+      step: the number of updates done.
+
+    Returns:
+      The means of all measures, the learning rate of the last update, real
+      tokens a second, and MFU where the device's peak is known.
+
+    Raises:
+      UserError: a figure is not finite.
+    """
+    steps = len(self._measures)
+    totals = add_means(jax.device_get(list(self._measures)))
+    values = {name: float(mean.value()) for name, mean in totals.items()}
+    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+      raise UserError(
+        f"{', '.join(wrong)} is not finite at step {step}; the last checkpoint"
+        " is good: try a lower config.optimizer.learning_rate or a longer"
+        " warm-up in another --workdir"
+      )
+    values["learning_rate"] = float(self._learning_rate(step - 1))
+    seconds, tokens = self._seconds, values.pop("real_tokens") * steps
+    values["steps_per_second"] = steps / seconds
+    values["real_tokens_per_second"] = tokens / seconds
+    if self._peak:
+      work = self._row_tokens * self._flops_per_token * steps
+      values["mfu"] = work / seconds / self._peak
+    self._measures.clear()
+    self._seconds = 0.0
+    return values
