@@ -1,0 +1,189 @@
+"""The one loop that trains every task."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bert_jax.data import loader
+from bert_jax.data.stream import Stream
+from bert_jax.models import flops
+from bert_jax.settings import UserError
+from bert_jax.tasks.task import Task
+from bert_jax.training import (
+  evaluation,
+  interruption,
+  optimizer,
+  partitioning,
+  step,
+)
+from bert_jax.training import workdir as workdirs
+from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.logging import Logger
+from bert_jax.training.recipe import Recipe
+from bert_jax.training.state import TrainState
+from bert_jax.training.window import Window
+
+
+def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
+  """Trains a recipe to its end, from the newest checkpoint if there is one.
+
+  Args:
+    recipe: what to do.
+    workdir: the folder for config, checkpoints and figures.
+
+  Returns:
+    The measures of the last evaluation.
+
+  Raises:
+    UserError: something that the user gave is wrong.
+    Interrupted: the process was asked to stop; the state is saved.
+  """
+  with workdirs.locked(workdir):
+    task = recipe.make_task()
+    workdirs.claim(workdir, recipe, task)
+    with Checkpoints(
+      workdir / workdirs.CHECKPOINTS, keep=recipe.checkpoint.keep
+    ) as checkpoints:
+      run = _start(recipe, task, checkpoints)
+      with (
+        Logger(workdir, int(run.state.step), recipe.steps) as logger,
+        interruption.watch() as asked,
+      ):
+        return _run(run, checkpoints, logger, asked.is_set)
+
+
+@dataclasses.dataclass
+class _Run:
+  """What the loop carries from step to step."""
+
+  recipe: Recipe
+  task: Task
+  mesh: jax.sharding.Mesh
+  optimizer: optax.GradientTransformation
+  state: TrainState
+  position: Mapping[str, int] | None
+
+
+def _start(recipe: Recipe, task: Task, checkpoints: Checkpoints) -> _Run:
+  """Makes the state, or takes it from the newest checkpoint that verifies."""
+  mesh = partitioning.make_mesh(recipe.mesh)
+  rows = partitioning.batch_devices(mesh) * recipe.accumulation
+  if recipe.batch_size % rows:
+    raise UserError(
+      f"config.batch_size: {recipe.batch_size} rows do not divide over"
+      f" {rows // recipe.accumulation} devices x {recipe.accumulation}"
+      " micro-batches"
+    )
+  transformation = optimizer.make(recipe.optimizer, recipe.steps)
+
+  def initial() -> TrainState:
+    batch = jax.tree.map(lambda x: x[None], task.blank)
+    params = task.model.init(jax.random.key(recipe.seed), batch)["params"]
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      optimizer_state=transformation.init(params),
+      key=jax.random.key(recipe.seed, impl=recipe.prng),
+    )
+
+  restored = checkpoints.restore(partitioning.state_shapes(initial, mesh))
+  if restored is None:
+    state, position = partitioning.init_state(initial, mesh), None
+  else:
+    state, metadata = restored
+    position = metadata["position"]
+  return _Run(recipe, task, mesh, transformation, state, position)
+
+
+def _run(
+  run: _Run,
+  checkpoints: Checkpoints,
+  logger: Logger,
+  asked_to_stop: Callable[[], bool],
+) -> dict[str, float]:
+  """Goes from the run's state to its last step."""
+  recipe, first = run.recipe, int(run.state.step)
+  evaluate = _make_evaluate(run)
+  if first >= recipe.steps:
+    logger.say(f"nothing to do: all {recipe.steps} steps are done")
+    return evaluate()
+  update = jax.jit(
+    step.make_train_step(run.task, run.optimizer, recipe.accumulation),
+    donate_argnums=0,
+  )
+  window = _make_window(run)
+  stream = Stream(
+    run.task.training(), recipe.batch_size, recipe.seed, run.position
+  )
+  with loader.training_batches(
+    stream, *_hosts(), workers=recipe.workers
+  ) as batches:
+    for done in range(first + 1, recipe.steps + 1):
+      batch = partitioning.put_batch(next(batches), run.mesh)
+      run.state, measures = update(run.state, batch)
+      window.add(measures)
+      logger.progress(done)
+      last = done == recipe.steps
+      stop = asked_to_stop() and not last
+      ends = last or stop
+      save = ends or done % recipe.checkpoint.every == 0
+      look = last or done % recipe.evaluation.every == 0
+      if not (save or look or done % recipe.logging.every == 0):
+        continue
+      window.pause()
+      logger.write(done, "train", window.close(done))
+      if look:
+        values = evaluate()
+        logger.write(done, "held_out", values)
+      if save:
+        position = stream.position_after(done - first)
+        checkpoints.save(run.state, {"position": position})
+      if stop:
+        raise interruption.Interrupted(
+          f"stopped at step {done} of {recipe.steps}, which is saved"
+        )
+      window.resume()
+  return values
+
+
+def _make_evaluate(run: _Run) -> Callable[[], dict[str, float]]:
+  """A function that measures the run's parameters on held-out examples."""
+  wanted = run.recipe.evaluation
+  measure = jax.jit(step.make_evaluation_step(run.task))
+  size = wanted.batch_size or run.recipe.batch_size
+  batches = list(
+    loader.evaluation_batches(
+      run.task.evaluation(), size, wanted.examples, *_hosts()
+    )
+  )
+  baselines = run.task.baselines(batches)
+
+  def evaluate() -> dict[str, float]:
+    put = (partitioning.put_batch(batch, run.mesh) for batch in batches)
+    values = evaluation.evaluate(measure, run.state.params, put)
+    return values | baselines
+
+  return evaluate
+
+
+def _make_window(run: _Run) -> Window:
+  recipe, task = run.recipe, run.task
+  device = jax.devices()[0]
+  peak = flops.peak_flops(device.device_kind)
+  return Window(
+    learning_rate=optimizer.learning_rate(recipe.optimizer, recipe.steps),
+    flops_per_token=flops.training_flops_per_token(
+      task.config, task.length, task.predictions
+    ),
+    peak_flops=peak and peak * jax.device_count(),
+    row_tokens=recipe.batch_size * task.length,
+  )
+
+
+def _hosts() -> tuple[int, int]:
+  """Which share of each batch this process draws, of how many."""
+  return jax.process_index(), jax.process_count()

@@ -1,0 +1,194 @@
+"""A run's whole configuration, checked at the door."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+from bert_jax import settings
+from bert_jax.data.corpus import CorpusConfig
+from bert_jax.models.config import encoder_config
+from bert_jax.settings import UserError
+from bert_jax.tasks import TASKS
+from bert_jax.tasks.task import Task
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.training.optimizer import OptimizerConfig
+from bert_jax.training.partitioning import MeshConfig
+
+# Keys that a resumed run may change: they do not touch what is learned.
+# `data.corpus` may be another path to the same corpus, which is checked.
+MAY_CHANGE = (
+  "checkpoint",
+  "corpus",
+  "data.corpus",
+  "data.tokenizer",
+  "evaluation",
+  "logging",
+  "mesh",
+  "workers",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """The section `config.evaluation`.
+
+  Attributes:
+    every: steps between evaluations; there is always one at the end.
+    examples: how many held-out examples to look at, always the first ones.
+    batch_size: rows of a batch; 0 takes the training batch size.
+  """
+
+  every: int = 1000
+  examples: int = 2048
+  batch_size: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpointing:
+  """The section `config.checkpoint`.
+
+  Attributes:
+    every: steps between checkpoints; there is always one at the end.
+    keep: how many to keep.
+  """
+
+  every: int = 1000
+  keep: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Logging:
+  """The section `config.logging`.
+
+  Attributes:
+    every: steps between lines.
+  """
+
+  every: int = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What a run does, from its config file and the command line.
+
+  Attributes:
+    steps: optimizer updates in all.
+    batch_size: rows of an update, over all devices and hosts.
+    accumulation: micro-batches that an update's rows are cut into.
+    seed: of initial values, dropout and the order and masks of examples.
+    prng: the generator for dropout, a name that `jax.random.key` knows;
+      `rbg` is faster than the default, above all on TPUs.
+    workers: processes that make examples; 0 makes them in a thread.
+    task: a name in `bert_jax.tasks.TASKS`.
+    model: fields of `EncoderConfig`, and `preset`.
+    data: fields of the task's `Data`.
+    corpus: what `launch.prepare` makes; not used in training.
+  """
+
+  steps: int
+  batch_size: int
+  accumulation: int = 1
+  seed: int = 0
+  prng: str = "threefry2x32"
+  workers: int = 0
+  task: str = "pretraining"
+  model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  optimizer: OptimizerConfig = dataclasses.field(
+    default_factory=OptimizerConfig
+  )
+  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+  checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
+  logging: Logging = dataclasses.field(default_factory=Logging)
+  corpus: CorpusConfig | None = None
+
+  def __post_init__(self):
+    settings.choice("config.task", self.task, TASKS)
+    for name in ("steps", "batch_size", "accumulation"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name}: expected at least 1, got {getattr(self, name)}"
+        )
+    if self.batch_size % self.accumulation:
+      raise ValueError(
+        f"accumulation: {self.accumulation} micro-batches do not divide"
+        f" batch_size {self.batch_size}"
+      )
+    if self.prng not in ("threefry2x32", "rbg", "unsafe_rbg"):
+      raise ValueError(
+        f"prng: expected threefry2x32, rbg or unsafe_rbg, got {self.prng!r}"
+      )
+    for section in ("evaluation", "checkpoint", "logging"):
+      if getattr(self, section).every < 1:
+        raise ValueError(f"{section}.every: expected at least 1")
+    encoder_config(self.model)
+    self._data()
+
+  @classmethod
+  def from_dict(cls, config: Mapping[str, Any]) -> Self:
+    """Checks a config.
+
+    Raises:
+      UserError: a key is unknown or missing, or a value does not fit.
+    """
+    return settings.from_dict(cls, config)
+
+  def to_dict(self) -> dict[str, Any]:
+    """The config that makes this recipe, every default written out."""
+    return dataclasses.asdict(
+      dataclasses.replace(self, data=dataclasses.asdict(self._data()))
+    )
+
+  def make_task(self, tokenizer: Tokenizer | None = None) -> Task:
+    """Makes the task and its model.
+
+    Args:
+      tokenizer: the run's; by default the one that the data came with.
+    """
+    module, data = TASKS[self.task], self._data()
+    tokenizer = tokenizer or module.load_tokenizer(data)
+    return module.make(
+      self._encoder_config(tokenizer), data, tokenizer, self.seed
+    )
+
+  def _data(self) -> Any:
+    data = TASKS[self.task].Data
+    return settings.from_dict(data, self.data, "config.data")
+
+  def _encoder_config(self, tokenizer: Tokenizer | None):
+    """The encoder; its vocabulary is the tokenizer's unless it is given."""
+    model = dict(self.model)
+    if tokenizer is not None:
+      given = model.setdefault("vocab_size", len(tokenizer))
+      if given < len(tokenizer):
+        raise UserError(
+          f"config.model.vocab_size: {given} is less than the"
+          f" {len(tokenizer)} entries of the vocabulary"
+        )
+    return encoder_config(model)
+
+
+def differences(
+  old: Mapping[str, Any], new: Mapping[str, Any], path: str = ""
+) -> list[str]:
+  """What a resumed run would change, one line a key, or nothing.
+
+  Keys in `MAY_CHANGE` are passed over.
+  """
+  lines = []
+  for key in sorted({*old, *new}):
+    name = f"{path}{key}"
+    if name in MAY_CHANGE:
+      continue
+    before, after = old.get(key), new.get(key)
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+      lines += differences(before, after, f"{name}.")
+    elif _plain(before) != _plain(after):
+      lines.append(f"config.{name}: {before!r} -> {after!r}")
+  return lines
+
+
+def _plain(value: Any) -> Any:
+  """JSON has lists where dataclasses have tuples."""
+  return list(value) if isinstance(value, tuple) else value
