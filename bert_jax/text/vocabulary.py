@@ -103,7 +103,7 @@ def train(
   *,
   min_frequency: int = 2,
   coverage: float = 0.9999,
-  max_words: int = 2_000_000,
+  max_words: int = 1_000_000,
   special_tokens: Sequence[str] = SPECIAL_TOKENS,
 ) -> Vocabulary:
   """Trains a vocabulary; a pure function of its arguments.
@@ -117,7 +117,7 @@ def train(
     coverage: the share of the characters' occurrences that the vocabulary
       must have; the rarest characters beyond it are left out.
     max_words: pieces are grown from this many of the most frequent words;
-      bounds the memory, at about 1 KB a word.
+      bounds the memory, at about 2 KB a word.
     special_tokens: the first tokens.
 
   Returns:

@@ -20,7 +20,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PREFIX = "##"
 """What a piece that continues a word starts with."""
 MAX_CHARACTERS = 100
-"""A longer word is unknown as a whole."""
+"""A longer word is unknown as a whole, as in Transformers; in Google's later
+code it is one of more than 200."""
 
 
 class WordPiece:

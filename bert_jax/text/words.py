@@ -1,11 +1,13 @@
-r"""How BERT cleans a text and splits it into words.
+"""How BERT cleans a text and splits it into words.
 
 The rules are those of the BERT paper's code (google-research/bert, the
-`BasicTokenizer` of `tokenization.py`) as first released: drop control
-characters, set CJK ideographs apart, lower the case, strip accents, split at
-white space and punctuation.
+`BasicTokenizer` of `tokenization.py`): drop control characters, set CJK
+ideographs apart, lower the case, strip accents, split at white space and
+around punctuation. As in the `BertTokenizer` of Transformers, every character
+of Unicode's class C is dropped; Google's code keeps those for private use and
+those unassigned.
 
-The `tokenizers` library ships them as `BertNormalizer` and
+The `tokenizers` library ships the rules as `BertNormalizer` and
 `BertPreTokenizer`, but with Unicode tables of 2015 and some slips. The
 pipeline here takes another way through the same library where those differ
 from the Python code:
@@ -13,26 +15,26 @@ from the Python code:
 - marks, format characters and punctuation newer than those tables;
 - capital sigma at the end of a word, which Python lowers to a final sigma;
 - U+2B820 to U+2B91F, ideographs that `BertNormalizer` does not set apart;
-- unassigned characters, which the first release drops.
+- unassigned characters.
 
-What remains: the Unicode version is the one of the regular expressions in
-`tokenizers`, whatever Python runs, so that ids do not change with Python; a
-character that only one of the two knows can be treated differently. More than
-30 marks or apostrophes in a row hide a word's other letters from a capital
-sigma. Private-use characters are dropped, as first released; later Google
-code keeps them. Transformers' Python `BertTokenizer` also composes characters
-(NFC) first, which matters only where case is kept and the text is decomposed.
+Two differences from Python remain. The Unicode version is that of the regular
+expressions in `tokenizers`, whatever Python runs, so that ids do not change
+with Python; a character newer than one of the two can be treated differently.
+And the `BertTokenizer` of Transformers composes characters (NFC) first, which
+Google's code does not; it matters only where case is kept and the text comes
+decomposed.
 """
 
 import dataclasses
 
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-# A capital sigma after a cased letter and not before one. Bounded, so that
-# hostile text costs linear time.
-_FINAL_SIGMA = (
-  r"\p{Cased}\p{Case_Ignorable}{0,30}\KΣ(?!\p{Case_Ignorable}{0,30}\p{Cased})"
-)
+# A capital sigma after a cased letter and not before one; "ignorable" marks
+# and apostrophes between them do not count. The classes share no character
+# and the runs are atomic, so that hostile text costs linear time.
+_BETWEEN = r"(?>\p{Case_Ignorable}*)"
+_CASED = r"[\p{Cased}&&\P{Case_Ignorable}]"
+_FINAL_SIGMA = rf"{_CASED}{_BETWEEN}\KΣ(?!{_BETWEEN}{_CASED})"
 _DROPPED = r"[\p{C}\x{FFFD}&&[^\t\n\r]]"
 # Every ASCII character that is no letter, digit or space; P*; and the
 # ideographs that BertNormalizer leaves out.

@@ -1,0 +1,188 @@
+import collections
+import itertools
+import os
+import random
+import subprocess
+import sys
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from bert_jax.settings import UserError
+from bert_jax.text import vocabulary
+from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
+from bert_jax.text.words import WordRules
+from tests.text import reference
+from tests.text.strings import MULTILINGUAL, TEXTS
+
+COUNTS = vocabulary.count_words(MULTILINGUAL * 3)
+
+
+def merge_slowly(counts, alphabet, size, min_frequency):
+  """Pair merging with every count made anew at every step."""
+  spelling = {
+    word: (word[0], *("##" + character for character in word[1:]))
+    for word in counts
+  }
+  pieces = list(alphabet)
+  while len(pieces) < size:
+    pairs = collections.Counter()
+    for word, parts in spelling.items():
+      for pair in itertools.pairwise(parts):
+        pairs[pair] += counts[word]
+    if not pairs:
+      break
+    left, right = best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+    if pairs[best] < min_frequency:
+      break
+    joined = left + right[2:]
+    if joined not in pieces:
+      pieces.append(joined)
+    for word, parts in spelling.items():
+      out = []
+      for part in parts:
+        if out and (out[-1], part) == best:
+          out[-1] = joined
+        else:
+          out.append(part)
+      spelling[word] = tuple(out)
+  return pieces
+
+
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
+@hypothesis.given(
+  strategies.dictionaries(
+    strategies.text("abc", min_size=1, max_size=9),
+    strategies.integers(1, 6),
+    min_size=1,
+    max_size=12,
+  ),
+  strategies.integers(0, 30),
+)
+def test_pieces_equal_a_slow_trainer(counts, extra):
+  characters = sorted(set("".join(counts)))
+  inside = set("".join(word for word in counts if len(word) > 1))
+  alphabet = [*characters, *("##" + c for c in characters if c in inside)]
+  size = 5 + len(alphabet) + extra
+  got = vocabulary.train(counts, size, coverage=1.0)
+  want = merge_slowly(counts, alphabet, size - 5, min_frequency=2)
+  assert got.tokens == (*SPECIAL_TOKENS, *want)
+  assert got.complete == (len(want) == size - 5)
+
+
+def test_words_are_counted_as_the_reference_splits_them():
+  for rules in (WordRules(), WordRules(lowercase=False)):
+    want = collections.Counter()
+    for text in TEXTS:
+      want.update(reference.split_words(text, rules))
+    assert vocabulary.count_words(TEXTS, rules) == want
+
+
+def test_counts_of_parts_add_up(monkeypatch):
+  whole = vocabulary.count_words(TEXTS)
+  halves = [vocabulary.count_words(TEXTS[start::2]) for start in range(2)]
+  assert halves[1] + halves[0] == whole
+  monkeypatch.setattr(vocabulary, "_CHUNKS_AT_ONCE", 3)
+  assert vocabulary.count_words(iter(TEXTS)) == whole
+
+
+def test_order_of_the_counts_does_not_matter():
+  items = list(COUNTS.items())
+  want = vocabulary.train(COUNTS, 700).tokens
+  assert len(want) == 700
+  for seed in range(3):
+    random.Random(seed).shuffle(items)
+    assert vocabulary.train(dict(items), 700).tokens == want
+
+
+def test_hash_seed_does_not_matter():
+  program = (
+    "from bert_jax.text import vocabulary;"
+    "from tests.text.strings import MULTILINGUAL;"
+    "counts = vocabulary.count_words(MULTILINGUAL * 3);"
+    "print(ascii(vocabulary.train(counts, 700).tokens))"
+  )
+  want = ascii(vocabulary.train(COUNTS, 700).tokens)
+  for seed in ("1", "2"):
+    result = subprocess.run(
+      [sys.executable, "-c", program],
+      env=os.environ | {"PYTHONHASHSEED": seed},
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    assert result.stdout.strip() == want
+
+
+def test_trained_on_a_text_it_encodes_it():
+  trained = vocabulary.train(COUNTS, 1_000, coverage=1.0)
+  tokenizer = WordPiece(trained.tokens)
+  ids = [id for part in tokenizer.encode_pieces(MULTILINGUAL) for id in part]
+  assert tokenizer.special.unknown not in ids
+  assert (trained.coverage, trained.unknown) == (1.0, 0.0)
+  characters = vocabulary.train(COUNTS, 1_000 - 250, coverage=1.0)
+  more = WordPiece(characters.tokens).encode_pieces(MULTILINGUAL)
+  assert sum(map(len, more)) > len(ids)
+
+
+def test_what_it_reports_is_what_encoding_gives():
+  texts = ["common words are common " * 50, "rare ж words Ω", "z" * 101]
+  counts = vocabulary.count_words(texts)
+  trained = vocabulary.train(counts, 60, coverage=0.995)
+  assert "ж" not in trained.tokens and "c" in trained.tokens
+  tokenizer = WordPiece(trained.tokens)
+  encoded = tokenizer.encode_pieces(list(counts))
+  unknown = sum(
+    count
+    for count, ids in zip(counts.values(), encoded)
+    if tokenizer.special.unknown in ids
+  )
+  assert unknown > 0
+  assert trained.unknown == pytest.approx(unknown / counts.total())
+  known = sum(
+    counts[word] * sum(c in trained.tokens for c in word)
+    for word in counts
+    if len(word) <= 100
+  )
+  everything = sum(counts[w] * len(w) for w in counts if len(w) <= 100)
+  assert trained.coverage == pytest.approx(known / everything)
+  assert 0.995 <= trained.coverage < 1
+
+
+def test_only_characters_seen_inside_words_get_a_continuation():
+  trained = vocabulary.train({"ab": 5, "漢": 5, "!": 5}, 100)
+  assert trained.tokens == (
+    *SPECIAL_TOKENS, "!", "a", "b", "漢", "##a", "##b", "ab"
+  )  # fmt: skip
+  assert not trained.complete
+
+
+def test_ties_go_to_the_pair_that_sorts_first():
+  trained = vocabulary.train({"zy": 4, "ab": 4, "cd": 4}, 5 + 12 + 2)
+  assert trained.tokens[-2:] == ("ab", "cd")
+  assert trained.complete
+
+
+def test_rarest_words_beyond_the_limit_are_left_out():
+  counts = {"ab": 9, "cd": 8, "ef": 7}
+  trained = vocabulary.train(counts, 100, max_words=2)
+  assert {"ab", "cd"} < set(trained.tokens) and "ef" not in trained.tokens
+  assert {"e", "##f"} < set(trained.tokens)
+
+
+def test_too_small_a_size():
+  with pytest.raises(UserError, match=r"size 8 is too small.* need 9"):
+    vocabulary.train({"ab": 5}, 8)
+  assert len(vocabulary.train({"ab": 5}, 9).tokens) == 9
+
+
+@pytest.mark.parametrize("counts", [{}, {"a" * 101: 3}, {"a": 0}, {"": 2}])
+def test_no_words(counts):
+  with pytest.raises(UserError, match="no words"):
+    vocabulary.train(counts, 100)
+
+
+def test_a_text_that_is_none():
+  with pytest.raises(UserError, match="expected a string, got None"):
+    vocabulary.count_words(["a", None])
