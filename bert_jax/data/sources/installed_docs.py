@@ -1,0 +1,245 @@
+"""Documentation strings of Python's library and of what bert_jax needs.
+
+English prose that every user has at hand: no download, so a first
+pretraining run works anywhere. Files are parsed, never imported. One
+document is one module; its label is the name of its package.
+"""
+
+import ast
+import functools
+import importlib.metadata
+import inspect
+import json
+import pathlib
+import platform
+import re
+import sysconfig
+import warnings
+from typing import Any
+
+from bert_jax import settings
+from bert_jax.data import workers
+from bert_jax.data.sources import text_files
+
+_DISTRIBUTION = "bert_jax"
+_NOT_DOCUMENTATION = re.compile(
+  r"(^|/)(tests?|testing|_?vendor(ed)?|idlelib|lib2to3|turtledemo"
+  r"|site-packages|dist-packages)/|(^|/)(test_[^/]*|[^/]*_tests?|conftest)\.py$"
+)
+_SHORTEST = 200  # characters; a document needs more than a sentence.
+
+_FENCE = re.compile(r"^\s*```")
+_DOCTEST = re.compile(r"^\s*>>>")
+_DIRECTIVE = re.compile(r"^\s*\.\.\s")
+# The head of an entry in a list of arguments, in the common doc styles.
+_ENTRY = re.compile(
+  r"^\s*(?::\w+[^:]*:\s|[-*+•]\s+|\d+[.)]\s+"
+  r"|[`*]{0,2}[\w., *]{1,40}[`*]{0,2}\s?(?:\([^()]*\))?\s*:(?:\s|$))"
+)
+_UNDERLINE = re.compile(r"^\s*([-=~^\"'#*`_+])\1{2,}\s*$")
+_MARKUP = [
+  (re.compile(r":[\w:+-]+:`~?\.?([^`<]*?)(?:\s*<[^`>]*>)?`"), r"\1"),
+  (re.compile(r"!?\[([^\]]+)\]\([^)\s]*\)"), r"\1"),
+  (re.compile(r"`([^`<]+?)\s*<[^`>]+>`_+"), r"\1"),
+  (re.compile(r"\s*\[[\w#]+\]_"), ""),
+  (re.compile(r"<?https?://\S+>?"), ""),
+  (re.compile(r"`+([^`]*)`+_*"), r"\1"),
+  (re.compile(r"\*{1,2}(\S(?:[^*]*\S)?)\*{1,2}"), r"\1"),
+  (re.compile(r"\s+"), " "),
+]
+_WORD = re.compile(r"[A-Za-z]{2,}")
+
+
+def docstrings(source: bytes) -> list[str]:
+  """The documentation strings of a module's source, in their order.
+
+  Source that is not valid Python has none, and so has a file with no
+  triple-quoted string.
+  """
+  if b'"""' not in source and b"'''" not in source:
+    return []  # Parsing takes the time, and tables of data are long.
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    try:
+      tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+      return []
+  found = []
+  todo: list[ast.AST] = [tree]
+  while todo:
+    node = todo.pop()
+    body = getattr(node, "body", None)
+    if isinstance(
+      node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    ):
+      text = ast.get_docstring(node, clean=False)
+      if text:
+        found.append(inspect.cleandoc(text))
+    if isinstance(body, list):
+      todo.extend(reversed([*body, *getattr(node, "orelse", [])]))
+  return found
+
+
+def paragraphs(docstring: str) -> list[str]:
+  """The readable prose of a documentation string.
+
+  Code, doctests, tables, headings and markup are left out; what an entry in
+  a list of arguments says is kept, its name and type are not.
+  """
+  chunks: list[list[str]] = [[]]
+  skip_below = None  # An indented block is skipped until this indentation.
+  fenced = doctest = False
+  for line in docstring.expandtabs().split("\n"):
+    indent = len(line) - len(line.lstrip())
+    if _FENCE.match(line):
+      fenced = not fenced
+    if not line.strip():
+      doctest = False
+    elif skip_below is not None and indent > skip_below:
+      continue
+    else:
+      skip_below = None
+      doctest = doctest or bool(_DOCTEST.match(line))
+    directive = bool(_DIRECTIVE.match(line))
+    if directive or line.rstrip().endswith("::"):
+      skip_below = indent
+    dropped = fenced or doctest or directive or not line.strip()
+    if dropped or _FENCE.match(line) or _UNDERLINE.match(line):
+      if _UNDERLINE.match(line):
+        chunks[-1] = []  # What it underlines is a heading.
+      chunks.append([])
+      continue
+    entry = _ENTRY.match(line)
+    if entry:
+      chunks.append([])
+      # NumPy's style has "name : type", and the words on the next line.
+      is_type = re.search(r"\w\s+:\s*$", entry[0])
+      line = "" if is_type else line[entry.end() :]
+    chunks[-1].append(line.strip())
+  texts = [_plain(" ".join(chunk)) for chunk in chunks]
+  return [text for text in texts if _is_prose(text)]
+
+
+def _plain(text: str) -> str:
+  for pattern, replacement in _MARKUP:
+    text = pattern.sub(replacement, text)
+  text = re.sub(r"::$", ":", text.strip())
+  return text[:1].upper() + text[1:]
+
+
+def _is_prose(text: str) -> bool:
+  """Whether text looks like sentences and not like code or a table."""
+  letters = sum(map(str.isalpha, text)) + text.count(" ")
+  words = len(_WORD.findall(text))
+  is_closed = text.endswith((".", "!", "?", ":", ")", '."'))
+  return letters >= 0.8 * len(text) and words >= (4 if is_closed else 8)
+
+
+def _read_modules(names: list[tuple[str, str, str]]) -> list[list[str]]:
+  """The paragraphs of each of a list of (package, name, path)."""
+  found = []
+  for _, _, path in names:
+    try:
+      source = pathlib.Path(path).read_bytes()
+    except OSError:
+      source = b""
+    found.append(
+      [text for doc in docstrings(source) for text in paragraphs(doc)]
+    )
+  return found
+
+
+def _required() -> list[str]:
+  """The requirements of bert_jax, installed or run from a clone."""
+  path = pathlib.Path(__file__).parents[3] / "requirements.txt"
+  try:
+    if path.is_file():
+      return path.read_text(encoding="utf-8").splitlines()
+    return importlib.metadata.requires(_DISTRIBUTION) or []
+  except importlib.metadata.PackageNotFoundError:
+    raise settings.UserError(
+      "config.corpus.source: installed_docs finds neither requirements.txt nor"
+      f" an installed {_DISTRIBUTION}; install with `pip install -e .`"
+    ) from None
+
+
+@functools.cache
+def distributions() -> dict[str, importlib.metadata.Distribution]:
+  """The installed requirements of bert_jax and theirs, by name, sorted."""
+  found = {}
+  todo = _required()
+  while todo:
+    requirement = todo.pop()
+    match = re.match(r"[A-Za-z0-9][\w.-]*", requirement)
+    if not match or re.search(r"\bextra\s*==", requirement):
+      continue
+    name = re.sub(r"[-_.]+", "-", match[0]).lower()
+    if name in found:
+      continue
+    try:
+      found[name] = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue  # Required elsewhere: another system or another Python.
+    todo.extend(found[name].requires or [])
+  return dict(sorted(found.items()))
+
+
+def _modules() -> list[tuple[str, str, str]]:
+  """(package, name, path) of all modules, sorted."""
+  library = pathlib.Path(sysconfig.get_paths()["stdlib"])
+  modules = [
+    ("python", path.relative_to(library).as_posix(), str(path))
+    for path in library.rglob("*.py")
+  ]
+  for package, distribution in distributions().items():
+    modules += [
+      (package, file.as_posix(), str(distribution.locate_file(file)))
+      for file in distribution.files or []
+      if file.suffix == ".py"
+    ]
+  return sorted(
+    module for module in modules if not _NOT_DOCUMENTATION.search(module[1])
+  )
+
+
+def describe() -> list[dict[str, Any]]:
+  """What the source reads: packages and their versions."""
+  described = [{"package": "python", "version": platform.python_version()}]
+  return described + [
+    {"package": name, "version": distribution.version}
+    for name, distribution in distributions().items()
+  ]
+
+
+def open_source(
+  scratch: pathlib.Path, processes: int = 1
+) -> text_files.TextFiles:
+  """Reads the documentation, and opens it as a source.
+
+  A paragraph that occurs in several places is kept where it comes first.
+
+  Args:
+    scratch: a folder that the source reads from afterwards.
+    processes: how many processes read.
+
+  Returns:
+    A source of records {"text", "replaced_bytes", "label", "module"}.
+
+  Raises:
+    UserError: the requirements of bert_jax are not to be found.
+  """
+  modules = _modules()
+  groups = [modules[i : i + 100] for i in range(0, len(modules), 100)]
+  path = scratch / "installed_docs.jsonl"
+  seen: set[str] = set()
+  with path.open("w", encoding="utf-8") as file:
+    read = workers.run(_read_modules, [(group,) for group in groups], processes)
+    for group, texts in zip(groups, read):
+      for (package, name, _), document in zip(group, texts):
+        new = [text for text in dict.fromkeys(document) if text not in seen]
+        seen.update(new)
+        text = "\n\n".join(new)
+        if len(text) >= _SHORTEST:
+          record = {"text": text, "label": package, "module": name}
+          file.write(json.dumps(record) + "\n")
+  return text_files.TextFiles([str(path)], [str(path)], "line", "text")

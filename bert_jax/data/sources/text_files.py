@@ -1,0 +1,239 @@
+"""Documents from text files: plain, gzip'd, or JSON lines.
+
+A file is read once to find, about every megabyte, a place where a document
+starts; the index holds only those places, so it stays small whatever the
+size of the text. Reading a document parses the megabyte around it, which is
+kept for the neighbours.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bert_jax import settings
+from bert_jax.data.sources import files as files_lib
+
+DOCUMENTS = ("blank_line", "line", "file")
+
+_BLOCK = 1 << 20
+# Longer documents are cut, for a document has to fit in memory.
+_LONGEST = 1 << 24
+_JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+_BLANK_LINE_BYTES = re.compile(rb"\n[ \t\r\f\v]*\n")
+_BLANK_LINE = re.compile(r"\n\s*\n")
+
+
+class _Block(NamedTuple):
+  """Where a run of whole documents lies, and what comes before it."""
+
+  file: int
+  offset: int
+  size: int
+  line: int
+  document: int
+
+
+@dataclasses.dataclass(eq=False)
+class TextFiles:
+  """The documents of text files, by random access.
+
+  Attributes:
+    files: the files' names, as messages show them.
+    paths: where their decompressed text is.
+    documents: "blank_line", "line" or "file".
+    field: the field of JSON lines that holds the text.
+  """
+
+  files: list[str]
+  paths: list[str]
+  documents: str
+  field: str
+
+  def __post_init__(self):
+    blocks, document = [], 0
+    for file, path in enumerate(self.paths):
+      line = 0
+      split = self._split(file)
+      for offset, data in _blocks(path, self._unit(file), self.files[file]):
+        blocks.append(_Block(file, offset, len(data), line, document))
+        document += len(split(data))
+        line += data.count(b"\n")
+    self._length = document
+    self._blocks = blocks
+    self._starts = np.array([block.document for block in blocks], np.int64)
+    self._parsed: tuple[_Block, list[str]] = (_Block(0, 0, 0, 0, 0), [])
+
+  def __len__(self) -> int:
+    """The number of documents."""
+    return self._length
+
+  def __getitem__(self, index: int) -> Mapping[str, Any]:
+    """A document as {"text", "replaced_bytes"} and the JSON line's fields.
+
+    Raises:
+      IndexError: there is no such document.
+      UserError: a JSON line is damaged or has no text.
+    """
+    if not 0 <= index < len(self):
+      raise IndexError(f"document {index} of {len(self)}")
+    block, texts = self._parsed
+    if not block.document <= index < block.document + len(texts):
+      number = int(np.searchsorted(self._starts, index, side="right")) - 1
+      block = _Block(*self._blocks[number])
+      with open(self.paths[block.file], "rb") as file:
+        file.seek(block.offset)
+        texts = self._split(block.file)(file.read(block.size))
+      self._parsed = block, texts
+    text = texts[index - block.document]
+    text, replaced = files_lib.replace_bad_bytes(text)
+    fields = {}
+    if self._is_json(block.file):
+      text, fields = self._json_text(block, text)
+    return fields | {"text": text, "replaced_bytes": replaced}
+
+  def _is_json(self, file: int) -> bool:
+    name = self.files[file].lower().removesuffix(".gz")
+    return name.endswith(_JSON_SUFFIXES)
+
+  def _unit(self, file: int) -> str:
+    return "json_line" if self._is_json(file) else self.documents
+
+  def _split(self, file: int) -> Any:
+    return _SPLIT[self._unit(file)]
+
+  def _json_text(self, block: _Block, line: str) -> tuple[str, dict[str, Any]]:
+    """The text of a JSON line and its other fields."""
+    number, text = line.split(":", 1)
+    where = f"{self.files[block.file]}:{block.line + int(number)}"
+    try:
+      fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+      raise settings.UserError(
+        f"{where}: expected one JSON object a line: {error}"
+      ) from None
+    if not isinstance(fields, dict) or self.field not in fields:
+      known = ", ".join(sorted(fields)) if isinstance(fields, dict) else "none"
+      raise settings.UserError(
+        f"{where}: has no field {self.field!r} (config.corpus.field); its"
+        f" fields: {known}"
+      )
+    if not isinstance(fields[self.field], str):
+      raise settings.UserError(
+        f"{where}: field {self.field!r} (config.corpus.field) is not text:"
+        f" {str(fields[self.field])[:40]!r}"
+      )
+    # JSON may spell out half a surrogate pair, which no UTF-8 text can hold.
+    text = fields[self.field].encode("utf-8", "replace").decode()
+    return text, fields
+
+
+def _text(data: bytes) -> str:
+  """Decodes with bytes that are not UTF-8 as lone surrogates."""
+  text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+  return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _texts(parts: list[str]) -> list[str]:
+  return [part for part in parts if part and not part.isspace()]
+
+
+_SPLIT = {
+  "blank_line": lambda data: _texts(_BLANK_LINE.split(_text(data))),
+  "line": lambda data: _texts(_text(data).split("\n")),
+  "file": lambda data: _texts([_text(data)]),
+  # With its line number, which an error about it names.
+  "json_line": lambda data: [
+    f"{number}:{line}"
+    for number, line in enumerate(_text(data).split("\n"), 1)
+    if line and not line.isspace()
+  ],
+}
+
+
+def _blocks(path: str, unit: str, name: str) -> Iterator[tuple[int, bytes]]:
+  """Cuts a file between documents into runs of about a megabyte."""
+  offset, data = 0, b""
+  with open(path, "rb") as file:
+    while more := file.read(_BLOCK):
+      if not offset and not data:
+        _check_text(more, name)
+      data += more
+      end = _last_boundary(data, unit)
+      if not end and len(data) >= _LONGEST:
+        if unit == "json_line":
+          raise settings.UserError(
+            f"{name}: a line is longer than {_LONGEST >> 20} MiB; expected one"
+            " JSON object a line"
+          )
+        end = _cut_within(data)
+      if end:
+        yield offset, data[:end]
+        offset, data = offset + end, data[end:]
+  if data:
+    yield offset, data
+
+
+def _last_boundary(data: bytes, unit: str) -> int:
+  """Where the last document in `data` starts, 0 where there is but one."""
+  if unit == "file":
+    return 0
+  if unit == "blank_line":
+    ends = [match.end() for match in _BLANK_LINE_BYTES.finditer(data)]
+    return ends[-1] if ends else 0
+  return data.rfind(b"\n") + 1
+
+
+def _cut_within(data: bytes) -> int:
+  """Where to cut a document that is too long, never inside a character."""
+  for end in (data.rfind(b"\n") + 1, data.rfind(b" ") + 1):
+    if end > len(data) // 2:
+      return end
+  end = len(data)
+  while end > len(data) - 4 and data[end - 1] & 0xC0 == 0x80:
+    end -= 1
+  return end - 1
+
+
+def _check_text(start: bytes, name: str) -> None:
+  """Refuses what cannot be UTF-8 text: UTF-16 and binary files."""
+  wide = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+  if wide or start.count(0) > len(start) // 10:
+    what = "UTF-16" if wide else "binary or UTF-16"
+    raise settings.UserError(
+      f"{name}: looks {what}; expected UTF-8 text"
+      " (convert it, or leave it out of config.corpus.files)"
+    )
+
+
+def open_source(
+  files: tuple[str, ...],
+  documents: str,
+  field: str,
+  scratch: pathlib.Path,
+) -> TextFiles:
+  """Opens text files as a source.
+
+  Args:
+    files: glob patterns.
+    documents: what one document is: the lines between two blank lines, a
+      line, or a whole file. In JSON lines it is always a line.
+    field: the field of a JSON line that holds its text.
+    scratch: a folder for decompressed copies of gzip'd files.
+
+  Returns:
+    A source; documents of more than 16 MiB are cut, blank ones left out.
+
+  Raises:
+    UserError: no file matches, or one is not text or cannot be decompressed.
+  """
+  names = files_lib.find(files, "config.corpus.files")
+  paths = [
+    files_lib.decompressed(name, scratch / f"{number:06d}")
+    for number, name in enumerate(names)
+  ]
+  return TextFiles(names, paths, documents, field)

@@ -1,0 +1,69 @@
+"""Work spread over processes, with results in the order of the tasks."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import process
+from typing import Any, TypeVar
+
+from bert_jax import settings
+
+T = TypeVar("T")
+
+
+def available_cores() -> int:
+  """The number of cores this process may use."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def run(
+  function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], processes: int
+) -> Iterator[T]:
+  """Yields `function(*task)` for each task, in the order of the tasks.
+
+  Args:
+    function: a function of a module, for it is sent by its name.
+    tasks: the arguments of each call.
+    processes: how many processes work; with 1 it is this one.
+
+  Raises:
+    UserError: a process was killed, for instance for its memory.
+    Exception: what `function` raises; the tasks not yet begun are dropped.
+  """
+  if processes == 1:
+    for task in tasks:
+      yield function(*task)
+    return
+  # Spawned, for forking a process that has threads may deadlock.
+  executor = concurrent.futures.ProcessPoolExecutor(
+    min(processes, max(1, len(tasks))),
+    mp_context=multiprocessing.get_context("spawn"),
+    initializer=_start_worker,
+  )
+  try:
+    futures = [executor.submit(function, *task) for task in tasks]
+    for future in futures:
+      yield future.result()
+  except process.BrokenProcessPool:
+    raise settings.UserError(
+      "a worker process was killed, most likely for want of memory; try fewer"
+      f" than {processes} (--processes)"
+    ) from None
+  finally:
+    executor.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+  # The processes are the parallelism; threads on top would only contend.
+  os.environ["TOKENIZERS_PARALLELISM"] = "false"
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  """Ends this process when its parent is gone, even if that was killed."""
+  multiprocessing.parent_process().join()
+  os._exit(1)
