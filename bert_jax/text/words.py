@@ -17,12 +17,12 @@ from the Python code:
 - U+2B820 to U+2B91F, ideographs that `BertNormalizer` does not set apart;
 - unassigned characters.
 
-Two differences from Python remain. The Unicode version is that of the regular
-expressions in `tokenizers`, whatever Python runs, so that ids do not change
-with Python; a character newer than one of the two can be treated differently.
-And the `BertTokenizer` of Transformers composes characters (NFC) first, which
-Google's code does not; it matters only where case is kept and the text comes
-decomposed.
+Two differences from Google's code remain: the class C above, and the Unicode
+version, which is that of the regular expressions in `tokenizers` whatever
+Python runs, so that ids do not change with Python; a character newer than one
+of the two can be treated differently. Transformers differs twice from both:
+its `BertTokenizer` composes characters (NFC) first, which matters where case
+is kept and the text comes decomposed, and makes no final sigma.
 """
 
 import dataclasses
