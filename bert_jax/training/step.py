@@ -59,7 +59,7 @@ def make_train_step(
     )
     one = jnp.ones(())
     measures |= {
-      "gradient_norm": Mean(optax.global_norm(gradients), one),
+      "gradient_norm": Mean(optax.tree.norm(gradients), one),
       "real_tokens": Mean(
         (batch.sequence_ids > 0).sum().astype(jnp.float32), one
       ),

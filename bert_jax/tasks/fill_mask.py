@@ -1,0 +1,106 @@
+"""Words for the masked places of a text, by a masked language model."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from bert_jax.models import heads
+from bert_jax.settings import UserError
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Record
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """One word for a masked place.
+
+  Attributes:
+    token: the word or piece.
+    probability: the model's, from 0 to 1.
+  """
+
+  token: str
+  probability: float
+
+
+def prepare(
+  tokenizer: Tokenizer | None, max_positions: int, record: Record
+) -> Batch:
+  """A text in which the mask token stands for the words to be filled in.
+
+  Args:
+    tokenizer: the tokenizer that the model was trained with.
+    max_positions: the longest sequence that the model takes.
+    record: `text`, in which the mask token (`[MASK]`) is that token, and all
+      else is text.
+
+  Returns:
+    An unbatched example, as long as the text.
+
+  Raises:
+    UserError: there is no mask, or the text is too long, or the model has no
+      vocabulary.
+  """
+  if tokenizer is None:
+    raise UserError(
+      "this model was trained on ready-made records, without a vocabulary;"
+      " name its folder as config.data.tokenizer"
+    )
+  special = tokenizer.special
+  mask = tokenizer.token(special.mask)
+  parts = tokenizer.encode_pieces(record["text"].split(mask))
+  if len(parts) == 1:
+    raise UserError(f"no {mask} in the text {_shorten(record['text'])!r}")
+  ids = [special.cls, *parts[0]]
+  positions = []
+  for part in parts[1:]:
+    positions.append(len(ids))
+    ids += [special.mask, *part]
+  ids.append(special.sep)
+  if len(ids) > max_positions:
+    raise UserError(
+      f"the text {_shorten(record['text'])!r} has {len(ids)} tokens; the model"
+      f" takes at most {max_positions}"
+    )
+  length = len(ids)
+  return Batch(
+    token_ids=np.array(ids, np.int32),
+    segment_ids=np.zeros(length, np.int32),
+    position_ids=np.arange(length, dtype=np.int32),
+    sequence_ids=np.ones(length, np.int32),
+    targets={
+      "masked_positions": np.array(positions, np.int32),
+      "masked_weights": np.ones(len(positions), np.float32),
+    },
+  )
+
+
+def _shorten(value: str) -> str:
+  return value if len(value) <= 60 else value[:57] + "..."
+
+
+def answer(
+  tokenizer: Tokenizer,
+  outputs: heads.PretrainingOutputs,
+  batch: Batch,
+  top_k: int = 5,
+) -> Sequence[list[list[Candidate]]]:
+  """The likeliest words: for each row, for each of its masks, `top_k`."""
+  top_k = min(top_k, outputs.masked_lm.shape[-1])
+  probabilities, ids = jax.lax.top_k(
+    jax.nn.softmax(outputs.masked_lm, axis=-1), top_k
+  )
+  probabilities, ids = np.asarray(probabilities), np.asarray(ids)
+  used = np.asarray(batch.targets["masked_weights"]) > 0
+  return [
+    [
+      [
+        Candidate(tokenizer.token(int(id)), float(probability))
+        for id, probability in zip(ids[row, slot], probabilities[row, slot])
+      ]
+      for slot in np.flatnonzero(used[row])
+    ]
+    for row in range(len(used))
+  ]

@@ -1,0 +1,151 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bert_jax.models.config import EncoderConfig
+from bert_jax.tasks import pretraining
+from bert_jax.training import step
+from bert_jax.training.state import TrainState
+from bert_jax.types import Batch, Mean, add_means
+
+CONFIG = EncoderConfig(
+  vocab_size=50,
+  hidden_size=16,
+  num_layers=1,
+  num_heads=2,
+  intermediate_size=32,
+  max_positions=16,
+  hidden_dropout=0.0,
+  attention_dropout=0.0,
+)
+DATA = pretraining.Data(corpus="unused", length=16, max_predictions=4)
+
+
+def make_task(config=CONFIG):
+  return pretraining.make(config, DATA, None, seed=0)
+
+
+def make_batch(rows, seed=0):
+  """Rows of uneven length with uneven numbers of masked words."""
+  rng = np.random.default_rng(seed)
+  lengths = rng.integers(6, 17, (rows, 1))
+  used = np.arange(16) < lengths
+  return Batch(
+    token_ids=np.where(used, rng.integers(1, 50, (rows, 16)), 0),
+    segment_ids=(used & (np.arange(16) > 5)).astype(np.int32),
+    position_ids=np.where(used, np.arange(16), 0),
+    sequence_ids=used.astype(np.int32),
+    targets={
+      "masked_positions": rng.permuted(
+        np.tile(np.arange(6), (rows, 1)), axis=1
+      )[:, :4],
+      "masked_ids": rng.integers(0, 50, (rows, 4)),
+      "masked_weights": (np.arange(4) < rng.integers(1, 5, (rows, 1))).astype(
+        np.float32
+      ),
+      "next_sentence_labels": rng.integers(0, 2, rows),
+      "next_sentence_weights": np.ones(rows, np.float32),
+    },
+  )
+
+
+def make_state(task, optimizer):
+  params = task.model.init(jax.random.key(0), make_batch(1))["params"]
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    optimizer_state=optimizer.init(params),
+    key=jax.random.key(1),
+  )
+
+
+def test_accumulated_micro_batches_equal_the_large_batch():
+  task, optimizer = make_task(), optax.sgd(1.0)
+  state, batch = make_state(task, optimizer), make_batch(8)
+  results = [
+    jax.jit(step.make_train_step(task, optimizer, n))(state, batch)
+    for n in (1, 4)
+  ]
+  (whole, measures), (parts, part_measures) = results
+  moved = jax.tree.map(
+    lambda a, b: np.abs(a - b).max(), whole.params, state.params
+  )
+  assert max(jax.tree.leaves(moved)) > 1e-2
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    whole.params,
+    parts.params,
+  )
+  for name, mean in measures.items():
+    assert mean.value() == pytest.approx(
+      float(part_measures[name].value()), rel=1e-5
+    )
+
+
+def test_the_loss_of_a_batch_is_the_mean_over_all_its_masked_words():
+  task, optimizer = make_task(), optax.sgd(0.0)
+  state, batch = make_state(task, optimizer), make_batch(8)
+  _, measures = jax.jit(step.make_train_step(task, optimizer))(state, batch)
+  outputs = task.model.apply({"params": state.params}, batch)
+  logits = np.asarray(outputs.masked_lm, np.float64)
+  logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+  losses = [
+    -logits[row, slot, batch.targets["masked_ids"][row, slot]]
+    for row, slot in np.argwhere(batch.targets["masked_weights"] > 0)
+  ]
+  assert float(measures["mlm_loss"].value()) == pytest.approx(
+    np.mean(losses), rel=1e-5
+  )
+  assert float(measures["mlm_loss"].weight) == len(losses)
+  tokens = float(measures["real_tokens"].total)
+  assert tokens == (batch.sequence_ids > 0).sum()
+
+
+def test_rows_without_weight_change_nothing():
+  task, batch = make_task(), make_batch(4)
+  empty = jax.tree.map(np.zeros_like, batch)
+  longer = jax.tree.map(lambda a, b: np.concatenate([a, b]), batch, empty)
+  params = make_state(task, optax.sgd(0.0)).params
+  evaluate = jax.jit(step.make_evaluation_step(task))
+  alone, padded = evaluate(params, batch), evaluate(params, longer)
+  for name, mean in alone.items():
+    assert float(mean.value()) == pytest.approx(float(padded[name].value()))
+    assert mean.weight == padded[name].weight
+
+
+def test_dropout_depends_on_the_step_and_the_key_alone():
+  task = make_task(dataclasses.replace(CONFIG, hidden_dropout=0.5))
+  optimizer = optax.sgd(0.0)
+  state, batch = make_state(task, optimizer), make_batch(4)
+  update = jax.jit(step.make_train_step(task, optimizer))
+  losses = [
+    float(update(start, batch)[1]["mlm_loss"].value())
+    for start in (
+      state,
+      state,
+      dataclasses.replace(state, step=jnp.ones((), jnp.int32)),
+      dataclasses.replace(state, key=jax.random.key(2)),
+    )
+  ]
+  assert losses[0] == losses[1]
+  assert len(set(losses[1:])) == 3
+
+
+def test_means_add_up_before_they_are_divided():
+  totals = add_means(iter([{"loss": Mean(6.0, 2.0)}, {"loss": Mean(3.0, 7.0)}]))
+  assert float(totals["loss"].value()) == 1.0
+  assert float(Mean(jnp.zeros(()), jnp.zeros(())).value()) == 0.0
+
+
+def test_a_batch_can_be_learned_by_heart():
+  task, optimizer = make_task(), optax.adam(1e-2)
+  state, batch = make_state(task, optimizer), make_batch(4)
+  update = jax.jit(step.make_train_step(task, optimizer))
+  for _ in range(100):
+    state, measures = update(state, batch)
+  assert float(measures["mlm_accuracy"].value()) == 1.0
+  assert float(measures["nsp_accuracy"].value()) == 1.0
