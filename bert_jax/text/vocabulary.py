@@ -66,8 +66,10 @@ def count_words(
     rules: how text is split into words; None is an uncased model's.
 
   Raises:
-    UserError: a text is not a string.
+    UserError: a text is not a string, or `texts` is a single one.
   """
+  if isinstance(texts, str):
+    raise UserError("texts: expected several texts, got one string")
   rules = rules or WordRules()
   counts: collections.Counter[str] = collections.Counter()
   # Text repeats itself: only the chunks that differ go through the rules,

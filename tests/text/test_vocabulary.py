@@ -183,6 +183,8 @@ def test_no_words(counts):
     vocabulary.train(counts, 100)
 
 
-def test_a_text_that_is_none():
+def test_what_is_not_text():
+  with pytest.raises(UserError, match="got one string"):
+    vocabulary.count_words("a text")
   with pytest.raises(UserError, match="expected a string, got None"):
     vocabulary.count_words(["a", None])
