@@ -1,0 +1,103 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bert_jax import settings, trees
+from bert_jax.models.config import EncoderConfig
+from bert_jax.models.heads import PretrainingModel
+from bert_jax.training import partitioning
+from bert_jax.training.partitioning import MeshConfig
+from bert_jax.types import Batch
+
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def mesh():
+  return partitioning.make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+def test_on_eight_devices():
+  # Without LLVM's costly passes compiling takes a fraction of the time.
+  flags = (
+    "--xla_force_host_platform_device_count=8"
+    " --xla_backend_optimization_level=0"
+    " --xla_llvm_disable_expensive_passes=true"
+  )
+  done = subprocess.run(
+    [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"]
+    + [str(HERE / "on_eight_devices.py")],
+    env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_table_has_a_row_for_every_parameter(mesh):
+  ids = jnp.zeros((1, 8), jnp.int32)
+  batch = Batch(ids, ids, ids, ids, {"masked_positions": ids})
+  model = PretrainingModel(EncoderConfig(num_layers=1))
+  shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+  found = {
+    path: tuple(sharding.spec)
+    for path, sharding in trees.flatten(
+      partitioning.shardings(mesh, shapes)
+    ).items()
+  }
+  layer = "encoder/layer_0"
+  for path, wanted in {
+    "encoder/embeddings/word/embedding": (("model", "fsdp"),),
+    "encoder/embeddings/norm/scale": (),
+    f"{layer}/attention/value/kernel": ("fsdp", "model"),
+    f"{layer}/attention/value/bias": ("model",),
+    f"{layer}/attention/output/kernel": ("model", "fsdp"),
+    f"{layer}/attention/output/bias": (),
+    f"{layer}/attention_norm/bias": (),
+    f"{layer}/feed_forward/intermediate/kernel": ("fsdp", "model"),
+    f"{layer}/feed_forward/output/kernel": ("model", "fsdp"),
+    "masked_lm/bias": ("model",),
+  }.items():
+    assert found[path] == wanted, path
+
+
+def test_a_parameter_without_a_row_is_named(mesh):
+  params = {"adapter": {"kernel": jnp.zeros((4, 4))}}
+  with pytest.raises(settings.UserError, match="adapter/kernel: no row"):
+    partitioning.shardings(mesh, params)
+
+
+def test_a_row_must_match_the_whole_path(mesh):
+  params = {"pooler": {"kernel": {"extra": jnp.zeros(4)}}}
+  with pytest.raises(settings.UserError, match="pooler/kernel/extra: no row"):
+    partitioning.shardings(mesh, params, [("pooler/kernel", ("model",))])
+
+
+def test_the_first_row_wins(mesh):
+  rules = [("a/.*", ("model",)), ("a/b", ("fsdp",))]
+  found = partitioning.shardings(mesh, {"a": {"b": jnp.zeros(4)}}, rules)
+  assert found["a"]["b"].spec == jax.P("model")
+
+
+@pytest.mark.parametrize(
+  ("axes", "message"),
+  [(("tensor",), "names tensor; known: data"), ((None, None), "more dim")],
+)
+def test_a_wrong_row_is_named(mesh, axes, message):
+  with pytest.raises(settings.UserError, match=f"parameter a: .*{message}"):
+    partitioning.shardings(mesh, {"a": jnp.zeros(4)}, [("a", axes)])
+
+
+@pytest.mark.parametrize(
+  "section", [{"data": 0}, {"data": -2}, {"fsdp": 0}, {"model": -1}]
+)
+def test_a_wrong_config_is_named(section):
+  (key,) = section
+  with pytest.raises(settings.UserError, match=rf"config.mesh.{key}: "):
+    settings.from_dict(MeshConfig, section, "config.mesh")
