@@ -14,21 +14,26 @@ import traceback
 
 
 def main() -> int:
+  here = pathlib.Path(__file__).parent
+  names = [
+    file.stem.removesuffix("_parity") for file in here.glob("*_parity.py")
+  ]
+  if unknown := set(sys.argv[1:]) - set(names):
+    print(f"no check {', '.join(unknown)}; known: {', '.join(sorted(names))}")
+    return 2
   failed = 0
   print(f"{'check':58} {'worst':>9} {'bound':>9}")
-  for path in sorted(pathlib.Path(__file__).parent.glob("*_parity.py")):
-    if sys.argv[1:] and path.stem.removesuffix("_parity") not in sys.argv[1:]:
-      continue
+  for name in sorted(set(sys.argv[1:]) or names):
     try:
-      module = importlib.import_module(f"tests.parity.{path.stem}")
-      for name, worst, bound in module.checks():
+      module = importlib.import_module(f"tests.parity.{name}_parity")
+      for check, worst, bound in module.checks():
         within = not math.isnan(worst) and worst <= bound
         verdict = "ok" if within else "FAILED"
-        print(f"{name:58} {worst:9.3g} {bound:9.3g} {verdict}", flush=True)
+        print(f"{check:58} {worst:9.3g} {bound:9.3g} {verdict}", flush=True)
         failed += not within
     except Exception:
       traceback.print_exc()
-      print(f"{path.stem:78} FAILED", flush=True)
+      print(f"{name:78} FAILED", flush=True)
       failed += 1
   return 1 if failed else 0
 
