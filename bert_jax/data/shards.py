@@ -55,7 +55,7 @@ class ShardWriter:
   """Writes one shard of documents, and its part of the index at the end."""
 
   def __init__(self, path: pathlib.Path, vocabulary_size: int):
-    """Opens `path` for writing; OSError or RuntimeError where it cannot."""
+    """Opens `path` for writing, for ids below `vocabulary_size`."""
     self.path = path
     self._dtype = id_dtype(vocabulary_size)
     self._writer = array_record_module.ArrayRecordWriter(
@@ -68,22 +68,41 @@ class ShardWriter:
     ids: Int[np.ndarray, "tokens"],
     lengths: Int[np.ndarray, "sentences"],
   ) -> None:
-    """Appends a document: the ids of its sentences end to end."""
+    """Appends a document: the ids of its sentences end to end.
+
+    Raises:
+      UserError: the disk is full, or the file cannot be written.
+    """
     assert len(lengths) and lengths.min() > 0 and lengths.sum() == len(ids)
     lengths = lengths.astype("<u4")
     head = np.array([len(lengths)], "<u4")
-    self._writer.write(
+    record = (
       head.tobytes() + lengths.tobytes() + ids.astype(self._dtype).tobytes()
     )
+    try:
+      self._writer.write(record)
+    except RuntimeError as error:
+      raise self._unwritable(error) from None
     self._lengths.append(lengths)
 
   def close(self) -> None:
-    """Finishes the shard and writes `PATH.lengths.npy`, `PATH.counts.npy`."""
-    self._writer.close()
+    """Finishes the shard and writes `PATH.lengths.npy`, `PATH.counts.npy`.
+
+    Raises:
+      UserError: the disk is full, or the file cannot be written.
+    """
+    try:
+      self._writer.close()
+    except RuntimeError as error:
+      raise self._unwritable(error) from None
     lengths = np.concatenate([np.zeros(0, "<u4"), *self._lengths])
     counts = np.array([len(lengths) for lengths in self._lengths], "<i8")
     for array, part in zip((lengths, counts), _parts(self.path)):
       np.save(part, array)
+
+  def _unwritable(self, error: RuntimeError) -> settings.UserError:
+    reason = str(error).partition(";")[0]
+    return settings.UserError(f"cannot write {self.path}: {reason}")
 
 
 def _parts(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
@@ -102,7 +121,7 @@ def join_indices(folder: pathlib.Path, split: str, shards: int) -> list[int]:
   parts = [
     _parts(folder / shard_name(split, shard, shards)) for shard in range(shards)
   ]
-  lengths = [np.load(lengths, mmap_mode=None) for lengths, _ in parts]
+  lengths = [np.load(lengths) for lengths, _ in parts]
   counts = [np.load(counts) for _, counts in parts]
   starts = np.zeros(1 + sum(map(len, counts)), "<i8")
   np.cumsum(np.concatenate(counts), out=starts[1:])

@@ -1,0 +1,297 @@
+"""From documents to a corpus on disk: a vocabulary, shards and a report."""
+
+import collections
+import dataclasses
+import json
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import rich.console
+import rich.progress
+
+from bert_jax import settings
+from bert_jax import text as text_lib
+from bert_jax.data import (
+  folders,
+  report,
+  sentences,
+  shards,
+  sources,
+  statistics,
+  tokenising,
+  workers,
+)
+from bert_jax.data.sources import files
+from bert_jax.text import loading, vocabulary
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.text.wordpiece import WordPiece
+from bert_jax.text.words import WordRules
+
+_SCRATCH = "scratch"
+_PROBED = 200
+_VOCABULARY_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig(sources.SourceConfig):
+  """The section `config.corpus`: what to prepare.
+
+  Attributes:
+    sentences: "prose" splits running text into sentences; "line" takes each
+      line for one, as in text made for BERT's own scripts.
+    vocabulary: a tokenizer to use, a folder or file that `bert_jax.text.load`
+      reads; None trains a WordPiece vocabulary on the text.
+    vocab_size: the size to train, special tokens included.
+    lowercase: whether case is dropped; None drops it in training and follows
+      the files of a given vocabulary.
+    vocabulary_sample: characters of text to train the vocabulary on, taken
+      from documents spread evenly over the source; bounds the memory.
+    held_out: the share of documents kept from training.
+    shards: files a split is written in; at most as many processes work.
+  """
+
+  sentences: str = "prose"
+  vocabulary: str | None = None
+  vocab_size: int = 8192
+  lowercase: bool | None = None
+  vocabulary_sample: int = 100_000_000
+  held_out: float = 0.02
+  shards: int = 16
+
+  def __post_init__(self):
+    super().__post_init__()
+    settings.choice(
+      "config.corpus.sentences", self.sentences, sentences.SPLITTERS
+    )
+    if not 0 <= self.held_out < 1:
+      raise ValueError(
+        f"held_out: expected a share from 0 to below 1, got {self.held_out}"
+      )
+    for name in ("vocab_size", "vocabulary_sample", "shards"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name}: expected at least 1, got {getattr(self, name)}"
+        )
+
+
+class Prepared(NamedTuple):
+  """What `prepare` returns.
+
+  Attributes:
+    report: the figures; `report.print_report` prints them.
+    was_there: whether the same corpus was there already.
+  """
+
+  report: report.Figures
+  was_there: bool
+
+
+def prepare(
+  config: CorpusConfig,
+  output: str | pathlib.Path,
+  processes: int | None = None,
+  overwrite: bool = False,
+) -> Prepared:
+  """Makes a corpus that `shards.Corpus.open` opens.
+
+  The same documents and settings give the same bytes, with any number of
+  processes. The work is done in `OUTPUT.partial`, which becomes `output` at
+  the end; what a killed run leaves there the next run clears.
+
+  Args:
+    config: what to prepare.
+    output: the folder to make.
+    processes: how many processes work; None takes one for each core.
+    overwrite: whether to replace another corpus at `output`.
+
+  Returns:
+    The report, made now or when the same corpus was made.
+
+  Raises:
+    UserError: the source is empty or unreadable, another corpus or something
+      else is at `output`, the disk is full, or a process was killed.
+  """
+  output = pathlib.Path(output)
+  if processes is not None and processes < 1:
+    raise settings.UserError(f"processes: expected at least 1, got {processes}")
+  made_from = {
+    "config": json.loads(json.dumps(dataclasses.asdict(config))),
+    "source": _describe(config),
+  }
+  found = _already_there(output, made_from, overwrite)
+  if found is not None:
+    return Prepared(found, was_there=True)
+  partial = output.with_name(output.name + ".partial")
+  try:
+    with folders.exclusive(partial):
+      processes = processes or workers.available_cores()
+      manifest = _make(config, made_from, partial, processes)
+      folders.put_in_place(partial, output)
+  except OSError as error:
+    raise settings.UserError(f"cannot write {output}: {error}") from None
+  return Prepared(manifest["report"], was_there=False)
+
+
+def _describe(config: CorpusConfig) -> list[dict[str, Any]]:
+  """What is read: the source's documents and a given vocabulary."""
+  described = sources.describe(config)
+  if config.vocabulary is not None:
+    path = pathlib.Path(config.vocabulary).expanduser()
+    text_lib.load(path)  # A damaged one is an error before any work.
+    paths = [path]
+    if path.is_dir():
+      named = [path / name for name in _VOCABULARY_FILES]
+      paths = [name for name in named if name.is_file()]
+      paths += sorted(path.glob("*.model"))
+    described += files.describe(list(map(str, paths)))
+  return described
+
+
+def _already_there(
+  output: pathlib.Path, made_from: dict[str, Any], overwrite: bool
+) -> report.Figures | None:
+  """The report of the same corpus at `output`; None if one is to be made."""
+  if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    return None
+  if not (output / shards.MANIFEST).is_file():
+    raise settings.UserError(
+      f"--output: {output} exists and is no corpus; name another folder"
+    )
+  if overwrite:
+    return None
+  manifest = shards.read_manifest(output)
+  if any(manifest[key] != value for key, value in made_from.items()):
+    raise settings.UserError(
+      f"--output: {output} holds a corpus made from other text or settings;"
+      " name another folder, or give --overwrite"
+    )
+  for split in shards.SPLITS:
+    if manifest["splits"][split]["documents"]:
+      shards.Corpus.open(output, split)
+  return manifest["report"]
+
+
+def _make(
+  config: CorpusConfig,
+  made_from: dict[str, Any],
+  folder: pathlib.Path,
+  processes: int,
+) -> dict[str, Any]:
+  """Fills `folder`, the manifest last; returns the manifest."""
+  scratch = folder / _SCRATCH
+  scratch.mkdir()
+  source = sources.open_source(config, scratch, processes)
+  size = len(source)
+  if not size:
+    raise settings.UserError(
+      "config.corpus: the source has no documents; are its files empty?"
+    )
+  if size == 1 and config.held_out:
+    raise settings.UserError(
+      "config.corpus.documents: the text is one document, and one is to be"
+      " held out; cut it into several (line or blank_line), or set"
+      " config.corpus.held_out=0"
+    )
+  job = tokenising.Job(
+    source=source,
+    sentences=config.sentences,
+    folder=folder,
+    shards=min(config.shards, size),
+    held_out_below=tokenising.held_out_bound(size, config.held_out),
+  )
+  tokenizer = _tokenizer(config, job, processes)
+  tokenizer.save(folder)
+  counts = statistics.Statistics()
+  for part in _run("tokens", tokenising.write_shard, job, (), processes):
+    counts = counts.merge(part)
+  shutil.rmtree(scratch)
+  for name, number, needed in (
+    ("train on", counts.documents - counts.held_out, True),
+    ("hold out", counts.held_out, bool(config.held_out)),
+  ):
+    if needed and not number:
+      raise settings.UserError(
+        f"config.corpus: of {size:,} documents none to {name} has any text"
+      )
+  wanted = len(tokenizer) if config.vocabulary else config.vocab_size
+  manifest = {
+    "format": shards.FORMAT,
+    **made_from,
+    "vocabulary_size": len(tokenizer),
+    "report": report.figures(counts, len(tokenizer), wanted),
+    "splits": {
+      split: _split_entry(folder, split, job.shards) for split in shards.SPLITS
+    },
+    "files": folders.file_entries(folder),
+  }
+  path = folder / shards.MANIFEST
+  path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+  return manifest
+
+
+def _run(
+  name: str,
+  function: Callable[..., Any],
+  job: tokenising.Job,
+  arguments: tuple[Any, ...],
+  processes: int,
+) -> Iterator[Any]:
+  """Runs a function on every shard, and shows the progress on a terminal."""
+  tasks = [(job, shard, *arguments) for shard in range(job.shards)]
+  return rich.progress.track(
+    workers.run(function, tasks, processes),
+    description=name,
+    total=len(tasks),
+    console=rich.console.Console(stderr=True),
+    transient=True,
+    disable=not sys.stderr.isatty(),
+  )
+
+
+def _tokenizer(
+  config: CorpusConfig, job: tokenising.Job, processes: int
+) -> Tokenizer:
+  """The given tokenizer, or one trained on a sample of the documents."""
+  if config.vocabulary is not None:
+    return _given_tokenizer(config)
+  rules = WordRules(lowercase=config.lowercase is not False)
+  size = len(job.source)
+  probed = np.linspace(0, size - 1, min(size, _PROBED)).astype(int)
+  mean = np.mean([len(job.source[i]["text"]) for i in probed.tolist()])
+  step = max(1, int(mean * size / config.vocabulary_sample))
+  counts: collections.Counter[str] = collections.Counter()
+  arguments = (step, rules)
+  for part in _run("words", tokenising.count_words, job, arguments, processes):
+    counts.update(part)
+  trained = vocabulary.train(counts, config.vocab_size)
+  return WordPiece(trained.tokens, rules)
+
+
+def _given_tokenizer(config: CorpusConfig) -> Tokenizer:
+  path = pathlib.Path(config.vocabulary).expanduser()
+  if path.suffix == ".txt" and config.lowercase is not None:
+    return loading.from_vocabulary_file(path, WordRules(config.lowercase))
+  tokenizer = text_lib.load(path)
+  rules = getattr(tokenizer, "rules", None)
+  if config.lowercase not in (None, rules and rules.lowercase):
+    raise settings.UserError(
+      f"config.corpus.lowercase: {path} says otherwise; leave it out"
+    )
+  return tokenizer
+
+
+def _split_entry(
+  folder: pathlib.Path, split: str, count: int
+) -> dict[str, Any]:
+  documents = shards.join_indices(folder, split, count)
+  return {
+    "documents": sum(documents),
+    "shards": [
+      {"file": shards.shard_name(split, shard, count), "documents": number}
+      for shard, number in enumerate(documents)
+    ],
+  }

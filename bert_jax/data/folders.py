@@ -1,0 +1,62 @@
+"""A folder that appears whole or not at all."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from bert_jax import settings
+
+
+@contextlib.contextmanager
+def exclusive(partial: pathlib.Path) -> Iterator[None]:
+  """An empty folder for this process alone, removed if work fails.
+
+  Raises:
+    UserError: another process has it.
+    OSError: it cannot be made.
+  """
+  partial.mkdir(parents=True, exist_ok=True)
+  descriptor = os.open(partial, os.O_RDONLY)
+  try:
+    # The lock goes with the process, however that ends.
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    os.close(descriptor)
+    raise settings.UserError(
+      f"another run is at work in {partial}; wait for it, or name another"
+      " --output"
+    ) from None
+  try:
+    for path in partial.iterdir():
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
+    yield
+  except BaseException:
+    shutil.rmtree(partial, ignore_errors=True)
+    raise
+  finally:
+    os.close(descriptor)
+
+
+def file_entries(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """Size and SHA-256 of each file of a folder, by name."""
+  entries = {}
+  for path in sorted(folder.iterdir()):
+    with path.open("rb") as file:
+      digest = hashlib.file_digest(file, "sha256").hexdigest()
+    entries[path.name] = {"bytes": path.stat().st_size, "sha256": digest}
+  return entries
+
+
+def put_in_place(partial: pathlib.Path, output: pathlib.Path) -> None:
+  """Renames `partial` to `output`, which is replaced if it is there."""
+  old = output.with_name(output.name + ".old")
+  shutil.rmtree(old, ignore_errors=True)
+  if output.exists():
+    output.rename(old)
+  partial.rename(output)
+  shutil.rmtree(old, ignore_errors=True)

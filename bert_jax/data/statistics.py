@@ -1,0 +1,151 @@
+"""Figures about a corpus, gathered shard by shard in bounded memory."""
+
+import dataclasses
+import functools
+
+import numpy as np
+from jaxtyping import Int, Int64, UInt64
+
+LONG = 512
+"""Tokens in the longest sequence that BERT takes."""
+
+_SKETCH = 1 << 16
+_POSITIONS = 1 << 12
+_BINS = 33  # Sentence lengths by their powers of two, as uint32 holds them.
+
+
+def mix(values: UInt64[np.ndarray, "n"]) -> UInt64[np.ndarray, "n"]:
+  """A hash of integers: the finaliser of SplitMix64 (Steele et al., 2014)."""
+  values = values + np.uint64(0x9E3779B97F4A7C15)
+  values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+  values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+  return values ^ (values >> np.uint64(31))
+
+
+@functools.cache
+def _multipliers() -> UInt64[np.ndarray, "positions"]:
+  return mix(np.arange(_POSITIONS, dtype=np.uint64)) | np.uint64(1)
+
+
+def hash_sentences(
+  ids: Int[np.ndarray, "tokens"], lengths: Int[np.ndarray, "sentences"]
+) -> UInt64[np.ndarray, "sentences"]:
+  """A 64-bit hash of each of the sentences that lie end to end in `ids`."""
+  starts = np.cumsum(lengths) - lengths
+  places = np.arange(len(ids)) - np.repeat(starts, lengths)
+  products = (ids.astype(np.uint64) + np.uint64(1)) * _multipliers()[
+    places % _POSITIONS
+  ]
+  return mix(np.add.reduceat(products, starts))
+
+
+@dataclasses.dataclass
+class Duplicates:
+  """An estimate of the share of repeated items, from a sample of hashes.
+
+  All items whose hash is small are counted, and what counts as small shrinks
+  so that at most 65,536 different ones are held ("bottom-k" sampling). An
+  item is in the sample with all its copies or not at all, so the sample's
+  share of repetitions estimates that of the whole. The result does not depend
+  on the order or the parts in which items come.
+  """
+
+  hashes: UInt64[np.ndarray, "n"]
+  counts: Int64[np.ndarray, "n"]
+  below: int = 1 << 64
+
+  @classmethod
+  def none(cls) -> "Duplicates":
+    """No items yet."""
+    return cls(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+
+  def add(self, hashes: UInt64[np.ndarray, "n"]) -> "Duplicates":
+    """With more items."""
+    return self.merge(Duplicates(hashes, np.ones(len(hashes), np.int64)))
+
+  def merge(self, other: "Duplicates") -> "Duplicates":
+    """With the items of another."""
+    below = min(self.below, other.below)
+    hashes = np.concatenate([self.hashes, other.hashes])
+    counts = np.concatenate([self.counts, other.counts])
+    small = hashes <= np.uint64(below - 1)
+    hashes, places = np.unique(hashes[small], return_inverse=True)
+    sums = np.bincount(places, counts[small], len(hashes)).astype(np.int64)
+    if len(hashes) > _SKETCH:
+      below = int(hashes[_SKETCH])
+    return Duplicates(hashes[:_SKETCH], sums[:_SKETCH], below)
+
+  def share(self) -> float:
+    """The share of items that repeat an earlier one."""
+    total = int(self.counts.sum())
+    return 1 - len(self.hashes) / total if total else 0.0
+
+
+@dataclasses.dataclass
+class Statistics:
+  """Counts over documents; those of parts merge into those of the whole.
+
+  Attributes:
+    documents: documents kept.
+    single: documents of one sentence.
+    held_out: documents held out, among `documents`.
+    sentences: sentences kept.
+    tokens: tokens in them.
+    unknown: tokens that are the unknown token.
+    long_tokens: tokens beyond the first 512 of their sentence.
+    longest: tokens in the longest sentence.
+    empty_documents: documents dropped, for no sentence had a token.
+    empty_sentences: sentences dropped, for they had no token.
+    replaced_bytes: bytes that were not UTF-8.
+    characters: characters of text read.
+    lengths: sentences by length: bin b holds 2**(b-1) .. 2**b - 1 tokens.
+    duplicates: of sentences.
+  """
+
+  documents: int = 0
+  single: int = 0
+  held_out: int = 0
+  sentences: int = 0
+  tokens: int = 0
+  unknown: int = 0
+  long_tokens: int = 0
+  longest: int = 0
+  empty_documents: int = 0
+  empty_sentences: int = 0
+  replaced_bytes: int = 0
+  characters: int = 0
+  lengths: Int64[np.ndarray, "33"] = dataclasses.field(
+    default_factory=lambda: np.zeros(_BINS, np.int64)
+  )
+  duplicates: Duplicates = dataclasses.field(default_factory=Duplicates.none)
+
+  def add_sentences(
+    self,
+    ids: Int[np.ndarray, "tokens"],
+    lengths: Int[np.ndarray, "sentences"],
+    unknown_id: int,
+  ) -> None:
+    """Counts sentences, none of them empty, that lie end to end in `ids`."""
+    if not len(lengths):
+      return
+    self.sentences += len(lengths)
+    self.tokens += len(ids)
+    self.unknown += int(np.count_nonzero(ids == unknown_id))
+    self.long_tokens += int(np.maximum(lengths - LONG, 0).sum())
+    self.longest = max(self.longest, int(lengths.max()))
+    bins = np.frexp(lengths)[1]
+    self.lengths += np.bincount(bins, minlength=_BINS)
+    self.duplicates = self.duplicates.add(hash_sentences(ids, lengths))
+
+  def merge(self, other: "Statistics") -> "Statistics":
+    """The counts of both."""
+    merged = {
+      field.name: getattr(self, field.name) + getattr(other, field.name)
+      for field in dataclasses.fields(self)
+      if field.name not in ("longest", "duplicates")
+    }
+    return Statistics(
+      **merged,
+      longest=max(self.longest, other.longest),
+      duplicates=self.duplicates.merge(other.duplicates),
+    )
