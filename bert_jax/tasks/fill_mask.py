@@ -88,9 +88,10 @@ def answer(
   top_k: int = 5,
 ) -> Sequence[list[list[Candidate]]]:
   """The likeliest words: for each row, for each of its masks, `top_k`."""
-  top_k = min(top_k, outputs.masked_lm.shape[-1])
+  # Rows that only pad the word embedding stand for no token.
+  logits = outputs.masked_lm[..., : len(tokenizer)]
   probabilities, ids = jax.lax.top_k(
-    jax.nn.softmax(outputs.masked_lm, axis=-1), top_k
+    jax.nn.softmax(logits, axis=-1), min(top_k, len(tokenizer))
   )
   probabilities, ids = np.asarray(probabilities), np.asarray(ids)
   used = np.asarray(batch.targets["masked_weights"]) > 0

@@ -1,0 +1,204 @@
+"""The commands of the main job, as a user runs them, and what goes wrong."""
+
+import json
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import bert_jax
+from bert_jax import trees
+from bert_jax.training.interruption import EXIT_CODE
+from bert_jax.training.logging import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = 40
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config():
+  return ConfigDict({
+    'steps': %d, 'batch_size': 8,
+    'corpus': {'source': 'text_files', 'files': ('text.txt',),
+               'sentences': 'line', 'vocab_size': 120, 'shards': 2},
+    'model': {'hidden_size': 16, 'num_layers': 1, 'num_heads': 2,
+              'intermediate_size': 32, 'max_positions': 32},
+    'data': {'corpus': 'corpus', 'length': 32, 'max_predictions': 4},
+    'evaluation': {'every': 20, 'examples': 16},
+    'checkpoint': {'every': 2},
+    'logging': {'every': 1},
+  })
+"""
+
+
+def launch(name, *arguments, cwd):
+  return subprocess.Popen(
+    [sys.executable, "-m", f"launch.{name}", *arguments],
+    cwd=cwd,
+    env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(cwd)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def run(name, *arguments, cwd):
+  """The exit code, what was printed, and the error output."""
+  process = launch(name, *arguments, cwd=cwd)
+  out, err = process.communicate(timeout=300)
+  return process.returncode, out, err
+
+
+def train(cwd, workdir, *arguments):
+  return launch(
+    "train", "--config=config.py", f"--workdir={workdir}", *arguments, cwd=cwd
+  )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+  """A folder with text, a config, a prepared corpus and a finished run."""
+  folder = tmp_path_factory.mktemp("home")
+  rng = random.Random(0)
+  words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"]
+  documents = [
+    "\n".join(" ".join(rng.choices(words, k=6)) for _ in range(5))
+    for _ in range(30)
+  ]
+  (folder / "text.txt").write_text("\n\n".join(documents))
+  (folder / "config.py").write_text(CONFIG % STEPS)
+  code, _, err = run(
+    "prepare", "--config=config.py", "--output=corpus", cwd=folder
+  )
+  assert code == 0, err
+  process = train(folder, "finished")
+  assert process.wait(timeout=300) == 0, process.stderr.read()
+  return folder
+
+
+def wait_for_step(workdir, step):
+  while not any(row["step"] >= step for row in read_metrics(workdir)):
+    time.sleep(0.005)
+
+
+def assert_equal_runs(one, other):
+  one, other = bert_jax.load(one), bert_jax.load(other)
+  expected = trees.flatten(other.params)
+  for path, value in trees.flatten(one.params).items():
+    np.testing.assert_array_equal(value, expected[path], err_msg=path)
+
+
+def test_a_run_killed_twice_ends_as_one_that_was_not(home):
+  # A checkpoint every other step: some kill falls into a save.
+  for step in (3, 17):
+    process = train(home, "killed")
+    wait_for_step(home / "killed", step)
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+  process = train(home, "killed")
+  assert process.wait(timeout=300) == 0, process.stderr.read()
+  assert_equal_runs(home / "killed", home / "finished")
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_says_so(home):
+  process = train(home, "stopped")
+  wait_for_step(home / "stopped", 1)
+  process.terminate()
+  _, err = process.communicate(timeout=60)
+  assert process.returncode == EXIT_CODE
+  assert "stopped at step" in err.splitlines()[-1]
+
+
+def test_masks_are_filled_from_the_shell(home):
+  code, out, err = run(
+    "predict", "--model=finished", "--text=alpha [MASK] beta", cwd=home
+  )
+  assert code == 0, err
+  assert out.startswith("mask 1:")
+  lines = [{"text": "alpha [MASK]", "id": 7}, {"text": "[MASK] [MASK]"}]
+  (home / "in.jsonl").write_text("\n".join(map(json.dumps, lines)))
+  code, _, err = run(
+    "predict",
+    "--model=finished",
+    "--input=in.jsonl",
+    "--output=out.jsonl",
+    "--top_k=2",
+    cwd=home,
+  )
+  assert code == 0, err
+  rows = list(map(json.loads, (home / "out.jsonl").read_text().splitlines()))
+  assert [len(row["answer"]) for row in rows] == [1, 2]
+  assert rows[0]["id"] == 7
+  assert set(rows[0]["answer"][0][0]) == {"token", "probability"}
+
+
+def test_the_report_has_a_picture_and_the_figures(home):
+  code, out, err = run("report", "--workdir=finished", cwd=home)
+  assert code == 0, err
+  assert "mlm_accuracy" in out
+  results = json.loads((home / "finished" / "results.json").read_text())
+  assert results["steps"] == STEPS
+  assert {
+    "mlm_accuracy",
+    "mlm_accuracy_unigram_baseline",
+    "nsp_accuracy",
+    "nsp_accuracy_majority_baseline",
+    "real_tokens_per_second",
+    "seconds",
+  } <= set(results)
+  picture = (home / "finished" / "curves.png").read_bytes()
+  assert picture.startswith(b"\x89PNG")
+  assert len(picture) > 10_000
+
+
+@pytest.mark.parametrize(
+  ("name", "arguments", "message"),
+  [
+    ("train", ["--config.model.hiden_size=3"], "hiden_size"),
+    ("train", ["--config.steps=many"], "many"),
+    ("train", ["--config.data.corpus=nowhere"], "config.data.corpus"),
+    ("train", ["--config=nowhere.py"], "nowhere.py"),
+    ("predict", ["--model=nowhere", "--text=[MASK]"], "no such folder"),
+    ("predict", ["--model=finished"], "give either --text"),
+    ("predict", ["--model=finished", "--text=no"], "no [MASK] in the text"),
+    (
+      "predict",
+      ["--model=finished", "--input=text.txt", "--output=x.jsonl"],
+      "text.txt:1: not JSON",
+    ),
+    ("report", ["--workdir=nowhere"], "metrics.jsonl"),
+  ],
+)
+def test_a_mistake_gets_one_clear_line(home, name, arguments, message):
+  if name == "train":
+    arguments = ["--config=config.py", "--workdir=mistake", *arguments]
+  code, out, err = run(name, *arguments, cwd=home)
+  assert code == 2
+  lines = (out + err).strip().splitlines()
+  assert len(lines) == 1, err
+  assert lines[0].startswith("error: ")
+  assert message in lines[0]
+
+
+def test_a_damaged_run_falls_back_or_says_why(home):
+  subprocess.run(["cp", "-r", "finished", "damaged"], cwd=home, check=True)
+  folder = home / "damaged" / "checkpoints"
+  files = sorted(
+    (path for path in folder.rglob("*") if path.is_file()),
+    key=lambda path: path.stat().st_size,
+  )
+  big = files[-1]
+  data = bytearray(big.read_bytes())
+  data[len(data) // 2] ^= 1
+  big.write_bytes(data)
+  code, out, err = run(
+    "predict", "--model=damaged", "--text=alpha [MASK]", cwd=home
+  )
+  assert code == 0
+  assert out.startswith("mask 1:")
+  assert big.name in err

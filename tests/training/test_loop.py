@@ -1,0 +1,245 @@
+import json
+import os
+import pathlib
+import random
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import bert_jax
+from bert_jax import trees
+from bert_jax.data import corpus
+from bert_jax.settings import UserError
+from bert_jax.training import interruption, loop, workdir
+from bert_jax.training.logging import read_metrics
+from bert_jax.training.recipe import Recipe
+
+STEPS = 6
+
+
+def write_text(path, seed=0, documents=40):
+  """Documents about one of a few subjects each, so that pairs can be told."""
+  rng = random.Random(seed)
+  subjects = [
+    [f"{letter}{n}" for n in range(8)] for letter in ("cat", "sea", "sun")
+  ]
+  lines = []
+  for _ in range(documents):
+    words = rng.choice(subjects)
+    for _ in range(rng.randint(3, 8)):
+      lines.append(" ".join(rng.choices(words, k=rng.randint(3, 9))))
+    lines.append("")
+  path.write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def corpus_folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("corpus")
+  write_text(folder / "text.txt")
+  config = corpus.CorpusConfig(
+    source="text_files",
+    files=(str(folder / "text.txt"),),
+    sentences="line",
+    vocab_size=100,
+    held_out=0.1,
+    shards=2,
+  )
+  corpus.prepare(config, folder / "prepared", processes=1)
+  return folder / "prepared"
+
+
+def make_recipe(corpus_folder, **changes):
+  config = {
+    "steps": STEPS,
+    "batch_size": 8,
+    "model": {
+      "hidden_size": 16,
+      "num_layers": 1,
+      "num_heads": 2,
+      "intermediate_size": 32,
+      "max_positions": 32,
+    },
+    "data": {
+      "corpus": str(corpus_folder),
+      "length": 32,
+      "max_predictions": 4,
+    },
+    "optimizer": {"name": "lamb", "learning_rate": 1e-2},
+    "evaluation": {"every": 3, "examples": 20},
+    "checkpoint": {"every": 2, "keep": 2},
+    "logging": {"every": 1},
+  }
+  for key, value in changes.items():
+    *sections, name = key.split("__")
+    section = config
+    for part in sections:
+      section = section.setdefault(part, {})
+    section[name] = value
+  return Recipe.from_dict(config)
+
+
+def params_of(folder):
+  return trees.flatten(bert_jax.load(folder).params)
+
+
+@pytest.fixture(scope="module")
+def finished(corpus_folder, tmp_path_factory):
+  """A run that was never disturbed."""
+  folder = tmp_path_factory.mktemp("run") / "finished"
+  values = loop.train(make_recipe(corpus_folder), folder)
+  return folder, values
+
+
+def test_a_run_leaves_figures_that_agree_with_what_it_returns(finished):
+  folder, values = finished
+  rows = read_metrics(folder)
+  train = [row for row in rows if row["split"] == "train"]
+  held_out = [row for row in rows if row["split"] == "held_out"]
+  assert [row["step"] for row in train] == list(range(1, STEPS + 1))
+  assert [row["step"] for row in held_out] == [3, 6]
+  for name, value in values.items():
+    assert held_out[-1][name] == pytest.approx(value, rel=1e-5)
+  assert {
+    "mlm_loss",
+    "mlm_accuracy",
+    "nsp_accuracy",
+    "learning_rate",
+    "gradient_norm",
+    "real_tokens_per_second",
+  } <= set(train[0])
+  assert {
+    "mlm_accuracy_unigram_baseline",
+    "nsp_accuracy_majority_baseline",
+  } <= set(held_out[0])
+  assert list((folder / "tensorboard").iterdir())
+
+
+def test_a_run_asked_to_stop_goes_on_to_the_same_parameters(
+  finished, corpus_folder, tmp_path
+):
+  recipe = make_recipe(corpus_folder)
+
+  def ask_after_the_first_step():
+    while not read_metrics(tmp_path):
+      time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=ask_after_the_first_step, daemon=True).start()
+  # Long enough that the request comes before the end.
+  with pytest.raises(interruption.Interrupted, match="stopped at step"):
+    loop.train(make_recipe(corpus_folder, steps=STEPS), tmp_path)
+  stopped = read_metrics(tmp_path)[-1]["step"]
+  assert 0 < stopped < STEPS
+  loop.train(recipe, tmp_path)
+  expected = params_of(finished[0])
+  for path, value in params_of(tmp_path).items():
+    np.testing.assert_array_equal(value, expected[path], err_msg=path)
+  steps = [r["step"] for r in read_metrics(tmp_path) if r["split"] == "train"]
+  assert steps == list(range(1, STEPS + 1))
+
+
+def test_a_finished_run_is_not_run_again(finished, corpus_folder):
+  folder, values = finished
+  again = loop.train(make_recipe(corpus_folder), folder)
+  assert again == pytest.approx(values, rel=1e-5)
+
+
+def test_accumulation_and_workers_are_part_of_one_loop(corpus_folder, tmp_path):
+  values = loop.train(
+    make_recipe(corpus_folder, steps=2, accumulation=2, workers=1), tmp_path
+  )
+  assert np.isfinite(values["mlm_loss"])
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"optimizer__learning_rate": 1e-3}, "learning_rate: 0.01 -> 0.001"),
+    ({"model__num_layers": 2}, "config.model.num_layers: 1 -> 2"),
+    ({"steps": 9}, "config.steps: 6 -> 9"),
+  ],
+)
+def test_another_config_is_refused_with_the_difference(
+  finished, corpus_folder, changes, message
+):
+  with pytest.raises(UserError, match=message):
+    loop.train(make_recipe(corpus_folder, **changes), finished[0])
+
+
+def test_keys_that_change_nothing_learned_may_change(finished, corpus_folder):
+  recipe = make_recipe(
+    corpus_folder, logging__every=2, checkpoint__keep=1, workers=1
+  )
+  loop.train(recipe, finished[0])
+
+
+def test_another_corpus_is_refused(finished, corpus_folder, tmp_path):
+  write_text(tmp_path / "text.txt", seed=1)
+  config = corpus.CorpusConfig(
+    source="text_files",
+    files=(str(tmp_path / "text.txt"),),
+    sentences="line",
+    vocabulary=str(corpus_folder),
+    held_out=0.1,
+    shards=2,
+  )
+  corpus.prepare(config, tmp_path / "other", processes=1)
+  with pytest.raises(UserError, match="training data are not those"):
+    loop.train(make_recipe(tmp_path / "other"), finished[0])
+
+
+def test_one_run_at_a_time(corpus_folder, tmp_path):
+  with (
+    workdir.locked(tmp_path),
+    pytest.raises(UserError, match=f"in use by another run.*{os.getpid()}"),
+  ):
+    loop.train(make_recipe(corpus_folder), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(corpus_folder, tmp_path):
+  recipe = make_recipe(corpus_folder, optimizer__learning_rate=1e30)
+  with pytest.raises(UserError, match="is not finite at step"):
+    loop.train(recipe, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"data__corpus": "nowhere"}, "config.data.corpus: "),
+    ({"data__length": 64}, "config.data.length: 64 is longer than"),
+    ({"model__vocab_size": 7}, "config.model.vocab_size: 7 is less than the"),
+    ({"accumulation": 3}, "config.accumulation: 3 micro-batches do not"),
+    ({"optimizer__name": "adm"}, "config.optimizer.name: unknown 'adm'"),
+    ({"evaluation__every": 0}, "config.evaluation.every: expected at least"),
+    ({"prng": "dice"}, "config.prng: expected"),
+    ({"task": "pretaining"}, "config.task: unknown 'pretaining'; did you"),
+    ({"mesh__data": 7}, "config.mesh: data 7"),
+  ],
+)
+def test_a_wrong_value_names_its_key(corpus_folder, tmp_path, changes, message):
+  with pytest.raises(UserError, match=message):
+    loop.train(make_recipe(corpus_folder, **changes), tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [(None, "no config.json"), ("{", "damaged"), ('{"config": 3}', "damaged")],
+)
+def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path, content, message):
+  if content is not None:
+    (tmp_path / workdir.CONFIG_FILE).write_text(content)
+  with pytest.raises(UserError, match=message):
+    bert_jax.load(tmp_path)
+  with pytest.raises(UserError, match="no such folder"):
+    bert_jax.load(tmp_path / "nowhere")
+
+
+def test_the_config_of_a_run_is_kept_whole(finished, corpus_folder):
+  entry = json.loads((pathlib.Path(finished[0]) / "config.json").read_text())
+  recipe = make_recipe(corpus_folder)
+  again = Recipe.from_dict(entry["config"])
+  assert again.optimizer == recipe.optimizer
+  assert entry["config"]["data"]["mask_rate"] == 0.15
