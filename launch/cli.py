@@ -1,0 +1,116 @@
+"""What all mains share: flags, and a user's mistakes in one line."""
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from bert_jax import settings
+
+_MISTAKE = 2
+_INTERRUPTED = 130
+_USERS_OS_ERRORS = {
+  errno.EACCES,
+  errno.EDQUOT,
+  errno.EEXIST,
+  errno.EFBIG,
+  errno.EISDIR,
+  errno.ENOENT,
+  errno.ENOSPC,
+  errno.ENOTDIR,
+  errno.EPERM,
+  errno.EROFS,
+}
+
+
+def define_config() -> flags.FlagHolder:
+  """Defines `--config FILE`, and `--config.key=value` for any key.
+
+  A key that the file does not spell out can be given too: the dataclass that
+  a section becomes knows which keys there are, and refuses the others.
+  """
+  holder = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "The recipe, a file with get_config(); --config.key=value changes a key.",
+    lock_config=False,
+    accept_new_attributes=True,
+  )
+  flags.mark_flag_as_required("config")
+  return holder
+
+
+def run(main: Callable[[list[str]], Any]) -> None:
+  """Parses the flags, runs `main` and exits with what it returns.
+
+  A `UserError`, a mistake in the flags or the config, a file that is not
+  there and a full disk end in `error: ...` on one line of stderr and the exit
+  code 2; a mistake of ours in a traceback.
+  """
+
+  def guarded(argv: list[str]) -> Any:
+    try:
+      return main(argv)
+    except settings.UserError as error:
+      _fail(str(error))
+    except OSError as error:
+      if error.errno not in _USERS_OS_ERRORS:
+        raise
+      _fail(str(error))
+    except KeyboardInterrupt:
+      _fail("interrupted", _INTERRUPTED)
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def _fail(message: str, code: int = _MISTAKE) -> None:
+  sys.stdout.flush()
+  print("error:", " ".join(message.split()), file=sys.stderr)
+  sys.exit(code)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; a mistake in them or in the config file ends the run."""
+  try:
+    rest = flags.FLAGS(argv)
+    _check_config()
+  except flags.Error as error:
+    # With a traceback in it where the config file's code raised.
+    is_traced = "Traceback" in str(error)
+    _fail(f"--config: {_last_line(error)}" if is_traced else str(error))
+  # What a config file's own code raises is the user's, whatever its type.
+  except Exception as error:
+    _fail(f"--config: {_where(error)}{_last_line(error)}")
+  if rest[1:]:
+    _fail(f"unexpected argument {rest[1]!r}; options start with --")
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.ERROR)
+  return rest
+
+
+def _check_config() -> None:
+  """Brings up what a config that was not loaded raises when it is used."""
+  if "config" not in flags.FLAGS or flags.FLAGS.config is None:
+    return
+  if not hasattr(flags.FLAGS.config, "to_dict"):
+    raise TypeError("get_config() must return an ml_collections ConfigDict")
+
+
+def _where(error: Exception) -> str:
+  """The line of the user's config that raised, if it was there."""
+  frame = traceback.extract_tb(error.__traceback__)[-1]
+  is_users = "ml_collections" not in frame.filename and (
+    frame.filename != __file__ and not frame.filename.startswith("<")
+  )
+  return f"{frame.filename}:{frame.lineno}: " if is_users else ""
+
+
+def _last_line(error: Exception) -> str:
+  if isinstance(error, KeyError):
+    return f"unknown key {error.args[0]}"
+  lines = [line for line in str(error).splitlines() if line.strip()]
+  return lines[-1].strip() if lines else type(error).__name__
