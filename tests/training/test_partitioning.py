@@ -23,12 +23,7 @@ def mesh():
 
 
 def test_on_eight_devices():
-  # Without LLVM's costly passes compiling takes a fraction of the time.
-  flags = (
-    "--xla_force_host_platform_device_count=8"
-    " --xla_backend_optimization_level=0"
-    " --xla_llvm_disable_expensive_passes=true"
-  )
+  flags = "--xla_force_host_platform_device_count=8"
   done = subprocess.run(
     [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"]
     + [str(HERE / "on_eight_devices.py")],
