@@ -68,6 +68,8 @@ def load_tokenizer(data: Data) -> Tokenizer | None:
       "config.data.corpus: missing; give the folder of a corpus, made by"
       " `python -m launch.prepare --config CONFIG --output FOLDER`"
     )
+  if data.corpus:
+    shards.read_manifest(pathlib.Path(data.corpus))
   return text.load(pathlib.Path(folder)) if folder else None
 
 
