@@ -6,26 +6,31 @@ stop (SIGTERM, Ctrl-C), it saves and exits with code 75.
 """
 
 import pathlib
+import sys
 
 from absl import flags
-from ml_collections import config_flags
 
-from bert_jax.training import loop
+from bert_jax.training import interruption, loop
 from bert_jax.training.recipe import Recipe
 from launch import cli
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe.")
+_CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The folder for checkpoints and figures."
 )
 
 
-def main(_) -> None:
+def main(_) -> int:
   """Trains."""
   recipe = Recipe.from_dict(_CONFIG.value.to_dict())
-  loop.train(recipe, pathlib.Path(_WORKDIR.value))
+  try:
+    loop.train(recipe, pathlib.Path(_WORKDIR.value))
+  except interruption.Interrupted as stop:
+    print(stop, file=sys.stderr)
+    return interruption.EXIT_CODE
+  return 0
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
+  flags.mark_flag_as_required("workdir")
   cli.run(main)
