@@ -37,7 +37,9 @@ def main(_) -> None:
     _OVERWRITE.value,
   )
   report.print_report(prepared.report)
-  print("already" if prepared.was_there else "now", "at", _OUTPUT.value)
+  print(
+    "already prepared:" if prepared.was_there else "prepared:", _OUTPUT.value
+  )
 
 
 def _check_sections(config: dict) -> None:

@@ -84,8 +84,7 @@ def warnings(report: Figures) -> Iterator[str]:
   elif report["single_sentence_documents"] > _MANY_SINGLE * documents:
     share = report["single_sentence_documents"] / documents
     yield (
-      f"{share:.0%} of the documents have one sentence, {documents:,} documents"
-      f" {report['sentences_per_document']:.1f} on average: are they cut too"
+      f"{share:.0%} of the documents have one sentence: are they cut too"
       " finely? see config.corpus.documents"
     )
   if report["tokens_beyond_512_share"] > _MANY_LONG:

@@ -139,7 +139,7 @@ def _text(data: bytes) -> str:
 
 
 def _texts(parts: list[str]) -> list[str]:
-  return [part for part in parts if part and not part.isspace()]
+  return [part.strip("\n") for part in parts if part and not part.isspace()]
 
 
 _SPLIT = {

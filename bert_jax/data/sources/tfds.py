@@ -39,13 +39,17 @@ def _data_source(name: str, split: str, data_dir: str | None) -> Any:
 class TfdsTexts:
   """The text feature of a prepared data set, by random access.
 
-  Attributes:
-    records: what `tfds.data_source` returns.
-    field: the feature that holds the text.
+  It pickles as the arguments of `open_source`.
   """
 
-  records: Any
+  dataset: str
+  split: str
+  data_dir: str | None
   field: str
+  records: Any = dataclasses.field(repr=False)
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    return open_source, (self.dataset, self.split, self.data_dir, self.field)
 
   def __len__(self) -> int:
     """The number of documents."""
@@ -90,7 +94,7 @@ def open_source(
     raise settings.UserError(
       f"config.corpus.field: feature {field!r} of {dataset!r} is not text"
     )
-  return TfdsTexts(records, field)
+  return TfdsTexts(dataset, split, data_dir, field, records)
 
 
 def describe(

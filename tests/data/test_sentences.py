@@ -1,0 +1,58 @@
+import time
+
+import pytest
+
+from bert_jax.data import sentences
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
+    ("Dr. Smith saw Mrs. Jones. She ran.", None),
+    ("It costs 3.14 dollars. Cheap.", ["It costs 3.14 dollars.", "Cheap."]),
+    ("J. R. R. Tolkien wrote. We read.", None),
+    ("The U.S. Army came. It left.", None),
+    ("So was I. You too.", ["So was I.", "You too."]),
+    ("Wait ... what? no more. Yes.", ["Wait ... what? no more.", "Yes."]),
+    ('"Really?" he asked. "Yes." She left.', None),
+    ("He went home . It rained .", ["He went home .", "It rained ."]),
+    ("これは文です。次の文！終わり", ["これは文です。", "次の文！", "終わり"]),
+    ("Привет мир. Как дела?", ["Привет мир.", "Как дела?"]),
+    ("A line\nbreak is none.\n\nA blank one is", None),
+    (" \n \n\t", []),
+  ],
+)
+def test_prose(text, expected):
+  others = {
+    "Dr. Smith": ["Dr. Smith saw Mrs. Jones.", "She ran."],
+    "J. R. R. T": ["J. R. R. Tolkien wrote.", "We read."],
+    "The U.S. A": ["The U.S. Army came.", "It left."],
+    '"Really?" ': ['"Really?" he asked.', '"Yes."', "She left."],
+    "A line\nbre": ["A line break is none.", "A blank one is"],
+  }
+  found = sentences.prose(text)
+  if expected is None:
+    (expected,) = [v for k, v in others.items() if text.startswith(k)]
+  assert found == expected
+
+
+def test_prose_loses_no_text_and_bounds_sentences():
+  text = "word, " * 2000 + "x" * 3000 + " End. " + "long " * 900
+  found = sentences.prose(text)
+  assert "".join("".join(found).split()) == "".join(text.split())
+  assert max(map(len, found)) <= 1000
+  assert all(sentence == sentence.strip() != "" for sentence in found)
+
+
+@pytest.mark.parametrize(
+  "part", [".", " .", ". ", "A. ", "\n \n", "a.'", " ", "\n" + " " * 50, "。"]
+)
+def test_hostile_text_takes_linear_time(part):
+  start = time.perf_counter()
+  sentences.prose(part * (200_000 // len(part)))
+  assert time.perf_counter() - start < 5
+
+
+def test_lines():
+  assert sentences.lines(" a b \n\n \nc. d\n") == [" a b ", "c. d"]
