@@ -3,7 +3,8 @@
 # a small BERT on it, fills a few masks and reports, all in runs/quickstart.
 # Interrupted, it goes on where it stopped.
 set -euo pipefail
-source "$(dirname "$0")/environment.sh" ""
+source "$(dirname "$0")/environment.sh"
+environment .venv --editable .
 
 run=runs/quickstart
 config=configs/pretrain/quickstart.py

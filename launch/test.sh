@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the linter and the whole test suite; arguments go to pytest.
 set -euo pipefail
-source "$(dirname "$0")/environment.sh" "[dev]"
+source "$(dirname "$0")/environment.sh"
+environment .venv --editable ".[dev]"
 
 ruff check .
 ruff format --check .
