@@ -1,0 +1,247 @@
+import dataclasses
+import fcntl
+import json
+import os
+
+import numpy as np
+import pytest
+
+from bert_jax import settings, text
+from bert_jax.data import corpus, sentences, shards, tokenising, workers
+
+WORDS = ["the", "cat", "dog", "runs", "sleeps", "très", "here", "3.5", "and"]
+
+
+def random_text(seed, documents=120):
+  random = np.random.default_rng(seed)
+
+  def sentence():
+    return " ".join(random.choice(WORDS, random.integers(2, 9))).title() + "."
+
+  return "\n\n".join(
+    " ".join(sentence() for _ in range(random.integers(1, 7)))
+    for _ in range(documents)
+  )
+
+
+@pytest.fixture
+def config(tmp_path):
+  (tmp_path / "text.txt").write_text(random_text(0), encoding="utf-8")
+  return corpus.CorpusConfig(
+    source="text_files",
+    files=(str(tmp_path / "text.txt"),),
+    vocab_size=70,
+    shards=3,
+    held_out=0.1,
+  )
+
+
+def content(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def all_documents(folder, job_shards, documents, held_out):
+  """The documents of both splits as they were in the source."""
+  below = tokenising.held_out_bound(documents, held_out)
+  places = tokenising.is_held_out(range(documents), below)
+  splits = [
+    iter(shards.Corpus.open(folder, split)) for split in ("train", "held_out")
+  ]
+  return [next(splits[int(place)]) for place in places], places
+
+
+def test_a_corpus_holds_what_the_tokenizer_makes_of_the_text(config, tmp_path):
+  prepared = corpus.prepare(config, tmp_path / "corpus", processes=1)
+  expected_text = (tmp_path / "text.txt").read_text(encoding="utf-8")
+  expected_text = expected_text.split("\n\n")
+  documents, places = all_documents(tmp_path / "corpus", 3, 120, 0.1)
+  tokenizer = text.load(tmp_path / "corpus")
+  for found, document in zip(documents, expected_text):
+    wanted = tokenizer.encode_pieces(sentences.prose(document))
+    assert [sentence.tolist() for sentence in found] == wanted
+  report = prepared.report
+  assert report["documents"] == 120
+  assert report["held_out_documents"] == places.sum()
+  assert 2 <= places.sum() <= 30
+  assert report["sentences"] == sum(map(len, documents))
+  flat = [len(s) for document in documents for s in document]
+  assert report["tokens"] == sum(flat)
+  assert report["longest_sentence"] == max(flat)
+  assert report["vocabulary_size"] == len(tokenizer) == 70
+  assert report["unknown_share"] == 0
+  distinct = {s.tobytes() for document in documents for s in document}
+  repeated = 1 - len(distinct) / len(flat)
+  assert report["duplicate_share"] == pytest.approx(repeated, abs=1e-4)
+
+
+def test_the_number_of_processes_changes_no_byte(config, tmp_path):
+  for processes in (1, 2):
+    corpus.prepare(config, tmp_path / str(processes), processes)
+  assert content(tmp_path / "1") == content(tmp_path / "2")
+  assert len(content(tmp_path / "1")) == 3 * 2 + 2 * 2 + 3 + 1
+  assert not list(tmp_path.glob("*.partial"))
+
+
+def test_manifest_describes_every_file(config, tmp_path):
+  corpus.prepare(config, tmp_path / "corpus", 1)
+  manifest = json.loads((tmp_path / "corpus" / "corpus.json").read_text())
+  files = content(tmp_path / "corpus")
+  del files["corpus.json"]
+  assert set(manifest["files"]) == set(files)
+  assert manifest["source"][0]["file"] == str(tmp_path / "text.txt")
+  assert manifest["config"]["vocab_size"] == 70
+
+
+def test_a_corpus_that_is_there(config, tmp_path):
+  output = tmp_path / "corpus"
+  first = corpus.prepare(config, output, 1)
+  before = content(output)
+  assert not first.was_there
+  again = corpus.prepare(config, output, 1)
+  assert again.was_there
+  assert again.report == first.report
+  other = dataclasses.replace(config, vocab_size=60)
+  with pytest.raises(settings.UserError, match="other text or settings"):
+    corpus.prepare(other, output, 1)
+  (tmp_path / "text.txt").write_text(random_text(1), encoding="utf-8")
+  with pytest.raises(settings.UserError, match="--overwrite"):
+    corpus.prepare(config, output, 1)
+  assert content(output) == before
+  corpus.prepare(config, output, 1, overwrite=True)
+  assert content(output) != before
+  (output / "vocab.txt").write_text("")
+  with pytest.raises(settings.UserError, match=r"vocab.txt has 0 bytes"):
+    corpus.prepare(config, output, 1)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_corpus_is_left_alone(config, tmp_path, overwrite):
+  output = tmp_path / "thesis"
+  output.mkdir()
+  (output / "chapter").write_text("mine")
+  with pytest.raises(settings.UserError, match="is no corpus"):
+    corpus.prepare(config, output, 1, overwrite)
+  assert content(output) == {"chapter": b"mine"}
+
+
+@pytest.mark.parametrize(
+  ("data", "message"),
+  [
+    ("", "no documents"),
+    ("\n \n\n", "no documents"),
+    ("One document. Two sentences.", "config.corpus.documents: .*one docume"),
+    ("\x01\n\n\x02\n\n\x03", "no words"),
+  ],
+)
+def test_text_to_no_purpose_leaves_nothing(config, tmp_path, data, message):
+  (tmp_path / "text.txt").write_text(data)
+  with pytest.raises(settings.UserError, match=message):
+    corpus.prepare(config, tmp_path / "corpus", 1)
+  assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_text_without_tokens_is_dropped_and_counted(config, tmp_path):
+  data = random_text(2, 50) + "\n\n\x01\n\n\x02\n\x03\n\nOne.\n\x04\nTwo."
+  (tmp_path / "text.txt").write_text(data, encoding="utf-8")
+  config = dataclasses.replace(config, held_out=0.0, sentences="line")
+  report = corpus.prepare(config, tmp_path / "corpus", 1).report
+  assert report["documents"] == 51
+  assert report["empty_documents"] == 2
+  assert report["empty_sentences"] == 4
+  found = list(shards.Corpus.open(tmp_path / "corpus"))
+  assert len(found[-1]) == 2
+  with pytest.raises(settings.UserError, match=r"config.corpus.held_out"):
+    shards.Corpus.open(tmp_path / "corpus", "held_out")
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.02, 0.5, 1 - 1e-9])
+@pytest.mark.parametrize("documents", [2, 3, 1000])
+def test_some_and_never_all_are_held_out(documents, share):
+  below = tokenising.held_out_bound(documents, share)
+  held_out = tokenising.is_held_out(range(documents), below)
+  assert 1 <= held_out.sum() < documents
+  if documents == 1000:
+    assert held_out.mean() == pytest.approx(share, abs=0.05)
+  parts = [
+    tokenising.is_held_out(range(start, start + 1), below)[0]
+    for start in range(documents)
+  ]
+  assert parts == held_out.tolist()
+
+
+def test_the_vocabulary_sample_is_bounded(config, tmp_path, monkeypatch):
+  read = []
+  count = tokenising.vocabulary.count_words
+
+  def counting(texts, rules):
+    texts = list(texts)
+    read.extend(texts)
+    return count(texts, rules)
+
+  monkeypatch.setattr(tokenising.vocabulary, "count_words", counting)
+  config = dataclasses.replace(config, vocabulary_sample=2500, held_out=0.0)
+  corpus.prepare(config, tmp_path / "corpus", 1)
+  assert 1500 < sum(map(len, read)) < 4000
+
+
+def test_a_given_vocabulary(config, tmp_path):
+  corpus.prepare(config, tmp_path / "first", 1)
+  for number, given in enumerate((tmp_path / "first", "vocab.txt")):
+    given = tmp_path / "first" / given
+    config = dataclasses.replace(config, vocabulary=str(given))
+    output = tmp_path / str(number)
+    report = corpus.prepare(config, output, 1).report
+    for name, data in content(tmp_path / "first").items():
+      if name != "corpus.json":
+        assert (output / name).read_bytes() == data
+    assert report["vocabulary_wanted"] == 70
+  cased = dataclasses.replace(
+    config, vocabulary=str(tmp_path / "first"), lowercase=False
+  )
+  with pytest.raises(settings.UserError, match=r"config.corpus.lowercase"):
+    corpus.prepare(cased, tmp_path / "cased", 1)
+  cased = dataclasses.replace(cased, vocabulary=str(given))
+  report = corpus.prepare(cased, tmp_path / "cased", 1).report
+  assert report["unknown_share"] > 0.1
+  missing = dataclasses.replace(config, vocabulary=str(tmp_path / "none"))
+  with pytest.raises(settings.UserError, match="none: no such file"):
+    corpus.prepare(missing, tmp_path / "missing", 1)
+
+
+@pytest.mark.parametrize(
+  ("section", "message"),
+  [
+    ({"source": "tfd"}, r"^config.corpus.source: unknown 'tfd'"),
+    ({"sentences": "words"}, r"^config.corpus.sentences: unknown"),
+    ({"held_out": 1.0}, r"^config.corpus.held_out: "),
+    ({"shards": 0}, r"^config.corpus.shards: "),
+    ({"vocab_size": "8k"}, r"^config.corpus.vocab_size: expected int"),
+    ({"vocabsize": 8}, r"^config.corpus.vocabsize: .*'vocab_size'"),
+  ],
+)
+def test_mistakes_in_the_config(section, message):
+  with pytest.raises(settings.UserError, match=message):
+    settings.from_dict(
+      corpus.CorpusConfig, {"source": "tfds"} | section, "config.corpus"
+    )
+
+
+def test_two_runs_do_not_mix(config, tmp_path):
+  partial = tmp_path / "corpus.partial"
+  partial.mkdir()
+  (partial / "left-over").write_text("of a killed run")
+  descriptor = os.open(partial, os.O_RDONLY)
+  fcntl.flock(descriptor, fcntl.LOCK_EX)
+  with pytest.raises(settings.UserError, match="another run is at work"):
+    corpus.prepare(config, tmp_path / "corpus", 1)
+  os.close(descriptor)
+  corpus.prepare(config, tmp_path / "corpus", 1)
+  assert "left-over" not in content(tmp_path / "corpus")
+
+
+def test_workers():
+  assert list(workers.run(divmod, [(7, 2), (9, 4)], 2)) == [(3, 1), (2, 1)]
+  with pytest.raises(ZeroDivisionError):
+    list(workers.run(divmod, [(7, 2), (9, 0)], 2))
+  with pytest.raises(settings.UserError, match="was killed"):
+    list(workers.run(os._exit, [(1,)], 2))

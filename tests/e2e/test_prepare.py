@@ -1,0 +1,142 @@
+"""`launch.prepare` as a user runs it, in processes of its own."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bert_jax.data import shards
+
+ROOT = pathlib.Path(__file__).parents[2]
+TEXT = "\n\n".join(
+  f"Document {i} is about number {i * i}. It has a second sentence. So it goes."
+  for i in range(300)
+)
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config():
+  return ConfigDict({"corpus": {"source": "text_files", "vocab_size": 120}})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+  (tmp_path / "config.py").write_text(CONFIG)
+  (tmp_path / "text.txt").write_text(TEXT)
+  return tmp_path
+
+
+def command(folder, *arguments, files="text.txt"):
+  return [
+    sys.executable,
+    "-m",
+    "launch.prepare",
+    f"--config={folder / 'config.py'}",
+    f"--config.corpus.files={folder / files}",
+    *arguments,
+  ]
+
+
+def prepare(folder, *arguments, files="text.txt", **options):
+  return subprocess.run(
+    command(folder, *arguments, files=files),
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    **options,
+  )
+
+
+def test_twice_the_same_bytes_and_then_resumed(folder):
+  outputs = [folder / "one", folder / "two"]
+  for seed, output in enumerate(outputs):
+    done = prepare(
+      folder,
+      f"--output={output}",
+      f"--processes={seed + 1}",
+      env=os.environ | {"PYTHONHASHSEED": str(seed)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"\nprepared: {output}" in done.stdout
+    assert "warning: " in done.stdout
+    assert done.stderr == ""
+  first, second = (
+    {path.name: path.read_bytes() for path in output.iterdir()}
+    for output in outputs
+  )
+  assert first == second
+  corpus = shards.Corpus.open(outputs[0])
+  held_out = shards.Corpus.open(outputs[0], "held_out")
+  assert len(corpus) + len(held_out) == 300
+  again = prepare(folder, f"--output={outputs[0]}")
+  assert again.returncode == 0
+  assert f"already prepared: {outputs[0]}" in again.stdout
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--config.corpus.shards=abc"], "config.corpus.shards: expected int"),
+    (["--config.corpus.vocab_size=abc"], "--config.corpus.vocab_size=abc"),
+    (["--config.corpus.lowercased=1"], "did you mean 'lowercase'?"),
+    (["--config.corpsu.shards=1"], "unknown key 'corpsu'"),
+    (["--config.corpsu=1"], "did you mean 'corpus'?"),
+    (["--config=none.py"], "No such file or directory: 'none.py'"),
+    (["--config.corpus.files=none"], "config.corpus.files: 'none' matches no"),
+    (["--procesess=1"], "Did you mean: processes"),
+    (["output"], "unexpected argument 'output'"),
+  ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(folder, arguments, message):
+  done = prepare(folder, f"--output={folder / 'out'}", *arguments)
+  assert done.returncode == 2
+  assert done.stdout == ""
+  assert done.stderr.startswith("error: ")
+  assert done.stderr.count("\n") == 1
+  assert message in done.stderr
+  assert {p.name for p in folder.iterdir()} == {"config.py", "text.txt"}
+
+
+def test_a_full_disk_is_one_line(folder):
+  done = subprocess.run(
+    ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash"]
+    + command(folder, f"--output={folder / 'out'}"),
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert done.returncode == 2, done.stderr
+  assert done.stderr.startswith("error: cannot write ")
+  assert done.stderr.count("\n") == 1
+  assert not (folder / "out").exists()
+
+
+def test_a_killed_run_leaves_no_corpus_and_can_be_repeated(folder):
+  (folder / "large.txt").write_text("\n\n".join([TEXT] * 200))
+  output = folder / "out"
+  process = subprocess.Popen(
+    command(folder, f"--output={output}", "--processes=2", files="large.txt"),
+    cwd=ROOT,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  partial = folder / "out.partial"
+  deadline = time.monotonic() + 60
+  while not list(partial.glob("*.array_record")):
+    assert process.poll() is None
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert not output.exists()
+  done = prepare(folder, f"--output={output}")
+  assert done.returncode == 0, done.stderr
+  assert len(shards.Corpus.open(output)) > 200
+  assert not partial.exists()
