@@ -30,7 +30,7 @@ def config(tmp_path):
   return corpus.CorpusConfig(
     source="text_files",
     files=(str(tmp_path / "text.txt"),),
-    vocab_size=70,
+    vocab_size=50,
     shards=3,
     held_out=0.1,
   )
@@ -67,7 +67,7 @@ def test_a_corpus_holds_what_the_tokenizer_makes_of_the_text(config, tmp_path):
   flat = [len(s) for document in documents for s in document]
   assert report["tokens"] == sum(flat)
   assert report["longest_sentence"] == max(flat)
-  assert report["vocabulary_size"] == len(tokenizer) == 70
+  assert report["vocabulary_size"] == len(tokenizer) == 50
   assert report["unknown_share"] == 0
   distinct = {s.tobytes() for document in documents for s in document}
   repeated = 1 - len(distinct) / len(flat)
@@ -89,7 +89,7 @@ def test_manifest_describes_every_file(config, tmp_path):
   del files["corpus.json"]
   assert set(manifest["files"]) == set(files)
   assert manifest["source"][0]["file"] == str(tmp_path / "text.txt")
-  assert manifest["config"]["vocab_size"] == 70
+  assert manifest["config"]["vocab_size"] == 50
 
 
 def test_a_corpus_that_is_there(config, tmp_path):
@@ -100,7 +100,7 @@ def test_a_corpus_that_is_there(config, tmp_path):
   again = corpus.prepare(config, output, 1)
   assert again.was_there
   assert again.report == first.report
-  other = dataclasses.replace(config, vocab_size=60)
+  other = dataclasses.replace(config, vocab_size=40)
   with pytest.raises(settings.UserError, match="other text or settings"):
     corpus.prepare(other, output, 1)
   (tmp_path / "text.txt").write_text(random_text(1), encoding="utf-8")
@@ -194,7 +194,7 @@ def test_a_given_vocabulary(config, tmp_path):
     for name, data in content(tmp_path / "first").items():
       if name != "corpus.json":
         assert (output / name).read_bytes() == data
-    assert report["vocabulary_wanted"] == 70
+    assert report["vocabulary_wanted"] == 50
   cased = dataclasses.replace(
     config, vocabulary=str(tmp_path / "first"), lowercase=False
   )
