@@ -12,6 +12,7 @@ from bert_jax.models.config import EncoderConfig
 from bert_jax.models.heads import PretrainingModel
 from bert_jax.settings import UserError
 from bert_jax.training import optimizer, partitioning
+from bert_jax.training.checkpoint import Checkpoints, restore_params
 from bert_jax.training.optimizer import OptimizerConfig
 from bert_jax.training.partitioning import MeshConfig
 from bert_jax.training.state import TrainState
@@ -147,3 +148,23 @@ def test_a_dimension_that_does_not_divide():
     UserError, match=r"masked_lm/bias: a dimension of 30522 .* 8 devices"
   ):
     partitioning.shardings(mesh, params)
+
+
+def test_a_checkpoint_goes_from_mesh_to_mesh(tmp_path):
+  saved = partitioning.init_state(init, make_mesh(SPLIT))
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(saved, {})
+    for config in (SPLIT, MeshConfig(), MeshConfig(1, 8, 1)):
+      target = partitioning.state_shapes(init, make_mesh(config))
+      state, _ = checkpoints.restore(target)
+      wanted = trees.flatten(target)
+      for path, leaf in trees.flatten(state).items():
+        assert leaf.sharding.is_equivalent_to(wanted[path].sharding, leaf.ndim)
+      jax.tree.map(np.testing.assert_array_equal, state.params, saved.params)
+      np.testing.assert_array_equal(
+        jax.random.key_data(state.key), jax.random.key_data(saved.key)
+      )
+  shapes = jax.eval_shape(lambda: saved.params)
+  params = restore_params(tmp_path, shapes)
+  jax.tree.map(np.testing.assert_array_equal, params, saved.params)
+  assert params["pooler"]["kernel"].devices() == {jax.devices()[0]}
