@@ -1,0 +1,264 @@
+"""How fast text becomes shards, in how much memory, beside `tokenizers`.
+
+  python -m benchmarks.prepare [--megabytes 20 100] [--processes 2]
+
+The text is the documentation of the installed packages, repeated with its
+sentences reordered and new words put in, one sentence a line. For each size:
+
+- `write_shard` on all processes, from the text file to shards, beside bare
+  `encode_batch_fast` of `tokenizers` over the same sentences in memory, with
+  as many threads; in alternating rounds, so that a busy machine slows both;
+- the whole of `prepare`, vocabulary included, with the highest memory of the
+  parent and of any one child.
+
+Then the vocabulary trainer beside the one of `tokenizers`. Writes
+benchmarks/results/prepare.json.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import pathlib
+import platform
+import random
+import re
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import rich
+import tokenizers
+from rich.table import Table
+from tokenizers import models, trainers
+
+from bert_jax.data import (
+  corpus,
+  sentences,
+  shards,
+  sources,
+  tokenising,
+  workers,
+)
+from bert_jax.data.sources import installed_docs
+from bert_jax.text import vocabulary, wordpiece, words
+
+_ROUNDS = 3
+_BARE_BATCH = 10_000
+_TRAINER_MEGABYTES = 15
+_RESULTS = pathlib.Path(__file__).parent / "results" / "prepare.json"
+
+
+def write_text(
+  documents: list[list[str]], path: pathlib.Path, size: int
+) -> None:
+  """Writes about `size` bytes of documents, no two alike."""
+  order = random.Random(0)
+  written = 0
+  with path.open("w", encoding="utf-8") as file:
+    while written < size:
+      for document in documents:
+        new = "".join(order.choices("abcdefghijklmnopqrstuvwxyz", k=6))
+        lines = [
+          f"{new} {line}" if order.random() < 0.1 else line
+          for line in order.sample(document, len(document))
+        ]
+        written += file.write("\n".join(lines) + "\n\n")
+        if written >= size:
+          break
+
+
+def _peak(pid: int) -> int:
+  """The highest resident memory of a process so far, in bytes."""
+  try:
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+  except OSError:
+    return 0
+  found = re.search(r"VmHWM:\s+(\d+) kB", status)
+  return int(found[1]) * 1024 if found else 0
+
+
+def _children(pid: int) -> list[int]:
+  try:
+    path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
+  except OSError:
+    return []
+
+
+def watch_memory(pid: int, stop: threading.Event) -> Iterator[tuple[int, int]]:
+  """Yields the peak of a process and the largest of its children's."""
+  while not stop.wait(0.05):
+    yield _peak(pid), max(map(_peak, _children(pid)), default=0)
+
+
+def measure_prepare(
+  config: corpus.CorpusConfig, output: pathlib.Path, processes: int
+) -> dict[str, Any]:
+  """Time and memory of `prepare`, in a process of its own."""
+  stop = threading.Event()
+  peaks: list[tuple[int, int]] = []
+  with concurrent.futures.ProcessPoolExecutor(
+    1, multiprocessing.get_context("spawn")
+  ) as executor:
+    pid = executor.submit(os.getpid).result()
+    watcher = threading.Thread(
+      target=lambda: peaks.extend(watch_memory(pid, stop))
+    )
+    watcher.start()
+    start = time.perf_counter()
+    executor.submit(corpus.prepare, config, output, processes).result()
+    seconds = time.perf_counter() - start
+    stop.set()
+    watcher.join()
+  parent, child = map(max, zip(*peaks))
+  return {
+    "seconds": seconds,
+    "parent_megabytes": parent / 1e6,
+    "child_megabytes": child / 1e6,
+  }
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+  start = time.perf_counter()
+  function()
+  return time.perf_counter() - start
+
+
+def measure_tokenising(
+  config: corpus.CorpusConfig, prepared: pathlib.Path, processes: int
+) -> dict[str, Any]:
+  """Text file to shards, and bare encoding, in alternating rounds."""
+  backend = tokenizers.Tokenizer.from_file(str(prepared / "tokenizer.json"))
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    source = sources.open_source(config, folder)
+    lines = [
+      line
+      for index in range(len(source))
+      for line in sentences.lines(source[index]["text"])
+    ]
+    for file in prepared.glob("*.*"):
+      if file.suffix in (".txt", ".json") and file.name != shards.MANIFEST:
+        shutil.copy(file, folder)
+    job = tokenising.Job(source, config.sentences, folder, config.shards, 0)
+    tasks = [(job, shard) for shard in range(config.shards)]
+
+    def ours() -> None:
+      for _ in workers.run(tokenising.write_shard, tasks, processes):
+        pass
+
+    def bare() -> None:
+      for start in range(0, len(lines), _BARE_BATCH):
+        backend.encode_batch_fast(
+          lines[start : start + _BARE_BATCH], add_special_tokens=False
+        )
+
+    rounds = [(_seconds(ours), _seconds(bare)) for _ in range(_ROUNDS)]
+  ratios = sorted(bare / ours for ours, bare in rounds)
+  return {
+    "rounds_ours_bare_seconds": rounds,
+    "bare_over_ours": statistics.median(ratios),
+    "bare_over_ours_range": [ratios[0], ratios[-1]],
+  }
+
+
+def measure_trainer(lines: list[str], size: int) -> dict[str, float]:
+  """Texts to a vocabulary: ours (one thread), `tokenizers` (all)."""
+  rules = words.WordRules()
+
+  def ours() -> None:
+    vocabulary.train(vocabulary.count_words(lines, rules), size)
+
+  def theirs() -> None:
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = words.normalizer(rules)
+    backend.pre_tokenizer = words.pre_tokenizer(rules)
+    trainer = trainers.WordPieceTrainer(
+      vocab_size=size,
+      min_frequency=2,
+      show_progress=False,
+      special_tokens=list(wordpiece.SPECIAL_TOKENS),
+    )
+    backend.train_from_iterator(lines, trainer)
+
+  rounds = [(_seconds(ours), _seconds(theirs)) for _ in range(_ROUNDS)]
+  mine, others = map(statistics.median, zip(*rounds))
+  return {
+    "vocab_size": size,
+    "ours_seconds": mine,
+    "tokenizers_seconds": others,
+    "ours_over_tokenizers": mine / others,
+  }
+
+
+def main() -> None:
+  """Measures, prints and writes the results."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--megabytes", type=int, nargs="+", default=[20, 100])
+  parser.add_argument(
+    "--processes", type=int, default=workers.available_cores()
+  )
+  arguments = parser.parse_args()
+  os.environ["RAYON_NUM_THREADS"] = str(arguments.processes)
+  results: dict[str, Any] = {
+    "machine": platform.platform(),
+    "processes": arguments.processes,
+    "sizes": {},
+  }
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    records = installed_docs.open_source(folder, arguments.processes)
+    documents = [sentences.prose(record["text"]) for record in records]
+    path = folder / "text.txt"
+    for megabytes in arguments.megabytes:
+      write_text(documents, path, megabytes * 1_000_000)
+      config = corpus.CorpusConfig(
+        "text_files", (str(path),), sentences="line", held_out=0.0
+      )
+      output = folder / str(megabytes)
+      whole = measure_prepare(config, output, arguments.processes)
+      results["sizes"][megabytes] = whole | measure_tokenising(
+        config, output, arguments.processes
+      )
+      shutil.rmtree(output)
+  lines = [line for document in documents for line in document]
+  share = sum(map(len, lines)) / (_TRAINER_MEGABYTES * 1_000_000)
+  lines = (lines * 3)[: int(len(lines) / share)]
+  results["trainer"] = [measure_trainer(lines, n) for n in (8192, 30522)]
+  _RESULTS.parent.mkdir(exist_ok=True)
+  _RESULTS.write_text(json.dumps(results, indent=1))
+  print_results(results)
+
+
+def print_results(results: dict[str, Any]) -> None:
+  """Prints the tables."""
+  table = Table("MB", "MB/s", "bare MB/s", "bare/ours time (range)", "all s")
+  for name in ("parent MB", "child MB"):
+    table.add_column(name)
+  for size, row in results["sizes"].items():
+    ours, bare = map(statistics.median, zip(*row["rounds_ours_bare_seconds"]))
+    low, high = row["bare_over_ours_range"]
+    table.add_row(
+      str(size),
+      f"{size / ours:.2f}",
+      f"{size / bare:.2f}",
+      f"{row['bare_over_ours']:.2f} ({low:.2f}-{high:.2f})",
+      f"{row['seconds']:.1f}",
+      f"{row['parent_megabytes']:.0f}",
+      f"{row['child_megabytes']:.0f}",
+    )
+  rich.print(table)
+  trained = Table("vocabulary", "ours s", "tokenizers s", "ratio")
+  for row in results["trainer"]:
+    trained.add_row(*(f"{value:.2f}" for value in row.values()))
+  rich.print(trained)
+
+
+if __name__ == "__main__":
+  main()
