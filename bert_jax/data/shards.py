@@ -267,8 +267,9 @@ class Corpus:
       or len(ids) != lengths.sum()
     ):
       raise self._damaged(index, "it disagrees with the index")
-    ends = np.cumsum(lengths[:-1], dtype=np.int64)
-    return np.split(ids.astype(np.int32), ends)
+    # Several times as fast as np.split, which matters for every example.
+    ids, ends = ids.astype(np.int32), np.cumsum(lengths).tolist()
+    return [ids[start:end] for start, end in zip([0, *ends], ends)]
 
   def _damaged(self, index: int, reason: str) -> settings.UserError:
     for shard in self.manifest["splits"][self.split]["shards"]:
