@@ -150,7 +150,7 @@ class Checkpoints:
       UserError: it could not be written.
     """
     pending, self._pending = self._pending, None
-    if pending is not None:
+    if pending:
       pending.result()
 
   def close(self) -> None:
@@ -243,17 +243,14 @@ def restore_params(folder: str | os.PathLike, target: Parameters) -> Parameters:
 
 def _reason(error: Exception) -> str:
   """The system's word for what went wrong, or else the error's last ones."""
-  code = re.search(r"os_error_code='(\d+)'", str(error))
-  if code:
+  if code := re.search(r"os_error_code='(\d+)'", str(error)):
     return os.strerror(int(code[1]))
   return " ".join(repr(error).split())[-200:]
 
 
 def _absolute(folder: str | os.PathLike) -> pathlib.Path:
   if "://" in os.fspath(folder):
-    raise UserError(
-      f"{folder}: expected a folder of a file system; mount the bucket"
-    )
+    raise UserError(f"{folder}: expected a folder; mount the bucket as one")
   path = pathlib.Path(folder).absolute()
   if path.exists() and not path.is_dir():
     raise UserError(f"{path}: expected a folder for checkpoints, found a file")
