@@ -114,6 +114,8 @@ def _run(
   update = jax.jit(
     step.make_train_step(run.task, run.optimizer, recipe.accumulation),
     donate_argnums=0,
+    # Else the compiler may lay the next state out in another way.
+    out_shardings=(jax.tree.map(lambda x: x.sharding, run.state), None),
   )
   window = _make_window(run)
   stream = Stream(

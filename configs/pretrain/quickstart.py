@@ -1,26 +1,35 @@
-"""A small BERT on the documentation of the installed packages."""
+"""A small BERT on the documentation of the installed packages.
+
+For a first look, and to see that an installation works. Cost: 1.1 M tokens,
+a few minutes on two cores. Expect: masked-LM accuracy of at least twice the
+unigram baseline, next-sentence accuracy above 65 %.
+
+What gets a small model off the unigram plateau soon: initial values fit for
+its width (BERT's 0.02 is for 768), a rate that is not too high, two wide
+layers rather than four narrow ones. Nothing is seen twice, so no dropout.
+"""
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
   config = ConfigDict()
-  config.steps = 300
-  config.batch_size = 64
-  config.prng = "rbg"
+  config.steps = 600
+  config.batch_size = 32
   config.corpus = {
     "source": "installed_docs",
-    "sentences": "prose",
     "vocab_size": 8192,
+    "shards": 8,
   }
   config.model = {
-    "num_layers": 4,
-    "hidden_size": 192,
-    "num_heads": 3,
-    "intermediate_size": 768,
+    "num_layers": 2,
+    "hidden_size": 256,
+    "num_heads": 4,
+    "intermediate_size": 1024,
     "max_positions": 128,
     "hidden_dropout": 0.0,
     "attention_dropout": 0.0,
+    "initializer_range": 0.05,
   }
   config.data = {
     "corpus": "corpora/quickstart",
@@ -30,6 +39,7 @@ def get_config() -> ConfigDict:
   config.optimizer = {
     "name": "adamw",
     "learning_rate": 1e-3,
+    "b2": 0.98,
     "schedule": {"warmup_steps": 30},
   }
   config.evaluation = {"every": 100, "examples": 1024}

@@ -187,12 +187,12 @@ def test_a_mistake_gets_one_clear_line(home, name, arguments, message):
 
 def test_a_damaged_run_falls_back_or_says_why(home):
   subprocess.run(["cp", "-r", "finished", "damaged"], cwd=home, check=True)
-  folder = home / "damaged" / "checkpoints"
-  files = sorted(
-    (path for path in folder.rglob("*") if path.is_file()),
+  steps = (home / "damaged" / "checkpoints").iterdir()
+  newest = max(steps, key=lambda path: int(path.name))
+  big = max(
+    (path for path in newest.rglob("*") if path.is_file()),
     key=lambda path: path.stat().st_size,
   )
-  big = files[-1]
   data = bytearray(big.read_bytes())
   data[len(data) // 2] ^= 1
   big.write_bytes(data)
