@@ -267,7 +267,10 @@ def _tokenizer(
   arguments = (step, rules)
   for part in _run("words", tokenising.count_words, job, arguments, processes):
     counts.update(part)
-  trained = vocabulary.train(counts, config.vocab_size)
+  try:
+    trained = vocabulary.train(counts, config.vocab_size)
+  except settings.UserError as error:
+    raise settings.UserError(f"config.corpus.vocab_size: {error}") from None
   return WordPiece(trained.tokens, rules)
 
 

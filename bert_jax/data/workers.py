@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import multiprocessing
+import multiprocessing.synchronize
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import process
@@ -39,10 +41,13 @@ def run(
       yield function(*task)
     return
   # Spawned, for forking a process that has threads may deadlock.
+  context = multiprocessing.get_context("spawn")
+  stop = context.Event()
   executor = concurrent.futures.ProcessPoolExecutor(
     min(processes, max(1, len(tasks))),
-    mp_context=multiprocessing.get_context("spawn"),
+    mp_context=context,
     initializer=_start_worker,
+    initargs=(stop,),
   )
   try:
     futures = [executor.submit(function, *task) for task in tasks]
@@ -53,17 +58,24 @@ def run(
       "a worker process was killed, most likely for want of memory; try fewer"
       f" than {processes} (--processes)"
     ) from None
+  except BaseException:
+    stop.set()  # Or a task that runs for minutes would run to its end.
+    raise
   finally:
     executor.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
   # The processes are the parallelism; threads on top would only contend.
   os.environ["TOKENIZERS_PARALLELISM"] = "false"
-  threading.Thread(target=_end_with_parent, daemon=True).start()
+  # Ctrl-C goes to all processes; the parent answers it.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  threading.Thread(target=_end_early, args=(stop,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-  """Ends this process when its parent is gone, even if that was killed."""
-  multiprocessing.parent_process().join()
+def _end_early(stop: multiprocessing.synchronize.Event) -> None:
+  """Ends this process when it is told to, or its parent was killed."""
+  parent = multiprocessing.parent_process()
+  while parent.is_alive() and not stop.wait(0.2):
+    pass
   os._exit(1)

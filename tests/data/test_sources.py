@@ -116,6 +116,7 @@ def test_gzip_and_json_lines(folder):
     ("a.jsonl", b"[" * 100_000, r"a.jsonl:1: expected one JSON"),
     ("a.txt", "text".encode("utf-16"), r"a.txt: looks UTF-16"),
     ("a.txt", bytes(range(8)) * 9 + b"\0" * 90, r"a.txt: looks binary"),
+    ("a.txt", "酒店房间很大。".encode("gb18030"), r"a.txt: .*another encoding"),
     ("a.gz", gzip.compress(b"x" * 999)[:-9], r"a.gz: damaged or incomplete"),
     ("a.zip", b"PK", r"config.corpus.files: .*a.zip is not text"),
   ],

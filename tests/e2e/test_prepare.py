@@ -118,14 +118,16 @@ def test_a_full_disk_is_one_line(folder):
   assert not (folder / "out").exists()
 
 
-def test_a_killed_run_leaves_no_corpus_and_can_be_repeated(folder):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_leaves_no_corpus_and_can_be_repeated(folder, number):
   (folder / "large.txt").write_text("\n\n".join([TEXT] * 200))
   output = folder / "out"
   process = subprocess.Popen(
     command(folder, f"--output={output}", "--processes=2", files="large.txt"),
     cwd=ROOT,
     stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
   )
   partial = folder / "out.partial"
   deadline = time.monotonic() + 60
@@ -133,9 +135,12 @@ def test_a_killed_run_leaves_no_corpus_and_can_be_repeated(folder):
     assert process.poll() is None
     assert time.monotonic() < deadline
     time.sleep(0.02)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
+  process.send_signal(number)
+  _, errors = process.communicate(timeout=60)
   assert not output.exists()
+  if number == signal.SIGINT:
+    assert (process.returncode, errors) == (130, "error: interrupted\n")
+    assert not partial.exists()
   done = prepare(folder, f"--output={output}")
   assert done.returncode == 0, done.stderr
   assert len(shards.Corpus.open(output)) > 200

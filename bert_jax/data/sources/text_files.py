@@ -200,14 +200,20 @@ def _cut_within(data: bytes) -> int:
 
 
 def _check_text(start: bytes, name: str) -> None:
-  """Refuses what cannot be UTF-8 text: UTF-16 and binary files."""
-  wide = start.startswith((b"\xff\xfe", b"\xfe\xff"))
-  if wide or start.count(0) > len(start) // 10:
-    what = "UTF-16" if wide else "binary or UTF-16"
-    raise settings.UserError(
-      f"{name}: looks {what}; expected UTF-8 text"
-      " (convert it, or leave it out of config.corpus.files)"
-    )
+  """Refuses UTF-16, binary files and text that is mostly not UTF-8."""
+  _, bad = files_lib.replace_bad_bytes(start.decode("utf-8", "surrogateescape"))
+  if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+    what = "UTF-16"
+  elif start.count(0) > len(start) // 10:
+    what = "binary or UTF-16"
+  elif bad > len(start) // 4:
+    what = "binary or in another encoding"
+  else:
+    return
+  raise settings.UserError(
+    f"{name}: looks {what}; expected UTF-8 text"
+    " (convert it, or leave it out of config.corpus.files)"
+  )
 
 
 def open_source(
