@@ -3,9 +3,11 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from bert_jax.data import loader
@@ -26,6 +28,7 @@ from bert_jax.training.logging import Logger
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.state import TrainState
 from bert_jax.training.window import Window
+from bert_jax.types import Batch
 
 
 def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
@@ -111,12 +114,7 @@ def _run(
   if first >= recipe.steps:
     logger.say(f"nothing to do: all {recipe.steps} steps are done")
     return evaluate()
-  update = jax.jit(
-    step.make_train_step(run.task, run.optimizer, recipe.accumulation),
-    donate_argnums=0,
-    # Else the compiler may lay the next state out in another way.
-    out_shardings=(jax.tree.map(lambda x: x.sharding, run.state), None),
-  )
+  update = _compile(run)
   window = _make_window(run)
   stream = Stream(
     run.task.training(), recipe.batch_size, recipe.seed, run.position
@@ -150,6 +148,22 @@ def _run(
         )
       window.resume()
   return values
+
+
+def _compile(run: _Run) -> Callable[[TrainState, Batch], Any]:
+  """The update, compiled before the clock starts; it donates the state."""
+  rows = run.recipe.batch_size // jax.process_count()
+  batch = jax.tree.map(
+    lambda x: np.broadcast_to(x, (rows, *x.shape)), run.task.blank
+  )
+  update = jax.jit(
+    step.make_train_step(run.task, run.optimizer, run.recipe.accumulation),
+    donate_argnums=0,
+    # Else the compiler may lay the next state out in another way.
+    out_shardings=(jax.tree.map(lambda x: x.sharding, run.state), None),
+  )
+  batch = partitioning.put_batch(batch, run.mesh)
+  return update.lower(run.state, batch).compile()
 
 
 def _make_evaluate(run: _Run) -> Callable[[], dict[str, float]]:
