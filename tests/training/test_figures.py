@@ -1,0 +1,121 @@
+"""Window, logger and report: the figures of a run."""
+
+import json
+import time
+
+import jax.numpy as jnp
+import pytest
+
+from bert_jax.settings import UserError
+from bert_jax.training import report
+from bert_jax.training.logging import Logger, read_metrics
+from bert_jax.training.window import Window
+from bert_jax.types import Mean
+
+
+def make_window(peak=None):
+  return Window(
+    learning_rate=lambda step: 0.1 * step,
+    flops_per_token=100.0,
+    peak_flops=peak,
+    row_tokens=50,
+  )
+
+
+def measures(loss, weight=1.0, tokens=40.0):
+  return {
+    "loss": Mean(jnp.asarray(loss * weight), jnp.asarray(weight)),
+    "real_tokens": Mean(jnp.asarray(tokens), jnp.ones(())),
+  }
+
+
+def test_a_window_weighs_its_steps_and_begins_anew():
+  window = make_window()
+  window.add(measures(1.0, weight=3.0))
+  window.add(measures(5.0, weight=1.0))
+  window.pause()
+  values = window.close(7)
+  assert values["loss"] == 2.0
+  assert values["learning_rate"] == pytest.approx(0.6)
+  assert "mfu" not in values
+  window.resume()
+  window.add(measures(9.0))
+  window.pause()
+  assert window.close(8)["loss"] == 9.0
+
+
+def test_throughput_counts_real_tokens_and_the_time_of_training_alone():
+  window = make_window(peak=1e6)
+  for _ in range(4):
+    window.add(measures(1.0))
+    time.sleep(0.05)
+  window.pause()
+  time.sleep(0.5)  # An evaluation.
+  values = window.close(4)
+  seconds = 4 / values["steps_per_second"]
+  assert 0.2 <= seconds < 0.5
+  assert values["real_tokens_per_second"] == pytest.approx(160 / seconds)
+  assert values["mfu"] == pytest.approx(4 * 50 * 100 / seconds / 1e6)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_figure_that_is_not_finite_is_an_error(bad):
+  window = make_window()
+  window.add(measures(1.0))
+  window.add(measures(bad))
+  window.pause()
+  with pytest.raises(UserError, match="loss is not finite at step 2"):
+    window.close(2)
+
+
+def write_run(folder, steps=(1, 2, 3)):
+  with Logger(folder, start=0, steps=3) as logger:
+    for step in steps:
+      rates = {"steps_per_second": step, "real_tokens_per_second": 100 * step}
+      logger.write(step, "train", {"loss": 1 / step, **rates})
+      logger.write(
+        step, "held_out", {"loss": 2 / step, "loss_majority_baseline": 3.0}
+      )
+
+
+def test_figures_after_the_checkpoint_are_dropped_since_they_come_again(
+  tmp_path,
+):
+  write_run(tmp_path)
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 3, "spl')  # Killed while it wrote.
+  before = read_metrics(tmp_path)
+  with Logger(tmp_path, start=2, steps=3) as logger:
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 1, 2, 2]
+    logger.write(3, "train", {"loss": 0.5})
+  rows = read_metrics(tmp_path)
+  assert rows[:-1] == before[:4]
+  assert rows[-1]["seconds"] >= before[3]["seconds"]
+
+
+def test_a_report_sums_up_a_run(tmp_path):
+  write_run(tmp_path)
+  results = report.report(tmp_path)
+  assert json.loads((tmp_path / "results.json").read_text()) == results
+  assert results["loss"] == pytest.approx(2 / 3, rel=1e-5)
+  assert results["loss_majority_baseline"] == 3.0
+  assert results["steps"] == 3
+  # One step each at 1, 2 and 3 steps a second.
+  assert results["real_tokens_per_second"] == pytest.approx(
+    300 / (1 + 1 / 2 + 1 / 3), rel=1e-3
+  )
+
+
+def test_the_table_shows_each_measure_beside_its_baseline(tmp_path, capsys):
+  write_run(tmp_path)
+  report.print_table(report.report(tmp_path))
+  (row,) = [
+    line for line in capsys.readouterr().out.splitlines() if " loss " in line
+  ]
+  assert "0.6667" in row
+  assert "3" in row.split("0.6667")[1]
+
+
+def test_a_folder_without_figures_is_refused(tmp_path):
+  with pytest.raises(UserError, match=r"metrics\.jsonl: expected rows"):
+    report.report(tmp_path)
