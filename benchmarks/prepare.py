@@ -1,18 +1,19 @@
 """How fast text becomes shards, in how much memory, beside `tokenizers`.
 
-  python -m benchmarks.prepare [--megabytes 20 100] [--processes 2]
+  python -m benchmarks.prepare [--megabytes 20 100] [--memory 100 1000]
 
 The text is the documentation of the installed packages, repeated with its
-sentences reordered and new words put in, one sentence a line. For each size:
+sentences reordered and new words put in, one sentence a line.
 
-- `write_shard` on all processes, from the text file to shards, beside bare
-  `encode_batch_fast` of `tokenizers` over the same sentences in memory, with
-  as many threads; in alternating rounds, so that a busy machine slows both;
-- the whole of `prepare`, vocabulary included, with the highest memory of the
-  parent and of any one child.
+- At each size of `--megabytes`: `write_shard` on all processes, from the text
+  file to shards, beside bare `encode_batch_fast` of `tokenizers` over the same
+  sentences in memory, with as many threads; in alternating rounds, so that a
+  busy machine slows both.
+- At each size of `--memory`: the whole of `prepare`, vocabulary included, with
+  the highest memory of the parent and of any one child.
+- The vocabulary trainer beside the one of `tokenizers`.
 
-Then the vocabulary trainer beside the one of `tokenizers`. Writes
-benchmarks/results/prepare.json.
+Writes benchmarks/results/prepare.json.
 """
 
 import argparse
@@ -200,7 +201,8 @@ def measure_trainer(lines: list[str], size: int) -> dict[str, float]:
 def main() -> None:
   """Measures, prints and writes the results."""
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--megabytes", type=int, nargs="+", default=[20, 100])
+  parser.add_argument("--megabytes", type=int, nargs="*", default=[20, 100])
+  parser.add_argument("--memory", type=int, nargs="*", default=[100])
   parser.add_argument(
     "--processes", type=int, default=workers.available_cores()
   )
@@ -209,23 +211,27 @@ def main() -> None:
   results: dict[str, Any] = {
     "machine": platform.platform(),
     "processes": arguments.processes,
-    "sizes": {},
+    "tokenising": {},
+    "memory": {},
   }
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     records = installed_docs.open_source(folder, arguments.processes)
     documents = [sentences.prose(record["text"]) for record in records]
     path = folder / "text.txt"
-    for megabytes in arguments.megabytes:
+    for megabytes in sorted({*arguments.megabytes, *arguments.memory}):
       write_text(documents, path, megabytes * 1_000_000)
       config = corpus.CorpusConfig(
         "text_files", (str(path),), sentences="line", held_out=0.0
       )
       output = folder / str(megabytes)
       whole = measure_prepare(config, output, arguments.processes)
-      results["sizes"][megabytes] = whole | measure_tokenising(
-        config, output, arguments.processes
-      )
+      if megabytes in arguments.memory:
+        results["memory"][megabytes] = whole
+      if megabytes in arguments.megabytes:
+        results["tokenising"][megabytes] = measure_tokenising(
+          config, output, arguments.processes
+        )
       shutil.rmtree(output)
   lines = [line for document in documents for line in document]
   share = sum(map(len, lines)) / (_TRAINER_MEGABYTES * 1_000_000)
@@ -238,10 +244,8 @@ def main() -> None:
 
 def print_results(results: dict[str, Any]) -> None:
   """Prints the tables."""
-  table = Table("MB", "MB/s", "bare MB/s", "bare/ours time (range)", "all s")
-  for name in ("parent MB", "child MB"):
-    table.add_column(name)
-  for size, row in results["sizes"].items():
+  table = Table("MB", "ours MB/s", "bare MB/s", "bare/ours time (range)")
+  for size, row in results["tokenising"].items():
     ours, bare = map(statistics.median, zip(*row["rounds_ours_bare_seconds"]))
     low, high = row["bare_over_ours_range"]
     table.add_row(
@@ -249,11 +253,13 @@ def print_results(results: dict[str, Any]) -> None:
       f"{size / ours:.2f}",
       f"{size / bare:.2f}",
       f"{row['bare_over_ours']:.2f} ({low:.2f}-{high:.2f})",
-      f"{row['seconds']:.1f}",
-      f"{row['parent_megabytes']:.0f}",
-      f"{row['child_megabytes']:.0f}",
     )
   rich.print(table)
+  whole = Table("MB", "prepare s", "peak parent MB", "peak child MB")
+  for size, row in results["memory"].items():
+    figures = (row["seconds"], row["parent_megabytes"], row["child_megabytes"])
+    whole.add_row(str(size), *(f"{value:.0f}" for value in figures))
+  rich.print(whole)
   trained = Table("vocabulary", "ours s", "tokenizers s", "ratio")
   for row in results["trainer"]:
     trained.add_row(*(f"{value:.2f}" for value in row.values()))
