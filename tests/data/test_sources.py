@@ -240,7 +240,7 @@ def f():
   assert installed_docs.paragraphs(module) == [
     "Adds numbers, as math.fsum and sum do.",
     "It is exact, see the paper and run it:",
-    "The first number of the two numbers.",
+    "X (int): The first number of the two numbers.",
   ]
   assert installed_docs.paragraphs(function) == [
     "Returns nothing that one could use."

@@ -27,7 +27,7 @@ _NOT_DOCUMENTATION = re.compile(
   r"(^|/)(tests?|testing|_?vendor(ed)?|idlelib|lib2to3|turtledemo"
   r"|site-packages|dist-packages)/|(^|/)(test_[^/]*|[^/]*_tests?|conftest)\.py$"
 )
-_SHORTEST = 200  # characters; a document needs more than a sentence.
+_SHORTEST = 60  # characters of text; less is no document.
 
 _FENCE = re.compile(r"^\s*```")
 _DOCTEST = re.compile(r"^\s*>>>")
@@ -37,6 +37,7 @@ _ENTRY = re.compile(
   r"^\s*(?::\w+[^:]*:\s|[-*+•]\s+|\d+[.)]\s+"
   r"|[`*]{0,2}[\w., *]{1,40}[`*]{0,2}\s?(?:\([^()]*\))?\s*:(?:\s|$))"
 )
+_MARKER = re.compile(r"^\s*(?:[-*+•]|\d+[.)]|:(?=\w+[ :]))\s*")
 _UNDERLINE = re.compile(r"^\s*([-=~^\"'#*`_+])\1{2,}\s*$")
 _MARKUP = [
   (re.compile(r":[\w:+-]+:`~?\.?([^`<]*?)(?:\s*<[^`>]*>)?`"), r"\1"),
@@ -84,8 +85,8 @@ def docstrings(source: bytes) -> list[str]:
 def paragraphs(docstring: str) -> list[str]:
   """The readable prose of a documentation string.
 
-  Code, doctests, tables, headings and markup are left out; what an entry in
-  a list of arguments says is kept, its name and type are not.
+  Code, doctests, tables, headings and markup are left out; an entry in a list
+  of arguments is a paragraph, with its name and type.
   """
   chunks: list[list[str]] = [[]]
   skip_below = None  # An indented block is skipped until this indentation.
@@ -115,7 +116,7 @@ def paragraphs(docstring: str) -> list[str]:
       chunks.append([])
       # NumPy's style has "name : type", and the words on the next line.
       is_type = re.search(r"\w\s+:\s*$", entry[0])
-      line = "" if is_type else line[entry.end() :]
+      line = f"{line.rstrip()}." if is_type else _MARKER.sub("", line)
     chunks[-1].append(line.strip())
   texts = [_plain(" ".join(chunk)) for chunk in chunks]
   return [text for text in texts if _is_prose(text)]
