@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -60,7 +61,11 @@ def claim(workdir: pathlib.Path, recipe: Recipe, task: Task) -> None:
   # Through JSON and back, so that what is compared is what is kept.
   config = json.loads(json.dumps(recipe.to_dict()))
   config["model"]["vocab_size"] = task.config.vocab_size
-  entry = {"config": config, "data": task.fingerprint()}
+  entry = {
+    "config": config,
+    "data": task.fingerprint(),
+    "vocabulary": _fingerprint(task.tokenizer),
+  }
   path = workdir / CONFIG_FILE
   if path.exists():
     old = _read(path)
@@ -90,14 +95,27 @@ def read(workdir: pathlib.Path) -> tuple[Recipe, Tokenizer | None]:
   if not path.exists():
     what = "no such folder" if not workdir.exists() else f"no {CONFIG_FILE}"
     raise UserError(f"{workdir}: {what}; expected the --workdir of a run")
-  recipe = Recipe.from_dict(_read(path)["config"])
+  entry = _read(path)
   folder = workdir / TOKENIZER
-  return recipe, text.load(folder) if folder.exists() else None
+  tokenizer = text.load(folder) if folder.exists() else None
+  if _fingerprint(tokenizer) != entry["vocabulary"]:
+    raise UserError(
+      f"{folder}: this is not the vocabulary that the model was trained with"
+    )
+  return Recipe.from_dict(entry["config"]), tokenizer
 
 
 def _read(path: pathlib.Path) -> Mapping[str, Any]:
   try:
     entry = json.loads(path.read_text(encoding="utf-8"))
-    return {"config": entry["config"], "data": entry["data"]}
+    return {key: entry[key] for key in ("config", "data", "vocabulary")}
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(f"{path}: damaged ({error!r})") from error
+
+
+def _fingerprint(tokenizer: Tokenizer | None) -> str | None:
+  """A hash of the vocabulary, by which ids keep their meaning."""
+  if tokenizer is None:
+    return None
+  tokens = (tokenizer.token(id) for id in range(len(tokenizer)))
+  return hashlib.sha256("\n".join(tokens).encode()).hexdigest()

@@ -1,7 +1,9 @@
+import dataclasses
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import threading
 import time
@@ -16,8 +18,17 @@ from bert_jax.settings import UserError
 from bert_jax.training import interruption, loop, workdir
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
+from tests import small
+from tests.data import test_pretraining_records
 
 STEPS = 6
+MODEL = {
+  "hidden_size": 16,
+  "num_layers": 1,
+  "num_heads": 2,
+  "intermediate_size": 32,
+  "max_positions": 32,
+}
 
 
 def write_text(path, seed=0, documents=40):
@@ -55,13 +66,7 @@ def make_recipe(corpus_folder, **changes):
   config = {
     "steps": STEPS,
     "batch_size": 8,
-    "model": {
-      "hidden_size": 16,
-      "num_layers": 1,
-      "num_heads": 2,
-      "intermediate_size": 32,
-      "max_positions": 32,
-    },
+    "model": dict(MODEL),
     "data": {
       "corpus": str(corpus_folder),
       "length": 32,
@@ -235,6 +240,34 @@ def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path, content, message):
     bert_jax.load(tmp_path)
   with pytest.raises(UserError, match="no such folder"):
     bert_jax.load(tmp_path / "nowhere")
+
+
+def test_another_vocabulary_than_the_trained_one_is_refused(finished, tmp_path):
+  shutil.copytree(finished[0], tmp_path / "run")
+  small.tokenizer().save(tmp_path / "run" / "tokenizer")
+  with pytest.raises(UserError, match="tokenizer: this is not the vocabulary"):
+    bert_jax.load(tmp_path / "run")
+
+
+def test_static_records_train_by_the_same_loop(tmp_path):
+  records = map(test_pretraining_records.features, range(10))
+  test_pretraining_records.write(tmp_path / "records", records)
+  recipe = Recipe.from_dict(
+    {
+      **dataclasses.asdict(make_recipe(tmp_path, steps=2, batch_size=4)),
+      "data": {
+        "records": [str(tmp_path / "records")],
+        "evaluation_records": [str(tmp_path / "records")],
+        "length": test_pretraining_records.LENGTH,
+        "max_predictions": test_pretraining_records.SLOTS,
+      },
+      "model": {**MODEL, "vocab_size": 70_001},
+    }
+  )
+  values = loop.train(recipe, tmp_path / "run")
+  assert np.isfinite(values["mlm_loss"])
+  with pytest.raises(UserError, match=r"config\.data\.tokenizer"):
+    bert_jax.load(tmp_path / "run")("[MASK]")
 
 
 def test_the_config_of_a_run_is_kept_whole(finished, corpus_folder):
