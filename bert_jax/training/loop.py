@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from bert_jax import trees
 from bert_jax.data import loader
 from bert_jax.data.stream import Stream
 from bert_jax.models import flops
@@ -110,6 +111,11 @@ def _run(
 ) -> dict[str, float]:
   """Goes from the run's state to its last step."""
   recipe, first = run.recipe, int(run.state.step)
+  logger.say(
+    f"{trees.count(run.state.params):,} parameters,"
+    f" {jax.device_count()} x {jax.devices()[0].device_kind};"
+    f" {'going on' if first else 'beginning'} at step {first}"
+  )
   evaluate = _make_evaluate(run)
   if first >= recipe.steps:
     logger.say(f"nothing to do: all {recipe.steps} steps are done")
