@@ -36,6 +36,6 @@ def task():
 def predictor():
   """A predictor with random parameters, far enough from zero to differ."""
   blank = jax.tree.map(lambda x: x[None], task().blank)
-  params = task().model.init(jax.random.key(0), blank)["params"]
+  params = jax.jit(task().model.init)(jax.random.key(0), blank)["params"]
   params = jax.tree.map(lambda x: 10 * x, params)
   return Predictor(tokenizer(), task(), params, batch_size=4)

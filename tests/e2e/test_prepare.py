@@ -118,12 +118,21 @@ def test_a_full_disk_is_one_line(folder):
   assert not (folder / "out").exists()
 
 
+# What a shell starts in the background, tests too, inherits an ignored Ctrl-C.
+HEED_INTERRUPTS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_leaves_no_corpus_and_can_be_repeated(folder, number):
   (folder / "large.txt").write_text("\n\n".join([TEXT] * 200))
   output = folder / "out"
   process = subprocess.Popen(
-    command(folder, f"--output={output}", "--processes=2", files="large.txt"),
+    [sys.executable, "-c", HEED_INTERRUPTS]
+    + command(folder, f"--output={output}", "--processes=2", files="large.txt"),
     cwd=ROOT,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,

@@ -48,7 +48,7 @@ def make_batch(lengths, seed=0, length=LENGTH):
 def make_params(config=CONFIG):
   """Parameters far from their initial values, so that all of them matter."""
   model = PretrainingModel(config)
-  params = model.init(jax.random.key(0), make_batch([5]))["params"]
+  params = jax.jit(model.init)(jax.random.key(0), make_batch([5]))["params"]
   rng = np.random.default_rng(1)
   return jax.tree.map(
     lambda x: x + rng.normal(0, 0.3, x.shape).astype(np.float32), params

@@ -54,7 +54,7 @@ def make_batch(rows, seed=0):
 
 
 def make_state(task, optimizer):
-  params = task.model.init(jax.random.key(0), make_batch(1))["params"]
+  params = jax.jit(task.model.init)(jax.random.key(0), make_batch(1))["params"]
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
