@@ -45,6 +45,7 @@ def test_a_window_weighs_its_steps_and_begins_anew():
 
 
 def test_throughput_counts_real_tokens_and_the_time_of_training_alone():
+  began = time.perf_counter()
   window = make_window(peak=1e6)
   for _ in range(4):
     window.add(measures(1.0))
@@ -53,7 +54,7 @@ def test_throughput_counts_real_tokens_and_the_time_of_training_alone():
   time.sleep(0.5)  # An evaluation.
   values = window.close(4)
   seconds = 4 / values["steps_per_second"]
-  assert 0.2 <= seconds < 0.5
+  assert 0.2 <= seconds <= time.perf_counter() - began - 0.5
   assert values["real_tokens_per_second"] == pytest.approx(160 / seconds)
   assert values["mfu"] == pytest.approx(4 * 50 * 100 / seconds / 1e6)
 
