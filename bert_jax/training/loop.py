@@ -135,8 +135,7 @@ def _run(
       logger.progress(done)
       last = done == recipe.steps
       stop = asked_to_stop() and not last
-      ends = last or stop
-      save = ends or done % recipe.checkpoint.every == 0
+      save = last or stop or done % recipe.checkpoint.every == 0
       look = last or done % recipe.evaluation.every == 0
       if not (save or look or done % recipe.logging.every == 0):
         continue
