@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -53,7 +54,7 @@ class Predictor:
 
     Args:
       texts: one text, or a list of texts or of records (mappings with the
-        field `text`).
+        fields that the task takes; a text is a record with the field `text`).
       **options: what the task's `answer` takes, such as `top_k`.
 
     Returns:
@@ -64,14 +65,28 @@ class Predictor:
     """
     if isinstance(texts, str):
       return self([texts], **options)[0]
-    records = [_record(item, i) for i, item in enumerate(texts)]
-    answers = []
-    for start in range(0, len(records), self.batch_size):
-      chunk = records[start : start + self.batch_size]
-      batch = pad([self.task.prepare(record) for record in chunk])
+    records = [_record(item, number) for number, item in enumerate(texts, 1)]
+    prepared = [
+      _prepare(self.task, record, number)
+      for number, record in enumerate(records, 1)
+    ]
+    rows = [(n, example) for n, made in enumerate(prepared) for example in made]
+    # Rows of about one length together, so that little is padding.
+    order = sorted(range(len(rows)), key=lambda i: -rows[i][1].token_ids.size)
+    answers: list[Any] = [None] * len(rows)
+    for start in range(0, len(rows), self.batch_size):
+      chunk = order[start : start + self.batch_size]
+      batch = pad([rows[i][1] for i in chunk])
       outputs = self._apply(self.params, batch)
-      answers += self.task.answer(outputs, batch, **options)[: len(chunk)]
-    return answers
+      given = [records[rows[i][0]] for i in chunk]
+      answered = self.task.answer(outputs, batch, given, **options)
+      for i, answer in zip(chunk, answered):
+        answers[i] = answer
+    found = iter(answers)
+    return [
+      self.task.join(list(itertools.islice(found, len(made))))
+      for made in prepared
+    ]
 
   @functools.cached_property
   def _apply(self):
@@ -119,11 +134,17 @@ def _bucket(size: int) -> int:
   return 1 << max(size - 1, 0).bit_length()
 
 
-def _record(item: Any, index: int) -> Record:
+def _record(item: Any, number: int) -> Record:
   record = {"text": item} if isinstance(item, str) else item
-  if not isinstance(record, Mapping) or not isinstance(record.get("text"), str):
+  if not isinstance(record, Mapping):
     raise UserError(
-      f"input {index + 1}: expected a text or a record with the field 'text',"
-      f" got {item!r:.80}"
+      f"input {number}: expected a text or a record, got {item!r:.80}"
     )
   return record
+
+
+def _prepare(task: Task, record: Record, number: int) -> list[Batch]:
+  try:
+    return task.prepare(record)
+  except UserError as error:
+    raise UserError(f"input {number}: {error}") from error

@@ -29,7 +29,7 @@ def tokenizer():
 @functools.cache
 def task():
   data = pretraining.Data(corpus="unused", length=16, max_predictions=3)
-  return pretraining.make(ENCODER, data, tokenizer(), seed=0)
+  return pretraining.make(ENCODER, tokenizer(), data=data)
 
 
 @functools.cache

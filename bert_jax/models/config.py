@@ -1,15 +1,33 @@
-"""What an encoder is made of, and the published sizes."""
+"""What an encoder is made of."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from bert_jax import settings
+from bert_jax.models.presets import PRESETS
+
+_MAY_BE_ZERO = {
+  "num_segments",
+  "embedding_size",
+  "position_offset",
+  "local_window",
+}
+_OPTIONS = {
+  "activation": ("gelu", "gelu_tanh"),
+  "dtype": ("float32", "bfloat16"),
+  "attention": ("xla",),
+  "pooling": ("first", "mean"),
+  "pooler_activation": ("tanh", "gelu", "relu"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-  """The sizes and mechanics of a BERT encoder; the defaults are BERT-base.
+  """The sizes and mechanics of an encoder; the defaults are BERT-base.
+
+  One encoder serves every family: what they do in other ways than BERT are
+  the switches from `family` on.
 
   Attributes:
     vocab_size: rows of the word embedding.
@@ -17,8 +35,8 @@ class EncoderConfig:
     num_layers: Transformer layers.
     num_heads: attention heads; must divide hidden_size.
     intermediate_size: the width inside a feed-forward block.
-    max_positions: rows of the position embedding, the longest sequence.
-    num_segments: rows of the segment embedding.
+    max_positions: the longest sequence.
+    num_segments: rows of the segment embedding; 0 for none.
     activation: `gelu` (exact, with erf: the first release, Hugging Face) or
       `gelu_tanh` (Google's repository since 2019, keras-hub).
     hidden_dropout: the rate after embeddings and each block.
@@ -29,6 +47,31 @@ class EncoderConfig:
     dtype: what activations are computed in, `float32` or `bfloat16`;
       parameters, softmax and LayerNorm statistics stay float32.
     attention: the attention backend, a name in `models.attention`.
+    family: whose names the parameters bear in other libraries' files, a key
+      of `interop.families.FAMILIES`; it changes nothing that is computed.
+    embedding_size: the width of the embeddings where a projection takes them
+      to hidden_size (ALBERT, ELECTRA); 0 for none.
+    position_offset: rows of the position embedding before that of position 0
+      (RoBERTa: 2).
+    shared_layers: whether all layers are one (ALBERT).
+    biases: whether dense layers and norms have biases; what comes last, the
+      logits, always has one (ModernBERT: False).
+    pre_norm: whether a block's input is normalised, and not the sum after it;
+      the first attention, whose input is normalised already, is left so.
+    gated: whether the feed-forward block multiplies its activation with a
+      second projection (GeGLU: Shazeer 2020, arXiv:2002.05202).
+    rotary_base: above 0, queries and keys are rotated by position (RoPE: Su
+      et al. 2021, arXiv:2104.09864) in place of a position embedding; this
+      is the base of the wave lengths.
+    local_window: above 0, tokens of local layers see only those at most half
+      of it away.
+    local_rotary_base: the rotary base of local layers.
+    global_every: with a local_window, layers 0, N, 2N ... are not local.
+    pooling: what heads for whole sequences look at, the `first` token or the
+      `mean` of all.
+    pooler_activation: `tanh`, `gelu` (ELECTRA) or `relu` (DistilBERT).
+    head_norm: whether every head begins with a dense layer, the activation
+      and a norm (ModernBERT).
   """
 
   vocab_size: int = 30522
@@ -45,22 +88,29 @@ class EncoderConfig:
   initializer_range: float = 0.02
   dtype: str = "float32"
   attention: str = "xla"
+  family: str = "bert"
+  embedding_size: int = 0
+  position_offset: int = 0
+  shared_layers: bool = False
+  biases: bool = True
+  pre_norm: bool = False
+  gated: bool = False
+  rotary_base: float = 0.0
+  local_window: int = 0
+  local_rotary_base: float = 0.0
+  global_every: int = 1
+  pooling: str = "first"
+  pooler_activation: str = "tanh"
+  head_norm: bool = False
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if field.type is int and value < 1:
-        raise ValueError(f"{field.name}: expected at least 1, got {value}")
-    if self.hidden_size % self.num_heads:
-      raise ValueError(
-        f"num_heads: {self.num_heads} heads do not divide hidden_size"
-        f" {self.hidden_size}"
-      )
-    for name, options in {
-      "activation": ("gelu", "gelu_tanh"),
-      "dtype": ("float32", "bfloat16"),
-      "attention": ("xla",),
-    }.items():
+      value, least = getattr(self, field.name), field.name not in _MAY_BE_ZERO
+      if field.type is int and value < least:
+        raise ValueError(
+          f"{field.name}: expected at least {int(least)}, got {value}"
+        )
+    for name, options in _OPTIONS.items():
       if getattr(self, name) not in options:
         raise ValueError(
           f"{name}: expected one of {', '.join(options)},"
@@ -71,36 +121,29 @@ class EncoderConfig:
         raise ValueError(
           f"{name}: expected a rate in [0, 1), got {getattr(self, name)}"
         )
+    self._check_together()
 
-
-def _sizes(layers: int, width: int) -> dict[str, int]:
-  return {
-    "num_layers": layers,
-    "hidden_size": width,
-    "num_heads": width // 64,
-    "intermediate_size": 4 * width,
-  }
-
-
-# The 24 small models of Turc et al. (2019, arXiv:1908.08962), by their names
-# in that release, then the sizes that have names of their own.
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-  **{
-    f"bert_l{layers}_h{width}": _sizes(layers, width)
-    for layers in (2, 4, 6, 8, 10, 12)
-    for width in (128, 256, 512, 768)
-  },
-  "bert_tiny": _sizes(2, 128),
-  "bert_mini": _sizes(4, 256),
-  "bert_small": _sizes(4, 512),
-  "bert_medium": _sizes(8, 512),
-  "bert_base": _sizes(12, 768),
-  "bert_base_cased": {**_sizes(12, 768), "vocab_size": 28996},
-  "bert_base_multilingual": {**_sizes(12, 768), "vocab_size": 119547},
-  "bert_base_chinese": {**_sizes(12, 768), "vocab_size": 21128},
-  "bert_large": _sizes(24, 1024),
-  "bert_large_cased": {**_sizes(24, 1024), "vocab_size": 28996},
-}
+  def _check_together(self):
+    if self.hidden_size % self.num_heads:
+      raise ValueError(
+        f"num_heads: {self.num_heads} heads do not divide hidden_size"
+        f" {self.hidden_size}"
+      )
+    if self.rotary_base and self.hidden_size // self.num_heads % 2:
+      raise ValueError(
+        "rotary_base: needs heads of an even width, got"
+        f" {self.hidden_size // self.num_heads}"
+      )
+    if self.shared_layers and (self.pre_norm or self.local_window):
+      raise ValueError(
+        "shared_layers: with pre_norm or local_window, layers differ"
+      )
+    if bool(self.rotary_base and self.local_window) != bool(
+      self.local_rotary_base
+    ):
+      raise ValueError(
+        "local_rotary_base: goes with both rotary_base and local_window"
+      )
 
 
 def encoder_config(

@@ -9,19 +9,22 @@ from bert_jax.types import Batch
 
 
 class Encoder(nn.Module):
-  """BERT's encoder (Devlin et al. 2018, arXiv:1810.04805).
+  """BERT's encoder (Devlin et al. 2018, arXiv:1810.04805), and its kin.
 
   Layers are unrolled as `layer_0` ... `layer_{L-1}`: their parameters carry
   the names of the published checkpoints, and LAMB sees one leaf a layer.
+  Where layers are shared, there is only `layer_0`.
   """
 
   config: EncoderConfig
 
   def setup(self):
-    self.embeddings = layers.Embeddings(self.config)
-    self.layer = [
-      layers.Layer(self.config) for _ in range(self.config.num_layers)
-    ]
+    config = self.config
+    count = 1 if config.shared_layers else config.num_layers
+    self.embeddings = layers.Embeddings(config)
+    self.layer = [layers.Layer(config, index) for index in range(count)]
+    if config.pre_norm:
+      self.final_norm = layers.LayerNorm(config)
 
   def __call__(
     self, batch: Batch, deterministic: bool = True
@@ -36,9 +39,9 @@ class Encoder(nn.Module):
     Returns:
       A vector for each token, in the config's dtype.
     """
-    x = self.embeddings(
-      batch.token_ids, batch.segment_ids, batch.position_ids, deterministic
-    )
-    for layer in self.layer:
-      x = layer(x, batch.sequence_ids, deterministic)
-    return x
+    config = self.config
+    x = self.embeddings(batch, deterministic)
+    for index in range(config.num_layers):
+      layer = self.layer[0 if config.shared_layers else index]
+      x = layer(x, batch, deterministic)
+    return self.final_norm(x) if config.pre_norm else x

@@ -31,10 +31,17 @@ def training_flops_per_token(
 
   Matrix products only, two FLOPs a multiply-add; the backward pass costs
   twice the forward pass. `predictions` positions of a row are scored by the
-  masked-LM head.
+  masked-LM head. Attention counts the tokens that a token may see.
   """
   width, inner = config.hidden_size, config.intermediate_size
-  layer = 8 * width**2 + 4 * width * inner + 4 * length * width
-  head = 2 * width**2 + 2 * width * config.vocab_size
-  forward = config.num_layers * layer + predictions / length * head
-  return 3 * forward
+  embedding = config.embedding_size or width
+  projected = 2 * embedding * width if config.embedding_size else 0
+  blocks = 8 * width**2 + (6 if config.gated else 4) * width * inner
+  window = min(config.local_window + 1, length) if config.local_window else 0
+  seen = sum(
+    window if window and layer % config.global_every else length
+    for layer in range(config.num_layers)
+  )
+  head = 2 * width * embedding + 2 * embedding * config.vocab_size
+  encoder = projected + config.num_layers * blocks + 4 * width * seen
+  return 3 * (encoder + predictions / length * head)

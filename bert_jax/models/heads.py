@@ -1,5 +1,6 @@
 """Heads, and the models that join an encoder with them."""
 
+import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -12,7 +13,32 @@ from bert_jax.models.encoder import Encoder
 from bert_jax.types import Batch
 
 
-class MaskedLanguageModel(nn.Module):
+class Transform(nn.Module):
+  """What a head does to vectors before it scores them.
+
+  Attributes:
+    config: the encoder's.
+    features: the width of what comes out.
+    activation: a name in `layers.ACTIVATIONS`.
+    has_norm: whether a norm follows.
+  """
+
+  config: EncoderConfig
+  features: int
+  activation: str
+  has_norm: bool
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "*rows hidden"]
+  ) -> Float[Array, "*rows features"]:
+    """Applies a dense layer, the activation, and a norm if there is one."""
+    x = layers.dense(self.config, self.features, "dense")(x)
+    x = layers.ACTIVATIONS[self.activation](x)
+    return layers.LayerNorm(self.config, name="norm")(x) if self.has_norm else x
+
+
+class MaskedLanguageHead(nn.Module):
   """Logits over the vocabulary, the decoder tied to the word embedding."""
 
   config: EncoderConfig
@@ -21,14 +47,15 @@ class MaskedLanguageModel(nn.Module):
   def __call__(
     self,
     hidden: Float[Array, "batch predictions hidden"],
-    word_embedding: Float[Array, "vocabulary hidden"],
+    word_embedding: Float[Array, "vocabulary width"],
   ) -> Float[Array, "batch predictions vocabulary"]:
     """Scores every word at each of the given vectors; float32."""
     config = self.config
-    x = layers.dense(config, config.hidden_size, "transform")(hidden)
-    x = layers.ACTIVATIONS[config.activation](x)
-    x = layers.LayerNorm(config, name="norm")(x)
-    bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
+    vocabulary, width = word_embedding.shape
+    x = Transform(config, width, config.activation, True, name="transform")(
+      hidden
+    )
+    bias = self.param("bias", nn.initializers.zeros, (vocabulary,))
     logits = jnp.einsum(
       "bph,vh->bpv",
       x,
@@ -38,40 +65,178 @@ class MaskedLanguageModel(nn.Module):
     return logits + bias
 
 
-class PretrainingOutputs(NamedTuple):
-  """What `PretrainingModel` returns; logits are float32."""
-
-  masked_lm: Float[Array, "batch predictions vocabulary"]
-  next_sentence: Float[Array, "batch 2"]
-
-
-class PretrainingModel(nn.Module):
-  """An encoder with BERT's masked-LM and next-sentence heads."""
+class EncoderModel(nn.Module):
+  """An encoder without a head."""
 
   config: EncoderConfig
 
   def setup(self):
     self.encoder = Encoder(self.config)
-    self.pooler = layers.dense(self.config, self.config.hidden_size)
-    self.masked_lm = MaskedLanguageModel(self.config)
-    self.next_sentence = layers.dense(self.config, 2)
+
+  def __call__(
+    self, batch: Batch, deterministic: bool = True
+  ) -> Float[Array, "batch length hidden"]:
+    """A vector for each token."""
+    return self.encoder(batch, deterministic)
+
+
+class PretrainingOutputs(NamedTuple):
+  """What the models with a masked-LM head return; logits are float32.
+
+  `next_sentence` is None where there is no such head.
+  """
+
+  masked_lm: Float[Array, "batch predictions vocabulary"]
+  next_sentence: Float[Array, "batch 2"] | None
+
+
+class MaskedLanguageModel(nn.Module):
+  """An encoder with a masked-LM head."""
+
+  config: EncoderConfig
+
+  def setup(self):
+    self.encoder = Encoder(self.config)
+    self.masked_lm = MaskedLanguageHead(self.config)
 
   def __call__(
     self, batch: Batch, deterministic: bool = True
   ) -> PretrainingOutputs:
-    """Scores the words at `batch.targets["masked_positions"]`, and the pair.
+    """Scores the words at `batch.targets["masked_positions"]`.
 
     Only the masked positions go through the vocabulary projection, which at
     15 % masking saves six sevenths of it.
     """
     hidden = self.encoder(batch, deterministic)
+    return PretrainingOutputs(self._score(hidden, batch), None)
+
+  def _score(self, hidden, batch: Batch):
     masked = _gather(hidden, batch.targets["masked_positions"])
-    words = self.encoder.embeddings.word.embedding
-    pooled = jnp.tanh(self.pooler(hidden[:, 0]))
+    return self.masked_lm(masked, self.encoder.embeddings.word.embedding)
+
+
+class PretrainingModel(MaskedLanguageModel):
+  """An encoder with BERT's masked-LM and next-sentence heads."""
+
+  def setup(self):
+    super().setup()
+    self.pooler = _pooler(self.config)
+    self.next_sentence = layers.dense(self.config, 2, bias=True)
+
+  def __call__(
+    self, batch: Batch, deterministic: bool = True
+  ) -> PretrainingOutputs:
+    """Scores the words at `batch.targets["masked_positions"]`, and the pair."""
+    hidden = self.encoder(batch, deterministic)
+    pooled = self.pooler(_pool(self.config, hidden, batch))
     return PretrainingOutputs(
-      masked_lm=self.masked_lm(masked, words),
+      masked_lm=self._score(hidden, batch),
       next_sentence=self.next_sentence(pooled).astype(jnp.float32),
     )
+
+
+class SequenceClassifier(nn.Module):
+  """An encoder with logits for each sequence.
+
+  Attributes:
+    config: the encoder's.
+    num_labels: how many logits.
+  """
+
+  config: EncoderConfig
+  num_labels: int
+
+  def setup(self):
+    self.encoder = Encoder(self.config)
+    self.pooler = _pooler(self.config)
+    self.dropout = nn.Dropout(self.config.hidden_dropout)
+    self.classifier = layers.dense(self.config, self.num_labels, bias=True)
+
+  def __call__(
+    self, batch: Batch, deterministic: bool = True
+  ) -> Float[Array, "batch labels"]:
+    """Scores the labels; float32."""
+    hidden = self.encoder(batch, deterministic)
+    pooled = self.pooler(_pool(self.config, hidden, batch))
+    logits = self.classifier(self.dropout(pooled, deterministic))
+    return logits.astype(jnp.float32)
+
+
+class MultipleChoiceModel(SequenceClassifier):
+  """An encoder with one logit for each of a row's choices.
+
+  The four id arrays of the batch are [batch, choices, length].
+  """
+
+  num_labels: int = 1
+
+  def __call__(
+    self, batch: Batch, deterministic: bool = True
+  ) -> Float[Array, "batch choices"]:
+    """Scores the choices; float32."""
+    shape = batch.token_ids.shape
+    flat = dataclasses.replace(
+      batch,
+      **{
+        name: getattr(batch, name).reshape(-1, shape[-1])
+        for name in ("token_ids", "segment_ids", "position_ids", "sequence_ids")
+      },
+    )
+    return super().__call__(flat, deterministic).reshape(shape[:2])
+
+
+class TokenClassifier(nn.Module):
+  """An encoder with logits for each token.
+
+  Attributes:
+    config: the encoder's.
+    num_labels: how many logits.
+    has_transform: whether a dense layer and the activation come before, as in
+      ELECTRA's discriminator; with the config's head_norm they always do.
+  """
+
+  config: EncoderConfig
+  num_labels: int
+  has_transform: bool = False
+
+  def setup(self):
+    config = self.config
+    self.encoder = Encoder(config)
+    if self.has_transform or config.head_norm:
+      self.transform = Transform(
+        config, config.hidden_size, config.activation, config.head_norm
+      )
+    self.dropout = nn.Dropout(config.hidden_dropout)
+    self.classifier = layers.dense(config, self.num_labels, bias=True)
+
+  def __call__(
+    self, batch: Batch, deterministic: bool = True
+  ) -> Float[Array, "batch length labels"]:
+    """Scores the labels; float32."""
+    hidden = self.encoder(batch, deterministic)
+    if self.has_transform or self.config.head_norm:
+      hidden = self.transform(hidden)
+    logits = self.classifier(self.dropout(hidden, deterministic))
+    return logits.astype(jnp.float32)
+
+
+def _pool(
+  config: EncoderConfig,
+  hidden: Float[Array, "batch length hidden"],
+  batch: Batch,
+) -> Float[Array, "batch hidden"]:
+  """What heads for a whole sequence look at; rows hold one sequence each."""
+  if config.pooling == "first":
+    return hidden[:, 0]
+  used = (batch.sequence_ids > 0)[..., None]
+  total = (hidden * used).sum(1, dtype=jnp.float32)
+  return (total / jnp.maximum(used.sum(1), 1)).astype(hidden.dtype)
+
+
+def _pooler(config: EncoderConfig) -> Transform:
+  return Transform(
+    config, config.hidden_size, config.pooler_activation, config.head_norm
+  )
 
 
 def _gather(

@@ -5,14 +5,17 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from bert_jax.models import attention
 from bert_jax.models.config import EncoderConfig
+from bert_jax.types import Batch
 
 ACTIVATIONS = {
   "gelu": functools.partial(jax.nn.gelu, approximate=False),
   "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+  "relu": jax.nn.relu,
+  "tanh": jnp.tanh,
 }
 
 
@@ -26,10 +29,19 @@ def initializer(config: EncoderConfig) -> jax.nn.initializers.Initializer:
   )
 
 
-def dense(config: EncoderConfig, features: int, name: str | None = None):
-  """A dense layer with BERT's initial values, in the config's dtype."""
+def dense(
+  config: EncoderConfig,
+  features: int,
+  name: str | None = None,
+  bias: bool | None = None,
+) -> nn.Dense:
+  """A dense layer with BERT's initial values, in the config's dtype.
+
+  `bias` is for layers that go another way than the config's `biases`.
+  """
   return nn.Dense(
     features,
+    use_bias=config.biases if bias is None else bias,
     dtype=config.dtype,
     kernel_init=initializer(config),
     name=name,
@@ -46,14 +58,16 @@ class LayerNorm(nn.Module):
     self, x: Float[Array, "*rows hidden"]
   ) -> Float[Array, "*rows hidden"]:
     """Normalises the last axis."""
-    scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-    bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
     wide = x.astype(jnp.float32)
     mean = wide.mean(axis=-1, keepdims=True)
     centred = wide - mean
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
     inverse = jax.lax.rsqrt(variance + self.config.layer_norm_epsilon)
-    return (centred * inverse * scale + bias).astype(self.config.dtype)
+    scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+    y = centred * inverse * scale
+    if self.config.biases:
+      y += self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+    return y.astype(self.config.dtype)
 
 
 class Embeddings(nn.Module):
@@ -65,42 +79,52 @@ class Embeddings(nn.Module):
     config = self.config
     table = functools.partial(
       nn.Embed,
-      features=config.hidden_size,
+      features=config.embedding_size or config.hidden_size,
       dtype=config.dtype,
       embedding_init=initializer(config),
     )
     self.word = table(config.vocab_size)
-    self.position = table(config.max_positions)
-    self.segment = table(config.num_segments)
+    if not config.rotary_base:
+      self.position = table(config.position_offset + config.max_positions)
+    if config.num_segments:
+      self.segment = table(config.num_segments)
     self.norm = LayerNorm(config)
     self.dropout = nn.Dropout(config.hidden_dropout)
+    if config.embedding_size:
+      self.projection = dense(config, config.hidden_size)
 
   def __call__(
-    self,
-    token_ids: Int[Array, "batch length"],
-    segment_ids: Int[Array, "batch length"],
-    position_ids: Int[Array, "batch length"],
-    deterministic: bool,
+    self, batch: Batch, deterministic: bool
   ) -> Float[Array, "batch length hidden"]:
     """Embeds the tokens."""
-    x = (
-      self.word(token_ids)
-      + self.position(position_ids)
-      + self.segment(segment_ids)
-    )
-    return self.dropout(self.norm(x), deterministic)
+    config = self.config
+    x = self.word(batch.token_ids)
+    if not config.rotary_base:
+      x += self.position(batch.position_ids + config.position_offset)
+    if config.num_segments:
+      # RoBERTa has one row, which the tokens of both texts of a pair take.
+      last = config.num_segments - 1
+      x += self.segment(jnp.minimum(batch.segment_ids, last))
+    x = self.dropout(self.norm(x), deterministic)
+    return self.projection(x) if config.embedding_size else x
 
 
 class SelfAttention(nn.Module):
-  """Multi-head self-attention, up to and with the output projection."""
+  """Multi-head self-attention, up to and with the output projection.
+
+  Attributes:
+    config: the encoder's.
+    is_local: whether tokens see only those near to them.
+  """
 
   config: EncoderConfig
+  is_local: bool
 
   @nn.compact
   def __call__(
     self,
     x: Float[Array, "batch length hidden"],
-    sequence_ids: Int[Array, "batch length"],
+    batch: Batch,
     deterministic: bool,
   ) -> Float[Array, "batch length hidden"]:
     """Lets every token look at the tokens of its own sequence."""
@@ -110,12 +134,18 @@ class SelfAttention(nn.Module):
       dense(config, config.hidden_size, name)(x).reshape(split)
       for name in ("query", "key", "value")
     )
+    if config.rotary_base:
+      local = config.local_rotary_base
+      base = local if self.is_local else config.rotary_base
+      query = attention.rotate(query, batch.position_ids, base)
+      key = attention.rotate(key, batch.position_ids, base)
     rate = 0.0 if deterministic else config.attention_dropout
     mixed = attention.attention(
       query,
       key,
       value,
-      sequence_ids,
+      batch.sequence_ids,
+      window=config.local_window if self.is_local else 0,
       backend=config.attention,
       dropout_rate=rate,
       dropout_key=self.make_rng("dropout") if rate else None,
@@ -124,7 +154,7 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-  """Two dense layers around the activation."""
+  """Two dense layers around the activation, which may be gated."""
 
   config: EncoderConfig
 
@@ -134,31 +164,48 @@ class FeedForward(nn.Module):
   ) -> Float[Array, "batch length hidden"]:
     """Transforms every token by itself."""
     config = self.config
-    x = dense(config, config.intermediate_size, "intermediate")(x)
-    x = ACTIVATIONS[config.activation](x)
-    return dense(config, config.hidden_size, "output")(x)
+    y = dense(config, config.intermediate_size, "intermediate")(x)
+    y = ACTIVATIONS[config.activation](y)
+    if config.gated:
+      y *= dense(config, config.intermediate_size, "gate")(x)
+    return dense(config, config.hidden_size, "output")(y)
 
 
 class Layer(nn.Module):
-  """One Transformer layer, normalised after each residual sum."""
+  """One Transformer layer.
+
+  Attributes:
+    config: the encoder's.
+    index: which layer this is, from 0.
+  """
 
   config: EncoderConfig
+  index: int
 
   def setup(self):
-    self.attention = SelfAttention(self.config)
-    self.attention_norm = LayerNorm(self.config)
-    self.feed_forward = FeedForward(self.config)
-    self.feed_forward_norm = LayerNorm(self.config)
-    self.dropout = nn.Dropout(self.config.hidden_dropout)
+    config = self.config
+    is_local = config.local_window and self.index % config.global_every
+    self.attention = SelfAttention(config, bool(is_local))
+    if self.index or not config.pre_norm:
+      self.attention_norm = LayerNorm(config)
+    self.feed_forward = FeedForward(config)
+    self.feed_forward_norm = LayerNorm(config)
+    self.dropout = nn.Dropout(config.hidden_dropout)
 
   def __call__(
     self,
     x: Float[Array, "batch length hidden"],
-    sequence_ids: Int[Array, "batch length"],
+    batch: Batch,
     deterministic: bool,
   ) -> Float[Array, "batch length hidden"]:
     """Applies attention, then the feed-forward block."""
-    y = self.attention(x, sequence_ids, deterministic)
+    if self.config.pre_norm:
+      y = self.attention_norm(x) if self.index else x
+      y = self.attention(y, batch, deterministic)
+      x += self.dropout(y, deterministic)
+      y = self.feed_forward(self.feed_forward_norm(x))
+      return x + self.dropout(y, deterministic)
+    y = self.attention(x, batch, deterministic)
     x = self.attention_norm(x + self.dropout(y, deterministic))
     y = self.feed_forward(x)
     return self.feed_forward_norm(x + self.dropout(y, deterministic))

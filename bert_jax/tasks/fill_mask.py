@@ -8,6 +8,7 @@ import numpy as np
 
 from bert_jax.models import heads
 from bert_jax.settings import UserError
+from bert_jax.tasks import fields
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Record
 
@@ -27,7 +28,7 @@ class Candidate:
 
 def prepare(
   tokenizer: Tokenizer | None, max_positions: int, record: Record
-) -> Batch:
+) -> list[Batch]:
   """A text in which the mask token stands for the words to be filled in.
 
   Args:
@@ -37,22 +38,19 @@ def prepare(
       else is text.
 
   Returns:
-    An unbatched example, as long as the text.
+    One unbatched example, as long as the text.
 
   Raises:
     UserError: there is no mask, or the text is too long, or the model has no
       vocabulary.
   """
-  if tokenizer is None:
-    raise UserError(
-      "this model was trained on ready-made records, without a vocabulary;"
-      " name its folder as config.data.tokenizer"
-    )
+  tokenizer = fields.need_tokenizer(tokenizer)
   special = tokenizer.special
   mask = tokenizer.token(special.mask)
-  parts = tokenizer.encode_pieces(record["text"].split(mask))
+  text = fields.text(record, "text")
+  parts = tokenizer.encode_pieces(text.split(mask))
   if len(parts) == 1:
-    raise UserError(f"no {mask} in the text {_shorten(record['text'])!r}")
+    raise UserError(f"no {mask} in the text {fields.shorten(text)!r}")
   ids = [special.cls, *parts[0]]
   positions = []
   for part in parts[1:]:
@@ -61,11 +59,11 @@ def prepare(
   ids.append(special.sep)
   if len(ids) > max_positions:
     raise UserError(
-      f"the text {_shorten(record['text'])!r} has {len(ids)} tokens; the model"
+      f"the text {fields.shorten(text)!r} has {len(ids)} tokens; the model"
       f" takes at most {max_positions}"
     )
   length = len(ids)
-  return Batch(
+  example = Batch(
     token_ids=np.array(ids, np.int32),
     segment_ids=np.zeros(length, np.int32),
     position_ids=np.arange(length, dtype=np.int32),
@@ -75,16 +73,14 @@ def prepare(
       "masked_weights": np.ones(len(positions), np.float32),
     },
   )
-
-
-def _shorten(value: str) -> str:
-  return value if len(value) <= 60 else value[:57] + "..."
+  return [example]
 
 
 def answer(
   tokenizer: Tokenizer,
   outputs: heads.PretrainingOutputs,
   batch: Batch,
+  records: Sequence[Record],
   top_k: int = 5,
 ) -> Sequence[list[list[Candidate]]]:
   """The likeliest words: for each row, for each of its masks, `top_k`."""
@@ -103,5 +99,5 @@ def answer(
       ]
       for slot in np.flatnonzero(used[row])
     ]
-    for row in range(len(used))
+    for row in range(len(records))
   ]

@@ -123,7 +123,7 @@ def _run(
   update = _compile(run)
   window = _make_window(run)
   stream = Stream(
-    run.task.training(), recipe.batch_size, recipe.seed, run.position
+    run.task.data.training(), recipe.batch_size, recipe.seed, run.position
   )
   with loader.training_batches(
     stream, *_hosts(), workers=recipe.workers
@@ -178,10 +178,10 @@ def _make_evaluate(run: _Run) -> Callable[[], dict[str, float]]:
   size = wanted.batch_size or run.recipe.batch_size
   batches = list(
     loader.evaluation_batches(
-      run.task.evaluation(), size, wanted.examples, *_hosts()
+      run.task.data.evaluation(), size, wanted.examples, *_hosts()
     )
   )
-  baselines = run.task.baselines(batches)
+  baselines = run.task.data.baselines(batches)
 
   def evaluate() -> dict[str, float]:
     put = (partitioning.put_batch(batch, run.mesh) for batch in batches)
@@ -198,10 +198,10 @@ def _make_window(run: _Run) -> Window:
   return Window(
     learning_rate=optimizer.learning_rate(recipe.optimizer, recipe.steps),
     flops_per_token=flops.training_flops_per_token(
-      task.config, task.length, task.predictions
+      task.config, task.data.length, task.data.predictions
     ),
     peak_flops=peak and peak * jax.device_count(),
-    row_tokens=recipe.batch_size * task.length,
+    row_tokens=recipe.batch_size * task.data.length,
   )
 
 

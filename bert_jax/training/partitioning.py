@@ -35,18 +35,20 @@ that no row matches is an error, so that none is replicated by oversight.
 DEFAULT_RULES: Rules = (
   (r"encoder/embeddings/word/embedding", (("model", "fsdp"),)),
   (r"encoder/embeddings/(position|segment)/embedding", ()),
+  (r"encoder/embeddings/projection/kernel", (None, "fsdp")),
+  (r"encoder/embeddings/projection/bias", ()),
   (r"(.+/)?\w*norm/(scale|bias)", ()),
   (r".+/attention/(query|key|value)/kernel", ("fsdp", "model")),
   (r".+/attention/(query|key|value)/bias", ("model",)),
-  (r".+/feed_forward/intermediate/kernel", ("fsdp", "model")),
-  (r".+/feed_forward/intermediate/bias", ("model",)),
+  (r".+/feed_forward/(intermediate|gate)/kernel", ("fsdp", "model")),
+  (r".+/feed_forward/(intermediate|gate)/bias", ("model",)),
   (r".+/(attention|feed_forward)/output/kernel", ("model", "fsdp")),
   (r".+/(attention|feed_forward)/output/bias", ()),
-  (r"(pooler|masked_lm/transform)/kernel", ("fsdp", "model")),
-  (r"(pooler|masked_lm/transform)/bias", ("model",)),
+  (r"(pooler|transform|masked_lm/transform)/dense/kernel", ("fsdp", "model")),
+  (r"(pooler|transform|masked_lm/transform)/dense/bias", ("model",)),
   (r"masked_lm/bias", ("model",)),
-  (r"next_sentence/kernel", ("fsdp", None)),
-  (r"next_sentence/bias", ()),
+  (r"(next_sentence|classifier)/kernel", ("fsdp", None)),
+  (r"(next_sentence|classifier)/bias", ()),
 )
 
 

@@ -148,9 +148,8 @@ class Recipe:
     """
     module, data = TASKS[self.task], self._data()
     tokenizer = tokenizer or module.load_tokenizer(data)
-    return module.make(
-      self._encoder_config(tokenizer), data, tokenizer, self.seed
-    )
+    config = self._encoder_config(tokenizer)
+    return module.make(config, tokenizer, data=data, seed=self.seed)
 
   def _data(self) -> Any:
     data = TASKS[self.task].Data

@@ -63,7 +63,7 @@ def claim(workdir: pathlib.Path, recipe: Recipe, task: Task) -> None:
   config["model"]["vocab_size"] = task.config.vocab_size
   entry = {
     "config": config,
-    "data": task.fingerprint(),
+    "data": task.data.fingerprint(),
     "vocabulary": _fingerprint(task.tokenizer),
   }
   path = workdir / CONFIG_FILE

@@ -61,8 +61,8 @@ def encode_sequence(params, config, token_ids, segment_ids):
 def pretraining_logits(params, config, hidden, masked_positions):
   """Masked-LM [predictions, vocabulary] and next-sentence [2] logits."""
   p, exact = params["masked_lm"], config.activation == "gelu"
-  x = gelu(dense(hidden[masked_positions], p["transform"]), exact)
-  x = norm(x, p["norm"], config.layer_norm_epsilon)
+  x = gelu(dense(hidden[masked_positions], p["transform"]["dense"]), exact)
+  x = norm(x, p["transform"]["norm"], config.layer_norm_epsilon)
   words = params["encoder"]["embeddings"]["word"]["embedding"]
-  pooled = np.tanh(dense(hidden[0], params["pooler"]))
+  pooled = np.tanh(dense(hidden[0], params["pooler"]["dense"]))
   return x @ words.T + p["bias"], dense(pooled, params["next_sentence"])

@@ -83,14 +83,14 @@ def test_there_are_eight_devices():
 def test_initial_values_do_not_depend_on_the_mesh():
   def init():
     key = jax.random.key(3)
-    params = {"pooler": {"kernel": jax.random.normal(key, (64, 32))}}
+    params = {"pooler": {"dense": {"kernel": jax.random.normal(key, (64, 32))}}}
     return TrainState(jnp.int32(0), params, (), key)
 
   one = partitioning.init_state(init, make_mesh(ONE))
   split = partitioning.init_state(init, make_mesh(SPLIT))
-  kernel = split.params["pooler"]["kernel"]
+  kernel = split.params["pooler"]["dense"]["kernel"]
   assert kernel.addressable_shards[0].data.shape == (32, 16)
-  np.testing.assert_array_equal(kernel, one.params["pooler"]["kernel"])
+  np.testing.assert_array_equal(kernel, one.params["pooler"]["dense"]["kernel"])
 
 
 # With the word embedding's width split over `fsdp`, XLA (jax 0.10.1, CPU)
@@ -167,4 +167,4 @@ def test_a_checkpoint_goes_from_mesh_to_mesh(tmp_path):
   shapes = jax.eval_shape(lambda: saved.params)
   params = restore_params(tmp_path, shapes)
   jax.tree.map(np.testing.assert_array_equal, params, saved.params)
-  assert params["pooler"]["kernel"].devices() == {jax.devices()[0]}
+  assert params["pooler"]["dense"]["kernel"].devices() == {jax.devices()[0]}

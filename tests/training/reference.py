@@ -14,7 +14,7 @@ DECAYED = {
   "encoder/layer_0/attention_norm/bias": False,
   "encoder/layer_1/attention/query/kernel": True,
   "masked_lm/bias": False,
-  "pooler/kernel": True,
+  "pooler/dense/kernel": True,
 }
 
 

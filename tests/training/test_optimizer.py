@@ -20,7 +20,7 @@ def _params(seed=0, scale=0.5):
     name: rng.normal(0, scale, (4, 3) if decays else (3,)).astype(np.float32)
     for name, decays in reference.DECAYED.items()
   }
-  flat["pooler/kernel"] *= 0
+  flat["pooler/dense/kernel"] *= 0
   return flat
 
 

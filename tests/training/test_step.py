@@ -26,7 +26,7 @@ DATA = pretraining.Data(corpus="unused", length=16, max_predictions=4)
 
 
 def make_task(config=CONFIG):
-  return pretraining.make(config, DATA, None, seed=0)
+  return pretraining.make(config, None, data=DATA)
 
 
 def make_batch(rows, seed=0):
