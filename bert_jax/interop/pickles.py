@@ -1,0 +1,65 @@
+"""Weights in files that can run code: refused, with the way to convert them.
+
+Unpickling runs what the file says, and HDF5 and msgpack need a framework to
+read; safetensors has none of that.
+"""
+
+import fnmatch
+import json
+import shlex
+from collections.abc import Iterable
+
+# What a file's name tells of it: a pattern, and what its conversion needs.
+_KINDS = {
+  "pytorch_model*.bin": ("PyTorch", ""),
+  "tf_model*.h5": ("TensorFlow and Transformers 4", ", from_tf=True"),
+  "flax_model*.msgpack": ("Flax and Transformers 4", ", from_flax=True"),
+}
+_OTHERS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+# Of the architecture that the config names, so that its head comes along.
+_CODE = (
+  "import transformers as t; c = t.AutoConfig.from_pretrained({source});"
+  ' m = getattr(t, (c.architectures or ["AutoModelForPreTraining"])[0]);'
+  " m.from_pretrained({source}{option})"
+  ".save_pretrained({target}, safe_serialization=True)"
+)
+_TOKENIZER = (
+  "; t.AutoTokenizer.from_pretrained({source}).save_pretrained({target})"
+)
+
+
+def advice(
+  files: Iterable[str], source: str, target: str, revision: str | None = None
+) -> str | None:
+  """What to tell about a folder without safetensors, if pickles are there.
+
+  Args:
+    files: the names of the files in the folder.
+    source: the folder or the repository, as Transformers takes it.
+    target: the folder to convert to.
+    revision: of the repository.
+
+  Returns:
+    A part of a message, which names the file and the command; None if there
+    is no such file.
+  """
+  names = sorted(files)
+  quoted = {"source": json.dumps(source), "target": json.dumps(target)}
+  if revision:
+    quoted["source"] += f", revision={json.dumps(revision)}"
+  code = _CODE if source == target else _CODE + _TOKENIZER
+  for pattern, (needs, option) in _KINDS.items():
+    if found := fnmatch.filter(names, pattern):
+      command = shlex.quote(code.format(option=option, **quoted))
+      return (
+        f"only {found[0]} is there, which is not read, since opening it can"
+        f" run code; convert it where {needs} is installed: python -c {command}"
+      )
+  for pattern in _OTHERS:
+    if found := fnmatch.filter(names, pattern):
+      return (
+        f"only {found[0]} is there, which is not read, since opening it can"
+        " run code; load it with the code that wrote it and call"
+        f" save_pretrained({quoted['target']}, safe_serialization=True)"
+      )
+  return None
