@@ -1,0 +1,130 @@
+"""Checkpoints on the Hugging Face Hub: `hf://org/name[@revision]`.
+
+`huggingface_hub` downloads and caches; HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and
+HF_ENDPOINT are its variables, which it reads when it is first imported. That
+takes half a second, so it is imported only where it is used.
+"""
+
+import pathlib
+import re
+
+from bert_jax.interop import pickles
+from bert_jax.settings import UserError
+
+PREFIX = "hf://"
+
+# Just what is read: a repository may hold the weights in five more formats.
+_FILES = [
+  "config.json",
+  "model.safetensors",
+  "model-*.safetensors",
+  "model.safetensors.index.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.txt",
+  "vocab.json",
+  "merges.txt",
+  "*.model",
+  "modules.json",
+  "sentence_bert_config.json",
+  "config_sentence_transformers.json",
+  "*_Pooling/config.json",
+]
+# A revision becomes a path in the cache: no slash in front and no `..`.
+_ADDRESS = re.compile(
+  r"hf://([\w.-]+(?:/[\w.-]+)?)(?:@(\w(?:(?!\.\.)[\w./+-])*))?", re.ASCII
+)
+
+
+def download(where: str) -> pathlib.Path:
+  """Downloads what we read of a repository, or finds it in the cache.
+
+  A file is in the cache under its name only when all of it is there.
+
+  Args:
+    where: `hf://org/name` or `hf://org/name@revision`, a branch, a tag or a
+      commit; some old repositories have no organisation.
+
+  Returns:
+    A folder of the cache; its files are links into another folder of it.
+
+  Raises:
+    UserError: the address is malformed, there is no such repository or
+      revision, access is refused, the Hub cannot be reached and the files are
+      not in the cache, the disk is full, or the only weights are pickles,
+      with the way to convert them.
+  """
+  import huggingface_hub
+
+  name, revision = _parse(where)
+  try:
+    folder = pathlib.Path(
+      huggingface_hub.snapshot_download(
+        name, revision=revision, allow_patterns=_FILES
+      )
+    )
+  # What a network, a server and a disk can raise has no common type, and the
+  # HTTP library under it has been another in each of the last versions.
+  except Exception as error:
+    raise UserError(f"{where}: {_reason(error)}") from error
+  if not any(folder.glob("model*.safetensors*")):
+    raise UserError(f"{where}: {_without_weights(name, revision)}")
+  return folder
+
+
+def _parse(where: str) -> tuple[str, str | None]:
+  """The repository's name and the revision, None if none is given."""
+  from huggingface_hub import errors, utils
+
+  found = _ADDRESS.fullmatch(where)
+  try:
+    utils.validate_repo_id(found[1] if found else "")
+  except errors.HFValidationError as error:
+    raise UserError(
+      f"{where}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION"
+    ) from error
+  return found[1], found[2]
+
+
+def _without_weights(name: str, revision: str | None) -> str:
+  """What to say of a repository of which no weights were downloaded."""
+  import huggingface_hub
+
+  try:
+    files = huggingface_hub.HfApi().list_repo_files(name, revision=revision)
+  except Exception as error:  # As in `download`.
+    return f"the cache does not have its weights; {_reason(error)}"
+  target = name.split("/")[-1]
+  there = pickles.advice(files, name, target, revision)
+  return there or "it has no model.safetensors"
+
+
+def _reason(error: BaseException) -> str:
+  """What went wrong and what to do, in one line."""
+  from huggingface_hub import constants, errors
+
+  with_token = "set HF_TOKEN or run `hf auth login`"
+  match error:
+    case errors.GatedRepoError():
+      return f"gated: ask for access on its page, then {with_token}"
+    case errors.RepositoryNotFoundError():
+      return f"no such repository; if it is private, {with_token}"
+    case errors.RevisionNotFoundError():
+      return "no such revision"
+    case errors.OfflineModeIsEnabled():
+      return "HF_HUB_OFFLINE is set"
+    case errors.LocalEntryNotFoundError(__cause__=BaseException() as cause):
+      return f"the cache does not have all of it; {_reason(cause)}"
+    case errors.HfHubHTTPError():
+      status = error.response.status_code
+      hint = f"; {with_token}" if status in (401, 403) else ""
+      return f"{constants.ENDPOINT} answered with HTTP status {status}{hint}"
+    case OSError(errno=int()):
+      return f"{error.strerror} ({error.filename or constants.HF_HUB_CACHE})"
+  message = " ".join(str(error).split())[:300]
+  return (
+    f"download from {constants.ENDPOINT} failed:"
+    f" {type(error).__name__}: {message}"
+  )
