@@ -59,12 +59,12 @@ def extract(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
   try:
     with _File(archive) as file, zipfile.ZipFile(file) as zipped:
       entries = zipped.infolist()
-      budget = _checked_budget(entries, pathlib.Path(archive).stat().st_size)
+      _check(entries, pathlib.Path(archive).stat().st_size)
       release = _release_folder(entries)
       folder.mkdir()
       try:
         for entry in entries:
-          budget -= _write(zipped, entry, folder, budget)
+          _write(zipped, entry, folder)
       except BaseException:
         shutil.rmtree(folder)
         raise
@@ -96,10 +96,8 @@ class _File(io.FileIO):
     return super().read(size)
 
 
-def _checked_budget(
-  entries: Sequence[zipfile.ZipInfo], archive_bytes: int
-) -> int:
-  """How many bytes may be unpacked; refuses entries that must not be."""
+def _check(entries: Sequence[zipfile.ZipInfo], archive_bytes: int) -> None:
+  """Refuses entries that must not be unpacked, by what they say."""
   if len(entries) > _MAX_ENTRIES:
     raise ValueError(f"{len(entries)} files; expected at most {_MAX_ENTRIES}")
   seen = set()
@@ -118,7 +116,6 @@ def _checked_budget(
       f"unpacks to {total} bytes; expected at most {budget} of an archive of"
       f" {archive_bytes} bytes"
     )
-  return budget
 
 
 def _fault(entry: zipfile.ZipInfo) -> str:
@@ -156,22 +153,18 @@ def _release_folder(
 
 
 def _write(
-  zipped: zipfile.ZipFile,
-  entry: zipfile.ZipInfo,
-  folder: pathlib.Path,
-  budget: int,
-) -> int:
-  """Unpacks one entry; its number of bytes, counted as they come."""
+  zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: pathlib.Path
+) -> None:
+  """Unpacks one entry, if it has as many bytes as it says."""
   path = folder / entry.filename
   if entry.is_dir():
     path.mkdir(parents=True, exist_ok=True)
-    return 0
+    return
   path.parent.mkdir(parents=True, exist_ok=True)
-  written = 0
+  left = entry.file_size
   with zipped.open(entry) as source, path.open("xb") as target:
-    while chunk := source.read(_CHUNK_BYTES):
-      written += len(chunk)
-      if written > budget:
-        raise ValueError(f"{entry.filename!r} is larger than it says")
+    while left >= 0 and (chunk := source.read(_CHUNK_BYTES)):
+      left -= len(chunk)
       target.write(chunk)
-  return written
+  if left:
+    raise ValueError(f"{entry.filename!r} is not as large as it says")

@@ -1,0 +1,247 @@
+"""TensorFlow checkpoints: sound ones, broken ones, and hostile ones."""
+
+import base64
+import tracemalloc
+import zlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bert_jax.interop.tensor_bundle import TensorBundle
+from bert_jax.settings import UserError
+from tests.interop import bundle_writer as writer
+
+# What TensorFlow 2.21 wrote: `tf.compat.v1.train.Saver(sharded=True)` with the
+# variables of TENSORS on two CPU devices, `cut` made by
+# `fixed_size_partitioner(2)`, and `text`, a variable of strings.
+TENSORFLOW = {
+  "index": (
+    "c-muNVB=ttV&Y(A;1Oj=E-hhTWMpb+YG~qM6ygwK;$Q+{2}TV8Q)TnhyE$0In;PMAj1V~m"
+    "0Syk*Ukru84D!NBsYNCFskuq1DJhwG>Baix`9&%52tHIJ3lKAF7?@sP7J7$)Sp{e-RDu~|"
+    "q7?@hlK>M4TXAu*a4-olg4hh){OLLQNr^e}#U-f)9GpT7K)WS?cJIDEUyy-CFe5Q1je}1J"
+    "WH^(8fd-4Io>$l>1{UFx)QS=gc8EAohk^#D>B}c(tqefG2qI3fXHJ824t!d;fq{{^l%bIc"
+    "E_Ud)-|jXhj>$~?3<N>=?}l!bQuo^c!BaiN"
+  ),
+  "data-00000-of-00002": (
+    "c-muN0D%U3AmIQ+K->Vt3xN0l5I+E721f=40U%ZYVgttm_6!FAx3CCf"
+  ),
+  "data-00001-of-00002": "c-muNXs~BM!43`}%+3G-j7<CQ->ynbN(KOlr3fG",
+}
+TENSORS = {
+  "bert/embeddings/word_embeddings": np.arange(12, dtype=np.float32).reshape(
+    4, 3
+  ),
+  "cut": np.array([[1, 1], [1, 1], [3, 3]], np.float32),
+  "global_step": np.array(7, np.int64),
+  "half": np.array([1.5, -2], jnp.bfloat16),
+}
+
+
+def write_tensorflows(folder):
+  for ending, text in TENSORFLOW.items():
+    content = zlib.decompress(base64.b85decode(text))
+    (folder / f"tiny.ckpt.{ending}").write_bytes(content)
+  return folder / "tiny.ckpt"
+
+
+def assert_same(found, expected):
+  assert found.dtype == expected.dtype
+  assert found.shape == expected.shape
+  assert found.tobytes() == expected.tobytes()
+
+
+def values():
+  rng = np.random.default_rng(0)
+  return {
+    "a": rng.normal(size=(7, 3)).astype(np.float32),
+    "empty": np.zeros((0, 4), np.float32),
+    "flags": np.array([True, False, True]),
+    "half": rng.normal(size=5).astype(jnp.bfloat16),
+    "layer_0/kernel": rng.normal(size=(2, 3, 4)).astype(np.float32),
+    "layer_0/kernel/adam_m": rng.normal(size=(2, 3, 4)).astype(np.float32),
+    "layer_10/kernel": np.arange(6, dtype=np.int32),
+    "step": np.array(-5, np.int64),
+    "Ünï/日本": np.float32([np.nan, -np.inf, -0.0]),
+  }
+
+
+def test_reads_what_tensorflow_writes(tmp_path):
+  bundle = TensorBundle.open(write_tensorflows(tmp_path))
+  assert set(bundle.shapes) == {*TENSORS, "text"}
+  for name, expected in TENSORS.items():
+    assert bundle.shapes[name] == (expected.shape, expected.dtype)
+    assert_same(bundle.read(name), expected)
+
+
+def test_strings_are_listed_but_not_read(tmp_path):
+  bundle = TensorBundle.open(write_tensorflows(tmp_path))
+  assert bundle.shapes["text"] == ((2,), np.dtype(object))
+  with pytest.raises(UserError, match="text is of none of the types float32"):
+    bundle.read("text")
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_types_shapes_shards_and_slices(tmp_path, shards):
+  expected = values()
+  cuts = {"a": 3, "layer_10/kernel": 1}
+  writer.write(tmp_path / "x.ckpt", expected, shards, cuts)
+  bundle = TensorBundle.open(tmp_path / "x.ckpt")
+  assert set(bundle.shapes) == set(expected)
+  for name, value in expected.items():
+    assert_same(bundle.read(name), value)
+
+
+def test_a_read_array_is_the_callers(tmp_path):
+  writer.write(tmp_path / "x", values())
+  bundle = TensorBundle.open(tmp_path / "x")
+  bundle.read("a")[:] = 0
+  assert_same(bundle.read("a"), values()["a"])
+
+
+def test_an_unknown_name(tmp_path):
+  writer.write(tmp_path / "x", values())
+  with pytest.raises(KeyError):
+    TensorBundle.open(tmp_path / "x").read("b")
+
+
+def test_memory_is_that_of_the_tensor_read(tmp_path):
+  megabytes = {
+    name: np.ones((1 << 18,), np.float32) for name in ("a", "b", "c", "d")
+  }
+  writer.write(tmp_path / "x", megabytes)
+  tracemalloc.start()
+  bundle = TensorBundle.open(tmp_path / "x")
+  for name in bundle.shapes:
+    bundle.read(name)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < 1.5 * (1 << 20)
+
+
+def test_missing_files(tmp_path):
+  with pytest.raises(UserError, match=r"x\.index: No such file"):
+    TensorBundle.open(tmp_path / "x")
+  writer.write(tmp_path / "x", values(), shards=2)
+  missing = tmp_path / "x.data-00001-of-00002"
+  missing.unlink()
+  with pytest.raises(UserError, match=r"00001-of-00002: No such file"):
+    TensorBundle.open(tmp_path / "x")
+  missing.mkdir()
+  with pytest.raises(UserError, match="00001-of-00002: not a file"):
+    TensorBundle.open(tmp_path / "x")
+
+
+def test_a_flipped_bit_in_a_tensor_is_found(tmp_path):
+  writer.write(tmp_path / "x", {"a": np.ones(9, np.float32)})
+  data = tmp_path / "x.data-00000-of-00001"
+  for bit in range(0, 9 * 32, 7):
+    content = bytearray(np.ones(9, np.float32).tobytes())
+    content[bit // 8] ^= 1 << bit % 8
+    data.write_bytes(content)
+    with pytest.raises(UserError, match="00000-of-00001: wrong checksum of a"):
+      TensorBundle.open(tmp_path / "x").read("a")
+
+
+def test_data_cut_off_before_and_after_opening(tmp_path):
+  writer.write(tmp_path / "x", values())
+  bundle = TensorBundle.open(tmp_path / "x")
+  data = tmp_path / "x.data-00000-of-00001"
+  data.write_bytes(data.read_bytes()[:-1])
+  with pytest.raises(UserError, match="shorter than when it was opened"):
+    bundle.read("Ünï/日本")
+  with pytest.raises(UserError, match=r"00001: ends at byte .* cut off"):
+    TensorBundle.open(tmp_path / "x")
+
+
+def entry(dtype=1, shape=(2,), shard=0, offset=0, size=8, **rest):
+  return writer.entry(dtype, shape, shard, offset, size, **rest)
+
+
+SLICES = [[(0, 1), (0, 2)], [(1, 2), (0, 2)]]
+
+
+def sliced(slices, shape=(3, 2), stored=SLICES):
+  """A tensor of which `slices` are listed and `stored` are there."""
+  items = {b"a": entry(shape=shape, size=0, slices=slices)}
+  offset = 0
+  for cut in stored:
+    lengths = [length for _, length in cut]
+    size = 4 * int(np.prod(lengths))
+    items[writer.slice_key(b"a", cut)] = entry(
+      shape=lengths, offset=offset, size=size
+    )
+    offset += size
+  return items
+
+
+# Items of an index of data of 64 bytes, and what is said of them.
+HOSTILE = {
+  "header": ({b"": writer.header(endianness=1)}, "big-endian"),
+  "version": ({b"": writer.header(min_consumer=2)}, "reader of version 2"),
+  "no shards": ({b"": writer.header(0)}, "0 data files"),
+  "negative shards": ({b"": writer.header(-1)}, "-1 data files"),
+  "not a proto": ({b"a": b"\xff" * 11}, "entry of b'a' is malformed"),
+  "header not a proto": ({b"": b"\x08"}, "entry of b'' is malformed"),
+  "name": ({b"\xff\xfe": entry()}, "not UTF-8"),
+  "shard": ({b"a": entry(shard=1)}, "data file 1 of 1"),
+  "negative shard": ({b"a": entry(shard=-1)}, "data file -1 of 1"),
+  "offset": ({b"a": entry(offset=60)}, "ends at byte 64, but b'a' at byte 68"),
+  "far offset": ({b"a": entry(offset=(1 << 63) - 8)}, "ends at byte 64"),
+  "negative offset": ({b"a": entry(offset=-8)}, "8 bytes at byte -8"),
+  "size": ({b"a": entry(size=12)}, "has 12 bytes; expected 8"),
+  "negative size": ({b"a": entry(dtype=7, size=-1)}, "-1 bytes at byte 0"),
+  "large": (
+    {b"a": entry(shape=(1 << 38,), size=1 << 40)},
+    "ends at byte 64, but b'a' at byte 1099511627776",
+  ),
+  "strings beyond": ({b"a": entry(dtype=7, size=65)}, "at byte 65"),
+  "negative axis": ({b"a": entry(shape=(-1, -2))}, "impossible shape"),
+  "overflow": ({b"a": entry(shape=(1 << 62, 4, 4), size=0)}, "impossible"),
+  "empty but large": ({b"a": entry(shape=(0, 1 << 62), size=0)}, "impossible"),
+  "axes": ({b"a": entry(shape=(1,) * 33, size=4)}, "over 32 axes"),
+  "rank": (
+    {b"a": writer.number(1, 1) + writer.message(2, writer.number(3, 1))},
+    "unknown rank",
+  ),
+  "overlap": (
+    {b"a": entry(), b"b": entry(offset=4)},
+    "b'b' overlaps another tensor",
+  ),
+  "inside": (
+    {b"a": entry(shape=(8,), size=32), b"b": entry(offset=8)},
+    "overlaps another tensor",
+  ),
+  "slice missing": (sliced(SLICES, stored=SLICES[:1]), "no entry for its slic"),
+  "slice twice": (sliced([*SLICES, SLICES[0]]), "not covered once"),
+  "slices too few": (sliced(SLICES[:1]), "not covered once"),
+  "gap": (sliced(SLICES, shape=(4, 2)), "not covered once"),
+  "slice of more axes": (sliced(SLICES, shape=(3,)), "differs from its slice"),
+  "grid": (
+    sliced(
+      grid := [[(i, 1), (j, 1)] for i in (0, 1) for j in (0, 1)], (2, 2), grid
+    ),
+    "not covered once",
+  ),
+  "slice of another type": (
+    sliced(SLICES) | {writer.slice_key(b"a", SLICES[0]): entry(3)},
+    "differs from its slice",
+  ),
+  "negative slice": (
+    sliced([[(-1, 1), (0, 2)]]),
+    "no entry for its slice",
+  ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_entries(tmp_path, case):
+  items, message = HOSTILE[case]
+  items = {b"": writer.header()} | items
+  (tmp_path / "x.data-00000-of-00001").write_bytes(bytes(64))
+  index = tmp_path / "x.index"
+  index.write_bytes(writer.table(sorted(items.items())))
+  with pytest.raises(UserError, match=message) as caught:
+    TensorBundle.open(tmp_path / "x")
+  assert str(tmp_path) in str(caught.value)
+  assert "\n" not in str(caught.value)
