@@ -15,7 +15,7 @@ _KINDS = {
   "tf_model*.h5": ("TensorFlow and Transformers 4", ", from_tf=True"),
   "flax_model*.msgpack": ("Flax and Transformers 4", ", from_flax=True"),
 }
-_OTHERS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+_OTHERS = ("*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.bin")
 # Of the architecture that the config names, so that its head comes along.
 _CODE = (
   "import transformers as t; c = t.AutoConfig.from_pretrained({source});"

@@ -24,12 +24,13 @@ import safetensors
 from bert_jax.interop import pickles
 from bert_jax.interop.tensors import TensorInfo
 from bert_jax.settings import UserError
+from bert_jax.text import files
 
 NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 
 # The format allows 100 MB; the header of the largest BERT is 0.1 MB.
-_MAX_JSON_BYTES = 25_000_000
+_MAX_HEADER_BYTES = 25_000_000
 _MAX_AXES = 32
 _MAX_ELEMENTS = 2**48
 # What XLA can take as it is, without a copy, on a CPU.
@@ -133,11 +134,13 @@ def open_folder(folder: pathlib.Path) -> SafetensorsFolder:
   for path in paths:
     for name, (info, place) in _read_header(path).items():
       if name in places:
-        raise UserError(f"{path}: {name!r} is in {places[name].path.name} too")
+        raise UserError(
+          f"{path}: {name!r:.80} is in {places[name].path.name} too"
+        )
       shapes[name], places[name] = info, place
   for name, shard in listed.items():
     if name not in places or places[name].path.name != shard:
-      raise UserError(f"{folder / INDEX_NAME}: {name!r} is not in {shard}")
+      raise UserError(f"{folder / INDEX_NAME}: {name!r:.80} is not in {shard}")
   return SafetensorsFolder(shapes, places)
 
 
@@ -172,8 +175,10 @@ def write_folder(
       file.write(len(header).to_bytes(8, "little") + header)
       for name in names:
         # Not tofile, whose error does not say that the disk is full.
-        flat = np.ascontiguousarray(tensors[name]).reshape(-1)
-        file.write(flat.view(np.uint8))
+        # No name for the copy, which would keep it while the next is made.
+        file.write(
+          np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8)
+        )
       file.flush()
       os.fsync(file.fileno())
     _read_header(partial)
@@ -221,7 +226,7 @@ def _read_header(
 ) -> dict[str, tuple[TensorInfo, _Place]]:
   """What is in a safetensors file, and where."""
   length = int.from_bytes(_read(path, 0, 8), "little")
-  if length > _MAX_JSON_BYTES:
+  if length > _MAX_HEADER_BYTES:
     raise UserError(
       f"{path}: damaged safetensors file (a header of {length} bytes)"
     )
@@ -234,16 +239,14 @@ def _read_header(
     raise UserError(f"{path}: {_reason(error)}") from error
   except safetensors.SafetensorError as error:
     raise UserError(f"{path}: damaged safetensors file ({error})") from error
-  entries = _parse_json(path, header)
-  entries.pop("__metadata__", None)
   found = {}
-  for name, entry in entries.items():
+  for name, entry in _parse_header(path, header).items():
     shape, code = tuple(entry["shape"]), entry["dtype"]
     # The library lets (0, 2**62) pass, which no array can have.
     if len(shape) > _MAX_AXES or (
       math.prod(max(size, 1) for size in shape) > _MAX_ELEMENTS
     ):
-      raise UserError(f"{path}: {name!r} has the shape {list(shape)!s:.80}")
+      raise UserError(f"{path}: {name!r:.80} has the shape {list(shape)!s:.80}")
     start, end = entry["data_offsets"]
     found[name] = (
       TensorInfo(shape, _DTYPES.get(code, np.dtype(np.void))),
@@ -254,18 +257,14 @@ def _read_header(
 
 def _read_index(path: pathlib.Path) -> dict[str, str]:
   """The name of the shard of each tensor."""
-  data = _read(path, 0, _MAX_JSON_BYTES + 1)
-  if len(data) > _MAX_JSON_BYTES:
-    raise UserError(f"{path}: expected at most {_MAX_JSON_BYTES} bytes")
-  content = _parse_json(path, data)
-  listed = content.get("weight_map") if isinstance(content, dict) else None
+  listed = files.read_json(path).get("weight_map")
   if not isinstance(listed, dict) or not listed:
     raise UserError(f"{path}: expected a weight_map of tensors to files")
   for name, shard in listed.items():
     if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
       raise UserError(
-        f"{path}: {name!r}: expected the name of a .safetensors file in this"
-        f" folder, got {shard!r:.80}"
+        f"{path}: {name!r:.80}: expected the name of a .safetensors file in"
+        f" this folder, got {shard!r:.80}"
       )
   return listed
 
@@ -282,9 +281,11 @@ def _read(path: pathlib.Path, start: int, length: int) -> bytes:
     raise UserError(f"{path}: {_reason(error)}") from error
 
 
-def _parse_json(path: pathlib.Path, data: bytes) -> Any:
+def _parse_header(path: pathlib.Path, header: bytes) -> dict[str, Any]:
+  """The entries of a header that the library has checked."""
+
   def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two entries of one name JSON takes the last, without a word.
+    # Of two entries of one name the library takes one, without a word.
     entries = dict(pairs)
     if len(entries) < len(pairs):
       counts = collections.Counter(name for name, _ in pairs)
@@ -292,9 +293,6 @@ def _parse_json(path: pathlib.Path, data: bytes) -> Any:
       raise UserError(f"{path}: {twice!r:.80} is there twice")
     return entries
 
-  try:
-    return json.loads(data, object_pairs_hook=once)
-  except UserError:
-    raise
-  except (ValueError, RecursionError) as error:
-    raise UserError(f"{path}: damaged JSON ({error})") from error
+  entries = json.loads(header, object_pairs_hook=once)
+  entries.pop("__metadata__", None)
+  return entries
