@@ -225,6 +225,9 @@ def _slices(
   They cut it along one axis, as the partitioners of `tf.compat.v1` do.
   """
   shape, dtype = infos[key]
+  fault = f"{key!r} is not covered once by its slices, in one row"
+  if len(entry.slices) > len(stored):
+    raise ValueError(fault)
   pieces = []
   for cut in entry.slices:
     extents = [
@@ -243,7 +246,7 @@ def _slices(
       raise ValueError(f"{key!r} differs from its slice {extents}")
     pieces.append(stored[slice_key]._replace(where=where))
   if not _tile(shape, [piece.where for piece in pieces]):
-    raise ValueError(f"{key!r} is not covered once by its slices, in one row")
+    raise ValueError(fault)
   return tuple(pieces)
 
 

@@ -62,7 +62,7 @@ class TensorBundle:
     if info.dtype == bundle_index.OTHER:
       known = ", ".join(map(str, bundle_index.DTYPES.values()))
       raise UserError(
-        f"{pieces[0].path}: {name} is of none of the types {known}"
+        f"{pieces[0].path}: {name!r} is of none of the types {known}"
       )
     if len(pieces) == 1:
       return _read_piece(name, pieces[0], info.dtype)
@@ -83,9 +83,9 @@ def _read_piece(name: str, piece: Piece, dtype: np.dtype) -> np.ndarray:
     raise UserError(f"{piece.path}: shorter than when it was opened")
   if sstable.masked_crc32c(data) != piece.checksum:
     raise UserError(
-      f"{piece.path}: wrong checksum of {name}; the file is damaged, or the"
+      f"{piece.path}: wrong checksum of {name!r}; the file is damaged, or the"
       " index is of another checkpoint"
     )
   if dtype == np.bool_ and data.max(initial=0) > 1:
-    raise UserError(f"{piece.path}: {name} has a boolean that is not 0 or 1")
+    raise UserError(f"{piece.path}: {name!r} has a boolean that is not 0 or 1")
   return data.view(dtype).reshape(piece.shape)

@@ -127,9 +127,15 @@ def table(
 
 
 def slice_key(name: bytes, cut: Sequence[tuple[int, int]]) -> bytes:
-  """For small numbers only: each takes one byte, its top bit flipped."""
-  assert all(0 <= value < 64 for value in itertools.chain(*cut))
-  numbers = bytes(0x80 | value for value in itertools.chain(*cut))
+  """Numbers below 64 take one byte, below 8192 two, after a bit for each."""
+  numbers = b""
+  for value in itertools.chain(*cut):
+    assert 0 <= value < 8192
+    numbers += (
+      bytes([0x80 | value])
+      if value < 64
+      else (0xC000 | value).to_bytes(2, "big")
+    )
   return b"\0" + name + b"\0\1" + b"\1" + bytes([len(cut)]) + numbers
 
 

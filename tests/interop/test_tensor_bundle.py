@@ -77,7 +77,7 @@ def test_reads_what_tensorflow_writes(tmp_path):
 def test_strings_are_listed_but_not_read(tmp_path):
   bundle = TensorBundle.open(write_tensorflows(tmp_path))
   assert bundle.shapes["text"] == ((2,), np.dtype(object))
-  with pytest.raises(UserError, match="text is of none of the types float32"):
+  with pytest.raises(UserError, match="'text' is of none of the types float32"):
     bundle.read("text")
 
 
@@ -90,6 +90,13 @@ def test_types_shapes_shards_and_slices(tmp_path, shards):
   assert set(bundle.shapes) == set(expected)
   for name, value in expected.items():
     assert_same(bundle.read(name), value)
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 4000, 8000])
+def test_slices_with_larger_numbers(tmp_path, rows):
+  expected = np.arange(8190 if rows > 1 else 300, dtype=np.float32)
+  writer.write(tmp_path / "x", {"a": expected}, cuts={"a": rows})
+  assert_same(TensorBundle.open(tmp_path / "x").read("a"), expected)
 
 
 def test_a_read_array_is_the_callers(tmp_path):
@@ -139,8 +146,19 @@ def test_a_flipped_bit_in_a_tensor_is_found(tmp_path):
     content = bytearray(np.ones(9, np.float32).tobytes())
     content[bit // 8] ^= 1 << bit % 8
     data.write_bytes(content)
-    with pytest.raises(UserError, match="00000-of-00001: wrong checksum of a"):
+    with pytest.raises(
+      UserError, match="00000-of-00001: wrong checksum of 'a'"
+    ):
       TensorBundle.open(tmp_path / "x").read("a")
+
+
+def test_a_boolean_of_two(tmp_path):
+  place = (0, 0, 2, writer.checksum(b"\1\2"))
+  items = {b"": writer.header(), b"a": writer.entry(10, (2,), *place)}
+  (tmp_path / "x.index").write_bytes(writer.table(items.items()))
+  (tmp_path / "x.data-00000-of-00001").write_bytes(b"\1\2")
+  with pytest.raises(UserError, match="'a' has a boolean that is not 0 or 1"):
+    TensorBundle.open(tmp_path / "x").read("a")
 
 
 def test_data_cut_off_before_and_after_opening(tmp_path):
@@ -163,7 +181,8 @@ SLICES = [[(0, 1), (0, 2)], [(1, 2), (0, 2)]]
 
 def sliced(slices, shape=(3, 2), stored=SLICES):
   """A tensor of which `slices` are listed and `stored` are there."""
-  items = {b"a": entry(shape=shape, size=0, slices=slices)}
+  items = {name: entry(shape=(0,), size=0) for name in (b"b", b"c")}
+  items[b"a"] = entry(shape=shape, size=0, slices=slices)
   offset = 0
   for cut in stored:
     lengths = [length for _, length in cut]
@@ -214,6 +233,7 @@ HOSTILE = {
   ),
   "slice missing": (sliced(SLICES, stored=SLICES[:1]), "no entry for its slic"),
   "slice twice": (sliced([*SLICES, SLICES[0]]), "not covered once"),
+  "slices too many": (sliced(SLICES * 3), "not covered once"),
   "slices too few": (sliced(SLICES[:1]), "not covered once"),
   "gap": (sliced(SLICES, shape=(4, 2)), "not covered once"),
   "slice of more axes": (sliced(SLICES, shape=(3,)), "differs from its slice"),
