@@ -1,6 +1,29 @@
 """The tasks, by the name that `config.task` gives."""
 
-from bert_jax.tasks import masked_lm, pretraining
+from bert_jax.tasks import (
+  classification,
+  embedding,
+  masked_lm,
+  multiple_choice,
+  next_sentence,
+  pretraining,
+  question_answering,
+  replaced_tokens,
+  tagging,
+)
 
-TASKS = {"masked_lm": masked_lm, "pretraining": pretraining}
-"""Modules with `make`; those that can be trained have `Data` too."""
+TASKS = {
+  "classification": classification,
+  "embedding": embedding,
+  "masked_lm": masked_lm,
+  "multiple_choice": multiple_choice,
+  "next_sentence": next_sentence,
+  "pretraining": pretraining,
+  "question_answering": question_answering,
+  "replaced_tokens": replaced_tokens,
+  "tagging": tagging,
+}
+"""Modules with `make`; those that can be trained have `Data` too.
+
+What a checkpoint has to say of a head is its module's `Head`.
+"""

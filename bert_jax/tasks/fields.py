@@ -1,4 +1,6 @@
-"""The fields of the records that tasks take."""
+"""The fields of the records that tasks take, and the options of answers."""
+
+from typing import Any
 
 from bert_jax.settings import UserError
 from bert_jax.text.tokenizer import Tokenizer
@@ -13,11 +15,45 @@ def text(record: Record, name: str) -> str:
   """
   value = record.get(name)
   if not isinstance(value, str):
-    raise UserError(
-      f"expected a record with the field {name!r}, a text; got"
-      f" {dict(record)!r:.80}"
-    )
+    raise _wrong(record, name, "a text")
   return value
+
+
+def content(record: Record, name: str) -> str:
+  """A field that must be a text, and not a blank one.
+
+  Raises:
+    UserError: it is missing, something else, or blank.
+  """
+  value = text(record, name)
+  if not value.strip():
+    raise UserError(f"the field {name!r} is empty; expected a text")
+  return value
+
+
+def pair(record: Record) -> str | None:
+  """The field `pair`, a text, None where there is none.
+
+  Raises:
+    UserError: it is something else.
+  """
+  return None if record.get("pair") is None else text(record, "pair")
+
+
+def texts(record: Record, name: str) -> list[str]:
+  """A field that must be a list of at least one text.
+
+  Raises:
+    UserError: it is missing, empty, or something else.
+  """
+  values = record.get(name)
+  if not isinstance(values, list | tuple) or not all(
+    isinstance(value, str) for value in values
+  ):
+    raise _wrong(record, name, "a list of texts")
+  if not values:
+    raise UserError(f"the field {name!r} is empty; expected a list of texts")
+  return list(values)
 
 
 def shorten(value: str, length: int = 60) -> str:
@@ -37,3 +73,21 @@ def need_tokenizer(tokenizer: Tokenizer | None) -> Tokenizer:
       " name its folder as config.data.tokenizer"
     )
   return tokenizer
+
+
+def at_least_one(name: str, value: Any) -> int:
+  """An option that counts something, such as `top_k`.
+
+  Raises:
+    UserError: it is no whole number above 0.
+  """
+  if type(value) is not int or value < 1:
+    raise UserError(f"{name}: expected a whole number above 0, got {value!r}")
+  return value
+
+
+def _wrong(record: Record, name: str, expected: str) -> UserError:
+  return UserError(
+    f"expected a record with the field {name!r}, {expected}; got"
+    f" {dict(record)!r:.80}"
+  )

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from bert_jax.types import Mean
 
@@ -20,6 +20,17 @@ def binary_cross_entropy(
 ) -> Float[Array, "*rows"]:
   """The negative log-likelihood of yes (1) or no (0), in nats."""
   return jax.nn.softplus(logits) - logits * labels
+
+
+def only(
+  possible: Bool[Array, "*rows classes"],
+  logits: Float[Array, "*rows classes"],
+) -> Float[Array, "*rows classes"]:
+  """Logits, where a class is not possible so low that it gets no probability.
+
+  They stay finite, so that rows without any possible class make no NaN.
+  """
+  return jnp.where(possible, logits, -1e30)
 
 
 def mean(values: Array, weights: Float[Array, "*rows"]) -> Mean:

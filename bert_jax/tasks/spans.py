@@ -1,0 +1,107 @@
+"""Parts of a text, chosen by how likely they start and end at a token."""
+
+import functools
+import unicodedata
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from bert_jax.tasks import losses
+
+
+class Spans(NamedTuple):
+  """The best spans of each row, best first; score 0 where there are no more.
+
+  A score is the probability of the start times that of the end.
+
+  Attributes:
+    scores: from 0 to 1.
+    firsts: their first tokens.
+    lasts: their last tokens.
+    null_scores: those of the span that is only the first token of the row.
+  """
+
+  scores: Float[Array, "batch spans"]
+  firsts: Int[Array, "batch spans"]
+  lasts: Int[Array, "batch spans"]
+  null_scores: Float[Array, "batch"]
+
+
+@functools.partial(jax.jit, static_argnames=("max_length", "count"))
+def best(
+  logits: Float[Array, "batch length 2"],
+  in_context: Bool[Array, "batch length"],
+  max_length: int,
+  count: int,
+) -> Spans:
+  """The likeliest spans, as Transformers' question-answering pipeline has it.
+
+  Args:
+    logits: of start and end.
+    in_context: which tokens can be in a span; the row's first token takes
+      probability too, as the span that stands for no answer.
+    max_length: tokens of a span, at most.
+    count: how many spans, at most.
+  """
+  length = logits.shape[1]
+  max_length = min(max_length, length)
+  possible = in_context.at[:, 0].set(True)[..., None]
+  probabilities = jax.nn.softmax(losses.only(possible, logits), axis=1)
+  null_scores = probabilities[:, 0].prod(-1)
+  starts, ends = jnp.moveaxis(probabilities * in_context[..., None], -1, 0)
+  ends = jnp.pad(ends, ((0, 0), (0, max_length - 1)))
+  lasts = jnp.arange(length)[:, None] + jnp.arange(max_length)
+  scores = (starts[..., None] * ends[:, lasts]).reshape(len(starts), -1)
+  scores, places = jax.lax.top_k(scores, min(count, scores.shape[1]))
+  firsts, more = jnp.divmod(places, max_length)
+  return Spans(scores, firsts, firsts + more, null_scores)
+
+
+class Tokens(NamedTuple):
+  """The tokens of a row and where they are in a text.
+
+  Attributes:
+    starts: each token's first character.
+    ends: one past its last.
+    in_context: whether it is of that text.
+    continuations: whether it continues a word.
+  """
+
+  starts: np.ndarray
+  ends: np.ndarray
+  in_context: np.ndarray
+  continuations: np.ndarray
+
+
+def widen(tokens: Tokens, text: str, first: int, last: int) -> tuple[int, int]:
+  """The span with the rest of the words that it begins and ends in."""
+  while _joined(tokens, text, first):
+    first -= 1
+  while last + 1 < len(tokens.starts) and _joined(tokens, text, last + 1):
+    last += 1
+  return first, last
+
+
+def _joined(tokens: Tokens, text: str, place: int) -> bool:
+  """Whether a token is of one word with the one before it.
+
+  The pieces of RoBERTa, ALBERT and their kin tell only of white space.
+  """
+  if not tokens.continuations[place]:
+    return False
+  if not (tokens.in_context[place] and tokens.in_context[place - 1]):
+    return False
+  start, end = tokens.starts[place], tokens.ends[place - 1]
+  if start < end:  # Two pieces of one character.
+    return True
+  return start == end and not (_splits(text[end - 1]) or _splits(text[start]))
+
+
+def _splits(character: str) -> bool:
+  """Whether a character is a word of its own, or none, by BERT's rules."""
+  if character.isascii():
+    return not character.isalnum()
+  return character.isspace() or unicodedata.category(character)[0] == "P"
