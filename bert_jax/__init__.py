@@ -1,4 +1,4 @@
-"""BERT-family encoders in JAX: prepare, pretrain, predict.
+"""BERT-family encoders in JAX: load, pretrain, predict, hand on.
 
 predictor = bert_jax.load("runs/quickstart")
 predictor("the array is [MASK] in place")
@@ -7,7 +7,7 @@ predictor("the array is [MASK] in place")
 import importlib
 from typing import Any
 
-__all__ = ["Predictor", "load"]
+__all__ = ["Predictor", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:

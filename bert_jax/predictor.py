@@ -4,18 +4,42 @@ import dataclasses
 import functools
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
+from bert_jax import settings
+from bert_jax.data import folders
+from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
+from bert_jax.tasks import embedding
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training import checkpoint
-from bert_jax.training import workdir as workdirs
+from bert_jax.training import opening, workdir
 from bert_jax.types import Batch, Parameters, Record
+
+# What writes a model to an empty folder, by the name of the format.
+_FORMATS: Mapping[str, Callable[[Task, Parameters, pathlib.Path], None]] = {
+  "huggingface": huggingface.save,
+  "bert_jax": workdir.save,
+}
+
+
+class InputError(UserError):
+  """One of the inputs is none that the task can answer.
+
+  Attributes:
+    number: which, from 1.
+    reason: why.
+  """
+
+  def __init__(self, number: int, reason: str):
+    super().__init__(f"input {number}: {reason}")
+    self.number, self.reason = number, reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,29 +47,35 @@ class Predictor:
   """A trained model with all that it takes to use it on text.
 
   Attributes:
-    tokenizer: text to ids.
-    task: prepares texts and words answers.
+    task: prepares texts and words answers; knows tokenizer and model.
     params: the trained parameters.
     batch_size: rows that go through the model at once, at most.
   """
 
-  tokenizer: Tokenizer
   task: Task
   params: Parameters
   batch_size: int = 32
 
   @classmethod
-  def load(cls, where: str | pathlib.Path, **options: Any) -> Self:
+  def load(
+    cls, where: str | pathlib.Path, task: str | None = None, **options: Any
+  ) -> Self:
     """See `bert_jax.load`."""
-    folder = pathlib.Path(where)
-    recipe, tokenizer = workdirs.read(folder)
-    task = recipe.make_task(tokenizer)
-    blank = jax.tree.map(lambda x: x[None], task.blank)
-    shapes = jax.eval_shape(task.model.init, jax.random.key(0), blank)
-    params = checkpoint.restore_params(
-      folder / workdirs.CHECKPOINTS, shapes["params"]
-    )
-    return cls(tokenizer, task, params, **options)
+    pretrained = opening.open_model(where)
+    made = pretrained.make_task(task)
+    params, fresh = pretrained.params(made)
+    if fresh:
+      warnings.warn(
+        f"{where} has no {', '.join(fresh)} for the task {made.name}: its"
+        " values are random, and so are the answers, until it is trained",
+        stacklevel=3,
+      )
+    return cls(made, params, **options)
+
+  @property
+  def tokenizer(self) -> Tokenizer | None:
+    """Text to ids; None where the model came without a vocabulary."""
+    return self.task.tokenizer
 
   def __call__(
     self, texts: str | Sequence[str | Record], **options: Any
@@ -53,17 +83,17 @@ class Predictor:
     """Answers for texts.
 
     Args:
-      texts: one text, or a list of texts or of records (mappings with the
-        fields that the task takes; a text is a record with the field `text`).
+      texts: one text or record, or a list of them; a record is a mapping with
+        the fields that the task takes, a text one with the field `text`.
       **options: what the task's `answer` takes, such as `top_k`.
 
     Returns:
       The task's answer for a single text; a list of them for a list.
 
     Raises:
-      UserError: a text is not one that the task can answer.
+      InputError: a text is not one that the task can answer.
     """
-    if isinstance(texts, str):
+    if isinstance(texts, str | Mapping):
       return self([texts], **options)[0]
     records = [_record(item, number) for number, item in enumerate(texts, 1)]
     prepared = [
@@ -88,6 +118,42 @@ class Predictor:
       for made in prepared
     ]
 
+  def embed(
+    self, texts: str | Sequence[str], **changes: Any
+  ) -> Float[np.ndarray, "*texts width"]:
+    """Vectors for texts, whatever the head is for.
+
+    Args:
+      texts: one text, or a list of them.
+      **changes: to the settings that the model came with, fields of
+        `tasks.embedding.Head`: `pooling`, `normalize`, `max_length`.
+
+    Returns:
+      float32 [width] for a single text, [texts, width] for a list.
+
+    Raises:
+      InputError: a text is no text.
+      UserError: a setting is unknown.
+    """
+    if isinstance(texts, str):
+      return self.embed([texts], **changes)[0]
+    is_own = self.task.name == "embedding"
+    fields = dataclasses.asdict(self.task.head if is_own else embedding.Head())
+    head = settings.from_dict(embedding.Head, fields | changes, "embed")
+    vectors = self._embedder(head)(texts)
+    if not vectors:
+      return np.zeros((0, self.task.config.hidden_size), np.float32)
+    return np.stack(vectors)
+
+  @functools.cached_property
+  def _embedder(self) -> Callable[[embedding.Head], "Predictor"]:
+    @functools.cache
+    def make(head: embedding.Head) -> Predictor:
+      task = embedding.make(self.task.config, self.tokenizer, head)
+      return Predictor(task, self.params, self.batch_size)
+
+    return make
+
   @functools.cached_property
   def _apply(self):
     def apply(params: Parameters, batch: Batch):
@@ -96,20 +162,59 @@ class Predictor:
     return jax.jit(apply)
 
 
-def load(where: str | pathlib.Path, **options: Any) -> Predictor:
-  """Loads a trained model.
+def load(
+  where: str | pathlib.Path, task: str | None = None, **options: Any
+) -> Predictor:
+  """Loads a model.
+
+  Warns where the task's head is not among the weights.
 
   Args:
-    where: the `--workdir` of a training run.
+    where: the `--workdir` of a training run; a Hugging Face folder, or
+      `hf://org/name[@revision]`; a BERT release of Google's, a folder or zip.
+    task: a name in `bert_jax.tasks.TASKS`, by default the one that the
+      model's head is for.
     **options: further fields of `Predictor`.
 
   Returns:
-    A predictor with the parameters of the newest checkpoint that verifies.
+    A predictor; of a run, with the newest checkpoint that verifies.
 
   Raises:
-    UserError: there is no such run, or it has no good checkpoint.
+    UserError: there is no such model, or it is damaged or not supported.
   """
-  return Predictor.load(where, **options)
+  return Predictor.load(where, task, **options)
+
+
+def save(
+  predictor: Predictor,
+  folder: str | pathlib.Path,
+  format: str = "huggingface",
+) -> None:
+  """Saves a model for others to load; there is all of it or nothing.
+
+  Args:
+    predictor: the model.
+    folder: a new or an empty one.
+    format: `huggingface`, which Transformers (and sentence-transformers, for
+      the task embedding) opens with the same outputs; or `bert_jax`.
+
+  Raises:
+    UserError: the folder is not empty, the format has no such model, or the
+      folder cannot be written.
+  """
+  write, folder = (
+    settings.choice("format", format, _FORMATS),
+    pathlib.Path(folder),
+  )
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise UserError(f"{folder}: there is something; name a new folder")
+  partial = folder.with_name(folder.name + ".partial")
+  try:
+    with folders.exclusive(partial):
+      write(predictor.task, predictor.params, partial)
+      folders.put_in_place(partial, folder)
+  except OSError as error:
+    raise UserError(f"cannot write {folder}: {error}") from error
 
 
 def pad(examples: Sequence[Batch]) -> Batch:
@@ -137,9 +242,7 @@ def _bucket(size: int) -> int:
 def _record(item: Any, number: int) -> Record:
   record = {"text": item} if isinstance(item, str) else item
   if not isinstance(record, Mapping):
-    raise UserError(
-      f"input {number}: expected a text or a record, got {item!r:.80}"
-    )
+    raise InputError(number, f"expected a text or a record, got {item!r:.80}")
   return record
 
 
@@ -147,4 +250,4 @@ def _prepare(task: Task, record: Record, number: int) -> list[Batch]:
   try:
     return task.prepare(record)
   except UserError as error:
-    raise UserError(f"input {number}: {error}") from error
+    raise InputError(number, str(error)) from error

@@ -1,6 +1,6 @@
 """Parameters by path: `encoder/layer_0/attention/query/kernel`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,18 @@ def flatten(tree: Any) -> dict[str, Any]:
   """Every leaf of `tree` by its path."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {path_name(path): leaf for path, leaf in leaves}
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """A nested dict, from its leaves by their paths."""
+  tree: dict[str, Any] = {}
+  for path, leaf in flat.items():
+    *modules, name = path.split("/")
+    node = tree
+    for module in modules:
+      node = node.setdefault(module, {})
+    node[name] = leaf
+  return tree
 
 
 def map_with_path(function: Callable[[str, Any], Any], tree: Any) -> Any:

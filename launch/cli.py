@@ -3,6 +3,7 @@
 import errno
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +45,13 @@ def define_config() -> flags.FlagHolder:
   return holder
 
 
-def run(main: Callable[[list[str]], Any]) -> None:
+def run(
+  main: Callable[[list[str]], Any], takes_arguments: bool = False
+) -> None:
   """Parses the flags, runs `main` and exits with what it returns.
+
+  `main` gets the command line without its flags; unless it takes arguments,
+  there may be none.
 
   A `UserError`, a mistake in the flags or the config, a file that is not
   there and a full disk end in `error: ...` on one line of stderr and the exit
@@ -64,7 +70,14 @@ def run(main: Callable[[list[str]], Any]) -> None:
     except KeyboardInterrupt:
       _fail("interrupted", _INTERRUPTED)
 
-  app.run(guarded, flags_parser=_parse)
+  def parse(argv: list[str]) -> list[str]:
+    rest = _parse(argv)
+    if rest[1:] and not takes_arguments:
+      _fail(f"unexpected argument {rest[1]!r}; options start with --")
+    return rest
+
+  warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+  app.run(guarded, flags_parser=parse)
 
 
 def _fail(message: str, code: int = _MISTAKE) -> None:
@@ -85,8 +98,6 @@ def _parse(argv: list[str]) -> list[str]:
   # What a config file's own code raises is the user's, whatever its type.
   except Exception as error:
     _fail(f"--config: {_where(error)}{_last_line(error)}")
-  if rest[1:]:
-    _fail(f"unexpected argument {rest[1]!r}; options start with --")
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.ERROR)
   return rest

@@ -1,78 +1,173 @@
-"""Predicts with a trained model: `python -m launch.predict --model DIR ...`.
+"""Predicts with a model: `python -m launch.predict --model WHERE ...`.
 
-One text: `--text "the array is [MASK] in place"`. Many, as JSON lines with
-the field `text`: `--input FILE.jsonl --output FILE.jsonl`; each line comes
-back with the field `answer` added.
+WHERE is whatever `bert_jax.load` takes: the --workdir of a run, a Hugging
+Face folder or hf://ORG/NAME, a BERT release of Google's.
+
+One input: `--text "the array is [MASK] in place"`, or for tasks that take
+more than a text `--record '{"question": "...", "context": "..."}'`. Many:
+`--input FILE`, a text on each line or, if FILE ends in .jsonl, a record; empty
+lines are passed over. Each comes back as a line of JSON, with the field
+`answer`, on the terminal or in `--output FILE`; where the answers are vectors
+and FILE ends in .npy, as one NumPy array.
 """
 
+import contextlib
 import dataclasses
+import inspect
 import itertools
 import json
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 import bert_jax
+from bert_jax.predictor import InputError
 from bert_jax.settings import UserError
 from launch import cli
 
-_MODEL = flags.DEFINE_string("model", None, "The --workdir of a run.")
+_MODEL = flags.DEFINE_string("model", None, "What to load.")
+_TASK = flags.DEFINE_string(
+  "task", None, "Another task than the model's head is for, as embedding."
+)
 _TEXT = flags.DEFINE_string("text", None, "One text to answer for.")
-_INPUT = flags.DEFINE_string("input", None, "JSON lines with the field text.")
+_RECORD = flags.DEFINE_string("record", None, "One record, as JSON.")
+_INPUT = flags.DEFINE_string("input", None, "Texts, or records (.jsonl).")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the answers go.")
-_TOP_K = flags.DEFINE_integer("top_k", 5, "Candidates for a mask.", 1)
+_TOP_K = flags.DEFINE_integer("top_k", None, "How many answers at most.", 1)
 
-# Texts that are in memory at a time.
+# Inputs that are in memory at a time.
 _CHUNK = 1024
 
 
-def _read(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+def _parse(line: str, where: str) -> dict[str, Any]:
+  try:
+    record = json.loads(line)
+  except (ValueError, RecursionError) as error:
+    reason = getattr(error, "msg", error)
+    raise UserError(f"{where}: not JSON ({reason})") from None
+  if not isinstance(record, dict):
+    raise UserError(f"{where}: expected a JSON object, got {line.strip():.40}")
+  return record
+
+
+def _read(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+  """The records of a file, each with the number of its line."""
   with path.open(encoding="utf-8", errors="replace") as file:
     for number, line in enumerate(file, 1):
       if not line.strip():
         continue
-      try:
-        record = json.loads(line)
-      except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{number}: not JSON ({error.msg})") from None
-      if not isinstance(record, dict) or "text" not in record:
-        raise UserError(f"{path}:{number}: expected an object with a 'text'")
-      yield record
+      if path.suffix == ".jsonl":
+        yield number, _parse(line, f"{path}:{number}")
+      else:
+        yield number, {"text": line.rstrip("\r\n")}
+
+
+def _plain(answer: Any) -> Any:
+  """For JSON, which knows neither dataclasses nor arrays."""
+  if isinstance(answer, np.ndarray):
+    return answer.tolist()
+  return dataclasses.asdict(answer)
+
+
+def _options(predictor: bert_jax.Predictor) -> dict[str, Any]:
+  if _TOP_K.value is None:
+    return {}
+  if "top_k" not in inspect.signature(predictor.task.answer).parameters:
+    raise UserError(f"--top_k: the task {predictor.task.name} has no such")
+  return {"top_k": _TOP_K.value}
+
+
+def _answers(
+  predictor: bert_jax.Predictor,
+) -> Iterator[tuple[dict[str, Any], Any]]:
+  """The records of --input and what the model says to them."""
+  path, options = pathlib.Path(_INPUT.value), _options(predictor)
+  numbered = _read(path)
+  while chunk := list(itertools.islice(numbered, _CHUNK)):
+    records = [record for _, record in chunk]
+    try:
+      yield from zip(records, predictor(records, **options))
+    except InputError as error:
+      line = chunk[error.number - 1][0]
+      raise UserError(f"{path}:{line}: {error.reason}") from error
+
+
+def _write_lines(predictor: bert_jax.Predictor, file: Any) -> int:
+  lines = 0
+  for record, answer in _answers(predictor):
+    line = {**record, "answer": answer}
+    json.dump(line, file, default=_plain, ensure_ascii=False)
+    file.write("\n")
+    lines += 1
+  return lines
+
+
+def _write_array(predictor: bert_jax.Predictor, file: Any) -> int:
+  vectors = [vector for _, vector in _answers(predictor)]
+  if not all(isinstance(vector, np.ndarray) for vector in vectors):
+    raise UserError(
+      f"--output {_OUTPUT.value}: the answers of the task"
+      f" {predictor.task.name} are no vectors; name a .jsonl"
+    )
+  np.save(file, np.array(vectors))
+  return len(vectors)
 
 
 def _predict_file(predictor: bert_jax.Predictor) -> None:
-  source, target = pathlib.Path(_INPUT.value), pathlib.Path(_OUTPUT.value)
+  if _OUTPUT.value is None:
+    _write_lines(predictor, sys.stdout)
+    return
+  target = pathlib.Path(_OUTPUT.value)
   partial = target.with_name(target.name + ".partial")
-  records, lines = _read(source), 0
-  with partial.open("w", encoding="utf-8") as file:
-    while chunk := list(itertools.islice(records, _CHUNK)):
-      for record, answer in zip(chunk, predictor(chunk, top_k=_TOP_K.value)):
-        line = {**record, "answer": answer}
-        json.dump(line, file, default=dataclasses.asdict, ensure_ascii=False)
-        file.write("\n")
-      lines += len(chunk)
-  partial.replace(target)
+  try:
+    if target.suffix == ".npy":
+      with partial.open("wb") as file:
+        lines = _write_array(predictor, file)
+    else:
+      with partial.open("w", encoding="utf-8") as file:
+        lines = _write_lines(predictor, file)
+    partial.replace(target)
+  finally:
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
   print(f"{lines} answers in {target}")
+
+
+def _predict_one(predictor: bert_jax.Predictor) -> None:
+  record = {"text": _TEXT.value}
+  if _RECORD.value is not None:
+    record = _parse(_RECORD.value, "--record")
+  try:
+    answer = predictor(record, **_options(predictor))
+  except InputError as error:
+    raise UserError(error.reason) from error
+  if predictor.task.name in ("masked_lm", "pretraining"):
+    for number, candidates in enumerate(answer, 1):
+      words = "  ".join(f"{c.token} {c.probability:.3f}" for c in candidates)
+      print(f"mask {number}:  {words}")
+    return
+  for line in answer if isinstance(answer, list) else [answer]:
+    print(json.dumps(line, default=_plain, ensure_ascii=False))
 
 
 def main(_) -> None:
   """Predicts."""
-  one, many = _TEXT.value is not None, (_INPUT.value, _OUTPUT.value)
-  if one == (many != (None, None)) or (not one and None in many):
-    raise UserError("give either --text, or --input and --output")
-  if not one and not pathlib.Path(_INPUT.value).is_file():
+  given = [f for f in (_TEXT, _RECORD, _INPUT) if f.value is not None]
+  if len(given) != 1 or (_OUTPUT.value and given != [_INPUT]):
+    raise UserError(
+      "give one of --text, --record and --input; --output goes with --input"
+    )
+  if _INPUT.value is not None and not pathlib.Path(_INPUT.value).is_file():
     raise UserError(f"--input {_INPUT.value}: no such file")
-  predictor = bert_jax.load(_MODEL.value)
-  if not one:
-    return _predict_file(predictor)
-  for number, candidates in enumerate(
-    predictor(_TEXT.value, top_k=_TOP_K.value), 1
-  ):
-    words = "  ".join(f"{c.token} {c.probability:.3f}" for c in candidates)
-    print(f"mask {number}:  {words}")
-  return None
+  predictor = bert_jax.load(_MODEL.value, _TASK.value)
+  if _INPUT.value is None:
+    _predict_one(predictor)
+  else:
+    _predict_file(predictor)
 
 
 if __name__ == "__main__":

@@ -38,4 +38,4 @@ def predictor():
   blank = jax.tree.map(lambda x: x[None], task().blank)
   params = jax.jit(task().model.init)(jax.random.key(0), blank)["params"]
   params = jax.tree.map(lambda x: 10 * x, params)
-  return Predictor(tokenizer(), task(), params, batch_size=4)
+  return Predictor(task(), params, batch_size=4)

@@ -15,8 +15,8 @@ FLOORS = [
   {"models"},
   {"data"},
   {"tasks"},
-  {"training"},
   {"interop"},
+  {"training"},
   {"predictor"},
   {"compression", "export", "serving", "interpret"},
 ]

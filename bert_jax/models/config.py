@@ -13,6 +13,7 @@ _MAY_BE_ZERO = {
   "position_offset",
   "local_window",
 }
+_MOST_LAYERS = 1000
 _OPTIONS = {
   "activation": ("gelu", "gelu_tanh"),
   "dtype": ("float32", "bfloat16"),
@@ -110,6 +111,10 @@ class EncoderConfig:
         raise ValueError(
           f"{field.name}: expected at least {int(least)}, got {value}"
         )
+    if self.num_layers > _MOST_LAYERS:
+      raise ValueError(
+        f"num_layers: expected at most {_MOST_LAYERS}, got {self.num_layers}"
+      )
     for name, options in _OPTIONS.items():
       if getattr(self, name) not in options:
         raise ValueError(

@@ -4,13 +4,14 @@ import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from bert_jax.models import layers
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.encoder import Encoder
-from bert_jax.types import Batch
+from bert_jax.types import Batch, Parameters
 
 
 class Transform(nn.Module):
@@ -218,6 +219,14 @@ class TokenClassifier(nn.Module):
       hidden = self.transform(hidden)
     logits = self.classifier(self.dropout(hidden, deterministic))
     return logits.astype(jnp.float32)
+
+
+def pooler_shapes(config: EncoderConfig) -> Parameters:
+  """Shape structs of a pooler, which encoders are published with."""
+  module = _pooler(config)
+  hidden = jnp.zeros((1, config.hidden_size))
+  made = jax.eval_shape(module.init, jax.random.key(0), hidden)
+  return {"pooler": made["params"]}
 
 
 def _pool(

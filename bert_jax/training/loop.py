@@ -1,6 +1,7 @@
 """The one loop that trains every task."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,12 +14,14 @@ import optax
 from bert_jax import trees
 from bert_jax.data import loader
 from bert_jax.data.stream import Stream
+from bert_jax.interop.pretrained import Pretrained
 from bert_jax.models import flops
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
 from bert_jax.training import (
   evaluation,
   interruption,
+  opening,
   optimizer,
   partitioning,
   step,
@@ -46,18 +49,21 @@ def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
     UserError: something that the user gave is wrong.
     Interrupted: the process was asked to stop; the state is saved.
   """
-  with workdirs.locked(workdir):
-    task = recipe.make_task()
-    workdirs.claim(workdir, recipe, task)
-    with Checkpoints(
+  with (
+    workdirs.locked(workdir),
+    Checkpoints(
       workdir / workdirs.CHECKPOINTS, keep=recipe.checkpoint.keep
-    ) as checkpoints:
-      run = _start(recipe, task, checkpoints)
-      with (
-        Logger(workdir, int(run.state.step), recipe.steps) as logger,
-        interruption.watch() as asked,
-      ):
-        return _run(run, checkpoints, logger, asked.is_set)
+    ) as checkpoints,
+  ):
+    pretrained = _pretrained(recipe, workdir, bool(checkpoints.steps()))
+    task = recipe.make_task(pretrained)
+    workdirs.claim(workdir, recipe, task)
+    run = _start(recipe, task, checkpoints, pretrained)
+    with (
+      Logger(workdir, int(run.state.step), recipe.steps) as logger,
+      interruption.watch() as asked,
+    ):
+      return _run(run, checkpoints, logger, asked.is_set)
 
 
 @dataclasses.dataclass
@@ -70,9 +76,24 @@ class _Run:
   optimizer: optax.GradientTransformation
   state: TrainState
   position: Mapping[str, int] | None
+  fresh: tuple[str, ...]
 
 
-def _start(recipe: Recipe, task: Task, checkpoints: Checkpoints) -> _Run:
+def _pretrained(
+  recipe: Recipe, workdir: pathlib.Path, has_begun: bool
+) -> Pretrained | None:
+  """What the run goes on from; the run itself, once it has begun."""
+  if recipe.init is None:
+    return None
+  return opening.open_model(workdir if has_begun else recipe.init)
+
+
+def _start(
+  recipe: Recipe,
+  task: Task,
+  checkpoints: Checkpoints,
+  pretrained: Pretrained | None,
+) -> _Run:
   """Makes the state, or takes it from the newest checkpoint that verifies."""
   mesh = partitioning.make_mesh(recipe.mesh)
   rows = partitioning.batch_devices(mesh) * recipe.accumulation
@@ -95,12 +116,17 @@ def _start(recipe: Recipe, task: Task, checkpoints: Checkpoints) -> _Run:
     )
 
   restored = checkpoints.restore(partitioning.state_shapes(initial, mesh))
+  fresh = ()
   if restored is None:
     state, position = partitioning.init_state(initial, mesh), None
+    if pretrained is not None:
+      place = functools.partial(partitioning.put_parameter, mesh)
+      params, fresh = pretrained.params(task, place, recipe.seed)
+      state = dataclasses.replace(state, params=params)
   else:
     state, metadata = restored
     position = metadata["position"]
-  return _Run(recipe, task, mesh, transformation, state, position)
+  return _Run(recipe, task, mesh, transformation, state, position, fresh)
 
 
 def _run(
@@ -116,10 +142,16 @@ def _run(
     f" {jax.device_count()} x {jax.devices()[0].device_kind};"
     f" {'going on' if first else 'beginning'} at step {first}"
   )
+  if run.fresh:
+    logger.say(
+      f"not in {recipe.init}, so with initial values: {', '.join(run.fresh)}"
+    )
   evaluate = _make_evaluate(run)
   if first >= recipe.steps:
     logger.say(f"nothing to do: all {recipe.steps} steps are done")
     return evaluate()
+  if recipe.init is not None and not first:
+    logger.write(0, "held_out", evaluate())
   update = _compile(run)
   window = _make_window(run)
   stream = Stream(

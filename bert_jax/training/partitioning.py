@@ -221,6 +221,23 @@ def init_state(
   return jax.jit(init, out_shardings=where)()
 
 
+def put_parameter(
+  mesh: jax.sharding.Mesh,
+  path: str,
+  array: np.ndarray,
+  rules: Rules = DEFAULT_RULES,
+) -> jax.Array:
+  """Puts a parameter, of which every host has all, where it lies.
+
+  Raises:
+    UserError: see `shardings`.
+  """
+  spec = _partition(mesh, path, array.shape, rules)
+  return jax.make_array_from_callback(
+    array.shape, NamedSharding(mesh, spec), lambda index: array[index]
+  )
+
+
 def _partition(
   mesh: jax.sharding.Mesh, path: str, shape: tuple[int, ...], rules: Rules
 ) -> PartitionSpec:

@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from bert_jax import settings
 from bert_jax.data.corpus import CorpusConfig
-from bert_jax.models.config import encoder_config
+from bert_jax.interop.pretrained import Pretrained, check_vocabulary
+from bert_jax.models.config import EncoderConfig, encoder_config
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
@@ -25,6 +26,16 @@ MAY_CHANGE = (
   "logging",
   "mesh",
   "workers",
+)
+
+
+# Keys of `model` that a pretrained model does not fix.
+_OF_A_RUN = (
+  "attention",
+  "attention_dropout",
+  "dtype",
+  "hidden_dropout",
+  "initializer_range",
 )
 
 
@@ -79,8 +90,11 @@ class Recipe:
     prng: the generator for dropout, a name that `jax.random.key` knows;
       `rbg` is faster than the default, above all on TPUs.
     workers: processes that make examples; 0 makes them in a thread.
-    task: a name in `bert_jax.tasks.TASKS`.
-    model: fields of `EncoderConfig`, and `preset`.
+    task: a name in `bert_jax.tasks.TASKS` that can be trained.
+    init: a model to go on from, whatever `bert_jax.load` takes; its encoder,
+      its vocabulary and, as far as it has them, its heads are used.
+    model: fields of `EncoderConfig`, and `preset`; with `init` only what
+      says how the model is run, such as `hidden_dropout`.
     data: fields of the task's `Data`.
     corpus: what `launch.prepare` makes; not used in training.
   """
@@ -92,6 +106,7 @@ class Recipe:
   prng: str = "threefry2x32"
   workers: int = 0
   task: str = "pretraining"
+  init: str | None = None
   model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   optimizer: OptimizerConfig = dataclasses.field(
@@ -104,7 +119,12 @@ class Recipe:
   corpus: CorpusConfig | None = None
 
   def __post_init__(self):
-    settings.choice("config.task", self.task, TASKS)
+    trainable = {n: task for n, task in TASKS.items() if hasattr(task, "Data")}
+    settings.choice("config.task", self.task, trainable)
+    if self.init and "preset" in self.model:
+      raise ValueError(
+        "model.preset: config.init says what the model is; leave it out"
+      )
     for name in ("steps", "batch_size", "accumulation"):
       if getattr(self, name) < 1:
         raise ValueError(
@@ -140,16 +160,53 @@ class Recipe:
       dataclasses.replace(self, data=dataclasses.asdict(self._data()))
     )
 
-  def make_task(self, tokenizer: Tokenizer | None = None) -> Task:
+  def make_task(self, pretrained: Pretrained | None = None) -> Task:
     """Makes the task and its model.
 
     Args:
-      tokenizer: the run's; by default the one that the data came with.
+      pretrained: what `init` names, if it names something: the encoder and
+        the vocabulary are its.
+
+    Raises:
+      UserError: model, data and what `init` names do not fit together.
     """
     module, data = TASKS[self.task], self._data()
-    tokenizer = tokenizer or module.load_tokenizer(data)
-    config = self._encoder_config(tokenizer)
+    tokenizer = module.load_tokenizer(data)
+    if pretrained is None:
+      config = self._encoder_config(tokenizer)
+    else:
+      config = self._pretrained_config(pretrained.config)
+      tokenizer = self._pretrained_tokenizer(pretrained, tokenizer)
     return module.make(config, tokenizer, data=data, seed=self.seed)
+
+  def _pretrained_config(self, config: EncoderConfig) -> EncoderConfig:
+    """The checkpoint's encoder, run in the way that the recipe asks for."""
+    for name, value in self.model.items():
+      if name not in _OF_A_RUN and value != getattr(config, name, None):
+        raise UserError(
+          f"config.model.{name}: {value!r}, but config.init {self.init} has"
+          f" {getattr(config, name, None)!r}; leave it out"
+        )
+    fields = dataclasses.asdict(config) | {
+      name: value for name, value in self.model.items() if name != "preset"
+    }
+    return encoder_config(fields)
+
+  def _pretrained_tokenizer(
+    self, pretrained: Pretrained, tokenizer: Tokenizer | None
+  ) -> Tokenizer | None:
+    """The checkpoint's vocabulary, which that of the data must be."""
+    own = pretrained.tokenizer
+    if own is None:
+      check_vocabulary(tokenizer, pretrained.config, "config.data")
+      return tokenizer
+    if tokenizer is not None and not _same_ids(own, tokenizer):
+      raise UserError(
+        f"config.data: its vocabulary is not that of config.init {self.init};"
+        " prepare the text with that, `python -m launch.prepare"
+        f" --config.init={self.init} ...`"
+      )
+    return own
 
   def _data(self) -> Any:
     data = TASKS[self.task].Data
@@ -186,6 +243,11 @@ def differences(
     elif _plain(before) != _plain(after):
       lines.append(f"config.{name}: {before!r} -> {after!r}")
   return lines
+
+
+def _same_ids(a: Tokenizer, b: Tokenizer) -> bool:
+  size = len(a)
+  return size == len(b) and all(a.token(i) == b.token(i) for i in range(size))
 
 
 def _plain(value: Any) -> Any:

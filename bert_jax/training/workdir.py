@@ -1,6 +1,7 @@
-"""A run's folder: its config, its vocabulary, and the lock on it."""
+"""A run's folder: what the run is, its vocabulary, and the lock on it."""
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -9,13 +10,25 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bert_jax import text
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bert_jax import settings, text, trees
+from bert_jax.interop.names import Merged
+from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
+from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
+from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.training import saved_params
+from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.recipe import Recipe, differences
+from bert_jax.training.state import TrainState
+from bert_jax.types import Parameters
 
-CONFIG_FILE = "config.json"
+MODEL_FILE = "bert_jax.json"
 TOKENIZER = "tokenizer"
 CHECKPOINTS = "checkpoints"
 
@@ -48,7 +61,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def claim(workdir: pathlib.Path, recipe: Recipe, task: Task) -> None:
-  """Writes config and vocabulary, or checks that they are still the same.
+  """Writes what the run is, or checks that it is still the same.
 
   Args:
     workdir: the run's folder.
@@ -61,55 +74,110 @@ def claim(workdir: pathlib.Path, recipe: Recipe, task: Task) -> None:
   # Through JSON and back, so that what is compared is what is kept.
   config = json.loads(json.dumps(recipe.to_dict()))
   config["model"]["vocab_size"] = task.config.vocab_size
-  entry = {
-    "config": config,
-    "data": task.data.fingerprint(),
-    "vocabulary": _fingerprint(task.tokenizer),
-  }
-  path = workdir / CONFIG_FILE
-  if path.exists():
-    old = _read(path)
-    changes = differences(old["config"], config)
-    if old["data"] != entry["data"]:
-      changes.append("the training data are not those that the run began with")
-    if changes:
-      raise UserError(
-        f"--workdir {workdir} holds a run with another config; take another"
-        f" folder, or undo: {'; '.join(changes)}"
-      )
+  data = task.data.fingerprint()
+  if not (workdir / MODEL_FILE).exists():
+    _write(workdir, task, {"config": config, "data": data})
     return
-  if task.tokenizer is not None:
-    task.tokenizer.save(workdir / TOKENIZER)
-  partial = path.with_suffix(".tmp")
-  partial.write_text(json.dumps(entry, indent=2) + "\n")
-  partial.replace(path)
+  run = _read(workdir)["run"]
+  if run is None:
+    raise UserError(
+      f"--workdir {workdir} holds a model and no run; take another folder, and"
+      f" --config.init={workdir}"
+    )
+  changes = differences(run["config"], config)
+  if run["data"] != data:
+    changes.append("the training data are not those that the run began with")
+  if changes:
+    raise UserError(
+      f"--workdir {workdir} holds a run with another config; take another"
+      f" folder, or undo: {'; '.join(changes)}"
+    )
 
 
-def read(workdir: pathlib.Path) -> tuple[Recipe, Tokenizer | None]:
-  """The recipe and the tokenizer of a run.
+def open_workdir(workdir: pathlib.Path) -> Pretrained:
+  """What a run has trained, or `save` has saved.
 
   Raises:
-    UserError: the folder holds no run, or its files are damaged.
+    UserError: the folder's files are damaged.
   """
-  path = workdir / CONFIG_FILE
-  if not path.exists():
-    what = "no such folder" if not workdir.exists() else f"no {CONFIG_FILE}"
-    raise UserError(f"{workdir}: {what}; expected the --workdir of a run")
-  entry = _read(path)
+  entry, where = _read(workdir), f"{workdir / MODEL_FILE}"
   folder = workdir / TOKENIZER
   tokenizer = text.load(folder) if folder.exists() else None
   if _fingerprint(tokenizer) != entry["vocabulary"]:
     raise UserError(
       f"{folder}: this is not the vocabulary that the model was trained with"
     )
-  return Recipe.from_dict(entry["config"]), tokenizer
+  module = settings.choice(f"{where}: task", entry["task"], TASKS)
+  head = entry["head"]
+  if head is not None:
+    head = settings.from_dict(module.Head, head, f"{where}: head")
+  config = settings.from_dict(EncoderConfig, entry["model"], f"{where}: model")
+
+  def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
+    checkpoints = workdir / CHECKPOINTS
+    saved = saved_params.saved_paths(checkpoints)
+    wanted = with_pooler(wanted, task, config, saved.__contains__)
+    found = {path.split("/")[0] for path in saved}
+    there = {name: tree for name, tree in wanted.items() if name in found}
+    params = saved_params.restore_params(checkpoints, there)
+    if place is not None:
+      params = trees.map_with_path(
+        lambda path, x: place(path, np.asarray(x)), params
+      )
+    return Merged(params, tuple(sorted(set(wanted) - set(there))))
+
+  return Pretrained(
+    where=str(workdir),
+    config=config,
+    task=entry["task"],
+    head=head,
+    tokenizer=tokenizer,
+    read=read,
+  )
 
 
-def _read(path: pathlib.Path) -> Mapping[str, Any]:
+def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
+  """Saves a model that was not trained here, as `open_workdir` reads it.
+
+  Raises:
+    UserError: it could not be written.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  state = TrainState(jnp.zeros((), jnp.int32), params, (), jax.random.key(0))
+  with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
+    checkpoints.save(state, {})
+  _write(workdir, task, run=None)
+
+
+def _write(
+  workdir: pathlib.Path, task: Task, run: Mapping[str, Any] | None
+) -> None:
+  if task.tokenizer is not None:
+    task.tokenizer.save(workdir / TOKENIZER)
+  entry = {
+    "task": task.name,
+    "model": dataclasses.asdict(task.config),
+    "head": task.head and dataclasses.asdict(task.head),
+    "vocabulary": _fingerprint(task.tokenizer),
+    "run": run,
+  }
+  path = workdir / MODEL_FILE
+  partial = path.with_suffix(".tmp")
+  partial.write_text(json.dumps(entry, indent=2) + "\n")
+  partial.replace(path)
+
+
+def _read(workdir: pathlib.Path) -> Mapping[str, Any]:
+  path = workdir / MODEL_FILE
   try:
     entry = json.loads(path.read_text(encoding="utf-8"))
-    return {key: entry[key] for key in ("config", "data", "vocabulary")}
-  except (ValueError, KeyError, TypeError) as error:
+    names = ("task", "model", "head", "vocabulary", "run")
+    entry = {name: entry[name] for name in names}
+    run = entry["run"]
+    if run is not None:
+      entry["run"] = {name: run[name] for name in ("config", "data")}
+    return entry
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise UserError(f"{path}: damaged ({error!r})") from error
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from bert_jax import settings, trees
-from bert_jax.training import checkpoint, manifest
+from bert_jax.training import manifest, saved_params
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.state import TrainState
 
@@ -138,7 +138,7 @@ def test_other_shapes_are_refused_by_name(tmp_path, two_steps):
   with checkpoints, pytest.raises(settings.UserError, match=message):
     checkpoints.restore(shapes(other))
   with pytest.raises(settings.UserError, match=message):
-    checkpoint.restore_params(two_steps, shapes(other.params))
+    saved_params.restore_params(two_steps, shapes(other.params))
 
 
 def test_another_optimizer_or_generator_is_refused(two_steps):
@@ -158,7 +158,7 @@ def test_another_optimizer_or_generator_is_refused(two_steps):
 def test_parameters_alone(two_steps):
   wanted = make_state(2).params
   target = jax.eval_shape(lambda: wanted)
-  found = checkpoint.restore_params(two_steps, target)
+  found = saved_params.restore_params(two_steps, target)
   assert jax.tree.structure(found) == jax.tree.structure(wanted)
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted)):
     assert a.dtype == b.dtype
@@ -167,10 +167,10 @@ def test_parameters_alone(two_steps):
 
 def test_some_of_the_parameters(two_steps):
   target = jax.eval_shape(lambda: {"encoder": make_state(2).params["encoder"]})
-  found = checkpoint.restore_params(two_steps, target)
+  found = saved_params.restore_params(two_steps, target)
   assert list(trees.flatten(found)) == ["encoder/bias", "encoder/kernel"]
   with pytest.raises(settings.UserError, match="params/head is saved as noth"):
-    checkpoint.restore_params(
+    saved_params.restore_params(
       two_steps, {"head": jax.ShapeDtypeStruct((2,), jnp.float32)}
     )
 
@@ -184,7 +184,7 @@ def test_folders_that_cannot_be(tmp_path):
     with pytest.raises(settings.UserError, match=message):
       Checkpoints(folder)
   with pytest.raises(settings.UserError, match="missing: no checkpoint"):
-    checkpoint.restore_params(tmp_path / "missing", {})
+    saved_params.restore_params(tmp_path / "missing", {})
   with pytest.raises(settings.UserError, match="step 1 could not be written"):
     save(tmp_path / "file" / "below", 1)
   with pytest.raises(settings.UserError, match=r"config.checkpoint.keep"):

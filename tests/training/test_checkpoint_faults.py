@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from bert_jax import settings
-from bert_jax.training import checkpoint, manifest
+from bert_jax.training import manifest, saved_params
 from bert_jax.training.checkpoint import Checkpoints
 from tests.training.test_checkpoint import make_state, restore, save, shapes
 
@@ -94,7 +94,7 @@ def test_only_damaged_steps_are_no_reason_to_begin_anew(tmp_path, two_steps):
     restore(tmp_path)
   params = shapes(make_state(0).params)
   with pytest.raises(settings.UserError, match="all of them are damaged"):
-    checkpoint.restore_params(tmp_path, params)
+    saved_params.restore_params(tmp_path, params)
 
 
 def test_leftovers_of_a_killed_save(tmp_path):

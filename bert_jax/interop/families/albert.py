@@ -1,0 +1,70 @@
+"""ALBERT."""
+
+from bert_jax.interop.families.bert import (
+  EMBEDDINGS,
+  FIXED,
+  KEYS,
+  with_defaults,
+)
+from bert_jax.interop.families.family import (
+  ANSWERS,
+  TOKENS,
+  Family,
+  Key,
+  layer,
+)
+
+_POOLER = {"pooler/dense": "albert.pooler"}
+_MASKED_LM = {
+  "masked_lm/transform/dense": "predictions.dense",
+  "masked_lm/transform/norm": "predictions.LayerNorm",
+  "masked_lm": "predictions",
+}
+_LAYER = "encoder.albert_layer_groups.0.albert_layers.0."
+ALBERT = Family(
+  class_name="Albert",
+  prefix="albert.",
+  keys=(
+    *with_defaults(
+      KEYS,
+      vocab_size=30000,
+      hidden_size=4096,
+      num_attention_heads=64,
+      intermediate_size=16384,
+      hidden_act="gelu_new",
+      hidden_dropout_prob=0.0,
+      attention_probs_dropout_prob=0.0,
+    ),
+    Key("embedding_size", "embedding_size", 128),
+  ),
+  mechanics={"shared_layers": True},
+  fixed=FIXED | {"num_hidden_groups": 1, "inner_group_num": 1},
+  encoder=EMBEDDINGS
+  | {"encoder/embeddings/projection": "encoder.embedding_hidden_mapping_in"}
+  | layer(
+    attention__query=_LAYER + "attention.query",
+    attention__key=_LAYER + "attention.key",
+    attention__value=_LAYER + "attention.value",
+    attention__output=_LAYER + "attention.dense",
+    attention_norm=_LAYER + "attention.LayerNorm",
+    feed_forward__intermediate=_LAYER + "ffn",
+    feed_forward__output=_LAYER + "ffn_output",
+    feed_forward_norm=_LAYER + "full_layer_layer_norm",
+  ),
+  heads={
+    # Sentence order in place of the next sentence: the same head.
+    "pretraining": _POOLER
+    | _MASKED_LM
+    | {"next_sentence": "sop_classifier.classifier"},
+    "masked_lm": _MASKED_LM,
+    "classification": _POOLER | TOKENS,
+    "multiple_choice": _POOLER | TOKENS,
+    "tagging": TOKENS,
+    "question_answering": ANSWERS,
+    "embedding": _POOLER,
+  },
+  copies={
+    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+    "predictions.decoder.bias": "predictions.bias",
+  },
+)

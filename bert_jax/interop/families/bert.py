@@ -1,0 +1,89 @@
+"""BERT, MiniLM, and what their kin share with them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bert_jax.interop.families.family import (
+  ANSWERS,
+  TOKENS,
+  Family,
+  Key,
+  layer,
+)
+
+FIXED = {
+  "position_embedding_type": "absolute",
+  "is_decoder": False,
+  "add_cross_attention": False,
+}
+
+KEYS = (
+  Key("vocab_size", "vocab_size", 30522),
+  Key("hidden_size", "hidden_size", 768),
+  Key("num_layers", "num_hidden_layers", 12),
+  Key("num_heads", "num_attention_heads", 12),
+  Key("intermediate_size", "intermediate_size", 3072),
+  Key("max_positions", "max_position_embeddings", 512),
+  Key("num_segments", "type_vocab_size", 2),
+  Key("activation", "hidden_act", "gelu"),
+  Key("hidden_dropout", "hidden_dropout_prob", 0.1),
+  Key("attention_dropout", "attention_probs_dropout_prob", 0.1),
+  Key("layer_norm_epsilon", "layer_norm_eps", 1e-12),
+  Key("initializer_range", "initializer_range", 0.02),
+)
+
+EMBEDDINGS = {
+  "encoder/embeddings/word": "embeddings.word_embeddings",
+  "encoder/embeddings/position": "embeddings.position_embeddings",
+  "encoder/embeddings/segment": "embeddings.token_type_embeddings",
+  "encoder/embeddings/norm": "embeddings.LayerNorm",
+}
+ENCODER = EMBEDDINGS | layer(
+  attention__query="encoder.layer.{n}.attention.self.query",
+  attention__key="encoder.layer.{n}.attention.self.key",
+  attention__value="encoder.layer.{n}.attention.self.value",
+  attention__output="encoder.layer.{n}.attention.output.dense",
+  attention_norm="encoder.layer.{n}.attention.output.LayerNorm",
+  feed_forward__intermediate="encoder.layer.{n}.intermediate.dense",
+  feed_forward__output="encoder.layer.{n}.output.dense",
+  feed_forward_norm="encoder.layer.{n}.output.LayerNorm",
+)
+
+
+def with_defaults(keys: Sequence[Key], **defaults: Any) -> tuple[Key, ...]:
+  """The keys, some with other defaults."""
+  return tuple(
+    key._replace(default=defaults.get(key.name, key.default)) for key in keys
+  )
+
+
+_POOLER = {"pooler/dense": "bert.pooler.dense"}
+_MASKED_LM = {
+  "masked_lm/transform/dense": "cls.predictions.transform.dense",
+  "masked_lm/transform/norm": "cls.predictions.transform.LayerNorm",
+  "masked_lm": "cls.predictions",
+}
+BERT = Family(
+  class_name="Bert",
+  prefix="bert.",
+  keys=KEYS,
+  mechanics={},
+  fixed=FIXED,
+  encoder=ENCODER,
+  heads={
+    "pretraining": _POOLER
+    | _MASKED_LM
+    | {"next_sentence": "cls.seq_relationship"},
+    "masked_lm": _MASKED_LM,
+    "next_sentence": _POOLER | {"classifier": "cls.seq_relationship"},
+    "classification": _POOLER | TOKENS,
+    "multiple_choice": _POOLER | TOKENS,
+    "tagging": TOKENS,
+    "question_answering": ANSWERS,
+    "embedding": _POOLER,
+  },
+  copies={
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+  },
+)

@@ -1,0 +1,59 @@
+"""DistilBERT."""
+
+from bert_jax.interop.families.family import (
+  ANSWERS,
+  TOKENS,
+  Family,
+  Key,
+  layer,
+)
+
+_POOLED = {"pooler/dense": "pre_classifier", "classifier": "classifier"}
+DISTILBERT = Family(
+  class_name="DistilBert",
+  prefix="distilbert.",
+  keys=(
+    Key("vocab_size", "vocab_size", 30522),
+    Key("hidden_size", "dim", 768),
+    Key("num_layers", "n_layers", 6),
+    Key("num_heads", "n_heads", 12),
+    Key("intermediate_size", "hidden_dim", 3072),
+    Key("max_positions", "max_position_embeddings", 512),
+    Key("activation", "activation", "gelu"),
+    Key("hidden_dropout", "dropout", 0.1),
+    Key("attention_dropout", "attention_dropout", 0.1),
+    Key("initializer_range", "initializer_range", 0.02),
+  ),
+  mechanics={"num_segments": 0, "pooler_activation": "relu"},
+  fixed={},
+  encoder={
+    "encoder/embeddings/word": "embeddings.word_embeddings",
+    "encoder/embeddings/position": "embeddings.position_embeddings",
+    "encoder/embeddings/norm": "embeddings.LayerNorm",
+  }
+  | layer(
+    attention__query="transformer.layer.{n}.attention.q_lin",
+    attention__key="transformer.layer.{n}.attention.k_lin",
+    attention__value="transformer.layer.{n}.attention.v_lin",
+    attention__output="transformer.layer.{n}.attention.out_lin",
+    attention_norm="transformer.layer.{n}.sa_layer_norm",
+    feed_forward__intermediate="transformer.layer.{n}.ffn.lin1",
+    feed_forward__output="transformer.layer.{n}.ffn.lin2",
+    feed_forward_norm="transformer.layer.{n}.output_layer_norm",
+  ),
+  heads={
+    "masked_lm": {
+      "masked_lm/transform/dense": "vocab_transform",
+      "masked_lm/transform/norm": "vocab_layer_norm",
+      "masked_lm": "vocab_projector",
+    },
+    "classification": _POOLED,
+    "multiple_choice": _POOLED,
+    "tagging": TOKENS,
+    "question_answering": ANSWERS,
+    "embedding": {},
+  },
+  copies={
+    "vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"
+  },
+)

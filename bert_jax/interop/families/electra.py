@@ -1,0 +1,71 @@
+"""ELECTRA: its discriminator, and its generator."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bert_jax.interop.families.bert import ENCODER, FIXED, KEYS, with_defaults
+from bert_jax.interop.families.family import ANSWERS, TOKENS, Family, Key
+
+
+def _read(fields: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+  """Embeddings of the encoder's width are not projected."""
+  if fields["embedding_size"] == fields["hidden_size"]:
+    return fields | {"embedding_size": 0}
+  return fields
+
+
+def _write(keys: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+  width = keys["embedding_size"] or keys["hidden_size"]
+  return keys | {"embedding_size": width}
+
+
+ELECTRA = Family(
+  class_name="Electra",
+  prefix="electra.",
+  keys=(
+    *with_defaults(
+      KEYS,
+      hidden_size=256,
+      num_attention_heads=4,
+      intermediate_size=1024,
+    ),
+    Key("embedding_size", "embedding_size", 128),
+  ),
+  mechanics={"pooler_activation": "gelu"},
+  # The heads have the exact GELU, whatever the encoder has.
+  fixed=FIXED
+  | {
+    "hidden_act": "gelu",
+    "summary_type": "first",
+    "summary_use_proj": True,
+    "summary_activation": "gelu",
+  },
+  encoder=ENCODER | {"encoder/embeddings/projection": "embeddings_project"},
+  heads={
+    "replaced_tokens": {
+      "transform/dense": "discriminator_predictions.dense",
+      "classifier": "discriminator_predictions.dense_prediction",
+    },
+    "masked_lm": {
+      "masked_lm/transform/dense": "generator_predictions.dense",
+      "masked_lm/transform/norm": "generator_predictions.LayerNorm",
+      "masked_lm": "generator_lm_head",
+    },
+    "classification": {
+      "pooler/dense": "classifier.dense",
+      "classifier": "classifier.out_proj",
+    },
+    "multiple_choice": {
+      "pooler/dense": "sequence_summary.summary",
+      "classifier": "classifier",
+    },
+    "tagging": TOKENS,
+    "question_answering": ANSWERS,
+    "embedding": {},
+  },
+  copies={
+    "generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"
+  },
+  read=_read,
+  write=_write,
+)

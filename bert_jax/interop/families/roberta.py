@@ -1,0 +1,59 @@
+"""RoBERTa and XLM-R."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bert_jax.interop.families.bert import ENCODER, FIXED, KEYS, with_defaults
+from bert_jax.interop.families.family import ANSWERS, TOKENS, Family
+
+_POOLER = {"pooler/dense": "roberta.pooler.dense"}
+
+
+def _read(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+  """The rows of the position embedding up to that of padding go unused."""
+  offset = config.get("pad_token_id", 1) + 1
+  rows = fields["max_positions"]
+  return fields | {"position_offset": offset, "max_positions": rows - offset}
+
+
+def _write(keys: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+  offset = config["position_offset"]
+  rows = config["max_positions"] + offset
+  return keys | {"pad_token_id": offset - 1, "max_position_embeddings": rows}
+
+
+def _family(class_name: str, vocab_size: int) -> Family:
+  return Family(
+    class_name=class_name,
+    prefix="roberta.",
+    keys=with_defaults(KEYS, vocab_size=vocab_size),
+    mechanics={},
+    # The masked-LM head has the exact GELU, whatever the encoder has.
+    fixed=FIXED | {"hidden_act": "gelu"},
+    encoder=ENCODER,
+    heads={
+      "masked_lm": {
+        "masked_lm/transform/dense": "lm_head.dense",
+        "masked_lm/transform/norm": "lm_head.layer_norm",
+        "masked_lm": "lm_head",
+      },
+      "classification": {
+        "pooler/dense": "classifier.dense",
+        "classifier": "classifier.out_proj",
+      },
+      "multiple_choice": _POOLER | TOKENS,
+      "tagging": TOKENS,
+      "question_answering": ANSWERS,
+      "embedding": _POOLER,
+    },
+    copies={
+      "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+      "lm_head.decoder.bias": "lm_head.bias",
+    },
+    read=_read,
+    write=_write,
+  )
+
+
+ROBERTA = _family("Roberta", 50265)
+XLM_ROBERTA = _family("XLMRoberta", 30522)

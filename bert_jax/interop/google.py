@@ -1,0 +1,99 @@
+"""Google's releases of BERT: bert_config.json, vocab.txt, the checkpoint."""
+
+import functools
+import pathlib
+
+from bert_jax import text
+from bert_jax.interop import huggingface_config, names
+from bert_jax.interop.families.bert import BERT, KEYS
+from bert_jax.interop.names import Merged, Tensor
+from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
+from bert_jax.interop.tensor_bundle import TensorBundle
+from bert_jax.settings import UserError
+from bert_jax.text import files
+from bert_jax.types import Parameters
+
+CONFIG_FILE = "bert_config.json"
+_CHECKPOINT = "bert_model.ckpt"
+_VOCABULARY = "vocab.txt"
+# What an optimizer leaves in a checkpoint.
+_IGNORED = (r".*/adam_[mv]", r".*/lamb_[mv]", r"global_step")
+
+
+def _slashed(rows: names.Rows) -> names.Rows:
+  return {
+    ours: theirs.replace(".", "/").replace("layer/{n}", "layer_{n}")
+    for ours, theirs in rows.items()
+  }
+
+
+_POOLER = {"pooler/dense": "bert/pooler/dense"}
+_MASKED_LM = {
+  **_slashed(BERT.heads["masked_lm"]),
+  "masked_lm/bias": Tensor("cls/predictions/output_bias"),
+}
+_HEADS = {
+  "pretraining": {
+    **_POOLER,
+    **_MASKED_LM,
+    "next_sentence/kernel": Tensor("cls/seq_relationship/output_weights", True),
+    "next_sentence/bias": Tensor("cls/seq_relationship/output_bias"),
+  },
+  "masked_lm": _MASKED_LM,
+}
+
+
+def open_folder(folder: pathlib.Path) -> Pretrained:
+  """Reads all but the weights of a release.
+
+  Args:
+    folder: an unpacked zip of the release.
+
+  Raises:
+    UserError: a file is missing or damaged.
+  """
+  path = folder / CONFIG_FILE
+  config = files.read_json(path)
+  known = {key.name for key in KEYS}
+  _, encoder = huggingface_config.read_config(
+    {"model_type": "bert", **{k: config[k] for k in known & config.keys()}},
+    str(path),
+  )
+  tensors = TensorBundle.open(_prefix(folder))
+  has_heads = "cls/predictions/output_bias" in tensors.shapes
+
+  def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
+    table = names.Table(
+      rows=_slashed({k: f"bert.{v}" for k, v in BERT.encoder.items()})
+      | _HEADS.get(task, _POOLER),
+      leaves=names.tensorflow_leaves,
+      copies={},
+      ignored=_IGNORED,
+      others=list(_HEADS.values()),
+    )
+    is_there = functools.partial(table.is_in, tensors)
+    wanted = with_pooler(wanted, task, encoder, is_there)
+    return names.read_params(tensors, wanted, table, str(folder), place)
+
+  vocabulary = folder / _VOCABULARY
+  return Pretrained(
+    where=str(folder),
+    config=encoder,
+    task="pretraining" if has_heads else "embedding",
+    head=None,
+    tokenizer=text.load(vocabulary) if vocabulary.exists() else None,
+    read=read,
+  )
+
+
+def _prefix(folder: pathlib.Path) -> pathlib.Path:
+  """The release's checkpoint, or the one checkpoint that there is."""
+  found = sorted(path.stem for path in folder.glob("*.index"))
+  if _CHECKPOINT in found:
+    return folder / _CHECKPOINT
+  if len(found) != 1:
+    raise UserError(
+      f"{folder}: expected {_CHECKPOINT}.index, found"
+      f" {', '.join(found[:8]) or 'no .index'}"
+    )
+  return folder / found[0]

@@ -1,0 +1,179 @@
+"""Hugging Face folders: config.json, model.safetensors and a tokenizer."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bert_jax import settings, text
+from bert_jax.interop import (
+  huggingface_config,
+  names,
+  sentence_transformers,
+  tensor_files,
+)
+from bert_jax.interop.families import FAMILIES, Family
+from bert_jax.interop.names import Merged
+from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
+from bert_jax.interop.tensors import TensorInfo, Tensors
+from bert_jax.settings import UserError
+from bert_jax.tasks.task import Task
+from bert_jax.text import files
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Parameters
+
+CONFIG_FILE = "config.json"
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
+# Buffers that old releases saved.
+_IGNORED = (r".*\.position_ids", r".*\.token_type_ids")
+
+
+def open_folder(folder: pathlib.Path) -> Pretrained:
+  """Reads all but the weights of a folder.
+
+  Args:
+    folder: as `save_pretrained` of Transformers or of sentence-transformers
+      leaves it.
+
+  Raises:
+    UserError: a file is damaged, or the model is none that is supported.
+  """
+  path = folder / CONFIG_FILE
+  config = files.read_json(path)
+  family, encoder = huggingface_config.read_config(config, str(path))
+  tensors = _Renamed(tensor_files.open_folder(folder))
+  if encoder.num_layers > len(tensors.shapes) and not encoder.shared_layers:
+    raise UserError(
+      f"{path}: {encoder.num_layers} layers, but the weights are"
+      f" {len(tensors.shapes)} tensors"
+    )
+  has_prefix = any(name.startswith(family.prefix) for name in tensors.shapes)
+  sentence_head = sentence_transformers.read(folder)
+  task = (
+    "embedding"
+    if sentence_head
+    else huggingface_config.read_task(family, config, tensors.shapes)
+  )
+
+  def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
+    table = _table(family, task, has_prefix)
+    is_there = functools.partial(table.is_in, tensors)
+    wanted = with_pooler(wanted, task, encoder, is_there)
+    return names.read_params(tensors, wanted, table, str(folder), place)
+
+  return Pretrained(
+    where=str(folder),
+    config=encoder,
+    task=task,
+    head=sentence_head or huggingface_config.read_head(task, config, str(path)),
+    tokenizer=_tokenizer(folder),
+    read=read,
+  )
+
+
+def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
+  """Writes a folder that Transformers opens, with the same outputs.
+
+  A model for sentence embeddings opens in sentence-transformers too.
+
+  Args:
+    task: what the parameters' head is for.
+    params: all of the model's.
+    folder: made if it is not there; an unfinished one lacks config.json.
+
+  Raises:
+    UserError: Transformers has no such model.
+  """
+  config = task.config
+  where = f"{folder}: cannot be saved for Transformers"
+  family = settings.choice(f"{where}: family", config.family, FAMILIES)
+  if task.name not in family.heads:
+    raise UserError(
+      f"{where}: {config.family} has no head for the task {task.name}"
+    )
+  keys = huggingface_config.write_head(task)
+  keys |= huggingface_config.write_config(config, where)
+  tensor_files.write_folder(folder, named_tensors(task, params))
+  if task.tokenizer is not None:
+    task.tokenizer.save(folder)
+  if task.name == "embedding":
+    sentence_transformers.write(folder, task.head, config)
+  content = json.dumps(keys, indent=2, ensure_ascii=False) + "\n"
+  (folder / CONFIG_FILE).write_text(content, encoding="utf-8")
+
+
+def named_tensors(task: Task, params: Parameters) -> dict[str, np.ndarray]:
+  """Parameters, or their gradients, under the names of Transformers."""
+  family = FAMILIES[task.config.family]
+  table = _table(family, task.name, has_prefix=task.name != "embedding")
+  return names.named_tensors(params, table)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Renamed:
+  """`Tensors` whose norms have PyTorch's names, not TensorFlow's of old."""
+
+  tensors: Tensors
+
+  @functools.cached_property
+  def _names(self) -> Mapping[str, str]:
+    return {_modern(name): name for name in self.tensors.shapes}
+
+  @functools.cached_property
+  def shapes(self) -> Mapping[str, TensorInfo]:
+    return {new: self.tensors.shapes[old] for new, old in self._names.items()}
+
+  def read(self, name: str) -> np.ndarray:
+    return self.tensors.read(self._names[name])
+
+
+def _modern(name: str) -> str:
+  for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+    if name.endswith(old):
+      return name.removesuffix(old) + new
+  return name
+
+
+def _table(family: Family, task: str, has_prefix: bool) -> names.Table:
+  prefix = family.prefix if has_prefix else ""
+
+  def plain(name: str) -> str:
+    return prefix + name.removeprefix(family.prefix)
+
+  def adapt(rows: names.Rows) -> names.Rows:
+    """Rows of heads, some of which are the base model's."""
+    return {
+      ours: plain(row) if row.startswith(family.prefix) else row
+      for ours, row in rows.items()
+    }
+
+  encoder = {
+    ours: row._replace(name=prefix + row.name)
+    if isinstance(row, names.Tensor)
+    else prefix + row
+    for ours, row in family.encoder.items()
+  }
+  # Going on with a task that the family lacks, its other heads may serve.
+  used = family.heads.get(task, family.heads["masked_lm"])
+  return names.Table(
+    rows=encoder | adapt(used),
+    leaves=names.torch_leaves,
+    copies={
+      copy: plain(name) if name.startswith(family.prefix) else name
+      for copy, name in family.copies.items()
+    },
+    ignored=_IGNORED,
+    others=[adapt(rows) for rows in family.heads.values()],
+  )
+
+
+def _tokenizer(folder: pathlib.Path) -> Tokenizer | None:
+  if not any((folder / name).exists() for name in _TOKENIZER_FILES) and not any(
+    folder.glob("*.model")
+  ):
+    return None
+  return text.load(folder)

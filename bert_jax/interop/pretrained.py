@@ -1,0 +1,122 @@
+"""A model that somebody published: what it is, and how to read its weights."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from bert_jax import settings, trees
+from bert_jax.interop.names import Merged
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig
+from bert_jax.tasks import TASKS
+from bert_jax.tasks.task import Task
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Parameters
+
+Place = Callable[[str, np.ndarray], Any]
+"""Puts the parameter of a path where it is to stay."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+  """A model whose weights are yet to be read.
+
+  Attributes:
+    where: its folder or address, for messages.
+    config: the encoder's.
+    task: the task that its head is for, a name in `bert_jax.tasks.TASKS`.
+    head: what else makes the head, the task's `Head`; None takes its
+      defaults.
+    tokenizer: None where no vocabulary came with it.
+    read: from a task's name and shape structs of its parameters, to those
+      that are there.
+  """
+
+  where: str
+  config: EncoderConfig
+  task: str
+  head: Any
+  tokenizer: Tokenizer | None
+  read: Callable[[str, Parameters, Place | None], Merged]
+
+  def __post_init__(self):
+    check_vocabulary(self.tokenizer, self.config, self.where)
+
+  def make_task(self, name: str | None = None) -> Task:
+    """The task of its head, or another one on the same encoder.
+
+    Raises:
+      UserError: there is no such task.
+    """
+    module = settings.choice("task", name or self.task, TASKS)
+    if self.head is None or (name and name != self.task):
+      return module.make(self.config, self.tokenizer)
+    return module.make(self.config, self.tokenizer, self.head)
+
+  def params(
+    self, task: Task, place: Place | None = None, seed: int = 0
+  ) -> Merged:
+    """Reads the weights of a task's model; heads that it lacks start fresh.
+
+    Args:
+      task: from `make_task`, or any on the same encoder.
+      place: by default, on the first local device.
+      seed: of the initial values of fresh heads.
+
+    Returns:
+      All parameters of the task's model, and the names of the fresh heads.
+
+    Raises:
+      UserError: the weights are damaged, or not those of this model.
+    """
+
+    def initial(key: Any) -> Parameters:
+      batch = jax.tree.map(lambda x: x[None], task.blank)
+      return task.model.init(key, batch)["params"]
+
+    def fresh(key: Any) -> Parameters:
+      params = initial(key)
+      return {head: params[head] for head in merged.fresh}
+
+    key = jax.random.key(seed)
+    merged = self.read(task.name, jax.eval_shape(initial, key), place)
+    if not merged.fresh:
+      return merged
+    made = jax.jit(fresh)(key)
+    if place is not None:
+      made = trees.map_with_path(lambda k, x: place(k, np.asarray(x)), made)
+    return merged._replace(params={**merged.params, **made})
+
+
+def with_pooler(
+  wanted: Parameters,
+  task: str,
+  config: EncoderConfig,
+  is_there: Callable[[str], bool],
+) -> Parameters:
+  """Adds the pooler that an encoder was published with.
+
+  The task `embedding` needs none, but what is saved again shall have it.
+  `is_there` tells whether there is a parameter of this path.
+  """
+  if task != "embedding" or not is_there("pooler/dense/kernel"):
+    return wanted
+  return {**wanted, **heads.pooler_shapes(config)}
+
+
+def check_vocabulary(
+  tokenizer: Tokenizer | None, config: EncoderConfig, where: str
+) -> None:
+  """Refuses a vocabulary with ids beyond the word embedding.
+
+  Raises:
+    UserError: it has more entries than the embedding has rows.
+  """
+  if tokenizer is not None and len(tokenizer) > config.vocab_size:
+    raise settings.UserError(
+      f"{where}: the vocabulary has {len(tokenizer)} entries, but the word"
+      f" embedding only {config.vocab_size} rows; they do not belong together"
+    )

@@ -1,0 +1,63 @@
+"""Published models, wherever they are."""
+
+import dataclasses
+import pathlib
+import shutil
+import tempfile
+import weakref
+
+from bert_jax.interop import archives, google, hub, huggingface
+from bert_jax.interop.pretrained import Pretrained
+from bert_jax.settings import UserError
+
+
+def open_published(where: str | pathlib.Path) -> Pretrained:
+  """Reads all but the weights of a published model.
+
+  Args:
+    where: `hf://org/name[@revision]`, a folder of Hugging Face's form, or a
+      release of Google's, a folder or a zip.
+
+  Raises:
+    UserError: there is no such model, or it is damaged or not supported.
+  """
+  if str(where).startswith(hub.PREFIX):
+    folder = hub.download(str(where))
+    return dataclasses.replace(
+      huggingface.open_folder(folder), where=str(where)
+    )
+  path = pathlib.Path(where)
+  if path.is_file() and path.suffix == ".zip":
+    return _open_zip(path)
+  if (path / google.CONFIG_FILE).is_file():
+    return google.open_folder(path)
+  if (path / huggingface.CONFIG_FILE).is_file():
+    return huggingface.open_folder(path)
+  raise UserError(f"{where}: {_what_is(path)}")
+
+
+def _open_zip(path: pathlib.Path) -> Pretrained:
+  """Unpacks a release for as long as what is returned is in use."""
+  scratch = tempfile.mkdtemp(prefix="bert_jax-")
+  try:
+    folder = archives.extract(path, pathlib.Path(scratch) / "release")
+    pretrained = google.open_folder(folder)
+  except BaseException:
+    shutil.rmtree(scratch, ignore_errors=True)
+    raise
+  pretrained = dataclasses.replace(pretrained, where=str(path))
+  weakref.finalize(pretrained, shutil.rmtree, scratch, ignore_errors=True)
+  return pretrained
+
+
+def _what_is(path: pathlib.Path) -> str:
+  expected = (
+    "expected the --workdir of a run, a folder with config.json (Hugging"
+    " Face) or bert_config.json (Google), Google's zip, or hf://ORG/NAME"
+  )
+  if not path.exists():
+    return f"no such file or folder; {expected}"
+  if not path.is_dir():
+    return f"a file; {expected}"
+  names = sorted(entry.name for entry in path.iterdir())
+  return f"{expected}; found {', '.join(names[:8]) or 'an empty folder'}"

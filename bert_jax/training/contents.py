@@ -1,0 +1,83 @@
+"""What a saved step says that it holds."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from bert_jax import trees
+from bert_jax.settings import UserError
+from bert_jax.training import manifest
+
+STATE = "state"
+FILE = "contents.json"
+
+
+def absolute(folder: str | os.PathLike) -> pathlib.Path:
+  """The absolute path of a folder for checkpoints.
+
+  Raises:
+    UserError: it is a file, or an address.
+  """
+  if "://" in os.fspath(folder):
+    raise UserError(f"{folder}: expected a folder; mount the bucket as one")
+  path = pathlib.Path(folder).absolute()
+  if path.exists() and not path.is_dir():
+    raise UserError(f"{path}: expected a folder for checkpoints, found a file")
+  return path
+
+
+def newest_step(folder: pathlib.Path) -> int | None:
+  """The newest step that verifies, None if nothing was ever saved.
+
+  Raises:
+    UserError: there are steps, but none verifies.
+  """
+  step = on_first_host(lambda: manifest.newest_step(folder))
+  if step == manifest.ALL_DAMAGED:
+    raise UserError(
+      f"{folder}: there are checkpoints, but all of them are damaged (see the"
+      " log); to begin anew, move the folder away"
+    )
+  return None if step == manifest.NONE else step
+
+
+def on_first_host(function: Callable[[], int]) -> int:
+  """The first host's result, so that all hosts go the same way."""
+  if jax.process_count() == 1:
+    return function()
+  mine = function() if jax.process_index() == 0 else 0
+  return int(multihost_utils.broadcast_one_to_all(np.int32(mine)))
+
+
+def check(
+  folder: pathlib.Path, target: Any, partly: bool = False
+) -> dict[str, Any]:
+  """The metadata of a step whose arrays are, or contain, the target's.
+
+  Raises:
+    UserError: an array is of another shape or dtype, or not there.
+  """
+  contents = json.loads((folder / FILE).read_text())
+  saved, expected = contents["arrays"], kinds(target)
+  names = expected.keys() if partly else saved.keys() | expected.keys()
+  for name in sorted(names, key=lambda name: (name[:7] != "params/", name)):
+    if saved.get(name) != expected.get(name):
+      raise UserError(
+        f"{folder}: {name} is saved as {saved.get(name, 'nothing')}, but the"
+        f" config makes it {expected.get(name, 'nothing')}"
+      )
+  return contents["metadata"]
+
+
+def kinds(tree: Any) -> dict[str, str]:
+  """Dtype and shape of every leaf by its path: `float32[30522,768]`."""
+  return {
+    name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    for name, leaf in trees.flatten(tree).items()
+  }

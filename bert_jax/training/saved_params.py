@@ -1,0 +1,64 @@
+"""The parameters in a run's checkpoints, without the rest of its state."""
+
+import json
+import os
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+
+from bert_jax.settings import UserError
+from bert_jax.training import contents
+from bert_jax.types import Parameters
+
+
+def restore_params(folder: str | os.PathLike, target: Parameters) -> Parameters:
+  """Reads only the parameters of the newest step that verifies.
+
+  Args:
+    folder: of a run's checkpoints, on whatever devices it ran.
+    target: shape structs of the wanted parameters, all or some of those that
+      were saved; the ones without a sharding go to the first local device.
+
+  Raises:
+    UserError: there is no step that verifies, or it is not of the target's
+      shapes.
+  """
+  folder = _newest(folder)
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  item = {
+    "params": jax.tree.map(
+      lambda x: x if x.sharding else x.update(sharding=here), dict(target)
+    )
+  }
+  contents.check(folder, item, partly=True)
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    args = ocp.args.PyTreeRestore(
+      item=item,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+      partial_restore=True,
+    )
+    restored = checkpointer.restore(folder / contents.STATE, args=args)
+  return restored["params"]
+
+
+def saved_paths(folder: str | os.PathLike) -> set[str]:
+  """The paths of the parameters in the newest step that verifies.
+
+  Raises:
+    UserError: there is no step that verifies.
+  """
+  listed = json.loads((_newest(folder) / contents.FILE).read_text())["arrays"]
+  return {
+    path.removeprefix("params/")
+    for path in listed
+    if path.startswith("params/")
+  }
+
+
+def _newest(folder: str | os.PathLike) -> pathlib.Path:
+  folder = contents.absolute(folder)
+  step = contents.newest_step(folder)
+  if step is None:
+    raise UserError(f"{folder}: no checkpoint")
+  return folder / str(step)

@@ -1,0 +1,104 @@
+"""Small random models of Transformers, one for each family and head."""
+
+import pathlib
+
+import torch
+import transformers
+
+from bert_jax.interop.families import FAMILIES
+from bert_jax.interop.huggingface_config import architecture
+
+LABELS = {0: "neither", 1: "same", 2: "other"}
+VOCABULARY = 67
+_PLAIN = {
+  "num_hidden_layers": 2,
+  "num_attention_heads": 3,
+  "hidden_size": 24,
+  "intermediate_size": 40,
+  "max_position_embeddings": 40,
+  "hidden_dropout_prob": 0.0,
+  "attention_probs_dropout_prob": 0.0,
+}
+# Odd shapes, and what is special to each family, at work in a few tokens.
+_CONFIGS = {
+  "bert": _PLAIN,
+  "roberta": {**_PLAIN, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
+  "xlm-roberta": {**_PLAIN, "type_vocab_size": 1, "layer_norm_eps": 1e-5},
+  "distilbert": {
+    "n_layers": 2,
+    "n_heads": 3,
+    "dim": 24,
+    "hidden_dim": 40,
+    "max_position_embeddings": 40,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "qa_dropout": 0.0,
+    "seq_classif_dropout": 0.0,
+  },
+  "electra": {**_PLAIN, "embedding_size": 10, "summary_last_dropout": 0.0},
+  "albert": {
+    **_PLAIN,
+    "num_hidden_layers": 3,
+    "embedding_size": 10,
+    "classifier_dropout_prob": 0.0,
+  },
+  "modernbert": {
+    "num_hidden_layers": 5,
+    "num_attention_heads": 3,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "max_position_embeddings": 40,
+    "local_attention": 6,
+    "pad_token_id": 0,
+    "reference_compile": False,
+  },
+}
+# Where two published models of a family differ in how they are built.
+_VARIANTS = {
+  "bert": {"tanh gelu": {"hidden_act": "gelu_new"}},
+  "electra": {"base": {"embedding_size": 24}},
+  "modernbert": {"mean pooling": {"classifier_pooling": "mean"}},
+}
+
+
+def variants(family: str) -> dict[str, dict]:
+  """Configurations of a family, by what is to be added to its name."""
+  return {"": {}, **_VARIANTS.get(family, {})}
+
+
+def make_peer(
+  family: str, task: str, changes: dict
+) -> transformers.PreTrainedModel:
+  """A model with this head, its parameters far from their initial values."""
+  known = transformers.AutoConfig.for_model(family)
+  config = type(known)(vocab_size=VOCABULARY, **{**_CONFIGS[family], **changes})
+  config.architectures = [architecture(family, task)]
+  config._attn_implementation = "eager"
+  labels = {"classification": 3, "tagging": 3}.get(task, 2)
+  config.num_labels = labels
+  if labels == 3:
+    config.id2label = LABELS
+    config.label2id = {name: id for id, name in LABELS.items()}
+  torch.manual_seed(len(family) + len(task))
+  peer = getattr(transformers, architecture(family, task))(config).eval()
+  with torch.no_grad():
+    for parameter in peer.parameters():
+      parameter += 0.2 * torch.randn_like(parameter)
+  return peer
+
+
+def cases() -> list[tuple[str, str, str, dict]]:
+  """Family, task, variant and the variant's configuration, all of them."""
+  return [
+    (family, task, variant, changes)
+    for family, known in FAMILIES.items()
+    for task in known.heads
+    for variant, changes in variants(family).items()
+  ]
+
+
+def reopened(
+  folder: pathlib.Path, peer: transformers.PreTrainedModel
+) -> transformers.PreTrainedModel:
+  """A model of the peer's class, from a folder."""
+  return type(peer).from_pretrained(folder, attn_implementation="eager").eval()
