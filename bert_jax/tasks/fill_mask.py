@@ -45,18 +45,13 @@ def prepare(
       vocabulary.
   """
   tokenizer = fields.need_tokenizer(tokenizer)
-  special = tokenizer.special
-  mask = tokenizer.token(special.mask)
+  mask = tokenizer.token(tokenizer.special.mask)
   text = fields.text(record, "text")
-  parts = tokenizer.encode_pieces(text.split(mask))
-  if len(parts) == 1:
+  encoding = tokenizer.encode_masked(text)
+  ids = np.array(encoding.ids, np.int32)
+  positions = np.flatnonzero(ids == tokenizer.special.mask)
+  if not len(positions):
     raise UserError(f"no {mask} in the text {fields.shorten(text)!r}")
-  ids = [special.cls, *parts[0]]
-  positions = []
-  for part in parts[1:]:
-    positions.append(len(ids))
-    ids += [special.mask, *part]
-  ids.append(special.sep)
   if len(ids) > max_positions:
     raise UserError(
       f"the text {fields.shorten(text)!r} has {len(ids)} tokens; the model"
@@ -64,12 +59,12 @@ def prepare(
     )
   length = len(ids)
   example = Batch(
-    token_ids=np.array(ids, np.int32),
+    token_ids=ids,
     segment_ids=np.zeros(length, np.int32),
     position_ids=np.arange(length, dtype=np.int32),
     sequence_ids=np.ones(length, np.int32),
     targets={
-      "masked_positions": np.array(positions, np.int32),
+      "masked_positions": positions.astype(np.int32),
       "masked_weights": np.ones(len(positions), np.float32),
     },
   )

@@ -1,43 +1,60 @@
 """From files to the tokenizer that they hold."""
 
-import json
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from bert_jax.settings import UserError
-from bert_jax.text.sentencepiece import SentencePiece
+from bert_jax.text import (
+  byte_level,
+  config_files,
+  files,
+  sentencepiece,
+  tokenizer_json,
+)
+from bert_jax.text.pipeline import Pipeline
 from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.text.tokenizer_json import FILE_NAME
 from bert_jax.text.wordpiece import PREFIX, WordPiece
 from bert_jax.text.words import WordRules
 
 _UPPER_CASE = re.compile(r"(##)?[A-Z]")
+_WORDPIECE_CLASSES = (
+  "BertTokenizer",
+  "DistilBertTokenizer",
+  "ElectraTokenizer",
+)
 
 
 def load(path: pathlib.Path | str) -> Tokenizer:
   """Loads a tokenizer.
 
   Args:
-    path: a folder with a `tokenizer.json` (WordPiece) or a `vocab.txt`, as
-      `WordPiece.save`, Hugging Face and Google's checkpoints have them, or
-      with one SentencePiece `.model`; or one of these files itself. A
-      `tokenizer_config.json` beside it says whether case is dropped; without
-      one, case is dropped unless the vocabulary has upper-case pieces.
+    path: a folder with a `tokenizer.json`, or with a `vocab.txt` (WordPiece),
+      with `vocab.json` and `merges.txt` (RoBERTa's byte-level BPE), or with
+      one SentencePiece `.model` (ALBERT, XLM-R), as `Tokenizer.save`, Hugging
+      Face and Google's checkpoints have them; or one of these files itself.
+      `tokenizer_config.json` and `special_tokens_map.json` beside it are
+      heeded. Where neither says whether case is dropped, it is, unless the
+      vocabulary has upper-case pieces.
 
   Raises:
-    UserError: there is no such file, or it is damaged or of another kind;
-      the message names the file.
+    UserError: there is no such file, or it is damaged or of another kind, or
+      lacks a special token, or two files in the folder disagree on ids; the
+      message names the file.
   """
   path = pathlib.Path(path)
   if path.is_dir():
-    path = _find(path)
+    folder, path = path, _find(path)
   elif not path.is_file():
     raise UserError(f"{path}: no such file or folder")
-  if path.suffix == ".model":
-    return SentencePiece(_read_bytes(path), str(path))
-  if path.suffix == ".json":
-    return _load_json(path)
-  return from_vocabulary_file(path)
+  else:
+    folder = None
+  try:
+    return _load_file(path, folder)
+  except RecursionError as error:
+    raise UserError(f"{path}: nested too deeply") from error
 
 
 def from_vocabulary_file(
@@ -54,57 +71,152 @@ def from_vocabulary_file(
       lacks a special token.
   """
   path = pathlib.Path(path)
-  # Not splitlines: a line separator of Unicode's can be a token.
-  lines = _read(path).replace("\r\n", "\n").split("\n")
-  if not lines[-1]:
-    lines.pop()
-  return WordPiece(lines, rules or _rules(path, lines, {}), str(path))
+  tokens = _lines(path)
+  added = config_files.added_tokens(path.parent)
+  for id, token in sorted(added.items()):
+    if id == len(tokens):
+      tokens.append(token.content)
+    elif tokens[id : id + 1] != [token.content]:
+      raise UserError(
+        f"{path.parent}: the added token {token.content!r} has the id {id};"
+        f" {path.name} has {len(tokens)} tokens and not this one there"
+      )
+  return WordPiece(
+    tokens, rules or _rules(path, tokens, {}), str(path), list(added.values())
+  )
 
 
 def _find(folder: pathlib.Path) -> pathlib.Path:
-  names = ("tokenizer.json", "vocab.txt")
-  found = [folder / name for name in names if (folder / name).is_file()]
+  """The file in `folder` that says most about its tokenizer."""
+  for name in (FILE_NAME, "vocab.txt", byte_level.VOCABULARY):
+    if (folder / name).is_file():
+      return folder / name
   models = sorted(folder.glob("*.model"))
-  if found and not (models and _model_type(found[0]) != "WordPiece"):
-    return found[0]
   if len(models) == 1:
     return models[0]
   raise UserError(
-    f"{folder}: expected tokenizer.json, vocab.txt or one .model file, found"
+    f"{folder}: expected {FILE_NAME}, vocab.txt, {byte_level.VOCABULARY} or one"
+    " .model file, found"
     f" {', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'nothing'}"
   )
 
 
-def _model_type(path: pathlib.Path) -> str:
+def _load_file(path: pathlib.Path, folder: pathlib.Path | None) -> Tokenizer:
+  if path.suffix == ".model":
+    return sentencepiece.load(path)
+  if path.name in (byte_level.VOCABULARY, byte_level.MERGES):
+    return byte_level.load(path.parent)
   if path.suffix != ".json":
-    return "WordPiece"
-  model = _read_json(path).get("model")
-  return str(model.get("type")) if isinstance(model, dict) else "None"
+    config_files.check_class(path, _WORDPIECE_CLASSES)
+    return from_vocabulary_file(path)
+  data = files.read_bytes(path)
+  content = files.parse_json(data, path)
+  ids = tokenizer_json.token_ids(content, str(path))
+  if tokenizer_json.model_type(content) == "WordPiece":
+    tokenizer = _load_wordpiece(path, content, ids)
+  else:
+    tokenizer = _load_pipeline(path, data, content, ids)
+  if folder is not None:
+    _check_agreement(folder, path, content, ids)
+  return tokenizer
 
 
-def _load_json(path: pathlib.Path) -> WordPiece:
-  """A `tokenizer.json`; only its vocabulary and its word rules are used.
+def _load_pipeline(
+  path: pathlib.Path,
+  data: bytes,
+  content: Mapping[str, Any],
+  ids: Mapping[str, int],
+) -> Pipeline:
+  """A `tokenizer.json` that does what it says."""
+  names = config_files.special_tokens(path.parent, ids, {}, str(path))
+  folder = path.parent
+  settings = config_files.to_save(
+    config_files.tokenizer_class(folder) or _class_of(content, names),
+    names,
+    add_prefix_space=_prefix_space(folder, content),
+    do_lower_case=config_files.flag(folder, "do_lower_case"),
+    keep_accents=config_files.flag(folder, "keep_accents"),
+  )
+  return Pipeline({FILE_NAME: data}, names, settings, str(path))
+
+
+def _check_agreement(
+  folder: pathlib.Path,
+  path: pathlib.Path,
+  content: Mapping[str, Any],
+  ids: Mapping[str, int],
+) -> None:
+  """Refuses older files beside a `tokenizer.json` that say something else.
+
+  Raises:
+    UserError: they give a token another id, lack one or have other merges.
+  """
+  others: list[tuple[pathlib.Path, Mapping[str, int]]] = []
+  if (other := folder / "vocab.txt").is_file():
+    others.append(
+      (other, {token: id for id, token in enumerate(_lines(other))})
+    )
+  if (other := folder / byte_level.VOCABULARY).is_file():
+    others.append((other, files.read_json(other)))
+  added = {token["content"] for token in tokenizer_json.added(content)}
+  for other, theirs in others:
+    for token in {**ids, **theirs}:
+      if token in added and token not in theirs:
+        continue
+      if (mine := ids.get(token)) != (found := theirs.get(token)):
+        raise UserError(
+          f"{other}: {token!r:.60} has the id {found!r:.20} here and {mine} in"
+          f" {path.name} beside it"
+        )
+  if (other := folder / byte_level.MERGES).is_file():
+    text = files.decode(files.read_bytes(other), other)
+    merges = content["model"].get("merges") or ()
+    pairs = [tuple(m.split(" ") if isinstance(m, str) else m) for m in merges]
+    if pairs != byte_level.parse_merges(text, str(other)):
+      raise UserError(f"{other}: not the merges of {path.name} beside it")
+
+
+def _class_of(content: Mapping[str, Any], names: Mapping[str, str]) -> str:
+  """The class of Transformers that is made for such a tokenizer."""
+  form = (tokenizer_json.model_type(content), names["cls"], names["sep"])
+  return {
+    ("BPE", "<s>", "</s>"): byte_level.CLASS,
+    ("Unigram", "<s>", "</s>"): sentencepiece.XLM_R,
+    ("Unigram", "[CLS]", "[SEP]"): sentencepiece.ALBERT,
+  }.get(form, "PreTrainedTokenizerFast")
+
+
+def _prefix_space(
+  folder: pathlib.Path, content: Mapping[str, Any]
+) -> bool | None:
+  """Whether a byte-level tokenizer puts a space before a text's first word.
+
+  Transformers heeds its settings alone, so they have to say it.
+  """
+  step = content.get("pre_tokenizer")
+  if not isinstance(step, dict) or step.get("type") != "ByteLevel":
+    return None
+  value = config_files.flag(folder, "add_prefix_space")
+  return bool(step.get("add_prefix_space")) if value is None else value
+
+
+def _load_wordpiece(
+  path: pathlib.Path, content: Mapping[str, Any], ids: Mapping[str, int]
+) -> WordPiece:
+  """A `tokenizer.json`; its vocabulary, added tokens and word rules are used.
 
   So that one text has one encoding whoever wrote the file.
   """
-  content = _read_json(path)
-  if (kind := _model_type(path)) != "WordPiece":
-    raise UserError(f"{path}: expected a WordPiece model, got {kind}")
-  model = content["model"]
-  if (prefix := model.get("continuing_subword_prefix", PREFIX)) != PREFIX:
+  prefix = content["model"].get("continuing_subword_prefix", PREFIX)
+  if prefix != PREFIX:
     raise UserError(f"{path}: expected pieces with {PREFIX!r}, got {prefix!r}")
-  try:
-    ids = dict(model["vocab"])
-    for added in content.get("added_tokens") or ():
-      ids.setdefault(added["content"], added["id"])
-    tokens = sorted(ids, key=lambda token: ids[token])
-    consecutive = [ids[token] for token in tokens] == list(range(len(ids)))
-  except (KeyError, TypeError, ValueError) as error:
-    raise UserError(f"{path}: damaged vocabulary ({error!r})") from error
-  if not consecutive:
-    raise UserError(f"{path}: ids are not 0 to {len(ids) - 1}, each once")
+  tokens = sorted(ids, key=ids.__getitem__)
   rules = _rules(path, tokens, _bert_normalizer(content.get("normalizer")))
-  return WordPiece(tokens, rules, str(path))
+  added = [
+    config_files.added_token(token, str(path))
+    for token in tokenizer_json.added(content)
+  ]
+  return WordPiece(tokens, rules, str(path), added)
 
 
 def _bert_normalizer(normalizer: Any) -> dict[str, Any]:
@@ -113,7 +225,8 @@ def _bert_normalizer(normalizer: Any) -> dict[str, Any]:
     return {}
   if normalizer.get("type") == "BertNormalizer":
     return normalizer
-  for step in normalizer.get("normalizers") or ():
+  steps = normalizer.get("normalizers")
+  for step in steps if isinstance(steps, list) else ():
     if found := _bert_normalizer(step):
       return found
   return {}
@@ -122,14 +235,10 @@ def _bert_normalizer(normalizer: Any) -> dict[str, Any]:
 def _rules(
   path: pathlib.Path, tokens: list[str], normalizer: dict[str, Any]
 ) -> WordRules:
-  config_path = path.parent / "tokenizer_config.json"
-  config = _read_json(config_path) if config_path.is_file() else {}
   cased = any(_UPPER_CASE.match(token) for token in tokens)
 
   def setting(name: str, old_name: str, default: bool | None) -> bool | None:
-    value = config.get(name, normalizer.get(old_name, default))
-    if value is not None and not isinstance(value, bool):
-      raise UserError(f"{config_path}: {name}: expected a bool, got {value!r}")
+    value = config_files.flag(path.parent, name, normalizer.get(old_name))
     return default if value is None else value
 
   return WordRules(
@@ -139,27 +248,10 @@ def _rules(
   )
 
 
-def _read_bytes(path: pathlib.Path) -> bytes:
-  try:
-    return path.read_bytes()
-  except OSError as error:
-    raise UserError(f"{path}: {error.strerror}") from error
-
-
-def _read(path: pathlib.Path) -> str:
-  data = _read_bytes(path)
-  try:
-    return data.decode("utf-8")
-  except UnicodeDecodeError as error:
-    line = data.count(b"\n", 0, error.start) + 1
-    raise UserError(f"{path}, line {line}: invalid UTF-8") from error
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    content = json.loads(_read(path))
-  except (json.JSONDecodeError, RecursionError) as error:
-    raise UserError(f"{path}: damaged JSON ({error})") from error
-  if not isinstance(content, dict):
-    raise UserError(f"{path}: expected a JSON object")
-  return content
+def _lines(path: pathlib.Path) -> list[str]:
+  # Not splitlines: a line separator of Unicode's can be a token.
+  text = files.decode(files.read_bytes(path), path)
+  lines = text.replace("\r\n", "\n").split("\n")
+  if not lines[-1]:
+    lines.pop()
+  return lines

@@ -1,156 +1,204 @@
-"""SentencePiece models, as ALBERT and XLNet have them."""
+"""SentencePiece models, as ALBERT and XLM-R have them, made into pipelines.
+
+A model alone gives the ids that the published `tokenizer.json` of its family
+gives. From those of SentencePiece itself (and of Transformers' Python
+tokenizers) they differ where a letter and its accents are several characters,
+and between segmentations of one likelihood. The tokenizers that Transformers
+4.57 makes of a lone model differ from the published ones themselves: ALBERT's
+start a new word after each of the characters `()"-.–£€`.
+"""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-import sentencepiece
+import tokenizers
 from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
+from tokenizers import (
+  decoders,
+  models,
+  normalizers,
+  pre_tokenizers,
+  processors,
+)
 
 from bert_jax.settings import UserError
-from bert_jax.text.inputs import checked, checked_list
-from bert_jax.text.tokenizer import Encoding, SpecialIds
+from bert_jax.text import config_files, files, tokenizer_json
+from bert_jax.text.pipeline import Pipeline
 
-SPACE = "▁"
-"""What a piece that starts a word starts with."""
-FILE_NAME = "spiece.model"
-_NAMES = {
-  "pad": ("<pad>", "[PAD]"),
-  "unknown": ("<unk>", "[UNK]"),
-  "cls": ("[CLS]", "<cls>", "<s>"),
-  "sep": ("[SEP]", "<sep>", "</s>"),
-  "mask": ("[MASK]", "<mask>"),
-}
+ALBERT = "AlbertTokenizer"
+XLM_R = "XLMRobertaTokenizer"
+FILE_NAMES = {ALBERT: "spiece.model", XLM_R: "sentencepiece.bpe.model"}
+"""The file that holds the model, in each family."""
+_SPACE = "▁"
+_FAIRSEQ = ("<unk>", "<s>", "</s>")
 
 
-class SentencePiece:
-  """A `Tokenizer` of a SentencePiece model (Kudo and Richardson, 2018).
+def load(path: pathlib.Path) -> Pipeline:
+  """The tokenizer of a `.model` file.
 
-  The model normalises text itself; it is not lower-cased or stripped of
-  accents beyond what the model does.
+  The settings beside it may have ALBERT's `do_lower_case` and `keep_accents`.
+  Without them they are true and false, as in Transformers; but where the first
+  is not given, a vocabulary with upper-case pieces keeps case and accents.
 
-  Attributes:
-    special: the ids of the special tokens.
-    continuations: for each id, whether its piece continues a word: whether
-      it does not start with the mark of a space; bool, shape [vocabulary].
+  Raises:
+    UserError: the file is missing or damaged, or is another family's.
   """
+  where = str(path)
+  config_files.check_class(path, tuple(FILE_NAMES))
+  data = files.read_bytes(path)
+  proto = parse(data, where)
+  kind = family(proto, where)
+  ids = {piece: id for id, (piece, _) in enumerate(scored_pieces(proto, kind))}
+  added = config_files.added_tokens(path.parent)
+  names = config_files.special_tokens(path.parent, ids, added, where)
+  settings = {}
+  if kind == ALBERT:
+    lowercase = config_files.flag(path.parent, "do_lower_case")
+    accents = config_files.flag(path.parent, "keep_accents")
+    cased = lowercase is None and is_cased(proto)
+    settings = {
+      "do_lower_case": not cased if lowercase is None else lowercase,
+      "keep_accents": cased if accents is None else accents,
+    }
+  return Pipeline.of_backend(
+    build(proto, kind, names, settings, where),
+    {FILE_NAMES[kind]: data},
+    names,
+    config_files.to_save(kind, names, **settings),
+    added,
+    where,
+  )
 
-  def __init__(self, model: bytes, where: str = "model"):
-    """Makes the tokenizer of a serialised model.
 
-    Args:
-      model: the bytes of a `.model` file.
-      where: what messages call the model, such as its file.
+def parse(data: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
+  """The model in a `.model` file.
 
-    Raises:
-      UserError: these are no SentencePiece model, or one without some
-        special token.
-    """
-    self._model = bytes(model)
-    try:
-      proto = sentencepiece_model_pb2.ModelProto.FromString(self._model)
-    except DecodeError as error:
-      raise UserError(f"{where}: no SentencePiece model ({error})") from error
-    pieces = [piece.piece for piece in proto.pieces]
-    self.special = _special_ids(pieces, where)
-    self._ids = frozenset(vars(self.special).values())
-    # A special token that the model matches in text ("user-defined") is
-    # matched no longer: text is only text.
-    for id in self._ids - {self.special.unknown}:
-      proto.pieces[id].type = proto.SentencePiece.CONTROL
-    try:
-      self._processor = sentencepiece.SentencePieceProcessor(
-        model_proto=proto.SerializeToString()
-      )
-    except RuntimeError as error:
-      raise UserError(f"{where}: no SentencePiece model ({error})") from error
-    self._pieces = tuple(pieces)
-    self.continuations = np.array(
-      [
-        id not in self._ids and not piece.startswith(SPACE)
-        for id, piece in enumerate(pieces)
-      ]
+  Raises:
+    UserError: there is none, or one that is no Unigram model, or a piece
+      of it is damaged.
+  """
+  try:
+    proto = sentencepiece_model_pb2.ModelProto.FromString(data)
+  except DecodeError as error:
+    raise UserError(f"{where}: no SentencePiece model ({error})") from error
+  trainer = proto.trainer_spec
+  pieces = {piece.piece for piece in proto.pieces}
+  if not pieces:
+    raise UserError(f"{where}: no SentencePiece model (it has no pieces)")
+  if trainer.model_type != trainer.UNIGRAM or trainer.byte_fallback:
+    kind = trainer.ModelType.Name(trainer.model_type)
+    raise UserError(
+      f"{where}: expected a Unigram model without byte fallback, as ALBERT"
+      f" and XLM-R have, got {kind}"
+      f"{' with byte fallback' if trainer.byte_fallback else ''}"
     )
-
-  def __reduce__(self):
-    return type(self), (self._model,)
-
-  def __len__(self) -> int:
-    return len(self._pieces)
-
-  def encode(self, text: str, pair: str | None = None) -> Encoding:
-    """See `Tokenizer.encode`.
-
-    Offsets leave out the space that a piece stands for. Where the model's
-    normalisation makes several pieces of one character, as of a ligature,
-    each has that character's offsets.
-
-    Raises:
-      UserError: `text` or `pair` is not a string.
-    """
-    encoding = Encoding([self.special.cls], [0], [(0, 0)])
-    self._add(encoding, checked(text), segment=0)
-    if pair is not None:
-      self._add(encoding, checked(pair, "pair"), segment=1)
-    return encoding
-
-  def _add(self, encoding: Encoding, text: str, segment: int) -> None:
-    """Adds the pieces of `text` and a separator to `encoding`."""
-    mapping = self._processor.encode_as_offset_mapping(text)
-    ids = [*mapping["ids"], self.special.sep]
-    encoding.ids.extend(ids)
-    encoding.segments.extend([segment] * len(ids))
-    for piece, (start, end) in zip(mapping["pieces"], mapping["offsets"]):
-      while start < end and text[start].isspace():
-        start += 1
-      if start == end and piece != SPACE:
-        end = min(start + 1, len(text))
-      encoding.offsets.append((start, end))
-    encoding.offsets.append((0, 0))
-
-  def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
-    """See `Tokenizer.encode_pieces`.
-
-    Raises:
-      UserError: `texts` is not a sequence of strings.
-    """
-    return self._processor.encode(checked_list(texts))
-
-  def token(self, id: int) -> str:
-    """See `Tokenizer.token`."""
-    if not 0 <= id < len(self._pieces):
-      raise IndexError(f"no token {id}: the vocabulary has {len(self._pieces)}")
-    return self._pieces[id]
-
-  def decode(self, ids: Sequence[int]) -> str:
-    """See `Tokenizer.decode`.
-
-    Raises:
-      IndexError: the vocabulary has no such id.
-    """
-    for id in ids:
-      self.token(id)
-    return self._processor.decode(
-      [int(id) for id in ids if id not in self._ids]
-    )
-
-  def save(self, folder: pathlib.Path) -> None:
-    """Writes `spiece.model`, byte for byte the model that was given."""
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE_NAME).write_bytes(self._model)
+  # The library gives bytes for what is no UTF-8.
+  if not all(isinstance(piece, str) for piece in pieces):
+    raise UserError(f"{where}: invalid UTF-8 in a piece")
+  if len(pieces) < len(proto.pieces) or "" in pieces:
+    raise UserError(f"{where}: a piece is empty or there twice")
+  return proto
 
 
-def _special_ids(pieces: Sequence[str], where: str) -> SpecialIds:
-  ids = {piece: id for id, piece in enumerate(pieces)}
-  found = {}
-  for role, names in _NAMES.items():
-    name = next((name for name in names if name in ids), None)
-    if name is None:
-      raise UserError(
-        f"{where}: no {role} token among its {len(ids)} pieces; expected one"
-        f" of {', '.join(names)}"
-      )
-    found[role] = ids[name]
-  return SpecialIds(**found)
+def family(proto: sentencepiece_model_pb2.ModelProto, where: str) -> str:
+  """Transformers' class for a model, `ALBERT` or `XLM_R`, by its pieces.
+
+  Raises:
+    UserError: it is neither's.
+  """
+  first = tuple(piece.piece for piece in proto.pieces[:3])
+  pieces = {piece.piece for piece in proto.pieces}
+  if {"[CLS]", "[SEP]", "[MASK]"} <= pieces:
+    return ALBERT
+  if first == _FAIRSEQ and "<mask>" not in pieces:
+    return XLM_R
+  raise UserError(
+    f"{where}: expected pieces [CLS] [SEP] [MASK], as in ALBERT, or"
+    f" {' '.join(_FAIRSEQ)} first and no <mask>, as in XLM-R, got"
+    f" {' '.join(first)} first"
+  )
+
+
+def scored_pieces(
+  proto: sentencepiece_model_pb2.ModelProto, kind: str
+) -> list[tuple[str, float]]:
+  """Each piece with its log-likelihood, in the order of the family's ids.
+
+  XLM-R has the ids of fairseq: four special tokens of its own first and the
+  mask last. ALBERT likes no piece of a digit and a comma, as `9,`.
+  """
+  pieces = [(piece.piece, piece.score) for piece in proto.pieces]
+  if kind == XLM_R:
+    special = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
+    return [*special, *pieces[len(_FAIRSEQ) :], ("<mask>", 0.0)]
+  return [
+    (piece, score - 100 * (piece[-1] == "," and piece[-2:-1].isdigit()))
+    for piece, score in pieces
+  ]
+
+
+def is_cased(proto: sentencepiece_model_pb2.ModelProto) -> bool:
+  """Whether a piece that stands for text has an upper-case letter."""
+  return any(
+    piece.type == piece.NORMAL and piece.piece != piece.piece.lower()
+    for piece in proto.pieces
+  )
+
+
+def build(
+  proto: sentencepiece_model_pb2.ModelProto,
+  kind: str,
+  names: Mapping[str, str],
+  settings: Mapping[str, Any],
+  where: str,
+) -> tokenizers.Tokenizer:
+  """The pipeline of the family's published `tokenizer.json`.
+
+  Args:
+    proto: the model.
+    kind: its family.
+    names: the token for each field of `SpecialIds`.
+    settings: ALBERT's `do_lower_case` and `keep_accents`.
+    where: what messages call the model.
+
+  Raises:
+    UserError: the library refuses the model.
+  """
+  vocab = scored_pieces(proto, kind)
+  ids = {piece: id for id, (piece, _) in enumerate(vocab)}
+  with tokenizer_json.library(where):
+    model = models.Unigram(vocab, ids[names["unknown"]])
+    steps = _normalizers(proto, kind, settings)
+  backend = tokenizers.Tokenizer(model)
+  backend.normalizer = normalizers.Sequence(steps)
+  backend.pre_tokenizer = pre_tokenizers.Sequence(
+    [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(_SPACE)]
+  )
+  backend.decoder = decoders.Metaspace(_SPACE)
+  cls, sep = names["cls"], names["sep"]
+  pair = f"{sep} $B {sep}" if kind == XLM_R else f"$B:1 {sep}:1"
+  backend.post_processor = processors.TemplateProcessing(
+    single=f"{cls} $A {sep}",
+    pair=f"{cls} $A {sep} {pair}",
+    special_tokens=[(cls, ids[cls]), (sep, ids[sep])],
+  )
+  return backend
+
+
+def _normalizers(
+  proto: sentencepiece_model_pb2.ModelProto,
+  kind: str,
+  settings: Mapping[str, Any],
+) -> list[normalizers.Normalizer]:
+  steps: list[normalizers.Normalizer] = []
+  if kind == ALBERT:
+    steps += [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    if not settings["keep_accents"]:
+      steps += [normalizers.NFKD(), normalizers.StripAccents()]
+    if settings["do_lower_case"]:
+      steps.append(normalizers.Lowercase())
+  if charsmap := proto.normalizer_spec.precompiled_charsmap:
+    steps.append(normalizers.Precompiled(charsmap))
+  return steps

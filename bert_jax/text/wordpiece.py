@@ -1,13 +1,15 @@
 """WordPiece: BERT's own tokenizer, encoded by Hugging Face `tokenizers`."""
 
 import dataclasses
+import functools
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, processors
+from tokenizers import AddedToken, decoders, models, processors
 
 from bert_jax.settings import UserError
 from bert_jax.text import words
@@ -22,6 +24,8 @@ PREFIX = "##"
 MAX_CHARACTERS = 100
 """A longer word is unknown as a whole, as in Transformers; in Google's later
 code it is one of more than 200."""
+# What no line of a `vocab.txt` can hold; JSON can.
+_NEVER = re.compile("[\n\r\ud800-\udfff]")
 
 
 class WordPiece:
@@ -43,6 +47,7 @@ class WordPiece:
     tokens: Sequence[str],
     rules: WordRules | None = None,
     where: str = "vocabulary",
+    added: Sequence[AddedToken] = (),
   ):
     """Makes the tokenizer of a vocabulary.
 
@@ -50,6 +55,8 @@ class WordPiece:
       tokens: the vocabulary in the order of ids, special tokens included.
       rules: how text is split into words; None is an uncased model's.
       where: what messages call the vocabulary, such as its file.
+      added: those of the tokens that are found in text before it is split
+        into words; special ones are not found.
 
     Raises:
       UserError: the vocabulary is empty, holds a token twice or an empty
@@ -65,10 +72,11 @@ class WordPiece:
         for token in tokens
       ]
     )
-    self._backend = _backend(ids, self.rules)
+    self._added = [token for token in added if not token.special]
+    self._backend = self._make(ids, SPECIAL_TOKENS, self._added)
 
   def __reduce__(self):
-    return type(self), (self.tokens, self.rules)
+    return type(self), (self.tokens, self.rules, "vocabulary", self._added)
 
   def __len__(self) -> int:
     return len(self.tokens)
@@ -85,6 +93,15 @@ class WordPiece:
     encoding = self._backend.encode(
       checked(text), None if pair is None else checked(pair, "pair")
     )
+    return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
+
+  def encode_masked(self, text: str) -> Encoding:
+    """See `Tokenizer.encode_masked`.
+
+    Raises:
+      UserError: `text` is not a string.
+    """
+    encoding = self._masking_backend.encode(checked(text))
     return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
 
   def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
@@ -139,6 +156,37 @@ class WordPiece:
     ):
       (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
+  @functools.cached_property
+  def _masking_backend(self) -> tokenizers.Tokenizer:
+    """The tokenizer that finds the mask in a text; made when first used."""
+    ids = {token: id for id, token in enumerate(self.tokens)}
+    *others, mask = SPECIAL_TOKENS
+    found = AddedToken(mask, normalized=False)
+    return self._make(ids, others, [*self._added, found])
+
+  def _make(
+    self,
+    ids: dict[str, int],
+    special: Sequence[str],
+    added: Sequence[AddedToken],
+  ) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(
+      models.WordPiece(
+        vocab=ids, unk_token="[UNK]", max_input_chars_per_word=MAX_CHARACTERS
+      )
+    )
+    backend.normalizer = words.normalizer(self.rules)
+    backend.pre_tokenizer = words.pre_tokenizer(self.rules)
+    backend.post_processor = processors.BertProcessing(
+      ("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"])
+    )
+    backend.decoder = decoders.WordPiece(prefix=PREFIX)
+    backend.add_special_tokens(list(special))
+    backend.add_tokens(list(added))
+    # Without this a "[MASK]" that a user typed would become the mask token.
+    backend.encode_special_tokens = True
+    return backend
+
 
 def _check(tokens: Sequence[str], where: str) -> dict[str, int]:
   """Each token's id, once it is known that there is exactly one."""
@@ -146,7 +194,7 @@ def _check(tokens: Sequence[str], where: str) -> dict[str, int]:
     raise UserError(f"{where}: the vocabulary is empty")
   ids: dict[str, int] = {}
   for id, token in enumerate(tokens):
-    if not token or "\n" in token or "\r" in token:
+    if not token or _NEVER.search(token):
       raise UserError(f"{where}, line {id + 1}: {token!r} cannot be a token")
     if token in ids:
       raise UserError(
@@ -161,21 +209,3 @@ def _check(tokens: Sequence[str], where: str) -> dict[str, int]:
       f" one token a line, with {' '.join(SPECIAL_TOKENS)}"
     )
   return ids
-
-
-def _backend(ids: dict[str, int], rules: WordRules) -> tokenizers.Tokenizer:
-  backend = tokenizers.Tokenizer(
-    models.WordPiece(
-      vocab=ids, unk_token="[UNK]", max_input_chars_per_word=MAX_CHARACTERS
-    )
-  )
-  backend.normalizer = words.normalizer(rules)
-  backend.pre_tokenizer = words.pre_tokenizer(rules)
-  backend.post_processor = processors.BertProcessing(
-    ("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"])
-  )
-  backend.decoder = decoders.WordPiece(prefix=PREFIX)
-  backend.add_special_tokens(list(SPECIAL_TOKENS))
-  # Without this a "[MASK]" that a user typed would become the mask token.
-  backend.encode_special_tokens = True
-  return backend

@@ -1,5 +1,6 @@
 import json
 import pathlib
+import pickle
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from bert_jax.text import load
 from bert_jax.text.loading import from_vocabulary_file
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
 from bert_jax.text.words import WordRules
+from tests.text import small_files
 
 TOKENS = [*SPECIAL_TOKENS, "the", "##re", "\u2028", "é", "e"]
 
@@ -94,65 +96,105 @@ def test_json_of_hugging_face(tmp_path):
   assert load(tmp_path).rules == WordRules(lowercase=False)
 
 
-def test_json_is_preferred_to_the_vocabulary_file(tmp_path):
+def test_files_that_agree(tmp_path):
   write_json(tmp_path / "tokenizer.json")
-  write(tmp_path / "vocab.txt", [*SPECIAL_TOKENS, "other"])
-  assert load(tmp_path).tokens == tuple(TOKENS)
-
-
-@pytest.mark.parametrize(
-  ("data", "message"),
-  [
-    (b"", r"vocab.txt: the vocabulary is empty"),
-    (b"[PAD]\n\xff\xfe\n", "vocab.txt, line 2: invalid UTF-8"),
-    (b"a\nb\nc\nb\n", "vocab.txt, line 4: 'b' is there already, on line 2"),
-    (b"a\n\nb\n", "vocab.txt, line 2: '' cannot be a token"),
-    (b"a\nb\n", r"vocab.txt: no \[PAD\]"),
-  ],
-)
-def test_damaged_vocabulary_file(tmp_path, data, message):
-  (tmp_path / "vocab.txt").write_bytes(data)
-  with pytest.raises(UserError, match=message):
-    load(tmp_path)
-
-
-@pytest.mark.parametrize(
-  ("changes", "message"),
-  [
-    ({"model": {"type": "Unigram"}}, "expected a WordPiece model, got Unigram"),
-    ({"model": 3}, "expected a WordPiece model"),
-    ({"model": {"type": "WordPiece"}}, "damaged vocabulary"),
-    ({"model": {"type": "WordPiece", "vocab": {"a": "x"}}}, "ids are not 0"),
-    ({"model": {"type": "WordPiece", "vocab": {"a": 1}}}, "ids are not 0"),
-    (
-      {"model": {"type": "WordPiece", "vocab": {"a": 0, "b": 0}}},
-      "ids are not",
-    ),
-    (
-      {"model": {"type": "WordPiece", "continuing_subword_prefix": "@@"}},
-      "expected pieces with '##', got '@@'",
-    ),
-    ({"added_tokens": [3]}, "damaged vocabulary"),
-  ],
-)
-def test_damaged_json(tmp_path, changes, message):
-  path = write_json(tmp_path / "tokenizer.json", **changes)
-  with pytest.raises(UserError, match=message) as error:
-    load(tmp_path)
-  assert str(path) in str(error.value)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\x00"])
-def test_what_is_no_json(tmp_path, text):
-  (tmp_path / "tokenizer.json").write_text(text)
-  with pytest.raises(UserError, match=r"tokenizer\.json: "):
-    load(tmp_path)
-
-
-def test_damaged_config(tmp_path):
   write(tmp_path / "vocab.txt")
-  (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": "yes"}')
-  with pytest.raises(UserError, match="do_lower_case: expected a bool"):
+  assert load(tmp_path).tokens == tuple(TOKENS)
+  added = [{"content": "[NEW]", "id": len(TOKENS)}]
+  write_json(tmp_path / "tokenizer.json", added_tokens=added)
+  assert load(tmp_path).tokens == (*TOKENS, "[NEW]")
+
+
+@pytest.mark.parametrize(
+  ("tokens", "message"),
+  [
+    ([*TOKENS, "more"], "'more' has the id 10 here and None in"),
+    (TOKENS[:-1], "'e' has the id None here and 9 in tokenizer.json"),
+    ([*TOKENS[:-2], "e", "é"], "'é' has the id 9 here and 8 in"),
+  ],
+)
+def test_files_that_disagree(tmp_path, tokens, message):
+  write_json(tmp_path / "tokenizer.json")
+  write(tmp_path / "vocab.txt", tokens)
+  with pytest.raises(UserError, match=rf"vocab\.txt: {message}"):
+    load(tmp_path)
+  assert load(tmp_path / "tokenizer.json").tokens == tuple(TOKENS)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_byte_level_files_that_disagree(tmp_path, name):
+  load(small_files.roberta(tmp_path)).save(tmp_path)
+  load(tmp_path)
+  path = tmp_path / name
+  text = path.read_text(encoding="utf-8")
+  changes = {
+    "vocab.json": ('"<s>": 0', '"<S>": 0'),
+    "merges.txt": ("h e\n", ""),
+  }
+  path.write_text(text.replace(*changes[name]), encoding="utf-8")
+  with pytest.raises(UserError, match=rf"{name}: .*tokenizer\.json beside it"):
+    load(tmp_path)
+
+
+def test_added_tokens_are_found_in_text(tmp_path):
+  flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+  added = [
+    {"id": 10, "content": "Co-Vid", "normalized": True, "special": False},
+    {"id": 11, "content": "[E1]", "normalized": False, "special": True},
+  ]
+  write_json(
+    tmp_path / "tokenizer.json", added_tokens=[flags | token for token in added]
+  )
+  tokenizer = load(tmp_path)
+  assert tokenizer.encode_pieces(["eco-vidthe", "e Co-Vid"])[1] == [9, 10]
+  assert 11 not in tokenizer.encode("[E1]").ids
+  assert 10 in tokenizer.encode_masked("[MASK] Co-Vid").ids
+  tokenizer.save(tmp_path / "saved")
+  for copy in (load(tmp_path / "saved"), pickle.loads(pickle.dumps(tokenizer))):
+    assert copy.encode("e Co-Vid [E1]") == tokenizer.encode("e Co-Vid [E1]")
+
+
+def test_added_tokens_without_a_tokenizer_json(tmp_path):
+  write(tmp_path / "vocab.txt")
+  (tmp_path / "added_tokens.json").write_text('{"[NEW]": 10}')
+  tokenizer = load(tmp_path)
+  assert tokenizer.encode_pieces(["e [NEW]"]) == [[9, 10]]
+  (tmp_path / "tokenizer_config.json").write_text(
+    '{"added_tokens_decoder": {"9": {"content": "e"}, "12": {"content": "x"}}}'
+  )
+  with pytest.raises(UserError, match="added token 'x' has the id 12"):
+    load(tmp_path)
+  (tmp_path / "tokenizer_config.json").write_text(
+    '{"added_tokens_decoder": {"nine": {"content": "e"}}}'
+  )
+  with pytest.raises(UserError, match="expected the id of an added token"):
+    load(tmp_path)
+
+
+def test_json_without_a_type_of_model(tmp_path):
+  path = write_json(tmp_path / "tokenizer.json")
+  content = json.loads(path.read_text())
+  del content["model"]["type"]
+  path.write_text(json.dumps(content))
+  assert load(tmp_path).tokens == tuple(TOKENS)
+  for family, kind in (("roberta", "BPE"), ("albert", "Unigram")):
+    folder = tmp_path / family
+    tokenizer = load(small_files.FAMILIES[family](folder))
+    tokenizer.save(folder)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    assert content["model"].pop("type") == kind
+    path.write_text(json.dumps(content))
+    assert load(folder).encode("the dog") == tokenizer.encode("the dog")
+
+
+def test_a_class_that_reads_vocab_txt_otherwise_is_refused(tmp_path):
+  write(tmp_path / "vocab.txt")
+  config = tmp_path / "config.json"
+  config.write_text('{"tokenizer_class": "DistilBertTokenizer"}')
+  assert load(tmp_path).tokens == tuple(TOKENS)
+  config.write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
+  with pytest.raises(UserError, match="BertJapaneseTokenizer, which reads it"):
     load(tmp_path)
 
 

@@ -140,6 +140,23 @@ def test_a_literal_special_token_is_text():
   assert "".join(pieces).replace("##", "") == "[mask]"
 
 
+def test_the_mask_token_s_name_stands_for_the_mask():
+  tokenizer = make(["a mask [ ] mask [cls] cls"])
+  mask, text = tokenizer.special.mask, "a [MASK], [CLS] [mask][MASK]"
+  encoding = tokenizer.encode_masked(text)
+  places = [i for i, id in enumerate(encoding.ids) if id == mask]
+  assert [encoding.offsets[i] for i in places] == [(2, 8), (22, 28)]
+  want = tokenizer.encode_pieces(["a", ", [CLS] [mask]"])
+  special = tokenizer.special
+  assert encoding.ids == [
+    special.cls, *want[0], mask, *want[1], mask, special.sep
+  ]  # fmt: skip
+  assert encoding.segments == [0] * len(encoding.ids)
+  assert tokenizer.encode_masked("a") == tokenizer.encode("a")
+  with pytest.raises(UserError, match="text: expected a string"):
+    tokenizer.encode_masked(None)
+
+
 def test_a_lone_surrogate_is_dropped_and_keeps_offsets():
   tokenizer = make(["ab"])
   assert tokenizer.encode_pieces(["a\ud800b"]) == tokenizer.encode_pieces(

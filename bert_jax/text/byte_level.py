@@ -1,0 +1,107 @@
+"""RoBERTa's files without a `tokenizer.json`: `vocab.json`, `merges.txt`."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
+
+from bert_jax.settings import UserError
+from bert_jax.text import config_files, files, tokenizer_json
+from bert_jax.text.pipeline import Pipeline
+
+VOCABULARY = "vocab.json"
+MERGES = "merges.txt"
+CLASS = "RobertaTokenizer"
+"""Transformers' class for them."""
+
+
+def load(folder: pathlib.Path) -> Pipeline:
+  """The tokenizer of a folder's `vocab.json` and `merges.txt`.
+
+  Raises:
+    UserError: one of them is missing or damaged, or is another family's.
+  """
+  path, merges_path = folder / VOCABULARY, folder / MERGES
+  config_files.check_class(path, [CLASS])
+  data, merges_data = files.read_bytes(path), files.read_bytes(merges_path)
+  vocab = files.parse_json(data, path)
+  ids = tokenizer_json.token_ids({"model": {"vocab": vocab}}, str(path))
+  added = config_files.added_tokens(folder)
+  names = config_files.special_tokens(folder, ids, added, str(path))
+  prefix = config_files.flag(folder, "add_prefix_space") or False
+  backend = build(
+    ids,
+    parse_merges(files.decode(merges_data, merges_path), str(merges_path)),
+    names,
+    add_prefix_space=prefix,
+    where=str(merges_path),
+  )
+  return Pipeline.of_backend(
+    backend,
+    {VOCABULARY: data, MERGES: merges_data},
+    names,
+    config_files.to_save(CLASS, names, add_prefix_space=prefix),
+    added,
+    str(path),
+  )
+
+
+def parse_merges(text: str, where: str) -> list[tuple[str, str]]:
+  """The pairs of pieces in a `merges.txt`, in the order of merging.
+
+  Raises:
+    UserError: a line is no pair; the message names it.
+  """
+  merges = []
+  for number, line in enumerate(text.split("\n"), start=1):
+    line = line.removesuffix("\r")
+    if not line or (number == 1 and line.startswith("#version")):
+      continue
+    pair = line.split(" ")
+    if len(pair) != 2 or not all(pair):
+      raise UserError(
+        f"{where}, line {number}: expected two pieces, got {line!r:.60}"
+      )
+    merges.append((pair[0], pair[1]))
+  return merges
+
+
+def build(
+  ids: Mapping[str, int],
+  merges: Sequence[tuple[str, str]],
+  names: Mapping[str, str],
+  add_prefix_space: bool,
+  where: str,
+) -> tokenizers.Tokenizer:
+  """Byte-level BPE as RoBERTa's published `tokenizer.json` has it.
+
+  Args:
+    ids: the vocabulary.
+    merges: the pairs of pieces, in the order of merging.
+    names: the token for each field of `SpecialIds`.
+    add_prefix_space: whether a text's first word is one like the others.
+    where: what messages call the files.
+
+  Raises:
+    UserError: the library refuses them, as where a merge makes a piece that
+      is not in the vocabulary.
+  """
+  with tokenizer_json.library(where):
+    model = models.BPE(
+      vocab=dict(ids),
+      merges=list(merges),
+      continuing_subword_prefix="",
+      end_of_word_suffix="",
+    )
+  backend = tokenizers.Tokenizer(model)
+  backend.pre_tokenizer = pre_tokenizers.ByteLevel(
+    add_prefix_space=add_prefix_space
+  )
+  backend.decoder = decoders.ByteLevel()
+  backend.post_processor = processors.RobertaProcessing(
+    (names["sep"], ids[names["sep"]]),
+    (names["cls"], ids[names["cls"]]),
+    add_prefix_space=add_prefix_space,
+  )
+  return backend

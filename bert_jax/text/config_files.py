@@ -1,0 +1,214 @@
+"""What Transformers' settings beside a vocabulary say of it.
+
+They are in `tokenizer_config.json`, and in the older `special_tokens_map.json`
+and `added_tokens.json`.
+"""
+
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tokenizers
+
+from bert_jax.settings import UserError
+from bert_jax.text.files import read_settings
+
+CONFIG = "tokenizer_config.json"
+_MAP = "special_tokens_map.json"
+_ADDED = "added_tokens.json"
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+KEYS = {
+  "pad": "pad_token",
+  "unknown": "unk_token",
+  "cls": "cls_token",
+  "sep": "sep_token",
+  "mask": "mask_token",
+}
+"""What Transformers calls the fields of `SpecialIds`."""
+
+_USUAL = {
+  "pad": ("<pad>", "[PAD]"),
+  "unknown": ("<unk>", "[UNK]"),
+  "cls": ("[CLS]", "<s>"),
+  "sep": ("[SEP]", "</s>"),
+  "mask": ("[MASK]", "<mask>"),
+}
+
+
+def flag(folder: pathlib.Path, name: str, unset: Any = None) -> bool | None:
+  """The setting `name`, which may be null; `unset` where there is none.
+
+  Raises:
+    UserError: it is neither true, false nor null.
+  """
+  value = read_settings(folder, CONFIG).get(name, unset)
+  if value is not None and not isinstance(value, bool):
+    raise UserError(
+      f"{folder / CONFIG}: {name}: expected a bool, got {value!r:.60}"
+    )
+  return value
+
+
+def tokenizer_class(folder: pathlib.Path) -> str | None:
+  """Transformers' class for the files, if the settings name one."""
+  for file in (CONFIG, "config.json"):
+    name = read_settings(folder, file).get("tokenizer_class")
+    if isinstance(name, str) and name != "TokenizersBackend":
+      return name
+  return None
+
+
+def check_class(path: pathlib.Path, known: Sequence[str]) -> None:
+  """Refuses a vocabulary that another class reads in another way.
+
+  Args:
+    path: the file of the vocabulary, not a `tokenizer.json`.
+    known: the classes that read it as is done here.
+
+  Raises:
+    UserError: the settings beside it name a class not among them.
+  """
+  name = tokenizer_class(path.parent)
+  if name and name.removesuffix("Fast") not in (*known, "PreTrainedTokenizer"):
+    raise UserError(
+      f"{path}: the settings beside it say {name}, which reads it otherwise;"
+      f" expected {' or '.join(known)}, or a tokenizer.json"
+    )
+
+
+def to_save(
+  name: str, names: Mapping[str, str], **more: bool | None
+) -> dict[str, Any]:
+  """The `tokenizer_config.json` for Transformers' class `name`.
+
+  Args:
+    name: the class.
+    names: the token for each field of `SpecialIds`.
+    **more: further settings; those that are None are left out.
+  """
+  settings: dict[str, Any] = {"tokenizer_class": name}
+  if not name.startswith("PreTrained"):
+    settings |= {"bos_token": names["cls"], "eos_token": names["sep"]}
+  settings |= {key: names[role] for role, key in KEYS.items()}
+  return settings | {k: v for k, v in more.items() if v is not None}
+
+
+def special_tokens(
+  folder: pathlib.Path,
+  ids: Iterable[str],
+  added: Mapping[int, tokenizers.AddedToken],
+  where: str,
+) -> dict[str, str]:
+  """The token for each field of `SpecialIds`.
+
+  Args:
+    folder: where the settings may be that name them; where they do not, it
+      is the usual names of BERT's or RoBERTa's family that count.
+    ids: the tokens of the vocabulary.
+    added: the tokens that were added to it.
+    where: what messages call the vocabulary, such as its file.
+
+  Raises:
+    UserError: the settings name a token that the vocabulary lacks, or one
+      token for two fields, or no token is there for a field; the message
+      says for which and where was looked.
+  """
+  tokens = {*ids, *(token.content for token in added.values())}
+  found, missing = {}, []
+  settings = [(name, read_settings(folder, name)) for name in (CONFIG, _MAP)]
+  for role, key in KEYS.items():
+    named = [(n, part[key]) for n, part in settings if part.get(key)]
+    if named:
+      file, value = named[0]
+      token = value.get("content") if isinstance(value, dict) else value
+      if not isinstance(token, str) or token not in tokens:
+        raise UserError(
+          f"{folder / file}: {key}: expected a token of {where}, got {token!r}"
+        )
+      found[role] = token
+    elif usual := [name for name in _USUAL[role] if name in tokens]:
+      found[role] = usual[0]
+    else:
+      missing.append(f"{role} ({' or '.join(_USUAL[role])})")
+  if missing:
+    raise UserError(
+      f"{where}: no token among its {len(tokens)} for {', '.join(missing)}, and"
+      f" neither {CONFIG} nor {_MAP} beside it names one"
+    )
+  if len(set(found.values())) < len(found):
+    raise UserError(f"{where}: expected five special tokens, got {found}")
+  return found
+
+
+def added_tokens(folder: pathlib.Path) -> dict[int, tokenizers.AddedToken]:
+  """The tokens that were added to a vocabulary without a `tokenizer.json`.
+
+  Args:
+    folder: where the settings may be that list them.
+
+  Returns:
+    Each token at its id; those that stand for no text are `special`.
+
+  Raises:
+    UserError: a list is damaged; the message names its file.
+  """
+  config = read_settings(folder, CONFIG)
+  listed = config.get("added_tokens_decoder")
+  path = folder / CONFIG
+  if not listed:
+    path = folder / _ADDED
+    extra = _extra_special_tokens(folder, config)
+    listed = {
+      id: {"content": token, "special": token in extra}
+      for token, id in read_settings(folder, _ADDED).items()
+    }
+  if not isinstance(listed, dict):
+    raise UserError(f"{path}: added_tokens_decoder: expected an object")
+  return {
+    _id(id, path): added_token(token, f"{path}: added token {id}")
+    for id, token in listed.items()
+  }
+
+
+def _extra_special_tokens(
+  folder: pathlib.Path, config: Mapping[str, Any]
+) -> set[str]:
+  """Every token that the settings call special, whatever it stands for."""
+  parts = (config, read_settings(folder, _MAP))
+  values = [
+    value
+    for part in parts
+    for key, value in part.items()
+    if key.endswith("_token")
+  ]
+  for part in parts:
+    more = part.get("additional_special_tokens")
+    values += more if isinstance(more, list) else []
+  names = (v.get("content") if isinstance(v, dict) else v for v in values)
+  return {name for name in names if isinstance(name, str)}
+
+
+def added_token(token: Any, where: str) -> tokenizers.AddedToken:
+  """An entry of `added_tokens` in a `tokenizer.json`, its id left out.
+
+  Raises:
+    UserError: it is none; the message starts with `where`.
+  """
+  content = token.get("content") if isinstance(token, dict) else None
+  if not isinstance(content, str) or not content:
+    raise UserError(f"{where}: expected a token, got {token!r:.60}")
+  flags = {name: token[name] for name in _FLAGS if name in token}
+  if not all(isinstance(flag, bool) for flag in flags.values()):
+    raise UserError(f"{where}: expected true or false, got {flags!r:.90}")
+  flags.setdefault("normalized", not flags.get("special", False))
+  return tokenizers.AddedToken(content, **flags)
+
+
+def _id(value: Any, path: pathlib.Path) -> int:
+  try:
+    return int(value)
+  except (TypeError, ValueError) as error:
+    raise UserError(
+      f"{path}: expected the id of an added token, got {value!r:.40}"
+    ) from error

@@ -1,0 +1,132 @@
+import json
+
+import pytest
+
+from bert_jax.settings import UserError
+from bert_jax.text import load
+from tests.text import small_files
+from tests.text.test_loading import write, write_json
+
+
+@pytest.mark.parametrize(
+  ("data", "message"),
+  [
+    (b"", r"vocab.txt: the vocabulary is empty"),
+    (b"[PAD]\n\xff\xfe\n", "vocab.txt, line 2: invalid UTF-8"),
+    (b"a\nb\nc\nb\n", "vocab.txt, line 4: 'b' is there already, on line 2"),
+    (b"a\n\nb\n", "vocab.txt, line 2: '' cannot be a token"),
+    (b"a\nb\n", r"vocab.txt: no \[PAD\]"),
+  ],
+)
+def test_damaged_vocabulary_file(tmp_path, data, message):
+  (tmp_path / "vocab.txt").write_bytes(data)
+  with pytest.raises(UserError, match=message):
+    load(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"model": 3}, "expected a model with a vocabulary"),
+    ({"model": {"type": "WordPiece"}}, "expected a model with a vocabulary"),
+    ({"model": {"type": "WordPiece", "vocab": {"a": "x"}}}, "damaged vocab"),
+    ({"model": {"type": "WordPiece", "vocab": {"a": True}}}, "damaged vocab"),
+    ({"model": {"type": "WordPiece", "vocab": {"\ud800": 0}}}, "be a token"),
+    ({"model": {"type": "WordPiece", "vocab": {"a": 1}}}, "ids are not 0"),
+    (
+      {"model": {"type": "WordPiece", "vocab": {"a": 0, "b": 0}}},
+      "ids are not",
+    ),
+    (
+      {"model": {"vocab": {"a": 0}, "continuing_subword_prefix": "@@"}},
+      "expected pieces with '##', got '@@'",
+    ),
+    ({"added_tokens": [3]}, "expected a token, got 3"),
+    ({"added_tokens": 3}, "damaged vocabulary"),
+    ({"added_tokens": [{"content": "e"}]}, "damaged vocabulary"),
+    ({"added_tokens": [{"content": "e", "id": 3}]}, "'e' has two ids"),
+    ({"added_tokens": [{"content": "x", "id": 12}]}, "ids are not 0 to 10"),
+    (
+      {"normalizer": {"normalizers": 3}, "model": {"vocab": []}},
+      "vocabulary is empty",
+    ),
+  ],
+)
+def test_damaged_json(tmp_path, changes, message):
+  path = write_json(tmp_path / "tokenizer.json", **changes)
+  with pytest.raises(UserError, match=message) as error:
+    load(tmp_path)
+  assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "text", ["", "{", "[]", "[" * 100_000, '{"a":' * 100_000, "\x00", "9" * 5000]
+)
+def test_what_is_no_json(tmp_path, text):
+  (tmp_path / "tokenizer.json").write_text(text)
+  with pytest.raises(UserError, match=r"tokenizer\.json: "):
+    load(tmp_path)
+
+
+@pytest.mark.parametrize("depth", [100, 900, 20_000])
+@pytest.mark.parametrize("family", ["wordpiece", "modernbert"])
+def test_deeply_nested_normalizer(tmp_path, family, depth):
+  if family == "wordpiece":
+    path = write_json(tmp_path / "tokenizer.json", normalizer=0)
+  else:
+    path = small_files.modernbert(tmp_path) / "tokenizer.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"normalizer": 0}))
+  step = '{"type": "Sequence", "normalizers": ['
+  nested = f'"normalizer": {step * depth}{"]}" * depth}'
+  path.write_text(path.read_text().replace('"normalizer": 0', nested))
+  if family == "wordpiece" and depth == 100:
+    load(tmp_path)
+  else:
+    with pytest.raises(UserError, match=r"tokenizer\.json: "):
+      load(tmp_path)
+
+
+def test_a_file_too_large_for_a_tokenizer(tmp_path):
+  with (tmp_path / "vocab.txt").open("wb") as file:
+    file.truncate(10**10)
+  with pytest.raises(UserError, match=r"vocab\.txt: larger than 100 MB"):
+    load(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (
+      {"post_processor": None},
+      r"that puts \[CLS\] before .* and \[SEP\] after",
+    ),
+    ({"pre_tokenizer": {"type": "Unheard"}}, "no tokenizer"),
+    ({"model": {"type": "BPE", "vocab": {}, "merges": []}}, "ids are not 0"),
+    ({"added_tokens": []}, "post_processor|is not|expected a token"),
+  ],
+)
+def test_pipelines_that_do_not_work(tmp_path, change, message):
+  path = small_files.modernbert(tmp_path) / "tokenizer.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  with pytest.raises(UserError, match=message) as error:
+    load(tmp_path)
+  assert str(tmp_path) in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+def test_unigram_without_its_unknown_piece(tmp_path):
+  load(small_files.albert(tmp_path)).save(tmp_path)
+  path = tmp_path / "tokenizer.json"
+  content = json.loads(path.read_text())
+  content["model"]["unk_id"] = None
+  path.write_text(json.dumps(content))
+  with pytest.raises(UserError, match="unk_id: expected 1, the id of <unk>"):
+    load(tmp_path)
+
+
+def test_damaged_config(tmp_path):
+  write(tmp_path / "vocab.txt")
+  (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": "yes"}')
+  with pytest.raises(UserError, match="do_lower_case: expected a bool"):
+    load(tmp_path)
