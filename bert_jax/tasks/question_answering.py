@@ -218,8 +218,10 @@ def answer(
         break
       if align_to_words:
         first, last = spans.widen(tokens, context, first, last)
-      start, end = int(tokens.starts[first]), int(tokens.ends[last])
-      answers.append(Answer(context[start:end], start, end, score))
+      end = int(tokens.ends[last])
+      # The first piece may stand for the space before it too.
+      text = context[tokens.starts[first] : end].lstrip()
+      answers.append(Answer(text, end - len(text), end, score))
     null = null_scores[row] if no_answer else None
     windows.append(_Window(_same_added(answers), null, top_k))
   return windows
@@ -233,7 +235,7 @@ def _same_added(answers: Sequence[Answer]) -> list[Answer]:
     first = merged.get(key, answer)
     more = answer.score if key in merged else 0.0
     merged[key] = dataclasses.replace(first, score=first.score + more)
-  return list(merged.values())
+  return [answer for answer in merged.values() if answer.text]
 
 
 def join(windows: Sequence[_Window]) -> list[Answer]:

@@ -48,7 +48,7 @@ def best(
   """
   length = logits.shape[1]
   max_length = min(max_length, length)
-  possible = in_context.at[:, 0].set(True)[..., None]
+  possible = jnp.asarray(in_context).at[:, 0].set(True)[..., None]
   probabilities = jax.nn.softmax(losses.only(possible, logits), axis=1)
   null_scores = probabilities[:, 0].prod(-1)
   starts, ends = jnp.moveaxis(probabilities * in_context[..., None], -1, 0)

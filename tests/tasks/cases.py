@@ -1,0 +1,64 @@
+"""For each task a record that it takes, and a predictor to take it."""
+
+import dataclasses
+import functools
+import zlib
+
+import jax
+import numpy as np
+
+from bert_jax.predictor import Predictor
+from bert_jax.tasks import TASKS
+from tests import small
+
+ENCODER = dataclasses.replace(small.ENCODER, num_layers=1)
+TEXT = "the array sorts names in place , it is a list"
+MASKED = "the array [MASK] names in place , it [MASK] a list"
+LONG = "it sorted a list of names . the array is in place . " * 6
+
+# All alone make a row of 16 tokens when padded, and with the others 4 rows of
+# 32, so that little is compiled.
+RECORDS = {
+  "classification": {"text": TEXT, "pair": "a list"},
+  "embedding": {"text": TEXT},
+  "masked_lm": {"text": MASKED},
+  "multiple_choice": {"text": TEXT, "choices": ["list", "it", "names"]},
+  "next_sentence": {"text": TEXT, "pair": "a list"},
+  "pretraining": {"text": MASKED},
+  "question_answering": {"question": "the array", "context": TEXT},
+  "replaced_tokens": {"text": TEXT},
+  "tagging": {"text": TEXT},
+}
+# Each makes a larger batch of the one above: more, or longer, or more of them.
+OTHERS = {
+  "classification": [{"text": LONG}, {"text": ""}],
+  "embedding": [{"text": LONG}, {"text": ""}],
+  "masked_lm": [{"text": "the [MASK] " * 12}] * 2,
+  "multiple_choice": [{"text": LONG, "choices": ["it"] * 3}],
+  "next_sentence": [{"text": "it", "pair": LONG}, {"text": "", "pair": ""}],
+  "pretraining": [{"text": "the [MASK] " * 12}] * 2,
+  "question_answering": [{"question": "a list", "context": LONG}],
+  "replaced_tokens": [{"text": LONG}, {"text": ""}],
+  "tagging": [{"text": LONG}, {"words": ["the", "list"]}, {"text": ""}],
+}
+
+
+def random_params(task, seed=0):
+  """Far enough from zero that answers differ; nothing is compiled for it."""
+  blank = jax.tree.map(lambda x: x[None], task.blank)
+  shapes = jax.eval_shape(task.model.init, jax.random.key(0), blank)["params"]
+
+  def draw(path, shape):
+    name = jax.tree_util.keystr(path).encode()
+    generator = np.random.default_rng([seed, zlib.crc32(name)])
+    return generator.normal(0, 0.3, shape.shape).astype(np.float32)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@functools.cache
+def predictor(name, head=None, batch_size=4):
+  module = TASKS[name]
+  given = () if head is None else (head,)
+  task = module.make(ENCODER, small.tokenizer(), *given)
+  return Predictor(task, random_params(task), batch_size=batch_size)

@@ -1,0 +1,186 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from bert_jax.settings import UserError
+from bert_jax.tasks import TASKS
+from tests.tasks.cases import ENCODER, LONG, OTHERS, RECORDS, predictor
+
+IDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
+
+
+def plain(answer):
+  """An answer as JSON has it; vectors as lists."""
+
+  def default(value):
+    if isinstance(value, np.ndarray):
+      return value.tolist()
+    return dataclasses.asdict(value)
+
+  return json.loads(json.dumps(answer, default=default))
+
+
+def assert_same(one, other):
+  """Compares nested answers, numbers but about."""
+  if isinstance(one, dict):
+    assert one.keys() == other.keys()
+    one, other = list(one.values()), list(other.values())
+  if isinstance(one, list):
+    assert len(one) == len(other)
+    for pair in zip(one, other):
+      assert_same(*pair)
+  elif isinstance(one, float):
+    np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
+  else:
+    assert one == other
+
+
+def test_every_task_has_a_case():
+  assert RECORDS.keys() == TASKS.keys() == OTHERS.keys()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_says_what_it_is(name):
+  task = predictor(name).task
+  assert task.name == name
+  assert task.config == ENCODER
+  assert task.data is None
+  head = getattr(TASKS[name], "Head", None)
+  assert task.head == (head() if head else None)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_examples_are_unpadded_rows_of_ids(name):
+  task = predictor(name).task
+  for record in (RECORDS[name], *OTHERS[name]):
+    examples = task.prepare(record)
+    assert examples
+    for example in examples:
+      arrays = [getattr(example, field) for field in IDS]
+      assert {array.dtype for array in arrays} == {np.dtype(np.int32)}
+      assert len({array.shape for array in arrays}) == 1
+      assert arrays[0].ndim == task.blank.token_ids.ndim
+      assert arrays[0].shape[-1] <= ENCODER.max_positions
+      dtypes = {str(x.dtype) for x in example.targets.values()}
+      assert dtypes <= {"int32", "float32", "bool"}
+      if task.blank.token_ids.ndim == 1:
+        assert (example.sequence_ids == 1).all()
+        assert example.position_ids.tolist() == [*range(arrays[0].size)]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_answers_do_not_depend_on_the_other_records(name):
+  alone = plain(predictor(name)(RECORDS[name]))
+  together = plain(predictor(name)([RECORDS[name], *OTHERS[name]]))
+  assert len(together) == 1 + len(OTHERS[name])
+  assert_same(together[0], alone)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_loss_and_metrics_of_a_blank_row_are_zero_over_nothing(name):
+  task = predictor(name).task
+  batch = jax.tree.map(lambda x: x[None], task.blank)
+  outputs = jax.eval_shape(
+    task.model.apply, {"params": predictor(name).params}, batch
+  )
+  outputs = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), outputs)
+  means = task.loss(outputs, batch) | task.metrics(outputs, batch)
+  for mean in means.values():
+    assert mean.total == 0
+    assert mean.weight == 0
+    assert mean.value() == 0
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_without_a_vocabulary_no_text_is_taken(name):
+  task = TASKS[name].make(ENCODER, None)
+  with pytest.raises(UserError, match="came without a vocabulary"):
+    task.prepare(RECORDS[name])
+
+
+ONE_TEXT = ("embedding", "replaced_tokens", "tagging", "classification")
+WRONG = [
+  *((name, {}, "the field 'text', a text; got {}") for name in ONE_TEXT),
+  *((name, {"text": 3}, "the field 'text', a text") for name in ONE_TEXT),
+  ("classification", {"text": "a", "pair": 3}, "the field 'pair', a text"),
+  ("next_sentence", {"text": "a"}, "the field 'pair', a text"),
+  ("next_sentence", {"pair": "a"}, "the field 'text', a text"),
+  ("multiple_choice", {"text": "a"}, "the field 'choices', a list of texts"),
+  (
+    "multiple_choice",
+    {"text": "a", "choices": "it"},
+    "the field 'choices', a list of texts",
+  ),
+  (
+    "multiple_choice",
+    {"text": "a", "choices": ["it", None]},
+    "the field 'choices', a list of texts",
+  ),
+  ("multiple_choice", {"text": "a", "choices": []}, "'choices' is empty"),
+  ("multiple_choice", {"choices": ["a"]}, "the field 'text', a text"),
+  ("question_answering", {"question": "a"}, "the field 'context', a text"),
+  ("question_answering", {"context": "a"}, "the field 'question', a text"),
+  (
+    "question_answering",
+    {"question": " ", "context": "a"},
+    "'question' is empty",
+  ),
+  (
+    "question_answering",
+    {"question": "a", "context": "\n"},
+    "'context' is empty",
+  ),
+  (
+    "question_answering",
+    {"question": LONG, "context": "a"},
+    "has, with special tokens, .* tokens; expected at most 16",
+  ),
+  ("tagging", {"words": "the list"}, "the field 'words', a list of texts"),
+  ("tagging", {"words": []}, "'words' is empty"),
+  ("tagging", {"words": ["a", 3]}, "the field 'words', a list of texts"),
+]
+
+
+@pytest.mark.parametrize(("name", "record", "message"), WRONG)
+def test_what_is_wrong_with_a_record_is_said_in_a_line(name, record, message):
+  with pytest.raises(UserError, match=message) as error:
+    predictor(name)([RECORDS[name], record])
+  assert str(error.value).startswith("input 2: ")
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    ("classification", {"top_k": 0}),
+    ("classification", {"top_k": 1.5}),
+    ("question_answering", {"top_k": -1}),
+    ("question_answering", {"max_answer_length": "30"}),
+  ],
+)
+def test_options_are_checked(name, options):
+  (option,) = options
+  with pytest.raises(UserError, match=f"{option}: expected a whole number"):
+    predictor(name)([RECORDS[name]], **options)
+
+
+@pytest.mark.parametrize(
+  ("name", "fields", "message"),
+  [
+    ("classification", {"labels": ()}, "labels: expected at least one"),
+    ("classification", {"problem": "other"}, "problem: expected one of"),
+    ("classification", {"max_length": -1}, "max_length: expected at least 0"),
+    ("embedding", {"pooling": ()}, "pooling: expected some of cls, max, mean"),
+    ("embedding", {"pooling": ("sum",)}, "pooling: expected some of"),
+    ("embedding", {"max_length": -1}, "max_length: expected at least 0"),
+    ("question_answering", {"max_length": 0}, "max_length: expected at least"),
+    ("question_answering", {"stride": -1}, "stride: expected at least 0"),
+    ("tagging", {"labels": ()}, "labels: expected at least one"),
+  ],
+)
+def test_heads_are_checked(name, fields, message):
+  with pytest.raises(ValueError, match=message):
+    TASKS[name].Head(**fields)
