@@ -140,11 +140,14 @@ def scored_pieces(
 
 
 def is_cased(proto: sentencepiece_model_pb2.ModelProto) -> bool:
-  """Whether a piece that stands for text has an upper-case letter."""
-  return any(
-    piece.type == piece.NORMAL and piece.piece != piece.piece.lower()
-    for piece in proto.pieces
-  )
+  """Whether over a hundredth of the pieces for text have an upper-case letter.
+
+  A few have one in an uncased model too: its own normalisation, which comes
+  after lower-casing, makes `TM` of the trademark sign.
+  """
+  pieces = [p.piece for p in proto.pieces if p.type == p.NORMAL]
+  upper = sum(piece != piece.lower() for piece in pieces)
+  return 100 * upper > len(pieces)
 
 
 def build(

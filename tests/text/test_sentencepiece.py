@@ -35,6 +35,10 @@ def test_case_and_accents_of_albert(tmp_path, settings, want):
 def test_upper_case_pieces_mean_that_case_and_accents_are_kept(tmp_path):
   tokenizer = load(small_files.albert(tmp_path, CASED))
   assert pieces(tokenizer, "The cafés the") == "▁The ▁cafés ▁the"
+  # One alone in a hundred does not: "TM" is in uncased models too.
+  more = [f"▁{number}e" for number in range(200)]
+  small_files.albert(tmp_path, [*small_files.ALBERT_PIECES, *more, "TM"])
+  assert pieces(load(tmp_path), "The dog") == "▁the ▁dog"
 
 
 def test_ids_of_fairseq(tmp_path):
