@@ -5,7 +5,6 @@ import functools
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
       f" {len(tensors.shapes)} tensors"
     )
   has_prefix = any(name.startswith(family.prefix) for name in tensors.shapes)
-  sentence_head = sentence_transformers.read(folder)
+  sentence_head = sentence_transformers.read(folder, encoder)
   task = (
     "embedding"
     if sentence_head

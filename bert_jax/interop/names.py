@@ -144,8 +144,9 @@ def read_params(
   located = {path: table.locate(path) or nowhere for path in shapes}
   stand_ins = {original: copy for copy, original in table.copies.items()}
   for path, tensor in located.items():
-    if tensor.name not in tensors.shapes and tensor.name in stand_ins:
-      located[path] = tensor._replace(name=stand_ins[tensor.name])
+    copy = stand_ins.get(tensor.name)
+    if tensor.name not in tensors.shapes and copy in tensors.shapes:
+      located[path] = tensor._replace(name=copy)
   fresh = _check(tensors, shapes, located, table, where)
   _check_copies(tensors, table, where)
   flat, last = {}, (None, None)
@@ -173,7 +174,8 @@ def _ours(array: np.ndarray, tensor: Tensor, dtype: Any) -> np.ndarray:
     array = np.split(array, tensor.parts)[tensor.part]
   if tensor.transposed:
     array = array.T
-  return np.ascontiguousarray(array, dtype)
+  # Views: a copy would only be copied again, on its way to the device.
+  return array.astype(dtype, copy=False)
 
 
 def _check(

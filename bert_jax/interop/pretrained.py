@@ -81,11 +81,12 @@ class Pretrained:
       params = initial(key)
       return {head: params[head] for head in merged.fresh}
 
-    key = jax.random.key(seed)
-    merged = self.read(task.name, jax.eval_shape(initial, key), place)
+    # A key is compiled for, which a load can do without.
+    wanted = jax.eval_shape(lambda: initial(jax.random.key(seed)))
+    merged = self.read(task.name, wanted, place)
     if not merged.fresh:
       return merged
-    made = jax.jit(fresh)(key)
+    made = jax.jit(fresh)(jax.random.key(seed))
     if place is not None:
       made = trees.map_with_path(lambda k, x: place(k, np.asarray(x)), made)
     return merged._replace(params={**merged.params, **made})

@@ -25,7 +25,7 @@ _OTHER_MODES = (
 )
 
 
-def read(folder: pathlib.Path) -> embedding.Head | None:
+def read(folder: pathlib.Path, config: EncoderConfig) -> embedding.Head | None:
   """How sentences become vectors; None where `modules.json` is not there.
 
   Raises:
@@ -52,6 +52,8 @@ def read(folder: pathlib.Path) -> embedding.Head | None:
     raise UserError(
       f"{folder / _SETTINGS}: max_seq_length: expected a length, got {length!r}"
     )
+  if length >= config.max_positions:
+    length = 0  # The encoder's own, whatever that is.
   return embedding.Head(pooling=pooling, normalize=normalize, max_length=length)
 
 

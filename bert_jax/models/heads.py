@@ -223,10 +223,12 @@ class TokenClassifier(nn.Module):
 
 def pooler_shapes(config: EncoderConfig) -> Parameters:
   """Shape structs of a pooler, which encoders are published with."""
-  module = _pooler(config)
-  hidden = jnp.zeros((1, config.hidden_size))
-  made = jax.eval_shape(module.init, jax.random.key(0), hidden)
-  return {"pooler": made["params"]}
+
+  def initial():
+    hidden = jnp.zeros((1, config.hidden_size))
+    return _pooler(config).init(jax.random.key(0), hidden)
+
+  return {"pooler": jax.eval_shape(initial)["params"]}
 
 
 def _pool(

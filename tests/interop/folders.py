@@ -1,0 +1,86 @@
+"""Small models with made-up parameters, and folders of theirs."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from bert_jax import trees
+from bert_jax.models.config import encoder_config
+from bert_jax.predictor import Predictor
+from bert_jax.tasks import TASKS
+from tests import small
+
+# One preset of each family, made small.
+PRESETS = {
+  "bert": "bert_base",
+  "roberta": "roberta_base",
+  "xlm-roberta": "xlm_roberta_base",
+  "distilbert": "distilbert_base",
+  "electra": "electra_small",
+  "albert": "albert_base",
+  "modernbert": "modernbert_base",
+}
+
+
+def encoder(family):
+  wide = family in ("electra", "albert")
+  return encoder_config(
+    {
+      "preset": PRESETS[family],
+      "vocab_size": len(small.tokenizer()),
+      "hidden_size": 16,
+      "num_layers": 2,
+      "num_heads": 2,
+      "intermediate_size": 32,
+      "max_positions": 32,
+      "embedding_size": 8 if wide else 0,
+    }
+  )
+
+
+@functools.cache
+def predictor(family, task):
+  """A model of that family and head, without compiling anything."""
+  made = TASKS[task].make(encoder(family), small.tokenizer())
+  batch = jax.tree.map(lambda x: x[None], made.blank)
+  shapes = jax.eval_shape(made.model.init, jax.random.key(0), batch)["params"]
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda x: jax.device_put(rng.normal(0, 0.2, x.shape).astype(x.dtype)),
+    shapes,
+  )
+  return Predictor(made, params)
+
+
+def tensors(folder):
+  return safetensors.numpy.load_file(folder / "model.safetensors")
+
+
+def change_tensors(folder, change):
+  """Rewrites a folder's weights; `change` maps them to others."""
+  changed = change(tensors(folder))
+  safetensors.numpy.save_file(
+    changed, folder / "model.safetensors", metadata={"format": "pt"}
+  )
+
+
+def change_config(folder: pathlib.Path, **changes):
+  path = folder / "config.json"
+  config = json.loads(path.read_text()) | changes
+  path.write_text(json.dumps({k: v for k, v in config.items() if v != "gone"}))
+
+
+def assert_same(a: Predictor, b: Predictor):
+  """The same model, bit for bit."""
+  assert a.task.name == b.task.name
+  assert a.task.head == b.task.head
+  assert dataclasses.asdict(a.task.config) == dataclasses.asdict(b.task.config)
+  ours, theirs = trees.flatten(a.params), trees.flatten(b.params)
+  assert ours.keys() == theirs.keys()
+  for path, leaf in ours.items():
+    assert np.asarray(leaf).tobytes() == np.asarray(theirs[path]).tobytes()

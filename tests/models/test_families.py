@@ -1,0 +1,164 @@
+"""What the switches of `EncoderConfig` do; parity is tests/parity's matter."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bert_jax import settings, trees
+from bert_jax.models import flops, heads
+from bert_jax.models.config import EncoderConfig, encoder_config
+from bert_jax.models.presets import PRESETS
+from bert_jax.training import partitioning
+from bert_jax.types import Batch
+
+MODERN = encoder_config(
+  {
+    "preset": "modern_base",
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_layers": 3,
+    "num_heads": 2,
+    "intermediate_size": 24,
+    "max_positions": 64,
+    "local_window": 4,
+  }
+)
+
+
+def make_batch(length=12, rows=1, **arrays):
+  ids = np.arange(rows * length, dtype=np.int32).reshape(rows, length) % 40
+  batch = Batch(
+    token_ids=ids,
+    segment_ids=np.zeros_like(ids),
+    position_ids=np.broadcast_to(np.arange(length), ids.shape),
+    sequence_ids=np.ones_like(ids),
+    targets={},
+  )
+  return dataclasses.replace(batch, **arrays)
+
+
+@functools.cache
+def encoder(config):
+  """The encoder as a function of a batch, its parameters large."""
+  model = heads.EncoderModel(config)
+  params = jax.jit(model.init)(jax.random.key(0), make_batch())["params"]
+  # Kernels of the size they grow to, else layers hardly change anything.
+  params = trees.map_with_path(
+    lambda path, x: 10 * x if x.ndim == 2 else x, params
+  )
+  return jax.jit(lambda batch: model.apply({"params": params}, batch))
+
+
+def test_rotary_positions_are_relative():
+  batch = make_batch()
+  shifted = dataclasses.replace(batch, position_ids=batch.position_ids + 7)
+  stretched = dataclasses.replace(batch, position_ids=batch.position_ids * 2)
+  expected = encoder(MODERN)(batch)
+  np.testing.assert_allclose(encoder(MODERN)(shifted), expected, atol=2e-5)
+  assert np.abs(encoder(MODERN)(stretched) - expected).max() > 0.01
+
+
+def test_local_layers_see_half_a_window_to_either_side():
+  local = dataclasses.replace(MODERN, num_layers=2, global_every=10)
+  # Layer 0 is global; so only its own effect may come from afar.
+  only_local = dataclasses.replace(local, local_window=4)
+  changed = make_batch()
+  changed.token_ids[0, 11] = 3
+  before, after = (encoder(only_local)(b)[0] for b in (make_batch(), changed))
+  moved = np.abs(before - after).max(-1) > 1e-6
+  assert moved.all()  # Through layer 0.
+  x = jax.random.normal(jax.random.key(1), (1, 12, 2, 8))
+  ids = jnp.ones((1, 12), jnp.int32)
+  attend = functools.partial(
+    heads.layers.attention.attention, x, x, sequence_ids=ids, window=4
+  )
+  far = x.at[0, 9].add(1.0)
+  moved = np.abs(attend(value=x) - attend(value=far)).max((0, 2, 3)) > 1e-6
+  np.testing.assert_array_equal(np.flatnonzero(moved), [7, 8, 9, 10, 11])
+
+
+@pytest.mark.parametrize("config", [MODERN], ids=["modern"])
+def test_packed_sequences_do_not_see_each_other(config):
+  both = make_batch(
+    sequence_ids=np.array([[1] * 5 + [2] * 7], np.int32),
+    position_ids=np.array([[*range(5), *range(7)]], np.int32),
+  )
+  alone = make_batch(sequence_ids=np.array([[1] * 5 + [0] * 7], np.int32))
+  np.testing.assert_allclose(
+    encoder(config)(both)[:, :5], encoder(config)(alone)[:, :5], atol=2e-5
+  )
+
+
+def test_shared_layers_are_one():
+  config = encoder_config(
+    {"preset": "albert_base", "num_layers": 7, "vocab_size": 50}
+  )
+  model = heads.EncoderModel(config)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch())
+  layers = shapes["params"]["encoder"].keys()
+  assert layers == {"embeddings", "layer_0"}
+
+
+# As PyTorch's models of Transformers count them, with their poolers.
+@pytest.mark.parametrize(
+  ("preset", "has_pooler", "count"),
+  [
+    ("roberta_base", True, 124_645_632),
+    ("xlm_roberta_base", True, 278_043_648),
+    ("distilbert_base", False, 66_362_880),
+    ("electra_small", False, 13_483_008),
+    ("electra_base", False, 108_891_648),
+    ("albert_base", True, 11_683_584),
+    ("albert_xxlarge", True, 222_595_584),
+    ("modernbert_base", False, 149_014_272),
+    ("modernbert_large", False, 394_781_696),
+  ],
+)
+def test_parameter_counts_are_the_published_ones(preset, has_pooler, count):
+  config = encoder_config({"preset": preset})
+  model = heads.EncoderModel(config)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch())["params"]
+  pooler = heads.pooler_shapes(config) if has_pooler else {}
+  assert trees.count(shapes) + trees.count(pooler) == count
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_a_place_on_a_mesh_and_a_cost(preset):
+  config = encoder_config({"preset": preset, "num_layers": 1})
+  model = heads.TokenClassifier(config, 3, has_transform=True)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch())["params"]
+  mesh = partitioning.make_mesh(partitioning.MeshConfig(data=1))
+  partitioning.shardings(mesh, shapes)
+  assert flops.training_flops_per_token(config, 128, 20) > 0
+
+
+def test_flops_of_the_mechanics():
+  plain = EncoderConfig(num_layers=6)
+  count = functools.partial(
+    flops.training_flops_per_token, length=512, predictions=0
+  )
+  gated = dataclasses.replace(plain, gated=True)
+  assert count(gated) - count(plain) == 3 * 6 * 2 * 768 * 3072
+  # Of six layers two see all 512, four no more than 65.
+  local = dataclasses.replace(plain, local_window=64, global_every=3)
+  assert count(plain) - count(local) == 3 * 4 * 4 * 768 * (512 - 65)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"local_window": -1}, "local_window: expected at least 0"),
+    ({"num_layers": 10**9}, "num_layers: expected at most 1000"),
+    ({"shared_layers": True, "pre_norm": True}, "shared_layers: with pre_norm"),
+    ({"rotary_base": 1e4, "hidden_size": 36}, "rotary_base: needs heads of an"),
+    ({"rotary_base": 1e4, "local_window": 8}, "local_rotary_base: goes with"),
+    ({"pooling": "last"}, "pooling: expected one of first, mean"),
+  ],
+)
+def test_switches_that_do_not_go_together(changes, message):
+  with pytest.raises(settings.UserError, match=f"config.model.{message}"):
+    encoder_config(changes)
