@@ -90,14 +90,16 @@ def _joined(tokens: Tokens, text: str, place: int) -> bool:
 
   The pieces of RoBERTa, ALBERT and their kin tell only of white space.
   """
-  if not tokens.continuations[place]:
-    return False
   if not (tokens.in_context[place] and tokens.in_context[place - 1]):
     return False
   start, end = tokens.starts[place], tokens.ends[place - 1]
   if start < end:  # Two pieces of one character.
     return True
-  return start == end and not (_splits(text[end - 1]) or _splits(text[start]))
+  return (
+    start == end
+    and bool(tokens.continuations[place])
+    and not (_splits(text[end - 1]) or _splits(text[start]))
+  )
 
 
 def _splits(character: str) -> bool:

@@ -26,14 +26,16 @@ class Found(NamedTuple):
 def find(text: str, encoding: Encoding, tokenizer: Tokenizer) -> list[Found]:
   """The words of a text: what lies between white space, or the pieces say.
 
-  Nothing that is only white space is a word, though there are pieces for it.
+  White space alone is no word, though there are pieces for it. A single space
+  may be split from the word that it is before; the label is then of its piece.
   """
   words: list[Found] = []
   end = 0
   for piece in rows.pieces(encoding, tokenizer.special):
     start, stop = encoding.offsets[piece]
-    continues = tokenizer.continuations[encoding.ids[piece]]
-    if continues and text[start:stop].isspace():
+    # Two pieces of one character are of one word whatever they are.
+    continues = start < end or tokenizer.continuations[encoding.ids[piece]]
+    if text[start:stop].isspace() and (continues or stop - start > 1):
       continue
     if words and continues and not _has_space(text[end:start]):
       words[-1] = words[-1]._replace(end=stop)

@@ -1,0 +1,181 @@
+"""Answers of the tasks that are about a whole text or several."""
+
+import numpy as np
+import pytest
+
+from bert_jax.predictor import pad
+from bert_jax.tasks import (
+  classification,
+  embedding,
+  multiple_choice,
+  next_sentence,
+  replaced_tokens,
+)
+from tests import small
+from tests.tasks.cases import ENCODER, LONG, predictor
+
+LOGITS = np.array([[1.0, 3.0, -2.0], [0.0, 0.0, 5.0]], np.float32)
+
+
+def classify(problem, **options):
+  head = classification.Head(("one", "two", "three"), problem)
+  task = classification.make(ENCODER, small.tokenizer(), head)
+  return task.answer(LOGITS, None, [{}, {}], **options)
+
+
+def test_labels_come_with_probabilities_the_likeliest_first():
+  first, second = classify("single_label")
+  expected = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+  assert [label.label for label in first] == ["two", "one", "three"]
+  np.testing.assert_allclose(
+    [label.probability for label in first], expected[0, [1, 0, 2]], rtol=1e-5
+  )
+  assert second[0].label == "three"
+  assert [len(row) for row in classify("single_label", top_k=2)] == [2, 2]
+  assert [len(row) for row in classify("single_label", top_k=9)] == [3, 3]
+
+
+def test_of_several_labels_each_has_its_own_probability():
+  first, _ = classify("multi_label")
+  assert [label.label for label in first] == ["two", "one", "three"]
+  np.testing.assert_allclose(
+    [label.probability for label in first],
+    1 / (1 + np.exp(-LOGITS[0, [1, 0, 2]])),
+    rtol=1e-5,
+  )
+
+
+def test_a_regression_gives_its_values_in_order():
+  first, _ = classify("regression")
+  assert [value.label for value in first] == ["one", "two", "three"]
+  assert [value.value for value in first] == LOGITS[0].tolist()
+
+
+@pytest.mark.parametrize(
+  ("module", "record"),
+  [
+    (classification, {"text": LONG}),
+    (classification, {"text": LONG, "pair": None}),
+    (classification, {"text": "it", "pair": LONG}),
+    (next_sentence, {"text": LONG, "pair": "it"}),
+    (embedding, {"text": LONG}),
+    (multiple_choice, {"text": "it", "choices": ["a", LONG]}),
+  ],
+)
+def test_long_texts_are_cut(module, record):
+  task = module.make(ENCODER, small.tokenizer())
+  (example,) = task.prepare(record)
+  assert example.token_ids.shape[-1] == ENCODER.max_positions
+  sep = small.tokenizer().special.sep
+  ends = 1 + (record.get("pair") is not None or "choices" in record)
+  row = example.token_ids.reshape(-1, ENCODER.max_positions)[-1]
+  assert row[-1] == sep
+  assert (row == sep).sum() == ends
+  assert example.segment_ids.max() == ends - 1
+
+
+@pytest.mark.parametrize("module", [classification, embedding])
+def test_the_head_may_cut_shorter_but_not_beyond_the_encoder(module):
+  for max_length, expected in ((7, 7), (1000, ENCODER.max_positions)):
+    head = module.Head(max_length=max_length)
+    task = module.make(ENCODER, small.tokenizer(), head)
+    (example,) = task.prepare({"text": LONG})
+    assert example.token_ids.size == expected
+
+
+def test_choices_are_ranked_and_those_that_pad_get_no_probability():
+  task = multiple_choice.make(ENCODER, small.tokenizer())
+  records = [
+    {"text": "it", "choices": ["a", "the list", "names"]},
+    {"text": "it", "choices": ["sorts"]},
+  ]
+  batch = pad([task.prepare(record)[0] for record in records])
+  assert batch.token_ids.shape == (2, 4, 8)
+  logits = np.array([[1, 2, 0, 99], [5, 99, 99, 99]], np.float32)
+  first, second = task.answer(logits, batch, records)
+  assert [(c.index, c.choice) for c in first] == [
+    (1, "the list"),
+    (0, "a"),
+    (2, "names"),
+  ]
+  expected = np.exp([2, 1, 0]) / np.exp([2, 1, 0]).sum()
+  np.testing.assert_allclose([c.probability for c in first], expected, 1e-5)
+  assert second == [multiple_choice.Choice(0, "sorts", 1.0)]
+
+
+def test_the_first_label_stands_for_the_next_sentence():
+  task = next_sentence.make(ENCODER, small.tokenizer())
+  first, second = task.answer(np.array([[4.0, 0], [0, 0]]), None, [{}, {}])
+  assert first.probability == pytest.approx(1 / (1 + np.exp(-4)))
+  assert second.probability == pytest.approx(0.5)
+
+
+def test_every_token_of_a_text_is_judged():
+  text = "It sorted 犬."
+  task = replaced_tokens.make(ENCODER, small.tokenizer())
+  (example,) = task.prepare({"text": text})
+  logits = np.arange(8, dtype=np.float32)[None, :, None]  # One of them pads.
+  found = task.join(task.answer(logits, pad([example]), [{"text": text}]))
+  expected = [
+    ("it", "It"),
+    ("sort", "sort"),
+    ("##ed", "ed"),
+    ("[UNK]", "犬"),
+    ("[UNK]", "."),
+  ]
+  assert [(t.token, text[t.start : t.end]) for t in found] == expected
+  np.testing.assert_allclose(
+    [t.probability for t in found], 1 / (1 + np.exp(-np.arange(1.0, 6))), 1e-5
+  )
+
+
+def pooled(hidden, used, head):
+  """One row at a time, in the order that sentence-transformers has."""
+  rows = []
+  for vectors, keep in zip(np.asarray(hidden, np.float64), used):
+    kinds = {
+      "cls": vectors[0],
+      "max": vectors[keep].max(0),
+      "mean": vectors[keep].mean(0),
+    }
+    row = np.concatenate(
+      [kinds[kind] for kind in ("cls", "max", "mean") if kind in head.pooling]
+    )
+    rows.append(row / np.linalg.norm(row) if head.normalize else row)
+  return np.array(rows)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(
+  "pooling", [("cls",), ("max",), ("mean",), ("mean", "cls", "max")]
+)
+def test_pooling_leaves_padding_out(pooling, normalize):
+  head = embedding.Head(pooling, normalize)
+  hidden = np.random.default_rng(0).normal(-3, 1, (3, 5, 4)).astype(np.float32)
+  used = np.arange(5) < np.array([[5], [1], [3]])
+  hidden[~used] = 100
+  vectors = embedding.pool(hidden, used.astype(np.int32), head)
+  assert vectors.dtype == np.float32
+  np.testing.assert_allclose(vectors, pooled(hidden, used, head), rtol=1e-5)
+
+
+def test_rows_that_only_pad_make_no_nan():
+  head = embedding.Head(("cls", "max", "mean"), normalize=True)
+  zeros = np.zeros((1, 4), np.int32)
+  vectors = embedding.pool(np.zeros((1, 4, 2), np.float32), zeros, head)
+  assert np.isfinite(vectors).all()
+
+
+def test_bfloat16_vectors_are_pooled_in_float32():
+  hidden = np.array([[[256.0], [1.0], [1.0], [1.0]]], "bfloat16")
+  ones = np.ones((1, 4), np.int32)
+  vectors = embedding.pool(hidden, ones, embedding.Head())
+  assert vectors.dtype == np.float32
+  assert vectors.item() == 259 / 4
+
+
+def test_an_embedding_is_a_vector_of_floats():
+  (vector,) = predictor("embedding")(["the list"])
+  assert isinstance(vector, np.ndarray)
+  assert vector.dtype == np.float32
+  assert vector.shape == (ENCODER.hidden_size,)
