@@ -1,8 +1,9 @@
 """Prepares a corpus: `python -m launch.prepare --config CONFIG --output DIR`.
 
 Trains a vocabulary, tokenises the text on all cores, and prints what to know
-about it. Uses the section `corpus` of the config; any key can be set on the
-command line: `--config.corpus.source=text_files --config.corpus.files='*.txt'`.
+about it. Uses the section `corpus` of the config, and the vocabulary of the
+model that `init` names, if it names one; any key can be set on the command
+line: `--config.corpus.source=text_files --config.corpus.files='*.txt'`.
 Run again, it says that the corpus is there already.
 """
 
@@ -24,12 +25,18 @@ _OVERWRITE = flags.DEFINE_bool(
 )
 
 
+# What needs JAX is imported where it is used: each worker imports this file,
+# and needs none.
+
+
 def main(_) -> None:
   """Prepares, or finds prepared, and reports."""
   config = _CONFIG.value.to_dict()
   _check_sections(config)
   if "corpus" not in config:
     raise settings.UserError("config.corpus: missing; it says what to prepare")
+  if config.get("init") and not config["corpus"].get("vocabulary"):
+    config["corpus"]["vocabulary"] = _vocabulary_of(config["init"])
   prepared = corpus.prepare(
     settings.from_dict(corpus.CorpusConfig, config["corpus"], "config.corpus"),
     _OUTPUT.value,
@@ -42,8 +49,13 @@ def main(_) -> None:
   )
 
 
+def _vocabulary_of(init: str) -> str:
+  from bert_jax.training import opening
+
+  return str(opening.vocabulary_of(init))
+
+
 def _check_sections(config: dict) -> None:
-  # Not at the top: each worker imports this file, and needs no JAX.
   from bert_jax.training.recipe import Recipe
 
   known = [field.name for field in dataclasses.fields(Recipe)]

@@ -33,7 +33,8 @@ from bert_jax.text.words import WordRules
 
 _SCRATCH = "scratch"
 _PROBED = 200
-_VOCABULARY_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+_JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
+_VOCABULARY_FILES = (*_JSON_FILES, "vocab.txt", "merges.txt")
 
 
 @dataclasses.dataclass(frozen=True)

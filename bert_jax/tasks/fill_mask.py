@@ -18,7 +18,7 @@ class Candidate:
   """One word for a masked place.
 
   Attributes:
-    token: the word or piece.
+    token: the word or piece, as `Tokenizer.decode` writes it.
     probability: the model's, from 0 to 1.
   """
 
@@ -89,10 +89,15 @@ def answer(
   return [
     [
       [
-        Candidate(tokenizer.token(int(id)), float(probability))
+        Candidate(_word(tokenizer, int(id)), float(probability))
         for id, probability in zip(ids[row, slot], probabilities[row, slot])
       ]
       for slot in np.flatnonzero(used[row])
     ]
     for row in range(len(records))
   ]
+
+
+def _word(tokenizer: Tokenizer, id: int) -> str:
+  """A token by itself; one that stands for no text has its own name."""
+  return tokenizer.decode([id]).strip() or tokenizer.token(id)

@@ -2,8 +2,10 @@
 
 import pathlib
 
+from bert_jax.interop import hub
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.interop.published import open_published
+from bert_jax.settings import UserError
 from bert_jax.training import workdir
 
 
@@ -20,3 +22,25 @@ def open_model(where: str | pathlib.Path) -> Pretrained:
   if (folder / workdir.MODEL_FILE).is_file():
     return workdir.open_workdir(folder)
   return open_published(where)
+
+
+def vocabulary_of(where: str | pathlib.Path) -> pathlib.Path:
+  """The folder of a model's vocabulary, as `bert_jax.text.load` reads it.
+
+  Args:
+    where: what `open_model` takes, but no zip.
+
+  Raises:
+    UserError: there is no such model.
+  """
+  if str(where).startswith(hub.PREFIX):
+    return hub.download(str(where))
+  folder = pathlib.Path(where)
+  if not folder.is_dir():
+    raise UserError(
+      f"config.init: {where}: expected a folder or hf://ORG/NAME; unpack a zip"
+      " to prepare text for it"
+    )
+  if (folder / workdir.MODEL_FILE).is_file():
+    return folder / workdir.TOKENIZER
+  return folder

@@ -142,7 +142,8 @@ class Recipe:
     for section in ("evaluation", "checkpoint", "logging"):
       if getattr(self, section).every < 1:
         raise ValueError(f"{section}.every: expected at least 1")
-    encoder_config(self.model)
+    if not self.init:
+      encoder_config(self.model)
     self._data()
 
   @classmethod

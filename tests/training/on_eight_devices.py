@@ -13,9 +13,9 @@ from bert_jax.models.heads import PretrainingModel
 from bert_jax.settings import UserError
 from bert_jax.training import optimizer, partitioning
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.saved_params import restore_params
 from bert_jax.training.optimizer import OptimizerConfig
 from bert_jax.training.partitioning import MeshConfig
+from bert_jax.training.saved_params import restore_params
 from bert_jax.training.state import TrainState
 from bert_jax.types import Batch
 

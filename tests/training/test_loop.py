@@ -230,16 +230,12 @@ def test_a_wrong_value_names_its_key(corpus_folder, tmp_path, changes, message):
 
 
 @pytest.mark.parametrize(
-  ("content", "message"),
-  [(None, "no config.json"), ("{", "damaged"), ('{"config": 3}', "damaged")],
+  "content", ["{", '{"task": 3}', "[" * 100_000, '{"task": "a", "model": {}}']
 )
-def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path, content, message):
-  if content is not None:
-    (tmp_path / workdir.CONFIG_FILE).write_text(content)
-  with pytest.raises(UserError, match=message):
+def test_a_damaged_run_is_said_to_be_damaged(tmp_path, content):
+  (tmp_path / workdir.MODEL_FILE).write_text(content)
+  with pytest.raises(UserError, match=f"{workdir.MODEL_FILE}: damaged"):
     bert_jax.load(tmp_path)
-  with pytest.raises(UserError, match="no such folder"):
-    bert_jax.load(tmp_path / "nowhere")
 
 
 def test_another_vocabulary_than_the_trained_one_is_refused(finished, tmp_path):

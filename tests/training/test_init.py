@@ -1,0 +1,143 @@
+"""Runs that go on from a model, published or trained here."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import bert_jax
+from bert_jax import trees
+from bert_jax.data import corpus
+from bert_jax.settings import UserError
+from bert_jax.training import loop, opening, workdir
+from bert_jax.training.logging import read_metrics
+from tests import small
+from tests.interop import folders
+from tests.training.test_loop import make_recipe, write_text
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+  """Encoders without a head, and a corpus of their vocabulary."""
+  home = tmp_path_factory.mktemp("init")
+  for family in ("bert", "roberta"):
+    bert_jax.save(folders.predictor(family, "embedding"), home / family)
+  words = small.WORDS.split()[:-3]
+  write_text(home / "text.txt")
+  text = (home / "text.txt").read_text()
+  for i, made in enumerate(sorted({*text.split()})):
+    text = text.replace(made, words[i % len(words)])
+  (home / "text.txt").write_text(text)
+  config = corpus.CorpusConfig(
+    source="text_files",
+    files=(str(home / "text.txt"),),
+    sentences="line",
+    vocabulary=str(opening.vocabulary_of(home / "bert")),
+    held_out=0.1,
+    shards=1,
+  )
+  corpus.prepare(config, home / "corpus", processes=1)
+  return home
+
+
+def recipe(home, init="bert", **changes):
+  options = {"task": "masked_lm", "init": str(home / init), "model": {}}
+  options |= {"steps": 4, "optimizer__learning_rate": 1e-5}
+  return make_recipe(home / "corpus", **(options | changes))
+
+
+def encoder(model):
+  return trees.flatten(bert_jax.load(model, task="embedding").params["encoder"])
+
+
+@pytest.fixture(scope="module")
+def finished(home):
+  loop.train(recipe(home), home / "run")
+  return home / "run"
+
+
+def test_it_begins_with_the_models_encoder_and_vocabulary(home, finished):
+  before, after = encoder(home / "bert"), encoder(finished)
+  for path, value in before.items():
+    np.testing.assert_allclose(after[path], value, atol=1e-4, err_msg=path)
+  changed = [np.any(after[path] != value) for path, value in before.items()]
+  assert sum(changed) > len(changed) / 2
+  predictor = bert_jax.load(finished)
+  assert predictor.task.name == "masked_lm"
+  assert predictor.tokenizer.tokens == small.tokenizer().tokens
+
+
+def test_the_loss_is_measured_before_the_first_update(finished):
+  rows = [row for row in read_metrics(finished) if row["split"] == "held_out"]
+  assert [row["step"] for row in rows] == [0, 3, 4]
+
+
+def test_it_resumes_without_the_model_that_it_began_with(home, finished):
+  shutil.copytree(home / "bert", home / "moved")
+  try:
+    whole = recipe(home, steps=4)
+    shutil.copytree(finished, home / "cut")
+    shutil.rmtree(home / "cut" / "checkpoints" / "4")
+    shutil.rmtree(home / "bert")
+    loop.train(whole, home / "cut")
+  finally:
+    shutil.copytree(home / "moved", home / "bert", dirs_exist_ok=True)
+  expected = trees.flatten(bert_jax.load(finished).params)
+  for path, value in trees.flatten(bert_jax.load(home / "cut").params).items():
+    np.testing.assert_array_equal(value, expected[path], err_msg=path)
+
+
+@pytest.mark.parametrize("init", ["roberta", "run"])
+def test_other_models_and_runs_are_gone_on_from(home, finished, init):
+  values = loop.train(
+    recipe(home, init, steps=1, model__hidden_dropout=0.0), home / f"on {init}"
+  )
+  assert np.isfinite(values["mlm_loss"])
+  predictor = bert_jax.load(home / f"on {init}")
+  assert predictor.task.config.hidden_dropout == 0.0
+  family = "bert" if init == "run" else init
+  assert predictor.task.config.family == family
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    (
+      {"model__hidden_size": 32},
+      r"config.model.hidden_size: 32, but .* has 16",
+    ),
+    ({"model__preset": "bert_base"}, "config.model.preset: config.init says"),
+    ({"model__hiden": 3}, "config.model.hiden: "),
+    ({"init": "nowhere"}, "nowhere: no such file or folder; expected"),
+    ({"task": "tagging"}, "config.task: unknown 'tagging'; known: masked_lm"),
+  ],
+)
+def test_what_does_not_go_with_a_model_is_refused(
+  home, tmp_path, changes, message
+):
+  with pytest.raises(UserError, match=message):
+    loop.train(recipe(home, **changes), tmp_path)
+  assert not (tmp_path / workdir.MODEL_FILE).exists()
+
+
+def test_text_of_another_vocabulary_is_refused(home, tmp_path):
+  config = corpus.CorpusConfig(
+    source="text_files",
+    files=(str(home / "text.txt"),),
+    sentences="line",
+    vocab_size=60,
+    held_out=0.1,
+    shards=1,
+  )
+  corpus.prepare(config, tmp_path / "corpus", processes=1)
+  other = recipe(home, data__corpus=str(tmp_path / "corpus"))
+  message = "its vocabulary is not that of config.init .* launch.prepare"
+  with pytest.raises(UserError, match=message):
+    loop.train(other, tmp_path / "run")
+
+
+def test_a_saved_model_is_no_run(home, tmp_path):
+  predictor = folders.predictor("bert", "embedding")
+  bert_jax.save(predictor, tmp_path / "model", format="bert_jax")
+  with pytest.raises(UserError, match="holds a model and no run; take another"):
+    loop.train(recipe(home), tmp_path / "model")
