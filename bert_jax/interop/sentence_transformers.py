@@ -13,16 +13,16 @@ _MODULES = "modules.json"
 _SETTINGS = "sentence_bert_config.json"
 _POOLING = "1_Pooling"
 _PREFIX = "sentence_transformers.models."
+# Before its release 6, a key for each; in the order in which it joins them.
 _MODES = {
   "pooling_mode_cls_token": "cls",
   "pooling_mode_max_tokens": "max",
   "pooling_mode_mean_tokens": "mean",
+  "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+  "pooling_mode_weightedmean_tokens": "weightedmean",
+  "pooling_mode_lasttoken": "lasttoken",
 }
-_OTHER_MODES = (
-  "pooling_mode_mean_sqrt_len_tokens",
-  "pooling_mode_weightedmean_tokens",
-  "pooling_mode_lasttoken",
-)
+_PROMPTS = "config_sentence_transformers.json"
 
 
 def read(folder: pathlib.Path, config: EncoderConfig) -> embedding.Head | None:
@@ -46,15 +46,12 @@ def read(folder: pathlib.Path, config: EncoderConfig) -> embedding.Head | None:
         f"{path}: the module {kind} is not supported; expected Transformer,"
         " Pooling and Normalize"
       )
-  settings = files.read_settings(folder, _SETTINGS)
-  length = settings.get("max_seq_length") or 0
-  if type(length) is not int or length < 0:
-    raise UserError(
-      f"{folder / _SETTINGS}: max_seq_length: expected a length, got {length!r}"
-    )
-  if length >= config.max_positions:
-    length = 0  # The encoder's own, whatever that is.
-  return embedding.Head(pooling=pooling, normalize=normalize, max_length=length)
+  return embedding.Head(
+    pooling=pooling,
+    normalize=normalize,
+    max_length=_max_length(folder, config),
+    prompt=_prompt(folder),
+  )
 
 
 def write(
@@ -73,6 +70,9 @@ def write(
   )
   length = head.max_length or config.max_positions
   _write(folder / _SETTINGS, {"max_seq_length": length, "do_lower_case": False})
+  if head.prompt:
+    prompts = {"prompts": {"text": head.prompt}, "default_prompt_name": "text"}
+    _write(folder / _PROMPTS, prompts)
   modes = {key: mode in head.pooling for key, mode in _MODES.items()}
   for path, _ in modules:
     (folder / path).mkdir(exist_ok=True)
@@ -100,15 +100,49 @@ def _modules(path: pathlib.Path) -> list[tuple[str, str]]:
 def _pooling(folder: pathlib.Path, name: str) -> tuple[str, ...]:
   path = folder / name / "config.json"
   content = files.read_json(path)
-  if others := [key for key in _OTHER_MODES if content.get(key)]:
+  modes = content.get("pooling_mode")
+  if modes is None:
+    modes = [mode for key, mode in _MODES.items() if content.get(key)]
+  modes = [modes] if isinstance(modes, str) else modes
+  if not isinstance(modes, list) or not modes:
+    raise UserError(f"{path}: expected a pooling mode, got {modes!r:.80}")
+  if others := [mode for mode in modes if mode not in embedding.POOLING]:
     raise UserError(
-      f"{path}: {others[0]} is not supported, only {', '.join(_MODES)}"
+      f"{path}: the pooling {others[0]!r:.80} is not supported, only"
+      f" {', '.join(embedding.POOLING)}"
     )
-  # In the order in which sentence-transformers joins them.
-  modes = tuple(mode for key, mode in _MODES.items() if content.get(key))
-  if not modes:
-    raise UserError(f"{path}: expected one of {', '.join(_MODES)} to be true")
-  return modes
+  if content.get("include_prompt") is False:
+    raise UserError(f"{path}: pooling without the prompt is not supported")
+  return tuple(mode for mode in embedding.POOLING if mode in modes)
+
+
+def _max_length(folder: pathlib.Path, config: EncoderConfig) -> int:
+  """The longest text in tokens, which release 6 keeps with the tokenizer."""
+  path, key = folder / _SETTINGS, "max_seq_length"
+  length = files.read_settings(folder, _SETTINGS).get(key)
+  if length is None:
+    path, key = folder / "tokenizer_config.json", "model_max_length"
+    length = files.read_settings(folder, path.name).get(key) or 0
+  # Without a limit it is 10^30, as a float in some files.
+  if type(length) not in (int, float) or length < 0:
+    raise UserError(f"{path}: {key}: expected a length, got {length!r:.80}")
+  # 0 is the encoder's own, whatever that is.
+  return int(length) if length < config.max_positions else 0
+
+
+def _prompt(folder: pathlib.Path) -> str:
+  """What every text begins with, unless it is said otherwise."""
+  settings = files.read_settings(folder, _PROMPTS)
+  name = settings.get("default_prompt_name")
+  if name is None:
+    return ""
+  prompts = settings.get("prompts")
+  prompt = prompts.get(name) if isinstance(prompts, dict) else None
+  if not isinstance(prompt, str):
+    raise UserError(
+      f"{folder / _PROMPTS}: default_prompt_name: no prompt {name!r:.80}"
+    )
+  return prompt
 
 
 def _write(path: pathlib.Path, content: Any) -> None:

@@ -30,11 +30,13 @@ class Head:
     normalize: whether vectors are scaled to length 1.
     max_length: longer texts are cut to so many tokens, special tokens
       included; 0 is the longest that the encoder takes.
+    prompt: what texts begin with, as models for search ask for: `query: `.
   """
 
   pooling: tuple[str, ...] = ("mean",)
   normalize: bool = False
   max_length: int = 0
+  prompt: str = ""
 
   def __post_init__(self):
     if not self.pooling or not set(self.pooling) <= set(POOLING):
@@ -73,7 +75,7 @@ def make(
     loss=loss,
     metrics=metrics,
     prepare=functools.partial(
-      prepare, tokenizer, rows.max_length(config, head.max_length)
+      prepare, tokenizer, rows.max_length(config, head.max_length), head.prompt
     ),
     answer=functools.partial(answer, head),
     head=head,
@@ -81,20 +83,21 @@ def make(
 
 
 def prepare(
-  tokenizer: Tokenizer | None, max_length: int, record: Record
+  tokenizer: Tokenizer | None, max_length: int, prompt: str, record: Record
 ) -> list[Batch]:
-  """A text, cut to the longest row.
+  """A text after the prompt, cut to the longest row.
 
   Args:
     tokenizer: the tokenizer that the model was trained with.
     max_length: the longest row.
+    prompt: what the text is to begin with.
     record: `text`.
 
   Raises:
     UserError: the field is missing or no text, or there is no vocabulary.
   """
   tokenizer = fields.need_tokenizer(tokenizer)
-  text = fields.text(record, "text")
+  text = prompt + fields.text(record, "text")
   return [rows.example(rows.encode(tokenizer, max_length, text))]
 
 

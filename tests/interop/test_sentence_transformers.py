@@ -55,11 +55,29 @@ def test_settings_are_read(folder):
   assert bert_jax.load(folder).task.head == embedding.Head(("max", "mean"))
 
 
+def test_settings_of_release_6_are_read(folder):
+  write(folder / "1_Pooling" / "config.json", {"pooling_mode": ["max", "cls"]})
+  write(folder / "sentence_bert_config.json", {"transformer_task": "x"})
+  path = folder / "tokenizer_config.json"
+  write(path, json.loads(path.read_text()) | {"model_max_length": 7})
+  head = bert_jax.load(folder).task.head
+  assert head == embedding.Head(("cls", "max"), normalize=True, max_length=7)
+
+
+def test_a_prompt_comes_before_every_text(folder):
+  settings = {"prompts": {"q": "names "}, "default_prompt_name": "q"}
+  write(folder / "config_sentence_transformers.json", settings)
+  predictor = bert_jax.load(folder)
+  expected = predictor.embed("names a list", prompt="")
+  np.testing.assert_allclose(predictor.embed("a list"), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(
   "head",
   [
     embedding.Head(),
     embedding.Head(("cls", "max", "mean"), normalize=True, max_length=9),
+    embedding.Head(prompt="query: "),
   ],
 )
 def test_what_is_written_is_read(tmp_path, head):
@@ -86,13 +104,18 @@ def test_what_is_written_is_read(tmp_path, head):
     (
       "1_Pooling/config.json",
       '{"pooling_mode_lasttoken": true}',
-      "pooling_mode_lasttoken is not supported",
+      "the pooling 'lasttoken' is not supported",
     ),
-    ("1_Pooling/config.json", "{}", "expected one of pooling_mode_cls_token"),
+    ("1_Pooling/config.json", "{}", "expected a pooling mode, got"),
     (
       "sentence_bert_config.json",
       '{"max_seq_length": "long"}',
       "max_seq_length: expected a length, got 'long'",
+    ),
+    (
+      "config_sentence_transformers.json",
+      '{"default_prompt_name": "q"}',
+      "default_prompt_name: no prompt 'q'",
     ),
   ],
 )
