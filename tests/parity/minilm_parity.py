@@ -36,7 +36,7 @@ def real_sentences() -> list[str]:
   found: list[str] = []
   for path in (source, *sorted(source.parent.glob("[a-z]*.py"))):
     for text in installed_docs.docstrings(path.read_bytes()):
-      found += sentences.prose(text)
+      found += [s for s in sentences.prose(text) if s[0].isalpha()]
     if len(found) >= 3 * _COUNT:
       break
   return found[:: len(found) // _COUNT][:_COUNT]
