@@ -88,7 +88,8 @@ def widen(tokens: Tokens, text: str, first: int, last: int) -> tuple[int, int]:
 def _joined(tokens: Tokens, text: str, place: int) -> bool:
   """Whether a token is of one word with the one before it.
 
-  The pieces of RoBERTa, ALBERT and their kin tell only of white space.
+  The pieces of RoBERTa, ALBERT and their kin tell only of white space: letters
+  and punctuation are different words, a run of either is one.
   """
   if not (tokens.in_context[place] and tokens.in_context[place - 1]):
     return False
@@ -98,12 +99,15 @@ def _joined(tokens: Tokens, text: str, place: int) -> bool:
   return (
     start == end
     and bool(tokens.continuations[place])
-    and not (_splits(text[end - 1]) or _splits(text[start]))
+    and _kind(text[end - 1]) == _kind(text[start]) != "space"
   )
 
 
-def _splits(character: str) -> bool:
-  """Whether a character is a word of its own, or none, by BERT's rules."""
+def _kind(character: str) -> str:
+  """What a character is in BERT's rules for words."""
+  if character.isspace():
+    return "space"
   if character.isascii():
-    return not character.isalnum()
-  return character.isspace() or unicodedata.category(character)[0] == "P"
+    return "letter" if character.isalnum() else "punctuation"
+  is_punctuation = unicodedata.category(character).startswith("P")
+  return "punctuation" if is_punctuation else "letter"

@@ -172,3 +172,21 @@ def test_special_tokens_in_a_context_are_text():
   }
   context = record["context"]
   assert covered == {i for i, c in enumerate(context) if not c.isspace()}
+
+
+@pytest.mark.parametrize(
+  ("place", "expected"),
+  [(1, "the"), (2, "cats"), (4, "cats"), (5, "..."), (7, "...")],
+)
+def test_words_of_pieces_that_tell_only_of_spaces_end_at_punctuation(
+  place, expected
+):
+  text = "the cats..."
+  tokens = spans.Tokens(
+    starts=np.array([0, 0, 4, 5, 7, 8, 9, 10, 0]),
+    ends=np.array([0, 3, 5, 7, 8, 9, 10, 11, 0]),
+    in_context=np.array([0, 1, 1, 1, 1, 1, 1, 1, 0], bool),
+    continuations=np.array([0, 0, 0, 1, 1, 1, 1, 1, 0], bool),
+  )
+  first, last = spans.widen(tokens, text, place, place)
+  assert text[tokens.starts[first] : tokens.ends[last]] == expected
