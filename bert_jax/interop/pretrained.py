@@ -12,7 +12,7 @@ from bert_jax.interop.names import Merged
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import TASKS
-from bert_jax.tasks.task import Task
+from bert_jax.tasks.task import Model, Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Parameters
 
@@ -73,23 +73,42 @@ class Pretrained:
       UserError: the weights are damaged, or not those of this model.
     """
 
-    def initial(key: Any) -> Parameters:
-      batch = jax.tree.map(lambda x: x[None], task.blank)
-      return task.model.init(key, batch)["params"]
-
     def fresh(key: Any) -> Parameters:
-      params = initial(key)
+      params = _initial(task.model, task, key)
       return {head: params[head] for head in merged.fresh}
 
-    # A key is compiled for, which a load can do without.
-    wanted = jax.eval_shape(lambda: initial(jax.random.key(seed)))
-    merged = self.read(task.name, wanted, place)
+    merged = self.read(task.name, _shapes(task), place)
     if not merged.fresh:
       return merged
     made = jax.jit(fresh)(jax.random.key(seed))
     if place is not None:
       made = trees.map_with_path(lambda k, x: place(k, np.asarray(x)), made)
     return merged._replace(params={**merged.params, **made})
+
+
+def _initial(model: Model, task: Task, key: Any) -> Parameters:
+  batch = jax.tree.map(lambda x: x[None], task.blank)
+  return model.init(key, batch)["params"]
+
+
+def _shapes(task: Task) -> Parameters:
+  """Shape structs of a model's parameters, from tracing its first two layers.
+
+  The layers after these have the shapes of the second; tracing all of them
+  takes most of the time of loading a large model.
+  """
+  config = task.config
+  few = dataclasses.replace(config, num_layers=min(2, config.num_layers))
+  model = task.model.clone(config=few)
+  # Inside eval_shape not even the key is compiled for.
+  shapes = jax.eval_shape(lambda: _initial(model, task, jax.random.key(0)))
+  if config.shared_layers:
+    return shapes
+  more = {
+    f"layer_{n}": shapes["encoder"]["layer_1"]
+    for n in range(2, config.num_layers)
+  }
+  return {**shapes, "encoder": {**shapes["encoder"], **more}}
 
 
 def with_pooler(

@@ -16,6 +16,9 @@ class Model(Protocol):
   def init(self, key: Any, batch: Batch) -> Mapping[str, Parameters]:
     """`{"params": ...}` with initial values."""
 
+  def clone(self, *, config: EncoderConfig) -> "Model":
+    """The same model on another encoder."""
+
   def apply(
     self, variables: Mapping[str, Parameters], batch: Batch, **kwargs: Any
   ) -> Any:
