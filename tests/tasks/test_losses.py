@@ -152,7 +152,7 @@ def test_choices_that_only_pad_take_no_probability():
 def test_answers_outside_the_row_count_nothing():
   logits = draw((BATCH, LENGTH, 2))
   # Rows are 7, 6, 5, 4, 3 and 0 tokens long.
-  starts, ends = np.array([0, 5, 1, 4, 1, 0]), np.array([6, 7, 1, 5, 2, 0])
+  starts, ends = np.array([0, 5, 1, 4, -1, 0]), np.array([9, 7, 1, 5, 2, 0])
   weights = np.array([1, 1, 0, 1, 1, 1], np.float32)
   batch = make_batch(
     start_positions=starts, end_positions=ends, position_weights=weights
@@ -160,7 +160,7 @@ def test_answers_outside_the_row_count_nothing():
   lengths = [7, 6, 5, 4, 3, 0]
   expected, metrics = {}, {}
   for column, (name, positions, rows) in enumerate(
-    [("start", starts, [0, 1, 4]), ("end", ends, [0, 4])]
+    [("start", starts, [0, 1]), ("end", ends, [4])]
   ):
     total = right = 0
     for i in rows:

@@ -129,7 +129,7 @@ def test_the_best_window_wins_and_its_offsets_are_those_of_the_context():
   }
   for k in range(len(examples)):  # In all but one, no answer is likelier.
     if k != window:
-      peaks[k, 0, 0] = peaks[k, 0, 1] = 5
+      peaks[k, 0, 0] = peaks[k, 0, 1] = 15
   (best,) = answers(record, peaks, max_length=32, no_answer=True)
   assert best.start == start
   assert LONG[best.start : best.end] == best.text
