@@ -228,8 +228,8 @@ def pad(examples: Sequence[Batch]) -> Batch:
   def stack(*arrays: np.ndarray) -> np.ndarray:
     shape = [_bucket(max(sizes)) for sizes in zip(*(a.shape for a in arrays))]
     stacked = np.zeros((rows, *shape), arrays[0].dtype)
-    for row, array in zip(stacked, arrays):
-      row[tuple(map(slice, array.shape))] = array
+    for row, array in enumerate(arrays):
+      stacked[(row, *map(slice, array.shape))] = array
     return stacked
 
   return jax.tree.map(stack, *examples)

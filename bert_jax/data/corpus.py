@@ -26,6 +26,7 @@ from bert_jax.data import (
   workers,
 )
 from bert_jax.data.sources import files
+from bert_jax.text import files as tokenizer_files
 from bert_jax.text import loading, vocabulary
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.text.wordpiece import WordPiece
@@ -33,8 +34,6 @@ from bert_jax.text.words import WordRules
 
 _SCRATCH = "scratch"
 _PROBED = 200
-_JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
-_VOCABULARY_FILES = (*_JSON_FILES, "vocab.txt", "merges.txt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +144,7 @@ def _describe(config: CorpusConfig) -> list[dict[str, Any]]:
     text_lib.load(path)  # A damaged one is an error before any work.
     paths = [path]
     if path.is_dir():
-      named = [path / name for name in _VOCABULARY_FILES]
+      named = [path / name for name in tokenizer_files.NAMES]
       paths = [name for name in named if name.is_file()]
       paths += sorted(path.glob("*.model"))
     described += files.describe(list(map(str, paths)))

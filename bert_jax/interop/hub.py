@@ -10,6 +10,7 @@ import re
 
 from bert_jax.interop import pickles
 from bert_jax.settings import UserError
+from bert_jax.text import files
 
 PREFIX = "hf://"
 
@@ -19,13 +20,7 @@ _FILES = [
   "model.safetensors",
   "model-*.safetensors",
   "model.safetensors.index.json",
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "vocab.txt",
-  "vocab.json",
-  "merges.txt",
+  *files.NAMES,
   "*.model",
   "modules.json",
   "sentence_bert_config.json",

@@ -157,7 +157,11 @@ def _labels(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
 def write_head(task: Task) -> dict[str, Any]:
   """The keys of config.json that are about the head and the vocabulary."""
   return (
-    {"architectures": [architecture(task.config.family, task.name)]}
+    {
+      "architectures": [architecture(task.config.family, task.name)],
+      # Not the default of every version of every family.
+      "tie_word_embeddings": True,
+    }
     | _head_keys(task)
     | _special_keys(task)
   )

@@ -6,6 +6,16 @@ from typing import Any
 
 from bert_jax.settings import UserError
 
+NAMES = (
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.txt",
+  "vocab.json",
+  "merges.txt",
+)
+"""The files that a tokenizer's folder may hold, besides a `.model`."""
 MAX_BYTES = 100_000_000
 """A larger file is refused unread; the largest published vocabularies, of a
 million pieces, take about half of this."""

@@ -64,7 +64,7 @@ def test_a_record_is_answered(home):
 
 
 def test_a_missing_head_is_one_line_of_warning(home):
-  code, out, err = run(
+  code, _, err = run(
     "predict", "--model=embedding", "--task=tagging", "--text=names", cwd=home
   )
   assert code == 0

@@ -74,6 +74,7 @@ def make_peer(
   config = type(known)(vocab_size=VOCABULARY, **{**_CONFIGS[family], **changes})
   config.architectures = [architecture(family, task)]
   config._attn_implementation = "eager"
+  config.tie_word_embeddings = True
   labels = {"classification": 3, "tagging": 3}.get(task, 2)
   config.num_labels = labels
   if labels == 3:

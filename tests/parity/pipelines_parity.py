@@ -107,8 +107,11 @@ def _answers(texts: list[str], folder: pathlib.Path):
   ours, pipe = _make("QuestionAnswering", "question-answering", folder)
   records = [
     {"question": q, "context": " ".join(texts[i : i + 3])}
-    for i, q in enumerate(texts[:50])
+    for i, q in enumerate(texts[:60])
   ]
+  # Over several windows Transformers adds up the scores of the same words,
+  # which counts twice what is in both.
+  records = [r for r in records if len(ours.task.prepare(r)) == 1]
   differing = worst = 0
   for record, found in zip(records, ours(records, top_k=1)):
     (answer,), theirs = found, pipe(**record)

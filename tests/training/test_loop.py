@@ -267,8 +267,8 @@ def test_static_records_train_by_the_same_loop(tmp_path):
 
 
 def test_the_config_of_a_run_is_kept_whole(finished, corpus_folder):
-  entry = json.loads((pathlib.Path(finished[0]) / "config.json").read_text())
+  path = pathlib.Path(finished[0]) / workdir.MODEL_FILE
+  config = json.loads(path.read_text())["run"]["config"]
   recipe = make_recipe(corpus_folder)
-  again = Recipe.from_dict(entry["config"])
-  assert again.optimizer == recipe.optimizer
-  assert entry["config"]["data"]["mask_rate"] == 0.15
+  assert Recipe.from_dict(config).optimizer == recipe.optimizer
+  assert config["data"]["mask_rate"] == 0.15
