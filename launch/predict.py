@@ -157,7 +157,7 @@ def _predict_one(predictor: bert_jax.Predictor) -> None:
 def main(_) -> None:
   """Predicts."""
   given = [f for f in (_TEXT, _RECORD, _INPUT) if f.value is not None]
-  if len(given) != 1 or (_OUTPUT.value and given != [_INPUT]):
+  if len(given) != 1 or (_OUTPUT.value and _INPUT.value is None):
     raise UserError(
       "give one of --text, --record and --input; --output goes with --input"
     )

@@ -102,6 +102,11 @@ def test_a_missing_head_is_one_line_of_warning(home):
     ("predict", ["--model=embedding", "--task=embed", "--text=a"], "did you"),
     ("predict", ["--model=embedding", "--record=[3]"], "--record: expected a"),
     ("predict", ["--model=hf://", "--text=a"], "hf://"),
+    (
+      "predict",
+      ["--model=embedding", "--text=a", "--output=x"],
+      "--output goes with --input",
+    ),
   ],
 )
 def test_a_mistake_gets_one_clear_line(home, name, arguments, message):
