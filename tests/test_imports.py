@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # From the ground up; names on one line are neighbours, which do not import
 # each other.
 FLOORS = [
-  {"types", "settings"},
+  {"types", "settings", "checksums"},
   {"trees"},
   {"text"},
   {"models"},

@@ -17,8 +17,7 @@ A value of the index block is a handle of a data block.
 import struct
 from collections.abc import Iterator
 
-import google_crc32c
-import numpy as np
+from bert_jax.checksums import masked_crc32c
 
 _FOOTER_BYTES = 48
 _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
@@ -53,12 +52,6 @@ def items(table: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise ValueError(f"malformed table: the key {key!r} is out of order")
       yield key, value
       last_key = key
-
-
-def masked_crc32c(data: bytes | np.ndarray) -> int:
-  """CRC-32C, rotated and offset as LevelDB and TensorFlow store it."""
-  crc = google_crc32c.value(data)
-  return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _block(body: bytes, offset: int, size: int) -> bytes:

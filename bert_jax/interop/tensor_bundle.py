@@ -15,7 +15,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bert_jax.interop import bundle_index, sstable
+from bert_jax.checksums import masked_crc32c
+from bert_jax.interop import bundle_index
 from bert_jax.interop.bundle_index import Piece
 from bert_jax.interop.tensors import TensorInfo
 from bert_jax.settings import UserError
@@ -81,7 +82,7 @@ def _read_piece(name: str, piece: Piece, dtype: np.dtype) -> np.ndarray:
     raise UserError(f"{piece.path}: {error.strerror}") from None
   if len(data) < piece.size:
     raise UserError(f"{piece.path}: shorter than when it was opened")
-  if sstable.masked_crc32c(data) != piece.checksum:
+  if masked_crc32c(data) != piece.checksum:
     raise UserError(
       f"{piece.path}: wrong checksum of {name!r}; the file is damaged, or the"
       " index is of another checkpoint"

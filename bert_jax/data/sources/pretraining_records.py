@@ -11,10 +11,10 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 
-import google_crc32c
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from bert_jax.checksums import masked_crc32c
 from bert_jax.data.examples import ExamplesConfig
 from bert_jax.data.sources import example_proto, files
 from bert_jax.settings import UserError
@@ -187,7 +187,7 @@ def _end(data: mmap.mmap, offset: int, size: int) -> tuple[int, str]:
   if start > size:
     return 0, "the file ends within a record's length; it is cut off"
   length, checksum = _LENGTH.unpack_from(data, offset)
-  if checksum != _masked_crc(data[offset : offset + 8]):
+  if checksum != masked_crc32c(data[offset : offset + 8]):
     return 0, "wrong checksum of the length; damaged, or not a TFRecord file"
   end = start + length + _CHECKSUM.size
   if end > size:
@@ -207,16 +207,10 @@ def _read(path: str, offset: int) -> bytes:
       raise ValueError("the file has become shorter since it was opened")
     length, checksum = _LENGTH.unpack(head)
     left = os.fstat(file.fileno()).st_size - offset - len(head)
-    if checksum != _masked_crc(head[:8]) or length + _CHECKSUM.size > left:
+    if checksum != masked_crc32c(head[:8]) or length + _CHECKSUM.size > left:
       raise ValueError("the file has changed since it was opened")
     record = file.read(length + _CHECKSUM.size)
   (checksum,) = _CHECKSUM.unpack(record[length:])
-  if checksum != _masked_crc(record[:length]):
+  if checksum != masked_crc32c(record[:length]):
     raise ValueError("wrong checksum of the data; the file is damaged")
   return record[:length]
-
-
-def _masked_crc(data: bytes) -> int:
-  """CRC-32C, rotated and offset as TFRecord files have it."""
-  crc = google_crc32c.value(data)
-  return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
