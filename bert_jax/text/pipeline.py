@@ -15,8 +15,9 @@ import tokenizers
 
 from bert_jax.settings import UserError
 from bert_jax.text import tokenizer_json
+from bert_jax.text.backed import Backed
 from bert_jax.text.config_files import CONFIG
-from bert_jax.text.inputs import checked, checked_list
+from bert_jax.text.inputs import checked
 from bert_jax.text.tokenizer import Encoding, SpecialIds
 from bert_jax.text.tokenizer_json import FILE_NAME
 
@@ -26,7 +27,7 @@ _WORD_STARTS = ("Ġ", "▁", " ")
 and a plain space."""
 
 
-class Pipeline:
+class Pipeline(Backed):
   """A `Tokenizer` that does what its `tokenizer.json` says.
 
   Text is only text, as in every `Tokenizer`; Transformers turns the names of
@@ -34,6 +35,7 @@ class Pipeline:
   the vocabulary are found in text by both.
 
   Attributes:
+    tokens: the vocabulary; a token's place is its id.
     special: the ids of the special tokens.
     continuations: for each id, whether its piece continues a word: whether
       it does not start with the mark of a space; bool, shape [vocabulary].
@@ -64,7 +66,7 @@ class Pipeline:
     self._settings = dict(settings)
     content = json.loads(self._files[FILE_NAME])
     ids = tokenizer_json.token_ids(content, where)
-    self._tokens = tuple(sorted(ids, key=ids.__getitem__))
+    self.tokens = tuple(sorted(ids, key=ids.__getitem__))
     self.special = SpecialIds(
       **{role: ids[name] for role, name in names.items()}
     )
@@ -77,7 +79,7 @@ class Pipeline:
     self.continuations = np.array(
       [
         not token.startswith(_WORD_STARTS) and token not in special
-        for token in self._tokens
+        for token in self.tokens
       ]
     )
     self._check_unknown(content["model"], where)
@@ -129,9 +131,6 @@ class Pipeline:
   def __reduce__(self):
     return type(self), (self._files, self._names, self._settings)
 
-  def __len__(self) -> int:
-    return len(self._tokens)
-
   def encode(self, text: str, pair: str | None = None) -> Encoding:
     """See `Tokenizer.encode`.
 
@@ -167,23 +166,6 @@ class Pipeline:
       for segment, span in zip(segments, encoding.offsets)
     ]
     return Encoding(encoding.ids, segments, offsets)
-
-  def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
-    """See `Tokenizer.encode_pieces`.
-
-    Raises:
-      UserError: `texts` is not a sequence of strings.
-    """
-    encodings = self._backend.encode_batch_fast(
-      checked_list(texts), add_special_tokens=False
-    )
-    return [encoding.ids for encoding in encodings]
-
-  def token(self, id: int) -> str:
-    """See `Tokenizer.token`."""
-    if not 0 <= id < len(self._tokens):
-      raise IndexError(f"no token {id}: the vocabulary has {len(self._tokens)}")
-    return self._tokens[id]
 
   def decode(self, ids: Sequence[int]) -> str:
     """See `Tokenizer.decode`.
@@ -229,7 +211,7 @@ class Pipeline:
       token["content"]: token for token in tokenizer_json.added(content)
     }
     for name in self._names.values():
-      listed.setdefault(name, {"content": name, "id": self._tokens.index(name)})
+      listed.setdefault(name, {"content": name, "id": self.tokens.index(name)})
       listed[name] = _FLAGS | listed[name] | {"special": name != find}
     model = content["model"]
     if isinstance(model["vocab"], list):

@@ -13,7 +13,8 @@ from tokenizers import AddedToken, decoders, models, processors
 
 from bert_jax.settings import UserError
 from bert_jax.text import words
-from bert_jax.text.inputs import checked, checked_list
+from bert_jax.text.backed import Backed
+from bert_jax.text.inputs import checked
 from bert_jax.text.tokenizer import Encoding, SpecialIds
 from bert_jax.text.words import WordRules
 
@@ -28,7 +29,7 @@ code it is one of more than 200."""
 _NEVER = re.compile("[\n\r\ud800-\udfff]")
 
 
-class WordPiece:
+class WordPiece(Backed):
   """A `Tokenizer` that matches the longest pieces first.
 
   From "Google's Neural Machine Translation System" (Wu et al., 2016) as BERT
@@ -78,9 +79,6 @@ class WordPiece:
   def __reduce__(self):
     return type(self), (self.tokens, self.rules, "vocabulary", self._added)
 
-  def __len__(self) -> int:
-    return len(self.tokens)
-
   def encode(self, text: str, pair: str | None = None) -> Encoding:
     """See `Tokenizer.encode`.
 
@@ -103,23 +101,6 @@ class WordPiece:
     """
     encoding = self._masking_backend.encode(checked(text))
     return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
-
-  def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
-    """See `Tokenizer.encode_pieces`.
-
-    Raises:
-      UserError: `texts` is not a sequence of strings.
-    """
-    encodings = self._backend.encode_batch_fast(
-      checked_list(texts), add_special_tokens=False
-    )
-    return [encoding.ids for encoding in encodings]
-
-  def token(self, id: int) -> str:
-    """See `Tokenizer.token`."""
-    if not 0 <= id < len(self.tokens):
-      raise IndexError(f"no token {id}: the vocabulary has {len(self.tokens)}")
-    return self.tokens[id]
 
   def decode(self, ids: Sequence[int]) -> str:
     """See `Tokenizer.decode`.
