@@ -24,7 +24,11 @@ def restore_params(folder: str | os.PathLike, target: Parameters) -> Parameters:
     UserError: there is no step that verifies, or it is not of the target's
       shapes.
   """
-  folder = _newest(folder)
+  return restore_step(newest_folder(folder), target)
+
+
+def restore_step(folder: pathlib.Path, target: Parameters) -> Parameters:
+  """`restore_params`, of the folder of a step that is known to verify."""
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   item = {
     "params": jax.tree.map(
@@ -42,13 +46,9 @@ def restore_params(folder: str | os.PathLike, target: Parameters) -> Parameters:
   return restored["params"]
 
 
-def saved_paths(folder: str | os.PathLike) -> set[str]:
-  """The paths of the parameters in the newest step that verifies.
-
-  Raises:
-    UserError: there is no step that verifies.
-  """
-  listed = json.loads((_newest(folder) / contents.FILE).read_text())["arrays"]
+def saved_paths(folder: pathlib.Path) -> set[str]:
+  """The paths of the parameters in the folder of a step."""
+  listed = json.loads((folder / contents.FILE).read_text())["arrays"]
   return {
     path.removeprefix("params/")
     for path in listed
@@ -56,7 +56,12 @@ def saved_paths(folder: str | os.PathLike) -> set[str]:
   }
 
 
-def _newest(folder: str | os.PathLike) -> pathlib.Path:
+def newest_folder(folder: str | os.PathLike) -> pathlib.Path:
+  """The folder of the newest step that verifies, for which all is hashed.
+
+  Raises:
+    UserError: there is no step that verifies.
+  """
   folder = contents.absolute(folder)
   step = contents.newest_step(folder)
   if step is None:

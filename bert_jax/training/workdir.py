@@ -114,12 +114,12 @@ def open_workdir(workdir: pathlib.Path) -> Pretrained:
   config = settings.from_dict(EncoderConfig, entry["model"], f"{where}: model")
 
   def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
-    checkpoints = workdir / CHECKPOINTS
-    saved = saved_params.saved_paths(checkpoints)
+    step = saved_params.newest_folder(workdir / CHECKPOINTS)
+    saved = saved_params.saved_paths(step)
     wanted = with_pooler(wanted, task, config, saved.__contains__)
     found = {path.split("/")[0] for path in saved}
     there = {name: tree for name, tree in wanted.items() if name in found}
-    params = saved_params.restore_params(checkpoints, there)
+    params = saved_params.restore_step(step, there)
     if place is not None:
       params = trees.map_with_path(
         lambda path, x: place(path, np.asarray(x)), params
