@@ -1,9 +1,8 @@
 """Published models, wherever they are."""
 
+import contextlib
 import dataclasses
 import pathlib
-import shutil
-import tempfile
 import weakref
 
 from bert_jax.interop import archives, google, hub, huggingface
@@ -38,15 +37,11 @@ def open_published(where: str | pathlib.Path) -> Pretrained:
 
 def _open_zip(path: pathlib.Path) -> Pretrained:
   """Unpacks a release for as long as what is returned is in use."""
-  scratch = tempfile.mkdtemp(prefix="bert_jax-")
-  try:
-    folder = archives.extract(path, pathlib.Path(scratch) / "release")
+  with contextlib.ExitStack() as stack:
+    folder = stack.enter_context(archives.opened(path))
     pretrained = google.open_folder(folder)
-  except BaseException:
-    shutil.rmtree(scratch, ignore_errors=True)
-    raise
-  pretrained = dataclasses.replace(pretrained, where=str(path))
-  weakref.finalize(pretrained, shutil.rmtree, scratch, ignore_errors=True)
+    pretrained = dataclasses.replace(pretrained, where=str(path))
+    weakref.finalize(pretrained, stack.pop_all().close)
   return pretrained
 
 

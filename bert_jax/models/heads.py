@@ -231,6 +231,16 @@ def pooler_shapes(config: EncoderConfig) -> Parameters:
   return {"pooler": jax.eval_shape(initial)["params"]}
 
 
+def mean_of_tokens(
+  hidden: Float[Array, "batch length hidden"],
+  sequence_ids: Int[Array, "batch length"],
+) -> Float[Array, "batch hidden"]:
+  """The mean vector of each row's tokens, padding left out; float32."""
+  used = (sequence_ids > 0)[..., None]
+  total = (hidden * used).sum(1, dtype=jnp.float32)
+  return total / jnp.maximum(used.sum(1), 1)
+
+
 def _pool(
   config: EncoderConfig,
   hidden: Float[Array, "batch length hidden"],
@@ -239,9 +249,7 @@ def _pool(
   """What heads for a whole sequence look at; rows hold one sequence each."""
   if config.pooling == "first":
     return hidden[:, 0]
-  used = (batch.sequence_ids > 0)[..., None]
-  total = (hidden * used).sum(1, dtype=jnp.float32)
-  return (total / jnp.maximum(used.sum(1), 1)).astype(hidden.dtype)
+  return mean_of_tokens(hidden, batch.sequence_ids).astype(hidden.dtype)
 
 
 def _pooler(config: EncoderConfig) -> Transform:

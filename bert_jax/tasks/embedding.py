@@ -116,7 +116,7 @@ def pool(
   pooled = {
     "cls": lambda: hidden[:, 0],
     "max": lambda: jnp.where(used, hidden, -1e9).max(1),
-    "mean": lambda: (hidden * used).sum(1) / jnp.maximum(used.sum(1), 1),
+    "mean": lambda: heads.mean_of_tokens(hidden, sequence_ids),
   }
   vectors = jnp.concatenate(
     [pooled[name]() for name in POOLING if name in head.pooling], axis=-1
