@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from bert_jax import settings
 from bert_jax.data import folders
 from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
-from bert_jax.tasks import embedding
+from bert_jax.tasks import answering, embedding
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import opening, workdir
@@ -100,23 +99,14 @@ class Predictor:
       _prepare(self.task, record, number)
       for number, record in enumerate(records, 1)
     ]
-    rows = [(n, example) for n, made in enumerate(prepared) for example in made]
-    # Rows of about one length together, so that little is padding.
-    order = sorted(range(len(rows)), key=lambda i: -rows[i][1].token_ids.size)
-    answers: list[Any] = [None] * len(rows)
-    for start in range(0, len(rows), self.batch_size):
-      chunk = order[start : start + self.batch_size]
-      batch = pad([rows[i][1] for i in chunk])
-      outputs = self._apply(self.params, batch)
-      given = [records[rows[i][0]] for i in chunk]
-      answered = self.task.answer(outputs, batch, given, **options)
-      for i, answer in zip(chunk, answered):
-        answers[i] = answer
-    found = iter(answers)
-    return [
-      self.task.join(list(itertools.islice(found, len(made))))
-      for made in prepared
-    ]
+    return answering.answers(
+      self.task,
+      records,
+      prepared,
+      functools.partial(self._apply, self.params),
+      self.batch_size,
+      **options,
+    )
 
   def embed(
     self, texts: str | Sequence[str], **changes: Any
@@ -215,28 +205,6 @@ def save(
       folders.put_in_place(partial, folder)
   except OSError as error:
     raise UserError(f"cannot write {folder}: {error}") from error
-
-
-def pad(examples: Sequence[Batch]) -> Batch:
-  """Stacks unbatched examples of any lengths into one batch.
-
-  Every axis grows to the next power of two, with zeros, so that few shapes
-  are compiled. Sequence id 0 and weight 0 make what is added count nothing.
-  """
-  rows = _bucket(len(examples))
-
-  def stack(*arrays: np.ndarray) -> np.ndarray:
-    shape = [_bucket(max(sizes)) for sizes in zip(*(a.shape for a in arrays))]
-    stacked = np.zeros((rows, *shape), arrays[0].dtype)
-    for row, array in enumerate(arrays):
-      stacked[(row, *map(slice, array.shape))] = array
-    return stacked
-
-  return jax.tree.map(stack, *examples)
-
-
-def _bucket(size: int) -> int:
-  return 1 << max(size - 1, 0).bit_length()
 
 
 def _record(item: Any, number: int) -> Record:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bert_jax.predictor import pad
+from bert_jax.data.grouping import pad
 from bert_jax.settings import UserError
 from tests import small
 

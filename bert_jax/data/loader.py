@@ -13,14 +13,14 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import grain
 import jax
 import numpy as np
 from absl import flags
 
-from bert_jax.data.stream import Examples, Stream
+from bert_jax.data.stream import Batched, Examples, stack
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
@@ -63,7 +63,7 @@ class Batches(Iterator[Batch]):
 
 
 def training_batches(
-  stream: Stream,
+  stream: Batched,
   host_index: int = 0,
   host_count: int = 1,
   workers: int = 0,
@@ -137,21 +137,16 @@ def _rows(batch_size: int, host_index: int, host_count: int) -> range:
   return range(host_index * share, (host_index + 1) * share)
 
 
-def _stack(rows: Sequence[Batch]) -> Batch:
-  return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-
-
 @dataclasses.dataclass(frozen=True)
 class _TrainingBatches:
-  stream: Stream
+  stream: Batched
   rows: range
 
   def __len__(self) -> int:
     return sys.maxsize
 
   def __getitem__(self, index: int) -> Batch:
-    begin = index * self.stream.batch_size
-    return _stack([self.stream[begin + row] for row in self.rows])
+    return self.stream.batch(index, self.rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +160,7 @@ class _EvaluationBatches:
     return -(-self.count // self.batch_size)
 
   def __getitem__(self, index: int) -> Batch:
-    return _stack(
+    return stack(
       [self._row(index * self.batch_size + row) for row in self.rows]
     )
 

@@ -3,10 +3,11 @@
 import bisect
 import functools
 import threading
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import grain
+import jax
 import numpy as np
 from jaxtyping import Int64
 
@@ -29,6 +30,24 @@ class Examples(Protocol):
 
   def example(self, epoch: int, index: int) -> Batch:
     """An unbatched example of NumPy arrays, the same whenever asked for."""
+
+
+class Batched(Protocol):
+  """Batches without end, by random access; threads share it, and it pickles.
+
+  Attributes:
+    batch_size: rows of a batch over all hosts.
+    batches_per_epoch: about how many batches show every example once.
+  """
+
+  batch_size: int
+  batches_per_epoch: int
+
+  def batch(self, index: int, rows: range) -> Batch:
+    """Some rows of a batch, the same whenever asked for; NumPy arrays."""
+
+  def position_after(self, batches: int) -> Mapping[str, Any]:
+    """Where a new one goes on once so many batches are consumed, for JSON."""
 
 
 class _Epoch(NamedTuple):
@@ -97,6 +116,17 @@ class Stream:
     )
     return self._examples.example(epoch.number, index)
 
+  @property
+  def batches_per_epoch(self) -> int:
+    """How many batches the first epoch fills, the last one perhaps in part."""
+    length = self._examples.epoch_length(self._first_epoch)
+    return -(-length // self.batch_size)
+
+  def batch(self, index: int, rows: range) -> Batch:
+    """Some rows of batch `index`, counted from the start."""
+    begin = index * self.batch_size
+    return stack([self[begin + row] for row in rows])
+
   def position_after(self, batches: int) -> dict[str, int]:
     """Where a new stream continues once `batches` batches are consumed.
 
@@ -121,6 +151,11 @@ class Stream:
         self._epochs.append(_Epoch(number, begin, begin + length, int(seed)))
       found = bisect.bisect(self._epochs, wanted, key=lambda e: e.begin) - 1
       return self._epochs[found]
+
+
+def stack(rows: Sequence[Batch]) -> Batch:
+  """A batch of examples of one shape."""
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
 def _shuffled(index: int, length: int, seed: int) -> int:

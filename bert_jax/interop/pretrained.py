@@ -1,7 +1,7 @@
 """A model that somebody published: what it is, and how to read its weights."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,9 @@ from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Model, Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Parameters
+
+# The parts of models whose outputs have a place for each label.
+_OF_LABELS = ("classifier", "intent", "slots")
 
 Place = Callable[[str, np.ndarray], Any]
 """Puts the parameter of a path where it is to stay."""
@@ -57,33 +60,66 @@ class Pretrained:
     return module.make(self.config, self.tokenizer, self.head)
 
   def params(
-    self, task: Task, place: Place | None = None, seed: int = 0
+    self,
+    task: Task,
+    place: Place | None = None,
+    seed: int = 0,
+    anew: Callable[[Parameters], Parameters] | None = None,
   ) -> Merged:
     """Reads the weights of a task's model; heads that it lacks start fresh.
+
+    So do the logits of a head for another task or other labels.
 
     Args:
       task: from `make_task`, or any on the same encoder.
       place: by default, on the first local device.
-      seed: of the initial values of fresh heads.
+      seed: of the initial values of what starts fresh.
+      anew: from shape structs of the parameters to a tree of bools: what is
+        to start fresh besides.
 
     Returns:
-      All parameters of the task's model, and the names of the fresh heads.
+      All parameters of the task's model, and the names of what is fresh.
 
     Raises:
       UserError: the weights are damaged, or not those of this model.
     """
+    shapes = _shapes(task)
+    wanted = {
+      name: tree
+      for name, tree in shapes.items()
+      if self._suits(task) or name not in _OF_LABELS
+    }
+    read = self.read(task.name, wanted, place)
+    flat = trees.flatten(read.params)
+    if anew is not None:
+      chosen = trees.flatten(anew(shapes))
+      flat = {path: x for path, x in flat.items() if not chosen.get(path)}
+    missing = set(trees.flatten(shapes)) - set(flat)
+    if not missing:
+      return read
 
-    def fresh(key: Any) -> Parameters:
-      params = _initial(task.model, task, key)
-      return {head: params[head] for head in merged.fresh}
+    def fresh(key: Any) -> Mapping[str, Any]:
+      params = trees.flatten(_initial(task.model, task, key))
+      return {path: params[path] for path in missing}
 
-    merged = self.read(task.name, _shapes(task), place)
-    if not merged.fresh:
-      return merged
     made = jax.jit(fresh)(jax.random.key(seed))
     if place is not None:
-      made = trees.map_with_path(lambda k, x: place(k, np.asarray(x)), made)
-    return merged._replace(params={**merged.params, **made})
+      made = {path: place(path, np.asarray(x)) for path, x in made.items()}
+    return Merged(trees.unflatten(flat | made), _parts(missing))
+
+  def _suits(self, task: Task) -> bool:
+    """Whether the logits mean to this task what they meant to theirs."""
+    own = self.head or TASKS[self.task].make(self.config, None).head
+    return self.task == task.name and all(
+      getattr(own, name, None) == getattr(task.head, name, None)
+      for name in ("labels", "intents")
+    )
+
+
+def _parts(paths: Collection[str]) -> tuple[str, ...]:
+  """What to call parameters by: their heads, or their parts of the encoder."""
+  steps = (path.split("/") for path in paths)
+  return tuple(sorted({"/".join(s[: 1 + (s[0] == "encoder")]) for s in steps}))
 
 
 def _initial(model: Model, task: Task, key: Any) -> Parameters:

@@ -1,30 +1,32 @@
-"""Labels for a text or a pair of texts.
+"""One label for a text or a pair of texts.
 
 The targets of a batch:
 
-  labels: int32 [batch], each row's label; float32 [batch, labels] for
-    `multi_label` (0 or 1) and `regression` (the values).
+  labels: int32 [batch], each row's label.
   label_weights: float32 [batch], 0 where a row counts nothing.
 """
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import fields, losses, rows
+from bert_jax.tasks import fields, losses, rows, supervised
+from bert_jax.tasks.scores import labels as scores
+from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean, Record
 
-PROBLEMS = ("single_label", "multi_label", "regression")
-_ONE_LABEL = "single_label"
+__all__ = ["Data", "Head", "load_tokenizer", "make"]
+
+FIELDS = supervised.Fields(("text", "label"), optional=("pair",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,28 +34,54 @@ class Head:
   """What makes the head.
 
   Attributes:
-    labels: the names of the labels, or of the values of a regression.
-    problem: `single_label` (one of them is right), `multi_label` (any number)
-      or `regression`.
+    labels: the names of the labels.
     max_length: longer texts are cut to so many tokens, special tokens
       included; 0 is the longest that the encoder takes.
   """
 
   labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
-  problem: str = _ONE_LABEL
   max_length: int = 0
 
   def __post_init__(self):
     if not self.labels:
       raise ValueError("labels: expected at least one, got none")
-    if self.problem not in PROBLEMS:
-      raise ValueError(
-        f"problem: expected one of {', '.join(PROBLEMS)}, got {self.problem!r}"
-      )
+    if len({*self.labels}) < len(self.labels):
+      raise ValueError(f"labels: expected no name twice, got {self.labels!r}")
     if self.max_length < 0:
       raise ValueError(
         f"max_length: expected at least 0, got {self.max_length}"
       )
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(supervised.Data):
+  """The section `config.data`: records with `text`, `label` and maybe `pair`.
+
+  Besides these, the fields of `supervised.Data`.
+
+  Attributes:
+    labels: their names in the order of the head; by default those in the
+      training records, sorted.
+    class_weights: how much a label's training rows count, by its name, 1 if
+      not given; `balanced` makes all labels count the same together.
+    balanced: see `class_weights`.
+    label_smoothing: the share of the target that goes evenly to all labels
+      (Szegedy et al. 2016, arXiv:1512.00567).
+  """
+
+  labels: tuple[str, ...] = ()
+  class_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  balanced: bool = False
+  label_smoothing: float = 0.0
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not 0 <= self.label_smoothing < 1:
+      raise ValueError(
+        f"label_smoothing: expected 0 to 1, got {self.label_smoothing}"
+      )
+    if self.balanced and self.class_weights:
+      raise ValueError("balanced: give either balanced or class_weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,24 +97,11 @@ class Label:
   probability: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Value:
-  """A value of a regression.
-
-  Attributes:
-    label: its name.
-    value: what the model gives.
-  """
-
-  label: str
-  value: float
-
-
 def make(
   config: EncoderConfig,
   tokenizer: Tokenizer | None,
-  head: Head = Head(),
-  data: None = None,
+  head: Head | None = None,
+  data: Data | None = None,
   seed: int = 0,
 ) -> Task:
   """Makes the task.
@@ -94,48 +109,105 @@ def make(
   Args:
     config: the encoder's.
     tokenizer: None where only ids go in.
-    head: the labels.
-    data: there is no way to train it yet.
+    head: the labels; with data, those of the head to go on from.
+    data: what to learn from; None to predict only.
     seed: not used.
+
+  Raises:
+    UserError: the data cannot be read, or are not for this task.
   """
-  del data, seed
-  labels = np.zeros(len(head.labels), np.float32)
-  if head.problem == _ONE_LABEL:
-    labels = np.zeros((), np.int32)
-  return Task(
+  del seed
+  labelled = data and supervised.read(data, FIELDS)
+  if labelled:
+    found = map(fields.label, labelled.values("label"))
+    names = supervised.labels(
+      data.labels, head.labels if head else (), tuple(found)
+    )
+    head = Head(names, rows.max_length(config, data.max_length))
+  head = head or Head()
+  longest = rows.max_length(config, head.max_length)
+  task = Task(
     name="classification",
     config=config,
     tokenizer=tokenizer,
     model=heads.SequenceClassifier(config, len(head.labels)),
     blank=rows.blank(
-      {"labels": labels, "label_weights": np.zeros((), np.float32)}
+      {
+        "labels": np.zeros((), np.int32),
+        "label_weights": np.zeros((), np.float32),
+      }
     ),
-    loss=functools.partial(loss, head.problem),
-    metrics=functools.partial(metrics, head.problem),
-    prepare=functools.partial(
-      prepare, tokenizer, rows.max_length(config, head.max_length)
-    ),
+    loss=functools.partial(loss, data.label_smoothing if data else 0.0),
+    metrics=metrics,
+    prepare=functools.partial(prepare, tokenizer, longest, head.labels),
     answer=functools.partial(answer, head),
+    score=score,
     head=head,
   )
+  if not labelled:
+    return task
+  weigh = functools.partial(_weigh, _class_weights(data, head, labelled))
+  return supervised.with_data(task, data, labelled, longest, baselines, weigh)
 
 
 def prepare(
-  tokenizer: Tokenizer | None, max_length: int, record: Record
+  tokenizer: Tokenizer | None,
+  max_length: int,
+  labels: Sequence[str],
+  record: Record,
 ) -> list[Batch]:
   """A text or a pair of texts, cut to the longest row.
 
   Args:
     tokenizer: the tokenizer that the model was trained with.
     max_length: the longest row.
-    record: `text`, and `pair` where there are two.
+    labels: their names.
+    record: `text`, `pair` where there are two, and the gold `label` if any.
 
   Raises:
-    UserError: a field is missing or no text, or there is no vocabulary.
+    UserError: a field is missing or no text, the label is unknown, or there
+      is no vocabulary.
   """
   tokenizer = fields.need_tokenizer(tokenizer)
   text, pair = fields.text(record, "text"), fields.pair(record)
-  return [rows.example(rows.encode(tokenizer, max_length, text, pair))]
+  targets = {}
+  if "label" in record:
+    targets = {
+      "labels": np.array(
+        fields.index("label", record["label"], labels), np.int32
+      ),
+      "label_weights": np.ones((), np.float32),
+    }
+  encoding = rows.encode(tokenizer, max_length, text, pair)
+  return [rows.example(encoding, targets)]
+
+
+def _class_weights(
+  data: Data, head: Head, labelled: supervised.Labelled
+) -> Float[np.ndarray, "labels"]:
+  """How much a row of each label counts in training."""
+  counts = collections.Counter(map(fields.label, labelled.values("label")))
+  if data.balanced:
+    total = sum(counts[name] for name in head.labels)
+    weights = [
+      total / len(head.labels) / max(counts[name], 1) for name in head.labels
+    ]
+    return np.array(weights, np.float32)
+  weights = np.ones(len(head.labels), np.float32)
+  for name, weight in data.class_weights.items():
+    place = fields.index("config.data.class_weights", name, head.labels)
+    weights[place] = weight
+  return weights
+
+
+def _weigh(
+  weights: Float[np.ndarray, "labels"], record: Record, example: Batch
+) -> Batch:
+  del record
+  weight = weights[example.targets["labels"]]
+  return dataclasses.replace(
+    example, targets={**example.targets, "label_weights": weight}
+  )
 
 
 def answer(
@@ -144,15 +216,15 @@ def answer(
   batch: Batch,
   records: Sequence[Record],
   top_k: int | None = None,
-) -> Sequence[list[Label] | list[Value]]:
-  """For each row its labels, the likeliest first, or its values.
+) -> Sequence[list[Label]]:
+  """For each row its labels, the likeliest first.
 
   Args:
     head: the labels.
     outputs: the model's.
     batch: what they are for.
     records: of its rows.
-    top_k: how many labels; None for all. A regression has all values.
+    top_k: how many labels; None for all.
 
   Raises:
     UserError: `top_k` is no whole number above 0.
@@ -161,15 +233,7 @@ def answer(
   count = len(head.labels)
   if top_k is not None:
     count = min(fields.at_least_one("top_k", top_k), count)
-  if head.problem == "regression":
-    values = np.asarray(outputs).tolist()
-    return [
-      list(map(Value, head.labels, row)) for row in values[: len(records)]
-    ]
-  if head.problem == "multi_label":
-    scores = jax.nn.sigmoid(outputs)
-  else:
-    scores = jax.nn.softmax(outputs, axis=-1)
+  scores = jax.nn.softmax(outputs, axis=-1)
   probabilities, ids = map(np.asarray, jax.lax.top_k(scores, count))
   return [
     [Label(head.labels[i], p) for i, p in zip(*row)]
@@ -180,37 +244,45 @@ def answer(
 
 
 def loss(
-  problem: str, outputs: Float[Array, "batch labels"], batch: Batch
+  smoothing: float, outputs: Float[Array, "batch labels"], batch: Batch
 ) -> dict[str, Mean]:
-  """Cross-entropy, binary cross-entropy or squared error, by the problem.
+  """Cross-entropy, in nats, as `BertForSequenceClassification` has it.
 
-  The last two are means over the labels. As the classes
-  `...ForSequenceClassification` of Transformers have them.
+  Args:
+    smoothing: the share of the target that goes evenly to all labels.
+    outputs: the logits.
+    batch: what they are for.
   """
-  labels = batch.targets["labels"]
-  if problem == _ONE_LABEL:
-    values = losses.cross_entropy(outputs, labels)
-  elif problem == "multi_label":
-    values = losses.binary_cross_entropy(outputs, labels).mean(-1)
-  else:
-    values = jnp.square(outputs - labels).mean(-1)
+  values = losses.cross_entropy(outputs, batch.targets["labels"])
+  if smoothing:
+    even = -jax.nn.log_softmax(outputs, axis=-1).mean(-1)
+    values = (1 - smoothing) * values + smoothing * even
   weights = batch.targets["label_weights"]
   return {"classification_loss": losses.mean(values, weights)}
 
 
 def metrics(
-  problem: str, outputs: Float[Array, "batch labels"], batch: Batch
+  outputs: Float[Array, "batch labels"], batch: Batch
 ) -> dict[str, Mean]:
-  """The share of labels that are right; of a regression the absolute error.
+  """The share of labels that are right."""
+  targets = batch.targets
+  right = outputs.argmax(-1) == targets["labels"]
+  return {"accuracy": losses.mean(right, targets["label_weights"])}
 
-  For `multi_label` every label of a row is one to get right, by itself.
-  """
-  labels, weights = batch.targets["labels"], batch.targets["label_weights"]
-  if problem == "regression":
-    errors = jnp.abs(outputs - labels).mean(-1)
-    return {"absolute_error": losses.mean(errors, weights)}
-  if problem == _ONE_LABEL:
-    right = outputs.argmax(-1) == labels
-  else:
-    right = ((outputs > 0) == (labels > 0)).mean(-1)
-  return {"accuracy": losses.mean(right, weights)}
+
+def score(
+  head: Head,
+  answers: Sequence[Sequence[Label]],
+  records: Sequence[Record],
+) -> dict[str, float]:
+  """Accuracy, macro precision, recall and F1, and MCC; see `scores.labels`."""
+  gold = [fields.label(record["label"]) for record in records]
+  return scores.score(gold, [found[0].label for found in answers], head.labels)
+
+
+def baselines(records: Sequence[Record]) -> dict[str, float]:
+  """What always giving the commonest label would score."""
+  counts = collections.Counter(fields.label(r["label"]) for r in records)
+  return {
+    "accuracy_majority_baseline": max(counts.values()) / max(len(records), 1)
+  }

@@ -1,5 +1,6 @@
 """The fields of the records that tasks take, and the options of answers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from bert_jax.settings import UserError
@@ -54,6 +55,37 @@ def texts(record: Record, name: str) -> list[str]:
   if not values:
     raise UserError(f"the field {name!r} is empty; expected a list of texts")
   return list(values)
+
+
+def label(value: Any) -> str:
+  """A label as text, which files may hold as a number.
+
+  Raises:
+    UserError: it is neither.
+  """
+  if isinstance(value, str) and value.strip():
+    return value.strip()
+  if isinstance(value, bool | int):
+    return str(int(value))
+  raise UserError(f"the label {value!r:.60}: expected a name or a number")
+
+
+def index(name: str, value: Any, labels: Sequence[str]) -> int:
+  """The place of a label among the known ones.
+
+  Args:
+    name: the field or config key, for messages.
+    value: the label.
+    labels: the known ones.
+
+  Raises:
+    UserError: it is none of them.
+  """
+  found = label(value)
+  if found not in labels:
+    known = shorten(", ".join(labels), 200)
+    raise UserError(f"{name}: unknown {found!r:.60}; known: {known}")
+  return labels.index(found)
 
 
 def shorten(value: str, length: int = 60) -> str:

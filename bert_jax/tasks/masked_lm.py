@@ -20,6 +20,7 @@ from bert_jax import text
 from bert_jax.data import shards
 from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
 from bert_jax.data.sources import files, pretraining_records
+from bert_jax.data.stream import Stream
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
@@ -118,7 +119,9 @@ def _training_data(
   return TrainingData(
     length=data.length,
     predictions=data.max_predictions,
-    training=functools.partial(examples, "train", seed),
+    training=lambda size, order, start: Stream(
+      examples("train", seed), size, order, start
+    ),
     evaluation=functools.partial(examples, "held_out", 0),
     fingerprint=functools.partial(_fingerprint, data),
     baselines=baselines,

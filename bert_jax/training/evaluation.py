@@ -1,28 +1,120 @@
-"""Measures on held-out examples."""
+"""Measures on held-out examples, and on the answers to held-out records."""
 
+import functools
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from bert_jax.data import grouping, loader
+from bert_jax.tasks import answering
+from bert_jax.tasks.task import HeldOut, Task
+from bert_jax.training import partitioning, step
 from bert_jax.training.step import Measures
 from bert_jax.types import Batch, Parameters, add_means
 
 
-def evaluate(
-  step: Callable[[Parameters, Batch], Measures],
-  params: Parameters,
-  batches: Iterable[Batch],
-) -> dict[str, float]:
-  """The mean of every loss and metric over all batches.
+class Evaluation(NamedTuple):
+  """What an evaluation found.
+
+  Attributes:
+    values: measures by name.
+    head: the task's head with what was tuned on these answers.
+  """
+
+  values: dict[str, float]
+  head: Any
+
+
+Evaluate = Callable[[Parameters], Evaluation]
+
+
+def make(
+  task: Task, mesh: jax.sharding.Mesh, batch_size: int, limit: int
+) -> Evaluate:
+  """A function that measures parameters on the task's held-out data.
 
   Args:
-    step: a jitted function of `make_evaluation_step`.
-    params: the parameters to look at.
-    batches: batches on the devices, all of the same shape.
+    task: with data.
+    mesh: where the parameters lie.
+    batch_size: rows of a batch over all hosts.
+    limit: at most so many held-out examples, or records.
 
-  Returns:
-    Values by name, each divided once by its total weight.
+  Raises:
+    UserError: there is nothing to measure on.
   """
-  measures = [step(params, batch) for batch in batches]
-  totals = add_means(jax.device_get(measures))
+  held_out = task.data.evaluation()
+  if task.score is not None:
+    return _of_answers(task, mesh, batch_size, held_out, limit)
+  hosts = jax.process_index(), jax.process_count()
+  batches = list(loader.evaluation_batches(held_out, batch_size, limit, *hosts))
+  measure = jax.jit(step.make_evaluation_step(task))
+  baselines = task.data.baselines(batches)
+
+  def evaluate(params: Parameters) -> Evaluation:
+    put = (partitioning.put_batch(batch, mesh) for batch in batches)
+    found = means(measure(params, batch) for batch in put)
+    return Evaluation(found | baselines, task.head)
+
+  return evaluate
+
+
+def means(measures: Iterable[Measures]) -> dict[str, float]:
+  """Values by name, each divided once by its total weight."""
+  totals = add_means(jax.device_get(list(measures)))
   return {name: float(mean.value()) for name, mean in totals.items()}
+
+
+def _of_answers(
+  task: Task,
+  mesh: jax.sharding.Mesh,
+  batch_size: int,
+  held_out: HeldOut,
+  limit: int,
+) -> Evaluate:
+  """Losses, and the scores of the answers that people would get."""
+  records = held_out.records[:limit]
+  examples = held_out.examples[:limit]
+  baselines = task.data.baselines(records)
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  measure = jax.jit(
+    step.make_evaluation_step(task, with_outputs=True),
+    out_shardings=(everywhere, None),
+  )
+
+  def evaluate(params: Parameters) -> Evaluation:
+    measures = []
+
+    def forward(batch: Batch) -> Any:
+      outputs, found = measure(params, _put(batch, mesh))
+      measures.append(found)
+      return jax.device_get(outputs)
+
+    answers = answering.answers(
+      task,
+      records,
+      examples,
+      forward,
+      batch_size,
+      rows=batch_size,
+      grow=functools.partial(grouping.bucket, held_out.lengths),
+      **task.scoring,
+    )
+    head = task.tune(answers, records) if task.tune else task.head
+    scores = task.score(head, answers, records)
+    return Evaluation(means(measures) | scores | baselines, head)
+
+  return evaluate
+
+
+def _put(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
+  """Puts a batch of which every host has all rows."""
+  share = len(batch.token_ids) // jax.process_count()
+  begin = jax.process_index() * share
+
+  def own(array: np.ndarray) -> np.ndarray:
+    return array[begin : begin + share]
+
+  return partitioning.put_batch(jax.tree.map(own, batch), mesh)

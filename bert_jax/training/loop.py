@@ -8,31 +8,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from bert_jax import trees
 from bert_jax.data import loader
-from bert_jax.data.stream import Stream
+from bert_jax.data.stream import Batched
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.models import flops
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
 from bert_jax.training import (
   evaluation,
+  finetuning,
   interruption,
   opening,
   optimizer,
   partitioning,
-  step,
 )
 from bert_jax.training import workdir as workdirs
+from bert_jax.training.best import Best
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import Logger
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.state import TrainState
+from bert_jax.training.updates import Updates
 from bert_jax.training.window import Window
-from bert_jax.types import Batch
 
 
 def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
@@ -43,7 +43,8 @@ def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
     workdir: the folder for config, checkpoints and figures.
 
   Returns:
-    The measures of the last evaluation.
+    The measures of the best evaluation, or of the last one where the recipe
+    names no measure to tell the best by.
 
   Raises:
     UserError: something that the user gave is wrong.
@@ -60,10 +61,10 @@ def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
     workdirs.claim(workdir, recipe, task)
     run = _start(recipe, task, checkpoints, pretrained)
     with (
-      Logger(workdir, int(run.state.step), recipe.steps) as logger,
+      Logger(workdir, int(run.state.step), run.recipe.steps) as logger,
       interruption.watch() as asked,
     ):
-      return _run(run, checkpoints, logger, asked.is_set)
+      return _Loop(run, workdir, checkpoints, logger).run(asked.is_set)
 
 
 @dataclasses.dataclass
@@ -74,8 +75,10 @@ class _Run:
   task: Task
   mesh: jax.sharding.Mesh
   optimizer: optax.GradientTransformation
+  frozen: Any
+  stream: Batched
   state: TrainState
-  position: Mapping[str, int] | None
+  best: Best
   fresh: tuple[str, ...]
 
 
@@ -103,11 +106,20 @@ def _start(
       f" {rows // recipe.accumulation} devices x {recipe.accumulation}"
       " micro-batches"
     )
-  transformation = optimizer.make(recipe.optimizer, recipe.steps)
+  open_stream = functools.partial(
+    task.data.training, recipe.batch_size, recipe.seed
+  )
+  recipe = recipe.planned(open_stream(None).batches_per_epoch)
 
-  def initial() -> TrainState:
+  def initial_params() -> Any:
     batch = jax.tree.map(lambda x: x[None], task.blank)
-    params = task.model.init(jax.random.key(recipe.seed), batch)["params"]
+    return task.model.init(jax.random.key(recipe.seed), batch)["params"]
+
+  shapes = jax.eval_shape(initial_params)
+  frozen = finetuning.frozen(shapes, recipe.finetuning)
+  transformation = optimizer.make(recipe.optimizer, recipe.steps, frozen)
+
+  def state_of(params: Any) -> TrainState:
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
@@ -115,112 +127,166 @@ def _start(
       key=jax.random.key(recipe.seed, impl=recipe.prng),
     )
 
+  def initial() -> TrainState:
+    return state_of(initial_params())
+
   restored = checkpoints.restore(partitioning.state_shapes(initial, mesh))
-  fresh = ()
-  if restored is None:
-    state, position = partitioning.init_state(initial, mesh), None
-    if pretrained is not None:
-      place = functools.partial(partitioning.put_parameter, mesh)
-      params, fresh = pretrained.params(task, place, recipe.seed)
-      state = dataclasses.replace(state, params=params)
-  else:
+  fresh, metadata = (), {}
+  if restored is not None:
     state, metadata = restored
-    position = metadata["position"]
-  return _Run(recipe, task, mesh, transformation, state, position, fresh)
-
-
-def _run(
-  run: _Run,
-  checkpoints: Checkpoints,
-  logger: Logger,
-  asked_to_stop: Callable[[], bool],
-) -> dict[str, float]:
-  """Goes from the run's state to its last step."""
-  recipe, first = run.recipe, int(run.state.step)
-  logger.say(
-    f"{trees.count(run.state.params):,} parameters,"
-    f" {jax.device_count()} x {jax.devices()[0].device_kind};"
-    f" {'going on' if first else 'beginning'} at step {first}"
+  elif pretrained is None:
+    state = partitioning.init_state(initial, mesh)
+  else:
+    params, fresh = _pretrained_params(recipe, task, mesh, pretrained, shapes)
+    state = partitioning.init_state(initial, mesh, state_of, params)
+  wanted = recipe.evaluation
+  best = Best(wanted.metric, wanted.patience)
+  best.resume(metadata.get("best"))
+  return _Run(
+    recipe,
+    task,
+    mesh,
+    transformation,
+    frozen,
+    open_stream(metadata.get("position")),
+    state,
+    best,
+    fresh,
   )
-  if run.fresh:
-    logger.say(
-      f"not in {recipe.init}, so with initial values: {', '.join(run.fresh)}"
+
+
+def _pretrained_params(
+  recipe: Recipe,
+  task: Task,
+  mesh: jax.sharding.Mesh,
+  pretrained: Pretrained,
+  shapes: Any,
+) -> tuple[Any, tuple[str, ...]]:
+  """The weights to go on from, where they are to lie; what begins anew."""
+  params, fresh = pretrained.params(
+    task,
+    functools.partial(partitioning.put_parameter, mesh),
+    recipe.seed,
+    functools.partial(finetuning.reinitialised, config=recipe.finetuning),
+  )
+  # A published encoder may bring a pooler that the task has no use for.
+  return {name: params[name] for name in shapes}, fresh
+
+
+@dataclasses.dataclass
+class _Loop:
+  """The run, and all that it writes to."""
+
+  of: _Run
+  workdir: pathlib.Path
+  checkpoints: Checkpoints
+  logger: Logger
+
+  def run(self, asked_to_stop: Callable[[], bool]) -> dict[str, float]:
+    """Goes from the run's state to its last step."""
+    run, recipe, logger = self.of, self.of.recipe, self.logger
+    first = int(run.state.step)
+    self._say_what_begins(first)
+    wanted = recipe.evaluation
+    evaluate = evaluation.make(
+      run.task,
+      run.mesh,
+      wanted.batch_size or recipe.batch_size,
+      wanted.examples or None,
     )
-  evaluate = _make_evaluate(run)
-  if first >= recipe.steps:
-    logger.say(f"nothing to do: all {recipe.steps} steps are done")
-    return evaluate()
-  if recipe.init is not None and not first:
-    logger.write(0, "held_out", evaluate())
-  update = _compile(run)
-  window = _make_window(run)
-  stream = Stream(
-    run.task.data.training(), recipe.batch_size, recipe.seed, run.position
-  )
-  with loader.training_batches(
-    stream, *_hosts(), workers=recipe.workers
-  ) as batches:
-    for done in range(first + 1, recipe.steps + 1):
-      batch = partitioning.put_batch(next(batches), run.mesh)
-      run.state, measures = update(run.state, batch)
-      window.add(measures)
-      logger.progress(done)
-      last = done == recipe.steps
-      stop = asked_to_stop() and not last
-      save = last or stop or done % recipe.checkpoint.every == 0
-      look = last or done % recipe.evaluation.every == 0
-      if not (save or look or done % recipe.logging.every == 0):
-        continue
-      window.pause()
-      logger.write(done, "train", window.close(done))
-      if look:
-        values = evaluate()
-        logger.write(done, "held_out", values)
-      if save:
-        position = stream.position_after(done - first)
-        checkpoints.save(run.state, {"position": position})
-      if stop:
-        raise interruption.Interrupted(
-          f"stopped at step {done} of {recipe.steps}, which is saved"
-        )
-      window.resume()
-  return values
+    if first >= recipe.steps or run.best.is_over:
+      logger.say(f"nothing to do: all {recipe.steps} steps are done")
+      return self._outcome(evaluate(run.state.params).values)
+    if recipe.init is not None and not first and not run.fresh:
+      logger.write(0, "held_out", evaluate(run.state.params).values)
+    window = _make_window(run)
+    update = Updates(run.task, run.optimizer, recipe, run.mesh, run.frozen)
+    with loader.training_batches(
+      run.stream, *_hosts(), workers=recipe.workers
+    ) as batches:
+      for done in range(first + 1, recipe.steps + 1):
+        batch = next(batches)
+        if not update.knows(batch):
+          window.pause()
+          update.compile(run.state, batch)
+          window.resume()
+        run.state, measures = update(run.state, batch)
+        window.add(measures)
+        logger.progress(done)
+        last = done == recipe.steps
+        stop = asked_to_stop() and not last
+        save = last or stop or done % recipe.checkpoint.every == 0
+        look = last or done % wanted.every == 0
+        if not (save or look or done % recipe.logging.every == 0):
+          continue
+        window.pause()
+        logger.write(done, "train", window.close(done))
+        found = None
+        if look:
+          found = evaluate(run.state.params)
+          logger.write(done, "held_out", found.values)
+        over = self._keep(done, first, found, save)
+        if stop:
+          raise interruption.Interrupted(
+            f"stopped at step {done} of {recipe.steps}, which is saved"
+          )
+        if over:
+          break
+        window.resume()
+    logger.say(update.summary())
+    return self._outcome(found.values)
 
+  def _keep(
+    self,
+    done: int,
+    first: int,
+    found: evaluation.Evaluation | None,
+    save: bool,
+  ) -> bool:
+    """Saves what is to be saved; whether the run is over before its end."""
+    run, best = self.of, self.of.best
+    is_best = found is not None and best.see(done, found.values)
+    if save or is_best or best.is_over:
+      if found is not None and (is_best or not best.metric):
+        workdirs.write_head(self.workdir, found.head)
+      metadata = {
+        "position": run.stream.position_after(done - first),
+        "best": best.state(),
+      }
+      self.checkpoints.save(run.state, metadata, best=is_best)
+    if best.is_over:
+      self.logger.say(
+        f"stopped at step {done}: no better {best.metric} than at step"
+        f" {best.step} in {best.waited} evaluations"
+      )
+    return best.is_over
 
-def _compile(run: _Run) -> Callable[[TrainState, Batch], Any]:
-  """The update, compiled before the clock starts; it donates the state."""
-  rows = run.recipe.batch_size // jax.process_count()
-  batch = jax.tree.map(
-    lambda x: np.broadcast_to(x, (rows, *x.shape)), run.task.blank
-  )
-  update = jax.jit(
-    step.make_train_step(run.task, run.optimizer, run.recipe.accumulation),
-    donate_argnums=0,
-    # Else the compiler may lay the next state out in another way.
-    out_shardings=(jax.tree.map(lambda x: x.sharding, run.state), None),
-  )
-  batch = partitioning.put_batch(batch, run.mesh)
-  return update.lower(run.state, batch).compile()
-
-
-def _make_evaluate(run: _Run) -> Callable[[], dict[str, float]]:
-  """A function that measures the run's parameters on held-out examples."""
-  wanted = run.recipe.evaluation
-  measure = jax.jit(step.make_evaluation_step(run.task))
-  size = wanted.batch_size or run.recipe.batch_size
-  batches = list(
-    loader.evaluation_batches(
-      run.task.data.evaluation(), size, wanted.examples, *_hosts()
+  def _outcome(self, last: Mapping[str, float]) -> dict[str, float]:
+    """The measures that the run is known by."""
+    best = self.of.best
+    if best.step is None:
+      return dict(last)
+    self.logger.say(
+      f"best {best.metric} {best.values[best.metric]:.4g} at step {best.step},"
+      " which the model is now taken from"
     )
-  )
-  baselines = run.task.data.baselines(batches)
+    return dict(best.values)
 
-  def evaluate() -> dict[str, float]:
-    put = (partitioning.put_batch(batch, run.mesh) for batch in batches)
-    values = evaluation.evaluate(measure, run.state.params, put)
-    return values | baselines
-
-  return evaluate
+  def _say_what_begins(self, first: int) -> None:
+    run, say = self.of, self.logger.say
+    say(
+      f"{trees.count(run.state.params):,} parameters,"
+      f" {jax.device_count()} x {jax.devices()[0].device_kind};"
+      f" {'going on' if first else 'beginning'} at step {first} of"
+      f" {run.recipe.steps}"
+    )
+    for note in run.task.data.notes:
+      say(note)
+    if run.fresh:
+      say(
+        f"not from {run.recipe.init}, so with initial values:"
+        f" {', '.join(run.fresh)}"
+      )
 
 
 def _make_window(run: _Run) -> Window:
@@ -233,7 +299,6 @@ def _make_window(run: _Run) -> Window:
       task.config, task.data.length, task.data.predictions
     ),
     peak_flops=peak and peak * jax.device_count(),
-    row_tokens=recipe.batch_size * task.data.length,
   )
 
 

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from bert_jax import trees
 from bert_jax.settings import UserError
 from bert_jax.training.state import TrainState
-from bert_jax.types import Batch
+from bert_jax.types import Batch, Parameters
 
 AXES = ("data", "fsdp", "model")
 _BATCH = PartitionSpec(("data", "fsdp"))
@@ -26,6 +26,9 @@ The first row whose pattern matches the whole path holds; dimensions beyond
 the row's end are not split. There is no row that catches all: a parameter
 that no row matches is an error, so that none is replicated by oversight.
 """
+
+# Where several tasks share an encoder, heads lie under their task's name.
+_HEAD = r"([^/]+/)?"
 
 # Within `model`, a pair of kernels splits first its inner, then its outer
 # dimension, so that the activations between them stay split and one sum over
@@ -44,11 +47,11 @@ DEFAULT_RULES: Rules = (
   (r".+/feed_forward/(intermediate|gate)/bias", ("model",)),
   (r".+/(attention|feed_forward)/output/kernel", ("model", "fsdp")),
   (r".+/(attention|feed_forward)/output/bias", ()),
-  (r"(pooler|transform|masked_lm/transform)/dense/kernel", ("fsdp", "model")),
-  (r"(pooler|transform|masked_lm/transform)/dense/bias", ("model",)),
-  (r"masked_lm/bias", ("model",)),
-  (r"(next_sentence|classifier)/kernel", ("fsdp", None)),
-  (r"(next_sentence|classifier)/bias", ()),
+  (rf"{_HEAD}(pooler|(masked_lm/)?transform)/dense/kernel", ("fsdp", "model")),
+  (rf"{_HEAD}(pooler|(masked_lm/)?transform)/dense/bias", ("model",)),
+  (rf"{_HEAD}masked_lm/bias", ("model",)),
+  (rf"{_HEAD}(next_sentence|classifier|intent|slots)/kernel", ("fsdp", None)),
+  (rf"{_HEAD}(next_sentence|classifier|intent|slots)/bias", ()),
 )
 
 
@@ -204,6 +207,8 @@ def state_shapes(
 def init_state(
   init: Callable[[], TrainState],
   mesh: jax.sharding.Mesh,
+  state_of: Callable[[Parameters], TrainState] | None = None,
+  params: Parameters | None = None,
   rules: Rules = DEFAULT_RULES,
 ) -> TrainState:
   """Makes a state whose arrays never lie on one device as a whole.
@@ -211,6 +216,8 @@ def init_state(
   Args:
     init: makes the state; its values do not depend on the mesh.
     mesh: from `make_mesh`.
+    state_of: instead, makes it of `params`, which it takes the memory of.
+    params: parameters where they are to lie.
     rules: the table for the parameters.
 
   Raises:
@@ -218,7 +225,9 @@ def init_state(
   """
   shapes = state_shapes(init, mesh, rules)
   where = jax.tree.map(lambda leaf: leaf.sharding, shapes)
-  return jax.jit(init, out_shardings=where)()
+  if state_of is None:
+    return jax.jit(init, out_shardings=where)()
+  return jax.jit(state_of, out_shardings=where, donate_argnums=0)(params)
 
 
 def put_parameter(

@@ -1,6 +1,7 @@
 """A run's whole configuration, checked at the door."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -12,6 +13,8 @@ from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.training import finetuning
+from bert_jax.training.finetuning import FinetuningConfig
 from bert_jax.training.optimizer import OptimizerConfig
 from bert_jax.training.partitioning import MeshConfig
 
@@ -21,6 +24,8 @@ MAY_CHANGE = (
   "checkpoint",
   "corpus",
   "data.corpus",
+  "data.eval",
+  "data.train",
   "data.tokenizer",
   "evaluation",
   "logging",
@@ -44,14 +49,28 @@ class Evaluation:
   """The section `config.evaluation`.
 
   Attributes:
-    every: steps between evaluations; there is always one at the end.
-    examples: how many held-out examples to look at, always the first ones.
+    every: steps between evaluations, 0 for one an epoch; there is always one
+      at the end.
+    examples: how many held-out examples, or records, to look at, always the
+      first ones.
     batch_size: rows of a batch; 0 takes the training batch size.
+    metric: the measure by which the best checkpoint is kept, and used once
+      the run has ended; empty to use the last.
+    patience: stop after so many evaluations without a better value of
+      `metric`; 0 never does.
   """
 
   every: int = 1000
   examples: int = 2048
   batch_size: int = 0
+  metric: str = ""
+  patience: int = 0
+
+  def __post_init__(self):
+    if self.patience < 0:
+      raise ValueError(f"patience: expected at least 0, got {self.patience}")
+    if self.patience and not self.metric:
+      raise ValueError("metric: missing; patience asks for one")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +78,8 @@ class Checkpointing:
   """The section `config.checkpoint`.
 
   Attributes:
-    every: steps between checkpoints; there is always one at the end.
+    every: steps between checkpoints, 0 for one an epoch; there is always one
+      at the end.
     keep: how many to keep.
   """
 
@@ -83,8 +103,9 @@ class Recipe:
   """What a run does, from its config file and the command line.
 
   Attributes:
-    steps: optimizer updates in all.
     batch_size: rows of an update, over all devices and hosts.
+    steps: optimizer updates in all; 0 where `epochs` says.
+    epochs: how often to go through the training data; 0 where `steps` says.
     accumulation: micro-batches that an update's rows are cut into.
     seed: of initial values, dropout and the order and masks of examples.
     prng: the generator for dropout, a name that `jax.random.key` knows;
@@ -93,14 +114,16 @@ class Recipe:
     task: a name in `bert_jax.tasks.TASKS` that can be trained.
     init: a model to go on from, whatever `bert_jax.load` takes; its encoder,
       its vocabulary and, as far as it has them, its heads are used.
+    finetuning: what of it is frozen, and what begins anew.
     model: fields of `EncoderConfig`, and `preset`; with `init` only what
       says how the model is run, such as `hidden_dropout`.
     data: fields of the task's `Data`.
     corpus: what `launch.prepare` makes; not used in training.
   """
 
-  steps: int
   batch_size: int
+  steps: int = 0
+  epochs: float = 0.0
   accumulation: int = 1
   seed: int = 0
   prng: str = "threefry2x32"
@@ -111,6 +134,9 @@ class Recipe:
   data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
+  )
+  finetuning: FinetuningConfig = dataclasses.field(
+    default_factory=FinetuningConfig
   )
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
@@ -125,7 +151,14 @@ class Recipe:
       raise ValueError(
         "model.preset: config.init says what the model is; leave it out"
       )
-    for name in ("steps", "batch_size", "accumulation"):
+    if (self.steps > 0) == (self.epochs > 0):
+      raise ValueError(
+        "steps: give a number above 0 of either steps or epochs, got"
+        f" {self.steps} and {self.epochs}"
+      )
+    if self.finetuning != FinetuningConfig() and not self.init:
+      raise ValueError("finetuning: there is no config.init to fine-tune")
+    for name in ("batch_size", "accumulation"):
       if getattr(self, name) < 1:
         raise ValueError(
           f"{name}: expected at least 1, got {getattr(self, name)}"
@@ -139,9 +172,13 @@ class Recipe:
       raise ValueError(
         f"prng: expected threefry2x32, rbg or unsafe_rbg, got {self.prng!r}"
       )
-    for section in ("evaluation", "checkpoint", "logging"):
-      if getattr(self, section).every < 1:
-        raise ValueError(f"{section}.every: expected at least 1")
+    for section, least in (
+      ("evaluation", 0),
+      ("checkpoint", 0),
+      ("logging", 1),
+    ):
+      if getattr(self, section).every < least:
+        raise ValueError(f"{section}.every: expected at least {least}")
     if not self.init:
       encoder_config(self.model)
     self._data()
@@ -161,6 +198,24 @@ class Recipe:
       dataclasses.replace(self, data=dataclasses.asdict(self._data()))
     )
 
+  def planned(self, batches_per_epoch: int) -> Self:
+    """The recipe with `steps`, and steps for what happens once an epoch."""
+    steps = self.steps or math.ceil(self.epochs * batches_per_epoch)
+    return dataclasses.replace(
+      self,
+      steps=steps,
+      epochs=0.0,
+      **{
+        name: dataclasses.replace(
+          section, every=section.every or batches_per_epoch
+        )
+        for name, section in (
+          ("evaluation", self.evaluation),
+          ("checkpoint", self.checkpoint),
+        )
+      },
+    )
+
   def make_task(self, pretrained: Pretrained | None = None) -> Task:
     """Makes the task and its model.
 
@@ -171,14 +226,17 @@ class Recipe:
     Raises:
       UserError: model, data and what `init` names do not fit together.
     """
-    module, data = TASKS[self.task], self._data()
+    module, data, head = TASKS[self.task], self._data(), None
     tokenizer = module.load_tokenizer(data)
     if pretrained is None:
       config = self._encoder_config(tokenizer)
     else:
       config = self._pretrained_config(pretrained.config)
       tokenizer = self._pretrained_tokenizer(pretrained, tokenizer)
-    return module.make(config, tokenizer, data=data, seed=self.seed)
+      finetuning.check(self.finetuning, config)
+      if pretrained.task == self.task:
+        head = pretrained.head
+    return module.make(config, tokenizer, head, data=data, seed=self.seed)
 
   def _pretrained_config(self, config: EncoderConfig) -> EncoderConfig:
     """The checkpoint's encoder, run in the way that the recipe asks for."""

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array
 
 from bert_jax.tasks.task import Task
+from bert_jax.training import finetuning
 from bert_jax.training.state import TrainState
 from bert_jax.types import Batch, Mean, Parameters
 
@@ -17,7 +18,10 @@ Measures = dict[str, Mean]
 
 
 def make_train_step(
-  task: Task, optimizer: optax.GradientTransformation, accumulation: int = 1
+  task: Task,
+  optimizer: optax.GradientTransformation,
+  accumulation: int = 1,
+  frozen: Parameters | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Measures]]:
   """Makes the function that maps a state and a batch to the next state.
 
@@ -26,13 +30,17 @@ def make_train_step(
     optimizer: what turns gradients into updates.
     accumulation: how many micro-batches the batch is cut into, to save
       memory; without dropout the result does not depend on it.
+    frozen: which parameters are not trained, see `finetuning.frozen`.
 
   Returns:
     A function to be jitted. Its measures are the losses, the metrics, and
-    `gradient_norm` (before clipping) and `real_tokens`.
+    `gradient_norm` (before clipping), `real_tokens` and `positions`, which
+    counts padding too.
   """
 
   def objective(params, batch, weights, key):
+    if frozen is not None:
+      params = finetuning.stop_frozen(params, frozen)
     outputs = task.model.apply(
       {"params": params}, batch, deterministic=False, rngs={"dropout": key}
     )
@@ -63,6 +71,7 @@ def make_train_step(
       "real_tokens": Mean(
         (batch.sequence_ids > 0).sum().astype(jnp.float32), one
       ),
+      "positions": Mean(jnp.float32(batch.token_ids.size), one),
     }
     return dataclasses.replace(
       state,
@@ -115,12 +124,18 @@ def _accumulate(gradient, params, batch, weights, key, accumulation):
 
 
 def make_evaluation_step(
-  task: Task,
-) -> Callable[[Parameters, Batch], Measures]:
-  """Makes the function from parameters and a batch to undivided means."""
+  task: Task, with_outputs: bool = False
+) -> Callable[[Parameters, Batch], Any]:
+  """Makes the function from parameters and a batch to undivided means.
 
-  def step(params: Parameters, batch: Batch) -> Measures:
+  Args:
+    task: gives the model, the loss and the metrics.
+    with_outputs: whether the model's outputs come before the means.
+  """
+
+  def step(params: Parameters, batch: Batch) -> Any:
     outputs: Any = task.model.apply({"params": params}, batch)
-    return task.loss(outputs, batch) | task.metrics(outputs, batch)
+    means = task.loss(outputs, batch) | task.metrics(outputs, batch)
+    return (outputs, means) if with_outputs else means
 
   return step

@@ -24,7 +24,6 @@ class Window:
     learning_rate: Callable[[int], float],
     flops_per_token: float,
     peak_flops: float | None,
-    row_tokens: int,
   ):
     """Starts an empty window.
 
@@ -32,12 +31,10 @@ class Window:
       learning_rate: the rate of an update by its number, from 0.
       flops_per_token: what training costs for each position of a row.
       peak_flops: of all devices together, in FLOP/s; None if not known.
-      row_tokens: positions in an update's rows, padding included.
     """
     self._learning_rate = learning_rate
     self._flops_per_token = flops_per_token
     self._peak = peak_flops
-    self._row_tokens = row_tokens
     self._measures: collections.deque[Measures] = collections.deque()
     self._seconds = 0.0
     self._resumed = time.perf_counter()
@@ -84,10 +81,11 @@ class Window:
       )
     values["learning_rate"] = float(self._learning_rate(step - 1))
     seconds, tokens = self._seconds, values.pop("real_tokens") * steps
+    positions = values.pop("positions") * steps
     values["steps_per_second"] = steps / seconds
     values["real_tokens_per_second"] = tokens / seconds
     if self._peak:
-      work = self._row_tokens * self._flops_per_token * steps
+      work = positions * self._flops_per_token
       values["mfu"] = work / seconds / self._peak
     self._measures.clear()
     self._seconds = 0.0

@@ -149,6 +149,14 @@ def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
   _write(workdir, task, run=None)
 
 
+def write_head(workdir: pathlib.Path, head: Any) -> None:
+  """Keeps a head with what was tuned for it, such as thresholds."""
+  entry = json.loads((workdir / MODEL_FILE).read_text(encoding="utf-8"))
+  kept = head and dataclasses.asdict(head)
+  if json.loads(json.dumps(kept)) != entry["head"]:
+    _put(workdir / MODEL_FILE, {**entry, "head": kept})
+
+
 def _write(
   workdir: pathlib.Path, task: Task, run: Mapping[str, Any] | None
 ) -> None:
@@ -161,7 +169,10 @@ def _write(
     "vocabulary": _fingerprint(task.tokenizer),
     "run": run,
   }
-  path = workdir / MODEL_FILE
+  _put(workdir / MODEL_FILE, entry)
+
+
+def _put(path: pathlib.Path, entry: Mapping[str, Any]) -> None:
   partial = path.with_suffix(".tmp")
   partial.write_text(json.dumps(entry, indent=2) + "\n")
   partial.replace(path)

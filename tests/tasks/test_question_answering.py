@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bert_jax.predictor import pad
+from bert_jax.data.grouping import pad
 from bert_jax.tasks import question_answering, spans
 from bert_jax.tasks.question_answering import Answer
 from tests import small

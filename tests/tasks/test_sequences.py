@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bert_jax.predictor import pad
+from bert_jax.data.grouping import pad
 from bert_jax.tasks import (
   classification,
   embedding,

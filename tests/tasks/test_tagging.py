@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from bert_jax import text as texts
-from bert_jax.predictor import pad
+from bert_jax.data.grouping import pad
 from bert_jax.tasks import tagging, words
 from tests import small
 from tests.tasks.cases import ENCODER, LONG, predictor

@@ -18,7 +18,6 @@ def make_window(peak=None):
     learning_rate=lambda step: 0.1 * step,
     flops_per_token=100.0,
     peak_flops=peak,
-    row_tokens=50,
   )
 
 
@@ -26,6 +25,7 @@ def measures(loss, weight=1.0, tokens=40.0):
   return {
     "loss": Mean(jnp.asarray(loss * weight), jnp.asarray(weight)),
     "real_tokens": Mean(jnp.asarray(tokens), jnp.ones(())),
+    "positions": Mean(jnp.asarray(50.0), jnp.ones(())),
   }
 
 

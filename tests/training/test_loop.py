@@ -218,7 +218,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus_folder, tmp_path):
     ({"model__vocab_size": 7}, "config.model.vocab_size: 7 is less than the"),
     ({"accumulation": 3}, "config.accumulation: 3 micro-batches do not"),
     ({"optimizer__name": "adm"}, "config.optimizer.name: unknown 'adm'"),
-    ({"evaluation__every": 0}, "config.evaluation.every: expected at least"),
+    ({"evaluation__every": -1}, "config.evaluation.every: expected at least"),
     ({"prng": "dice"}, "config.prng: expected"),
     ({"task": "pretaining"}, "config.task: unknown 'pretaining'; did you"),
     ({"mesh__data": 7}, "config.mesh: data 7"),

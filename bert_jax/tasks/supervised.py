@@ -1,0 +1,190 @@
+"""What tasks that learn from labelled records have in common."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bert_jax import text
+from bert_jax.data import grouping, records
+from bert_jax.settings import UserError
+from bert_jax.tasks.task import HeldOut, Task, TrainingData
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Record
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(records.RecordsConfig):
+  """The section `config.data` of a recipe; tasks add to it.
+
+  Besides these, the fields of `RecordsConfig`.
+
+  Attributes:
+    max_length: the longest row, special tokens included.
+    lengths: the lengths that batches may have, rising; each one is compiled
+      for.
+    tokenizer: the folder of a vocabulary, where `config.init` names none.
+  """
+
+  max_length: int = 128
+  lengths: tuple[int, ...] = grouping.LENGTHS
+  tokenizer: str | None = None
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.max_length < 1:
+      raise ValueError(
+        f"max_length: expected at least 1, got {self.max_length}"
+      )
+    if not self.lengths or list(self.lengths) != sorted({*self.lengths}):
+      raise ValueError(
+        f"lengths: expected rising lengths, got {list(self.lengths)}"
+      )
+
+
+def load_tokenizer(data: Data) -> Tokenizer | None:
+  """The vocabulary that the data name; that of `config.init` has none."""
+  return text.load(pathlib.Path(data.tokenizer)) if data.tokenizer else None
+
+
+class Fields(NamedTuple):
+  """The fields of a task's records.
+
+  Attributes:
+    required: those that every labelled record has.
+    optional: those that it may have.
+    lists: those that are lists, of a table's column several values.
+  """
+
+  required: Sequence[str]
+  optional: Collection[str] = ()
+  lists: Collection[str] = ()
+
+
+class Labelled(NamedTuple):
+  """The records that a task learns from, and those it is measured on."""
+
+  train: records.Records
+  evaluation: records.Records
+
+  def values(self, field: str) -> list[Any]:
+    """What the training records have in a field."""
+    found = (row.record.get(field) for row in self.train.rows)
+    return [value for value in found if value is not None]
+
+
+def read(data: Data, fields: Fields) -> Labelled:
+  """Reads the labelled records that a recipe names.
+
+  Raises:
+    UserError: see `records.read`.
+  """
+  return Labelled(
+    read_split(data, fields, "train"), read_split(data, fields, "eval")
+  )
+
+
+def read_split(
+  data: Data, fields: Fields, split: records.Split
+) -> records.Records:
+  """Reads one of the two; see `records.read`."""
+  return records.read(
+    data,
+    split,
+    (*fields.required, *fields.optional),
+    fields.lists,
+    fields.optional,
+  )
+
+
+def labels(
+  given: Sequence[str],
+  pretrained: Sequence[str],
+  found: Sequence[str],
+) -> tuple[str, ...]:
+  """The labels of a head that is to be trained.
+
+  Args:
+    given: by the config; none if it leaves them to the data.
+    pretrained: of the head that training goes on from, if there is one; they
+      stay where they cover the data, so that its weights keep their meaning.
+    found: all in the training records.
+
+  Raises:
+    UserError: there are no labels.
+  """
+  if given:
+    return tuple(given)
+  if pretrained and set(found) <= set(pretrained):
+    return tuple(pretrained)
+  if not found:
+    raise UserError("config.data.train: there are no labels in it")
+  # Numbers in their order, so that a label "2" comes before "10".
+  by_number = all(label.isdecimal() for label in found)
+  key = int if by_number else str
+  return tuple(sorted({*found}, key=key))
+
+
+def with_data(
+  task: Task,
+  data: Data,
+  labelled: Labelled,
+  longest: int,
+  baselines: Callable[[Sequence[Record]], dict[str, float]],
+  weigh: Callable[[Record, Batch], Batch] = lambda record, example: example,
+) -> Task:
+  """Gives a task what it learns from: every record is prepared here.
+
+  Args:
+    task: prepares records with their gold fields.
+    data: the config.
+    labelled: the records.
+    longest: the longest row that the task makes.
+    baselines: from held-out records to what the best constant answer scores.
+    weigh: from a training record and its example to the example as it is to
+      be learned.
+
+  Raises:
+    UserError: a record is one that the task does not take, and bad ones are
+      not to be skipped; or none is left.
+  """
+  train, learned = labelled.train.each(task.prepare)
+  evaluation, asked = labelled.evaluation.each(task.prepare)
+  examples = [
+    weigh(row.record, example)
+    for row, made in zip(train.rows, learned)
+    for example in made
+  ]
+  lengths = (*(n for n in data.lengths if n < longest), longest)
+  mean = float(np.mean([example.token_ids.size for example in examples]))
+  return dataclasses.replace(
+    task,
+    data=TrainingData(
+      length=mean,
+      predictions=0,
+      training=lambda size, seed, start: grouping.GroupedStream(
+        examples, task.axes, lengths, size, seed, start
+      ),
+      evaluation=lambda: HeldOut(
+        [row.record for row in evaluation.rows], asked, lengths
+      ),
+      fingerprint=lambda: records.fingerprint(data, "train"),
+      baselines=baselines,
+      notes=(
+        f"{len(train.rows):,} training and {len(evaluation.rows):,}"
+        f" held-out records; {mean:.1f} tokens a row",
+        *_skipped(train, evaluation),
+      ),
+    ),
+  )
+
+
+def _skipped(*parts: records.Records) -> list[str]:
+  return [
+    f"{len(part.skipped):,} records skipped of config.data.{part.split}; the"
+    f" first: {part.skipped[0]}"
+    for part in parts
+    if part.skipped
+  ]

@@ -1,0 +1,68 @@
+"""The best evaluation so far, by one measure, and when to stop waiting."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from bert_jax import settings
+
+_LESS_IS_BETTER = ("loss", "error", "rmse", "mae", "perplexity")
+
+
+def is_better(metric: str, value: float, than: float) -> bool:
+  """Whether a measure is better; of losses and errors the lower one is."""
+  if any(part in metric for part in _LESS_IS_BETTER):
+    return value < than
+  return value > than
+
+
+@dataclasses.dataclass
+class Best:
+  """Follows a measure from evaluation to evaluation.
+
+  Attributes:
+    metric: its name; empty to follow none.
+    patience: evaluations without a better value after which to stop; 0 never
+      stops.
+    step: that of the best evaluation, None before the first.
+    values: all that was measured there.
+    waited: evaluations since.
+  """
+
+  metric: str
+  patience: int = 0
+  step: int | None = None
+  values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  waited: int = 0
+
+  def see(self, step: int, values: Mapping[str, float]) -> bool:
+    """Takes note of an evaluation, and tells whether it is the best so far.
+
+    Raises:
+      UserError: the measure is not among the values.
+    """
+    if not self.metric:
+      return False
+    value = settings.choice("config.evaluation.metric", self.metric, values)
+    if self.step is None or is_better(
+      self.metric, value, self.values[self.metric]
+    ):
+      self.step, self.values, self.waited = step, dict(values), 0
+      return True
+    self.waited += 1
+    return False
+
+  @property
+  def is_over(self) -> bool:
+    """Whether to stop: nothing better came for as long as one would wait."""
+    return 0 < self.patience <= self.waited
+
+  def state(self) -> dict[str, Any]:
+    """What `resume` takes, for JSON."""
+    return {"step": self.step, "values": self.values, "waited": self.waited}
+
+  def resume(self, state: Mapping[str, Any] | None) -> None:
+    """Goes on from where a checkpoint's `state` was."""
+    if state:
+      self.step, self.values = state["step"], state["values"]
+      self.waited = state["waited"]

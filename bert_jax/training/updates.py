@@ -1,0 +1,84 @@
+"""The update, compiled once for each shape of batches."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import optax
+
+from bert_jax.tasks.task import Task
+from bert_jax.training import partitioning, step
+from bert_jax.training.recipe import Recipe
+from bert_jax.training.state import TrainState
+from bert_jax.training.step import Measures
+from bert_jax.types import Batch, Parameters
+
+
+class Updates:
+  """Maps a state and a batch to the next state, which takes its memory.
+
+  Compiling is asked for by name, so that it never falls into what is timed.
+  """
+
+  def __init__(
+    self,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    recipe: Recipe,
+    mesh: jax.sharding.Mesh,
+    frozen: Parameters | None = None,
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      task: gives the model and the loss.
+      optimizer: what turns gradients into updates.
+      recipe: for the number of micro-batches.
+      mesh: where batches are put.
+      frozen: which parameters are not trained.
+    """
+    self._step = step.make_train_step(
+      task, optimizer, recipe.accumulation, frozen
+    )
+    self._mesh = mesh
+    self._compiled: dict[Hashable, Any] = {}
+
+  def knows(self, batch: Batch) -> bool:
+    """Whether the update of batches of this shape is compiled."""
+    return _shape(batch) in self._compiled
+
+  def compile(self, state: TrainState, batch: Batch) -> None:
+    """Compiles the update for this shape."""
+    update = jax.jit(
+      self._step,
+      donate_argnums=0,
+      # Else the compiler may lay the next state out in another way.
+      out_shardings=(jax.tree.map(lambda x: x.sharding, state), None),
+    )
+    put = partitioning.put_batch(batch, self._mesh)
+    self._compiled[_shape(batch)] = update.lower(state, put).compile()
+
+  def __call__(
+    self, state: TrainState, batch: Batch
+  ) -> tuple[TrainState, Measures]:
+    """One update.
+
+    Args:
+      state: its arrays are gone afterwards.
+      batch: this host's rows, NumPy arrays of a shape that is compiled.
+    """
+    compiled = self._compiled[_shape(batch)]
+    return compiled(state, partitioning.put_batch(batch, self._mesh))
+
+  def summary(self) -> str:
+    """How many shapes were compiled for, and which row lengths they have."""
+    lengths = sorted({shape[1][0][-1] for shape in self._compiled})
+    return (
+      f"compiled {len(self._compiled)} updates, for rows of"
+      f" {', '.join(map(str, lengths))} tokens"
+    )
+
+
+def _shape(batch: Batch) -> Hashable:
+  leaves, structure = jax.tree.flatten(batch)
+  return structure, tuple(leaf.shape for leaf in leaves)
