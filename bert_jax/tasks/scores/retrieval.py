@@ -10,8 +10,8 @@ from bert_jax.settings import UserError
 from bert_jax.tasks.scores import checks, regression
 
 _DEPTH = 10
-_QUERIES = 256
-_DOCUMENTS = 8192
+_QUERIES = 1024
+_DOCUMENTS = 4096
 # Similarities are ranked to so many steps: what is left after the last is the
 # noise of float64, which would rank equal documents by chance.
 _STEPS = 10**9
