@@ -35,7 +35,7 @@ _WORDS = {
   "pooling": {"cls": "first", "mean": "mean"},
 }
 # They say how a model is run, not which it is.
-_NOT_SAVED = ("dtype", "attention")
+_NOT_OF_THE_MODEL = ("dtype", "attention", "head_dropout", "layer_dropouts")
 _PROBLEMS = {
   "single_label_classification": "single_label",
   "multi_label_classification": "multi_label",
@@ -69,6 +69,8 @@ def read_config(
     if choices:
       value = settings.choice(f"{where}: {key.name}", str(value), choices)
     fields[key.field] = value
+  if fields["head_dropout"] == fields["hidden_dropout"]:
+    fields["head_dropout"] = None
   try:
     fields = family.read(fields, config)
   except (TypeError, AttributeError) as error:
@@ -86,12 +88,15 @@ def write_config(config: EncoderConfig, where: str) -> dict[str, Any]:
   keys = {"model_type": config.family, **family.fixed}
   for key in family.keys:
     value = fields[key.field]
+    if key.field == "head_dropout" and key.default is not None:
+      # Its classes take no null there.
+      value = fields["hidden_dropout"] if value is None else value
     words = {ours: theirs for theirs, ours in _WORDS.get(key.field, {}).items()}
     keys[key.name] = words.get(value, value)
   keys = family.write(keys, fields)
   _, again = read_config(keys, where)
   for name, value in fields.items():
-    if name not in _NOT_SAVED and getattr(again, name) != value:
+    if name not in _NOT_OF_THE_MODEL and getattr(again, name) != value:
       raise UserError(
         f"{where}: {name} is {value!r}, which {config.family} models do not"
         f" have there (but {getattr(again, name)!r})"

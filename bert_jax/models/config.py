@@ -42,6 +42,10 @@ class EncoderConfig:
       `gelu_tanh` (Google's repository since 2019, keras-hub).
     hidden_dropout: the rate after embeddings and each block.
     attention_dropout: the rate on attention weights.
+    head_dropout: the rate before the logits of heads for fine-tuning; None is
+      hidden_dropout.
+    layer_dropouts: for each layer, the lowest first, the rate after its
+      blocks in place of hidden_dropout; empty is hidden_dropout for all.
     layer_norm_epsilon: added to the variance.
     initializer_range: standard deviation of the truncated normal that
       kernels and embeddings start from.
@@ -85,6 +89,8 @@ class EncoderConfig:
   activation: str = "gelu"
   hidden_dropout: float = 0.1
   attention_dropout: float = 0.1
+  head_dropout: float | None = None
+  layer_dropouts: tuple[float, ...] = ()
   layer_norm_epsilon: float = 1e-12
   initializer_range: float = 0.02
   dtype: str = "float32"
@@ -121,10 +127,15 @@ class EncoderConfig:
           f"{name}: expected one of {', '.join(options)},"
           f" got {getattr(self, name)!r}"
         )
-    for name in ("hidden_dropout", "attention_dropout"):
-      if not 0 <= getattr(self, name) < 1:
+    for name in ("hidden_dropout", "attention_dropout", "head_dropout"):
+      if not 0 <= (getattr(self, name) or 0) < 1:
         raise ValueError(
           f"{name}: expected a rate in [0, 1), got {getattr(self, name)}"
+        )
+    for rate in self.layer_dropouts:
+      if not 0 <= rate < 1:
+        raise ValueError(
+          f"layer_dropouts: expected rates in [0, 1), got {rate}"
         )
     self._check_together()
 
@@ -139,9 +150,17 @@ class EncoderConfig:
         "rotary_base: needs heads of an even width, got"
         f" {self.hidden_size // self.num_heads}"
       )
-    if self.shared_layers and (self.pre_norm or self.local_window):
+    if self.layer_dropouts and len(self.layer_dropouts) != self.num_layers:
       raise ValueError(
-        "shared_layers: with pre_norm or local_window, layers differ"
+        f"layer_dropouts: {len(self.layer_dropouts)} rates for"
+        f" {self.num_layers} layers"
+      )
+    if self.shared_layers and (
+      self.pre_norm or self.local_window or self.layer_dropouts
+    ):
+      raise ValueError(
+        "shared_layers: with pre_norm, local_window or layer_dropouts, layers"
+        " differ"
       )
     if bool(self.rotary_base and self.local_window) != bool(
       self.local_rotary_base

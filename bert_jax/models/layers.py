@@ -190,7 +190,10 @@ class Layer(nn.Module):
       self.attention_norm = LayerNorm(config)
     self.feed_forward = FeedForward(config)
     self.feed_forward_norm = LayerNorm(config)
-    self.dropout = nn.Dropout(config.hidden_dropout)
+    rates = config.layer_dropouts
+    self.dropout = nn.Dropout(
+      rates[self.index] if rates else config.hidden_dropout
+    )
 
   def __call__(
     self,

@@ -35,6 +35,7 @@ ALBERT = Family(
       hidden_dropout_prob=0.0,
       attention_probs_dropout_prob=0.0,
     ),
+    Key("head_dropout", "classifier_dropout_prob", 0.1),
     Key("embedding_size", "embedding_size", 128),
   ),
   mechanics={"shared_layers": True},

@@ -48,6 +48,7 @@ ENCODER = EMBEDDINGS | layer(
   feed_forward__output="encoder.layer.{n}.output.dense",
   feed_forward_norm="encoder.layer.{n}.output.LayerNorm",
 )
+HEAD_DROPOUT = Key("head_dropout", "classifier_dropout", None)
 
 
 def with_defaults(keys: Sequence[Key], **defaults: Any) -> tuple[Key, ...]:
@@ -66,7 +67,7 @@ _MASKED_LM = {
 BERT = Family(
   class_name="Bert",
   prefix="bert.",
-  keys=KEYS,
+  keys=(*KEYS, HEAD_DROPOUT),
   mechanics={},
   fixed=FIXED,
   encoder=ENCODER,

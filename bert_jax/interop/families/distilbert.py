@@ -22,6 +22,7 @@ DISTILBERT = Family(
     Key("activation", "activation", "gelu"),
     Key("hidden_dropout", "dropout", 0.1),
     Key("attention_dropout", "attention_dropout", 0.1),
+    Key("head_dropout", "seq_classif_dropout", 0.2),
     Key("initializer_range", "initializer_range", 0.02),
   ),
   mechanics={"num_segments": 0, "pooler_activation": "relu"},

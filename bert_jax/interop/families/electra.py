@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.interop.families.bert import ENCODER, FIXED, KEYS, with_defaults
+from bert_jax.interop.families.bert import (
+  ENCODER,
+  FIXED,
+  HEAD_DROPOUT,
+  KEYS,
+  with_defaults,
+)
 from bert_jax.interop.families.family import ANSWERS, TOKENS, Family, Key
 
 
@@ -29,6 +35,7 @@ ELECTRA = Family(
       num_attention_heads=4,
       intermediate_size=1024,
     ),
+    HEAD_DROPOUT,
     Key("embedding_size", "embedding_size", 128),
   ),
   mechanics={"pooler_activation": "gelu"},

@@ -44,6 +44,7 @@ MODERNBERT = Family(
     Key("max_positions", "max_position_embeddings", 8192),
     Key("hidden_dropout", "mlp_dropout", 0.0),
     Key("attention_dropout", "attention_dropout", 0.0),
+    Key("head_dropout", "classifier_dropout", 0.0),
     Key("layer_norm_epsilon", "norm_eps", 1e-5),
     Key("initializer_range", "initializer_range", 0.02),
     Key("rotary_base", "global_rope_theta", 160000.0),

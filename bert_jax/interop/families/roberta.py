@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.interop.families.bert import ENCODER, FIXED, KEYS, with_defaults
+from bert_jax.interop.families.bert import (
+  ENCODER,
+  FIXED,
+  HEAD_DROPOUT,
+  KEYS,
+  with_defaults,
+)
 from bert_jax.interop.families.family import ANSWERS, TOKENS, Family
 
 _POOLER = {"pooler/dense": "roberta.pooler.dense"}
@@ -26,7 +32,7 @@ def _family(class_name: str, vocab_size: int) -> Family:
   return Family(
     class_name=class_name,
     prefix="roberta.",
-    keys=with_defaults(KEYS, vocab_size=vocab_size),
+    keys=(*with_defaults(KEYS, vocab_size=vocab_size), HEAD_DROPOUT),
     mechanics={},
     # The masked-LM head has the exact GELU, whatever the encoder has.
     fixed=FIXED | {"hidden_act": "gelu"},
