@@ -1,11 +1,14 @@
 """The encoder: embeddings and a stack of layers."""
 
+import re
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from bert_jax import trees
 from bert_jax.models import layers
 from bert_jax.models.config import EncoderConfig
-from bert_jax.types import Batch
+from bert_jax.types import Batch, Parameters
 
 
 class Encoder(nn.Module):
@@ -28,20 +31,60 @@ class Encoder(nn.Module):
 
   def __call__(
     self, batch: Batch, deterministic: bool = True
-  ) -> Float[Array, "batch length hidden"]:
+  ) -> Float[Array, "*rows length hidden"]:
     """Encodes a batch.
 
     Args:
-      batch: the input; its targets are not looked at.
+      batch: the input; its targets are not looked at. There may be several
+        axes of rows, as in [batch, choices, length].
       deterministic: whether dropout is off; when on, the `dropout` PRNG is
         needed.
 
     Returns:
       A vector for each token, in the config's dtype.
     """
-    config = self.config
+    config, shape = self.config, batch.token_ids.shape
+    batch = _as_rows(batch)
     x = self.embeddings(batch, deterministic)
     for index in range(config.num_layers):
       layer = self.layer[0 if config.shared_layers else index]
       x = layer(x, batch, deterministic)
-    return self.final_norm(x) if config.pre_norm else x
+    x = self.final_norm(x) if config.pre_norm else x
+    return x.reshape(*shape, config.hidden_size)
+
+
+def _as_rows(batch: Batch) -> Batch:
+  """The id arrays with one axis of rows, without the targets."""
+  rows = (-1, batch.token_ids.shape[-1])
+  return Batch(
+    token_ids=batch.token_ids.reshape(rows),
+    segment_ids=batch.segment_ids.reshape(rows),
+    position_ids=batch.position_ids.reshape(rows),
+    sequence_ids=batch.sequence_ids.reshape(rows),
+    targets={},
+  )
+
+
+def distances(params: Parameters) -> Parameters:
+  """How many layers below the heads each parameter of a model lies.
+
+  Args:
+    params: a model's parameters or their shape structs, of one task or of
+      several on one encoder; all but the top layer may be missing.
+
+  Returns:
+    The same tree of ints: 0 for heads, 1 for the top layer and a last norm,
+    and so on down to one more than the number of layers for the embeddings.
+  """
+  layer = re.compile(r"encoder/layer_(\d+)/.+")
+  found = (layer.fullmatch(path) for path in trees.flatten(params))
+  count = 1 + max((int(match[1]) for match in found if match), default=-1)
+
+  def distance(path: str, _) -> int:
+    if match := layer.fullmatch(path):
+      return count - int(match[1])
+    if path.startswith("encoder/embeddings/"):
+      return count + 1
+    return int(path.startswith("encoder/"))
+
+  return trees.map_with_path(distance, params)

@@ -1,6 +1,5 @@
 """Heads, and the models that join an encoder with them."""
 
-import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -76,7 +75,7 @@ class EncoderModel(nn.Module):
 
   def __call__(
     self, batch: Batch, deterministic: bool = True
-  ) -> Float[Array, "batch length hidden"]:
+  ) -> Float[Array, "*rows length hidden"]:
     """A vector for each token."""
     return self.encoder(batch, deterministic)
 
@@ -112,7 +111,8 @@ class MaskedLanguageModel(nn.Module):
     return PretrainingOutputs(self._score(hidden, batch), None)
 
   def _score(self, hidden, batch: Batch):
-    masked = _gather(hidden, batch.targets["masked_positions"])
+    positions = batch.targets["masked_positions"]
+    masked = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
     return self.masked_lm(masked, self.encoder.embeddings.word.embedding)
 
 
@@ -150,12 +150,12 @@ class SequenceClassifier(nn.Module):
   def setup(self):
     self.encoder = Encoder(self.config)
     self.pooler = _pooler(self.config)
-    self.dropout = nn.Dropout(self.config.hidden_dropout)
+    self.dropout = _dropout(self.config)
     self.classifier = layers.dense(self.config, self.num_labels, bias=True)
 
   def __call__(
     self, batch: Batch, deterministic: bool = True
-  ) -> Float[Array, "batch labels"]:
+  ) -> Float[Array, "*rows labels"]:
     """Scores the labels; float32."""
     hidden = self.encoder(batch, deterministic)
     pooled = self.pooler(_pool(self.config, hidden, batch))
@@ -175,15 +175,7 @@ class MultipleChoiceModel(SequenceClassifier):
     self, batch: Batch, deterministic: bool = True
   ) -> Float[Array, "batch choices"]:
     """Scores the choices; float32."""
-    shape = batch.token_ids.shape
-    flat = dataclasses.replace(
-      batch,
-      **{
-        name: getattr(batch, name).reshape(-1, shape[-1])
-        for name in ("token_ids", "segment_ids", "position_ids", "sequence_ids")
-      },
-    )
-    return super().__call__(flat, deterministic).reshape(shape[:2])
+    return super().__call__(batch, deterministic).squeeze(-1)
 
 
 class TokenClassifier(nn.Module):
@@ -207,7 +199,7 @@ class TokenClassifier(nn.Module):
       self.transform = Transform(
         config, config.hidden_size, config.activation, config.head_norm
       )
-    self.dropout = nn.Dropout(config.hidden_dropout)
+    self.dropout = _dropout(config)
     self.classifier = layers.dense(config, self.num_labels, bias=True)
 
   def __call__(
@@ -221,6 +213,45 @@ class TokenClassifier(nn.Module):
     return logits.astype(jnp.float32)
 
 
+class JointOutputs(NamedTuple):
+  """What `JointClassifier` returns; logits are float32."""
+
+  intents: Float[Array, "batch intents"]
+  slots: Float[Array, "batch length slots"]
+
+
+class JointClassifier(nn.Module):
+  """An encoder with logits for each sequence and for each of its tokens.
+
+  Joint intent classification and slot filling of Chen et al. (2019,
+  arXiv:1902.10909), without the CRF.
+
+  Attributes:
+    config: the encoder's.
+    num_intents: how many logits a sequence has.
+    num_slots: how many logits a token has.
+  """
+
+  config: EncoderConfig
+  num_intents: int
+  num_slots: int
+
+  def setup(self):
+    self.encoder = Encoder(self.config)
+    self.pooler = _pooler(self.config)
+    self.dropout = _dropout(self.config)
+    self.intent = layers.dense(self.config, self.num_intents, bias=True)
+    self.slots = layers.dense(self.config, self.num_slots, bias=True)
+
+  def __call__(self, batch: Batch, deterministic: bool = True) -> JointOutputs:
+    """Scores intents and slots."""
+    hidden = self.encoder(batch, deterministic)
+    pooled = self.pooler(_pool(self.config, hidden, batch))
+    intents = self.intent(self.dropout(pooled, deterministic))
+    slots = self.slots(self.dropout(hidden, deterministic))
+    return JointOutputs(intents.astype(jnp.float32), slots.astype(jnp.float32))
+
+
 def pooler_shapes(config: EncoderConfig) -> Parameters:
   """Shape structs of a pooler, which encoders are published with."""
 
@@ -232,23 +263,23 @@ def pooler_shapes(config: EncoderConfig) -> Parameters:
 
 
 def mean_of_tokens(
-  hidden: Float[Array, "batch length hidden"],
-  sequence_ids: Int[Array, "batch length"],
-) -> Float[Array, "batch hidden"]:
+  hidden: Float[Array, "*rows length hidden"],
+  sequence_ids: Int[Array, "*rows length"],
+) -> Float[Array, "*rows hidden"]:
   """The mean vector of each row's tokens, padding left out; float32."""
   used = (sequence_ids > 0)[..., None]
-  total = (hidden * used).sum(1, dtype=jnp.float32)
-  return total / jnp.maximum(used.sum(1), 1)
+  total = (hidden * used).sum(-2, dtype=jnp.float32)
+  return total / jnp.maximum(used.sum(-2), 1)
 
 
 def _pool(
   config: EncoderConfig,
-  hidden: Float[Array, "batch length hidden"],
+  hidden: Float[Array, "*rows length hidden"],
   batch: Batch,
-) -> Float[Array, "batch hidden"]:
+) -> Float[Array, "*rows hidden"]:
   """What heads for a whole sequence look at; rows hold one sequence each."""
   if config.pooling == "first":
-    return hidden[:, 0]
+    return hidden[..., 0, :]
   return mean_of_tokens(hidden, batch.sequence_ids).astype(hidden.dtype)
 
 
@@ -258,8 +289,7 @@ def _pooler(config: EncoderConfig) -> Transform:
   )
 
 
-def _gather(
-  hidden: Float[Array, "batch length hidden"],
-  positions: Int[Array, "batch predictions"],
-) -> Float[Array, "batch predictions hidden"]:
-  return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+def _dropout(config: EncoderConfig) -> nn.Dropout:
+  """What goes before the logits of a head for fine-tuning."""
+  rate = config.head_dropout
+  return nn.Dropout(config.hidden_dropout if rate is None else rate)
