@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from bert_jax import trees
+from bert_jax.models import encoder
 from bert_jax.training import schedules
 from bert_jax.training.schedules import ScheduleConfig
 from bert_jax.types import Parameters
@@ -28,6 +29,13 @@ class OptimizerConfig:
     weight_decay: decoupled from the gradient; norms and biases have none.
     clip_norm: the largest norm of all gradients together; None or 0 is no
       limit. For LAMB this is NVIDIA's pre-normalisation.
+    layer_decay: what the learning rate is multiplied with for each layer
+      between a parameter and the heads; 1 is the same rate everywhere. See
+      `layer_scales`.
+    l2_to_start: above 0, the encoder is pulled to the values that training
+      began with, decoupled from the gradient, and this in place of its
+      weight decay; heads keep theirs. L2-SP of Li et al. (2018,
+      arXiv:1802.01483). It costs a copy of the encoder.
   """
 
   name: str = "bert_adam"
@@ -38,6 +46,8 @@ class OptimizerConfig:
   eps: float = 1e-6
   weight_decay: float = 0.01
   clip_norm: float | None = 1.0
+  layer_decay: float = 1.0
+  l2_to_start: float = 0.0
 
   def __post_init__(self):
     if self.name not in OPTIMIZERS:
@@ -52,7 +62,11 @@ class OptimizerConfig:
         raise ValueError(
           f"{name}: expected in [0, 1), got {getattr(self, name)}"
         )
-    for name in ("weight_decay", "clip_norm"):
+    if not 0 < self.layer_decay <= 1:
+      raise ValueError(
+        f"layer_decay: expected in (0, 1], got {self.layer_decay}"
+      )
+    for name in ("weight_decay", "clip_norm", "l2_to_start"):
       if not 0 <= (getattr(self, name) or 0) < float("inf"):
         raise ValueError(
           f"{name}: expected at least 0, got {getattr(self, name)}"
@@ -60,7 +74,9 @@ class OptimizerConfig:
 
 
 def make(
-  config: OptimizerConfig, total_steps: int
+  config: OptimizerConfig,
+  total_steps: int,
+  frozen: Parameters | None = None,
 ) -> optax.GradientTransformation:
   """The optimizer as an optax transformation.
 
@@ -68,9 +84,15 @@ def make(
   under its parameter's path, and int32 counts. Gradients and parameters of a
   narrower dtype are widened to float32 for the update.
 
+  With `l2_to_start`, `init` keeps a copy of the parameters that it is given:
+  give it those that training begins with.
+
   Args:
     config: which optimizer, and its numbers.
     total_steps: the updates of the whole run, for the schedule.
+    frozen: a tree of bools like the parameters, see `finetuning.frozen`.
+      Where it is True, updates are zero, gradients do not count for
+      `clip_norm`, and the state holds nothing.
 
   Raises:
     UserError: the schedule does not fit the run.
@@ -82,7 +104,14 @@ def make(
   ]
   if config.clip_norm:
     chain.insert(0, optax.clip_by_global_norm(config.clip_norm))
-  return _in_float32(optax.chain(*chain))
+  if config.layer_decay != 1:
+    chain.append(_scale_by_layer(config.layer_decay))
+  transformation = optax.chain(*chain)
+  if frozen is not None and any(jax.tree.leaves(frozen)):
+    transformation = optax.selective_transform(
+      transformation, freeze_mask=frozen
+    )
+  return _in_float32(transformation)
 
 
 def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
@@ -108,11 +137,31 @@ def decayed(params: Parameters) -> Parameters:
   return trees.map_with_path(is_decayed, params)
 
 
+def layer_scales(params: Parameters, layer_decay: float) -> Parameters:
+  """What the learning rate of each parameter is multiplied with.
+
+  Heads have 1, the top layer `layer_decay`, the one below its square, and
+  the embeddings the least. So do BEiT (Bao et al. 2021, arXiv:2106.08254) and
+  most who fine-tune with Transformers; ELECTRA's code has one power more for
+  all but the heads. Layers that are shared (ALBERT) are one.
+
+  Args:
+    params: the parameters, or their shape structs.
+    layer_decay: the factor of one layer.
+
+  Returns:
+    The same tree of floats.
+  """
+  return jax.tree.map(
+    lambda distance: layer_decay**distance, encoder.distances(params)
+  )
+
+
 def _adamw(config: OptimizerConfig) -> optax.GradientTransformation:
   """Loshchilov and Hutter (2019, arXiv:1711.05101)."""
   return optax.chain(
     optax.scale_by_adam(config.b1, config.b2, config.eps),
-    optax.add_decayed_weights(config.weight_decay, mask=decayed),
+    _decay(config),
   )
 
 
@@ -120,7 +169,7 @@ def _bert_adam(config: OptimizerConfig) -> optax.GradientTransformation:
   """AdamWeightDecayOptimizer of google-research/bert `optimization.py`."""
   return optax.chain(
     _scale_by_uncorrected_adam(config.b1, config.b2, config.eps),
-    optax.add_decayed_weights(config.weight_decay, mask=decayed),
+    _decay(config),
   )
 
 
@@ -132,7 +181,7 @@ def _lamb(config: OptimizerConfig) -> optax.GradientTransformation:
   """
   return optax.chain(
     optax.scale_by_adam(config.b1, config.b2, config.eps),
-    optax.add_decayed_weights(config.weight_decay, mask=decayed),
+    _decay(config),
     optax.masked(optax.scale_by_trust_ratio(), decayed),
   )
 
@@ -144,6 +193,64 @@ OPTIMIZERS: Mapping[
   "bert_adam": _bert_adam,
   "lamb": _lamb,
 }
+
+
+def _decay(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Pulls parameters to zero, or the encoder's to where they began."""
+  if not config.l2_to_start:
+    return optax.add_decayed_weights(config.weight_decay, mask=decayed)
+
+  def of_heads(params: Parameters) -> Parameters:
+    return jax.tree.map(
+      lambda decays, pulled: decays and not pulled,
+      decayed(params),
+      of_encoder(params),
+    )
+
+  def of_encoder(params: Parameters) -> Parameters:
+    return trees.map_with_path(
+      lambda path, _: path.startswith("encoder/"), params
+    )
+
+  return optax.chain(
+    optax.add_decayed_weights(config.weight_decay, mask=of_heads),
+    optax.masked(_pull_to_start(config.l2_to_start), of_encoder),
+  )
+
+
+class PulledState(NamedTuple):
+  """The values that parameters are pulled to."""
+
+  start: optax.Params
+
+
+def _pull_to_start(strength: float) -> optax.GradientTransformation:
+  """Adds `strength` times the way that parameters have come."""
+
+  def init(params):
+    # A copy, since the caller may donate state and parameters together.
+    return PulledState(jax.tree.map(jnp.copy, params))
+
+  def update(updates, state, params):
+    pulled = jax.tree.map(
+      lambda u, now, start: u + strength * (now - start),
+      updates,
+      params,
+      state.start,
+    )
+    return pulled, state
+
+  return optax.GradientTransformation(init, update)
+
+
+def _scale_by_layer(layer_decay: float) -> optax.GradientTransformation:
+  def scale(updates, params=None):
+    del params
+    return jax.tree.map(
+      jnp.multiply, updates, layer_scales(updates, layer_decay)
+    )
+
+  return optax.stateless(scale)
 
 
 class UncorrectedAdamState(NamedTuple):
