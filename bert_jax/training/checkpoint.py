@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging as python_logging
 import os
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any, Self
@@ -50,7 +51,8 @@ class Checkpoints:
 
     Args:
       folder: of a local or shared file system, for one run at a time.
-      keep: how many steps to keep, the newest ones.
+      keep: how many steps to keep, the newest ones; the best one stays
+        besides, until another is the best.
 
     Raises:
       UserError: `keep` is less than 1, or this is no folder.
@@ -82,15 +84,24 @@ class Checkpoints:
     """The steps whose saves were finished, the oldest first."""
     return manifest.finished_steps(self._folder)
 
-  def save(self, state: TrainState, metadata: Mapping[str, Any]) -> None:
+  def best_step(self) -> int | None:
+    """The step that was saved as the best last of all, None without one."""
+    return max(manifest.best_steps(self._folder), default=None)
+
+  def save(
+    self, state: TrainState, metadata: Mapping[str, Any], best: bool = False
+  ) -> None:
     """Begins to save a state; what is saved is the state as it is now.
 
-    A step that is saved already and verifies is left as it is. The caller may
-    donate the state's buffers at once: jax reuses none that is being read.
+    A step that is saved already and verifies is left as it is, but marked if
+    it is the best. The caller may donate the state's buffers at once: jax
+    reuses none that is being read.
 
     Args:
       state: all hosts give theirs.
       metadata: goes with the state, as JSON.
+      best: whether this is the best step so far, the one that
+        `saved_params` reads, whatever comes after it.
 
     Raises:
       UserError: this save or the one before could not be written.
@@ -100,6 +111,8 @@ class Checkpoints:
     saved = json.dumps({"metadata": metadata, "arrays": contents.kinds(state)})
     target = self._folder / str(step)
     if contents.on_first_host(lambda: int(manifest.damage(target) is None)):
+      if best and jax.process_index() == 0:
+        _mark_best(target)
       return
     arrays = ocp.args.StandardSave(state)
     with self._writing(step):
@@ -107,7 +120,7 @@ class Checkpoints:
         manifest.remove(target)
         target.mkdir(parents=True)
       self._checkpointer.save(target / contents.STATE, args=arrays)
-    self._pending = self._executor.submit(self._finish, step, saved)
+    self._pending = self._executor.submit(self._finish, step, saved, best)
 
   def restore(
     self, target: TrainState
@@ -157,24 +170,28 @@ class Checkpoints:
       self._executor.shutdown()
       self._checkpointer.close()
 
-  def _finish(self, step: int, saved: str) -> None:
+  def _finish(self, step: int, saved: str, best: bool) -> None:
     """Once Orbax is done: vouches for the step and lets old steps go."""
     folder = self._folder / str(step)
     with self._writing(step):
       self._checkpointer.wait_until_finished()
       if jax.process_index() == 0:
         (folder / contents.FILE).write_text(saved)
-        manifest.write(folder)
+        manifest.write(folder, best)
     if jax.process_index() == 0:
       self._prune(step)
 
   def _prune(self, step: int) -> None:
     """Removes the steps that are too old to keep, and unfinished ones.
 
+    Of those marked as the best only the last is kept for its mark.
+
     Later steps are those that a restore passed over; they are replaced when
     the run gets there again, and must not push out good ones.
     """
     kept = [old for old in self.steps() if old <= step][-self._keep :]
+    best = manifest.best_steps(self._folder)
+    kept += [old for old in best if old <= step][-1:]
     for old in manifest.steps(self._folder):
       folder = self._folder / str(old)
       ours = any(folder.glob(f"{contents.STATE}*"))
@@ -197,6 +214,15 @@ class Checkpoints:
         f"the checkpoint of step {step} could not be written to"
         f" {self._folder}: {_reason(error)}"
       ) from error
+
+
+def _mark_best(folder: pathlib.Path) -> None:
+  try:
+    manifest.mark_best(folder)
+  except OSError as error:
+    raise UserError(
+      f"{folder} could not be marked as the best: {error.strerror}"
+    ) from error
 
 
 def _reason(error: Exception) -> str:

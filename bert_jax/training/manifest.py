@@ -1,7 +1,8 @@
 """Which steps of a checkpoint folder are whole.
 
 A manifest in each step's folder vouches for its files: their names, sizes and
-SHA-256.
+SHA-256. It also says whether the step was the best so far, so that a step is
+saved and marked as the best at once.
 """
 
 import hashlib
@@ -9,18 +10,25 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
 NAME = "manifest.json"
+_PARTIAL = NAME + ".tmp"
 NONE, ALL_DAMAGED = -1, -2
 
 
-def write(folder: pathlib.Path) -> None:
+def write(folder: pathlib.Path, best: bool = False) -> None:
   """Writes the manifest, once every file has reached the disk.
 
   It is there as a whole or not at all, whenever the process or the machine
   dies.
+
+  Args:
+    folder: of a step.
+    best: whether the step is the best so far.
 
   Raises:
     OSError: it cannot be written.
@@ -31,9 +39,24 @@ def write(folder: pathlib.Path) -> None:
       os.fsync(file.fileno())
       digest = hashlib.file_digest(file, "sha256").hexdigest()
       entries[name] = {"size": file.tell(), "sha256": digest}
-  partial = folder / (NAME + ".tmp")
+  _replace(folder, {"files": entries, "best": best})
+
+
+def mark_best(folder: pathlib.Path) -> None:
+  """Marks a step that is whole as the best so far.
+
+  Raises:
+    OSError: the manifest cannot be written; the old one stays.
+  """
+  contents = json.loads((folder / NAME).read_bytes())
+  _replace(folder, contents | {"best": True})
+
+
+def _replace(folder: pathlib.Path, contents: Mapping[str, Any]) -> None:
+  """Puts a manifest in the place of the one that is there, if any."""
+  partial = folder / _PARTIAL
   with partial.open("w") as file:
-    json.dump({"files": entries}, file, indent=1)
+    json.dump(contents, file, indent=1)
     file.flush()
     os.fsync(file.fileno())
   partial.replace(folder / NAME)
@@ -47,8 +70,11 @@ def write(folder: pathlib.Path) -> None:
 def damage(folder: pathlib.Path) -> str | None:
   """What is wrong with the folder, or None if it is as it was written."""
   try:
-    listed = json.loads((folder / NAME).read_bytes())["files"]
+    contents = json.loads((folder / NAME).read_bytes())
+    listed = contents["files"]
     listed = {name: (e["size"], e["sha256"]) for name, e in listed.items()}
+    if contents.keys() - {"files", "best"}:
+      return f"{NAME} is not a manifest"
   except (OSError, ValueError, LookupError, TypeError) as error:
     return f"{NAME} cannot be read ({error!r:.100})"
   except (AttributeError, RecursionError):
@@ -89,13 +115,34 @@ def finished_steps(folder: pathlib.Path) -> list[int]:
   ]
 
 
+def best_steps(folder: pathlib.Path) -> list[int]:
+  """Finished steps that were the best when they were saved, oldest first.
+
+  The last of them is the best of all.
+  """
+  return [step for step in finished_steps(folder) if _is_best(folder, step)]
+
+
 def newest_step(folder: pathlib.Path) -> int:
   """The newest step that is whole, or else `NONE` or `ALL_DAMAGED`.
 
   What is wrong with newer ones goes to the log.
   """
+  step = _newest_whole(folder, steps(folder))
+  return ALL_DAMAGED if step == NONE and finished_steps(folder) else step
+
+
+def best_step(folder: pathlib.Path) -> int:
+  """The best step that is whole, or else `NONE`.
+
+  What is wrong with better ones goes to the log.
+  """
+  return _newest_whole(folder, best_steps(folder))
+
+
+def _newest_whole(folder: pathlib.Path, candidates: Sequence[int]) -> int:
   finished = finished_steps(folder)
-  for step in reversed(steps(folder)):
+  for step in reversed(candidates):
     if step in finished:
       wrong = damage(folder / str(step))
     else:
@@ -103,7 +150,16 @@ def newest_step(folder: pathlib.Path) -> int:
     if wrong is None:
       return step
     logging.error("%s is passed over: %s", folder / str(step), wrong)
-  return ALL_DAMAGED if finished else NONE
+  return NONE
+
+
+def _is_best(folder: pathlib.Path, step: int) -> bool:
+  path = folder / str(step) / NAME
+  try:
+    return json.loads(path.read_bytes()).get("best") is True
+  except (OSError, ValueError, AttributeError, RecursionError) as error:
+    logging.error("%s cannot be read (%.100r): taken for not best", path, error)
+    return False
 
 
 def remove(folder: pathlib.Path) -> None:
@@ -114,11 +170,12 @@ def remove(folder: pathlib.Path) -> None:
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Every file by its relative name, but for the manifest itself."""
+  """Every file by its relative name, but for those of the manifest itself."""
   paths = {
     path.relative_to(folder).as_posix(): path
     for path in folder.rglob("*")
     if not path.is_dir()
   }
   paths.pop(NAME, None)
+  paths.pop(_PARTIAL, None)  # What a kill has left.
   return paths

@@ -8,12 +8,12 @@ import jax
 import orbax.checkpoint as ocp
 
 from bert_jax.settings import UserError
-from bert_jax.training import contents
+from bert_jax.training import contents, manifest
 from bert_jax.types import Parameters
 
 
 def restore_params(folder: str | os.PathLike, target: Parameters) -> Parameters:
-  """Reads only the parameters of the newest step that verifies.
+  """Reads only the parameters of the best step, or else of the newest.
 
   Args:
     folder: of a run's checkpoints, on whatever devices it ran.
@@ -57,13 +57,19 @@ def saved_paths(folder: pathlib.Path) -> set[str]:
 
 
 def newest_folder(folder: str | os.PathLike) -> pathlib.Path:
-  """The folder of the newest step that verifies, for which all is hashed.
+  """The folder of the step to use, for which all of it is hashed.
+
+  That is the step that was saved as the best, or, if it does not verify, the
+  best before it; without any of these the newest that verifies. What is
+  passed over goes to the log.
 
   Raises:
     UserError: there is no step that verifies.
   """
   folder = contents.absolute(folder)
-  step = contents.newest_step(folder)
+  step = contents.on_first_host(lambda: manifest.best_step(folder))
+  if step == manifest.NONE:
+    step = contents.newest_step(folder)
   if step is None:
     raise UserError(f"{folder}: no checkpoint")
   return folder / str(step)
