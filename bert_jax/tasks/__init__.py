@@ -2,6 +2,7 @@
 
 from bert_jax.tasks import (
   classification,
+  dialogue,
   embedding,
   masked_lm,
   multiple_choice,
@@ -14,6 +15,7 @@ from bert_jax.tasks import (
 
 TASKS = {
   "classification": classification,
+  "dialogue": dialogue,
   "embedding": embedding,
   "masked_lm": masked_lm,
   "multiple_choice": multiple_choice,

@@ -1,29 +1,32 @@
-"""A label for each word of a text, such as the names in it.
+"""A label for each word of a text: names in it, parts of speech.
 
-The targets of a batch:
-
-  labels: int32 [batch, length], of each word's first piece.
-  label_weights: float32 [batch, length], 0 on all that is no first piece.
+The targets of a batch are those of `word_labels`. A word's label is that of
+its first piece; a text that is too long for a row makes several, and each of
+its words is labelled in the one that sees more of what is around it.
 """
 
-import bisect
+import collections
 import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import fields, losses, rows, words
+from bert_jax.tasks import losses, rows, supervised, word_labels
+from bert_jax.tasks.scores import entities as scores
+from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
+from bert_jax.tasks.word_labels import Entity, Word
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean, Record
+
+__all__ = ["Data", "Entity", "Head", "Word", "load_tokenizer", "make"]
+
+FIELDS = supervised.Fields(("words", "tags"), lists=("words", "tags"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,58 +35,45 @@ class Head:
 
   Attributes:
     labels: the names of the labels; `O` is for words outside all entities.
+    max_length: longer texts are cut to windows of so many tokens, special
+      tokens included; 0 is the longest that the encoder takes.
   """
 
   labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+  max_length: int = 0
 
   def __post_init__(self):
-    if not self.labels:
-      raise ValueError("labels: expected at least one, got none")
+    word_labels.check_names("labels", self.labels)
+    if self.max_length < 0:
+      raise ValueError(
+        f"max_length: expected at least 0, got {self.max_length}"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
-class Word:
-  """A word and its label.
+class Data(supervised.Data):
+  """The section `config.data`: records with `words` and their `tags`.
+
+  Besides these, the fields of `supervised.Data`.
 
   Attributes:
-    word: as it is in the text.
-    start: its first character in the text; of given words, its index.
-    end: one past the last.
-    label: the likeliest for its first piece.
-    probability: the model's for that label, from 0 to 1.
+    labels: the names of tags in the order of the head; by default those in
+      the training records, `O` first and the rest sorted.
   """
 
-  word: str
-  start: int
-  end: int
-  label: str
-  probability: float
+  labels: tuple[str, ...] = ()
 
-
-@dataclasses.dataclass(frozen=True)
-class Entity:
-  """Words that belong together.
-
-  Attributes:
-    text: the words, as they are in the text.
-    start: the first character in the text; of given words, the first index.
-    end: one past the last.
-    label: without `B-` and `I-`.
-    probability: the mean over the words.
-  """
-
-  text: str
-  start: int
-  end: int
-  label: str
-  probability: float
+  def __post_init__(self):
+    super().__post_init__()
+    if self.labels:
+      word_labels.check_names("labels", self.labels)
 
 
 def make(
   config: EncoderConfig,
   tokenizer: Tokenizer | None,
-  head: Head = Head(),
-  data: None = None,
+  head: Head | None = None,
+  data: Data | None = None,
   seed: int = 0,
 ) -> Task:
   """Makes the task.
@@ -91,79 +81,42 @@ def make(
   Args:
     config: the encoder's.
     tokenizer: None where only ids go in.
-    head: the labels.
-    data: there is no way to train it yet.
+    head: the labels; with data, those of the head to go on from.
+    data: what to learn from; None to predict only.
     seed: not used.
+
+  Raises:
+    UserError: the data cannot be read, or are not for this task.
   """
-  del data, seed
-  return Task(
+  del seed
+  labelled = data and supervised.read(data, FIELDS)
+  if labelled:
+    names = word_labels.names(
+      data.labels, head.labels if head else (), labelled, word_labels.tags
+    )
+    head = Head(names, rows.max_length(config, data.max_length))
+  head = head or Head()
+  longest = rows.max_length(config, head.max_length)
+  task = Task(
     name="tagging",
     config=config,
     tokenizer=tokenizer,
     model=heads.TokenClassifier(config, len(head.labels)),
-    blank=rows.blank(
-      {
-        "labels": np.zeros(4, np.int32),
-        "label_weights": np.zeros(4, np.float32),
-      }
-    ),
+    blank=rows.blank(word_labels.blank_targets()),
     loss=loss,
     metrics=metrics,
-    prepare=functools.partial(prepare, tokenizer, rows.max_length(config)),
+    prepare=functools.partial(
+      word_labels.prepare, tokenizer, longest, head.labels
+    ),
     answer=functools.partial(answer, head),
     join=join,
+    axes=word_labels.AXES,
+    score=score,
     head=head,
   )
-
-
-def prepare(
-  tokenizer: Tokenizer | None, max_length: int, record: Record
-) -> list[Batch]:
-  """A text, in windows where it is longer than the longest row.
-
-  Args:
-    tokenizer: the tokenizer that the model was trained with.
-    max_length: the longest row.
-    record: `text`, or instead `words`, a list of texts.
-
-  Returns:
-    Unbatched examples; their targets tell of each word that the window is
-    the one to answer for `positions`, that of the first piece in the row,
-    `starts` and `ends` as in `Word`, all int32 [words], and `word_weights`,
-    float32 [words], 0 where a place only pads.
-
-  Raises:
-    UserError: both fields are missing, or one is something else, or there is
-      no vocabulary.
-  """
-  tokenizer = fields.need_tokenizer(tokenizer)
-  if "words" in record:
-    given = fields.texts(record, "words")
-    text = " ".join(given)
-  else:
-    given, text = None, fields.text(record, "text")
-  encoding = tokenizer.encode(text)
-  if given is None:
-    found = words.find(text, encoding, tokenizer)
-  else:
-    found = words.locate(given, encoding, tokenizer)
-  firsts = [word.piece for word in found]
-  examples = []
-  for cut in rows.windowed(encoding, tokenizer.special, max_length):
-    own = found[
-      bisect.bisect_left(
-        firsts, cut.own.start + cut.shift
-      ) : bisect.bisect_left(firsts, cut.own.stop + cut.shift)
-    ]
-    columns = np.array(own, np.int32).reshape(-1, 3).T
-    targets = {
-      "positions": columns[0] - cut.shift,
-      "starts": columns[1],
-      "ends": columns[2],
-      "word_weights": np.ones(len(own), np.float32),
-    }
-    examples.append(rows.example(cut.encoding, targets))
-  return examples
+  if not labelled:
+    return task
+  return supervised.with_data(task, data, labelled, longest, baselines)
 
 
 class _Tagged(NamedTuple):
@@ -191,75 +144,19 @@ def answer(
     entities: whether words that belong together are to be joined, and those
       labelled `O` left out.
   """
-  targets = batch.targets
-  logits = jnp.take_along_axis(
-    outputs, jnp.asarray(targets["positions"])[..., None], axis=1
-  )
-  probabilities = jax.nn.softmax(logits, axis=-1)
-  columns = [
-    np.asarray(column)
-    for column in (
-      targets["starts"],
-      targets["ends"],
-      logits.argmax(-1),
-      probabilities.max(-1),
-    )
-  ]
-  used = np.asarray(targets["word_weights"]) > 0
+  found = word_labels.read(head.labels, outputs, batch, records)
   return [
-    _Tagged(
-      record,
-      [
-        Word(_text(record, start, end), start, end, head.labels[label], p)
-        for start, end, label, p in zip(
-          *(column[row, used[row]].tolist() for column in columns)
-        )
-      ],
-      entities,
-    )
-    for row, record in enumerate(records)
+    _Tagged(record, words, entities) for record, words in zip(records, found)
   ]
-
-
-def _text(record: Record, start: int, end: int) -> str:
-  if "words" in record:
-    return " ".join(record["words"][start:end])
-  return record["text"][start:end]
 
 
 def join(answers: Sequence[_Tagged]) -> list[Word] | list[Entity]:
-  """The words of all windows, or the entities that they make.
-
-  Adjoining words of one entity are joined, unless a label begins with `B-`:
-  the aggregation `first` of Transformers' pipeline.
-  """
-  found = list(itertools.chain.from_iterable(a.words for a in answers))
-  if not answers[0].entities:
+  """The words of all windows, or the entities that they make."""
+  first = answers[0]
+  found = word_labels.join(first.record, [window.words for window in answers])
+  if not first.entities:
     return found
-  groups: list[list[Word]] = []
-  for word in found:
-    begins, name = _tag(word.label)
-    if groups and not begins and name == _tag(groups[-1][0].label)[1]:
-      groups[-1].append(word)
-    else:
-      groups.append([word])
-  return [
-    Entity(
-      text=_text(answers[0].record, group[0].start, group[-1].end),
-      start=group[0].start,
-      end=group[-1].end,
-      label=_tag(group[0].label)[1],
-      probability=sum(word.probability for word in group) / len(group),
-    )
-    for group in groups
-    if group[0].label != "O"
-  ]
-
-
-def _tag(label: str) -> tuple[bool, str]:
-  """Whether a label begins an entity, and of which kind."""
-  prefix, dash, name = label.partition("-")
-  return (prefix == "B", name) if dash and prefix in "BI" else (False, label)
+  return word_labels.entities(first.record, found)
 
 
 def loss(
@@ -278,3 +175,26 @@ def metrics(
   targets = batch.targets
   right = outputs.argmax(-1) == targets["labels"]
   return {"accuracy": losses.mean(right, targets["label_weights"])}
+
+
+def score(
+  head: Head, answers: Sequence[Sequence[Word]], records: Sequence[Record]
+) -> dict[str, float]:
+  """Precision, recall and F1 of entities, and the accuracy of words.
+
+  See `scores.entities`. For tags that make no entities, such as parts of
+  speech, look at the accuracy.
+  """
+  del head
+  return scores.score(
+    [word_labels.tags(record) for record in records],
+    [[word.label for word in words] for words in answers],
+  )
+
+
+def baselines(records: Sequence[Record]) -> dict[str, float]:
+  """What always giving the commonest tag would score."""
+  counts = collections.Counter(
+    itertools.chain.from_iterable(map(word_labels.tags, records))
+  )
+  return {"accuracy_majority_baseline": max(counts.values()) / counts.total()}

@@ -20,6 +20,7 @@ LONG = "it sorted a list of names . the array is in place . " * 6
 # 32, so that little is compiled.
 RECORDS = {
   "classification": {"text": TEXT, "pair": "a list"},
+  "dialogue": {"text": TEXT},
   "embedding": {"text": TEXT},
   "masked_lm": {"text": MASKED},
   "multiple_choice": {"text": TEXT, "choices": ["list", "it", "names"]},
@@ -32,6 +33,7 @@ RECORDS = {
 # Each makes a larger batch of the one above: more, or longer, or more of them.
 OTHERS = {
   "classification": [{"text": LONG}, {"text": ""}],
+  "dialogue": [{"text": LONG}, {"words": ["the", "list"]}, {"text": ""}],
   "embedding": [{"text": LONG}, {"text": ""}],
   "masked_lm": [{"text": "the [MASK] " * 12}] * 2,
   "multiple_choice": [{"text": LONG, "choices": ["it"] * 3}],

@@ -101,7 +101,13 @@ def test_without_a_vocabulary_no_text_is_taken(name):
     task.prepare(RECORDS[name])
 
 
-ONE_TEXT = ("embedding", "replaced_tokens", "tagging", "classification")
+ONE_TEXT = (
+  "embedding",
+  "replaced_tokens",
+  "tagging",
+  "classification",
+  "dialogue",
+)
 WRONG = [
   *((name, {}, "the field 'text', a text; got {}") for name in ONE_TEXT),
   *((name, {"text": 3}, "the field 'text', a text") for name in ONE_TEXT),
@@ -141,6 +147,18 @@ WRONG = [
   ("tagging", {"words": "the list"}, "the field 'words', a list of texts"),
   ("tagging", {"words": []}, "'words' is empty"),
   ("tagging", {"words": ["a", 3]}, "the field 'words', a list of texts"),
+  ("tagging", {"text": "a", "tags": ["O"]}, "the field 'words', a list"),
+  ("tagging", {"words": ["a"], "tags": "O"}, "tags: expected a list of names"),
+  ("tagging", {"words": ["a"], "tags": []}, "one for each of 1 words, got 0"),
+  ("tagging", {"words": ["a"], "tags": ["X"]}, "tags: unknown 'X'; known: LAB"),
+  ("tagging", {"words": ["a"], "tags": [None]}, "the label None: expected"),
+  (
+    "dialogue",
+    {"words": ["a"], "tags": ["X"]},
+    "tags: unknown 'X'; known: LAB",
+  ),
+  ("dialogue", {"text": "a", "label": "X"}, "label: unknown 'X'; known: INT"),
+  ("dialogue", {"text": "a", "label": 0.5}, "the label 0.5: expected"),
 ]
 
 
@@ -179,6 +197,11 @@ def test_options_are_checked(name, options):
     ("question_answering", {"max_length": 0}, "max_length: expected at least"),
     ("question_answering", {"stride": -1}, "stride: expected at least 0"),
     ("tagging", {"labels": ()}, "labels: expected at least one"),
+    ("tagging", {"labels": ("O", "O")}, "labels: expected no name twice"),
+    ("tagging", {"max_length": -1}, "max_length: expected at least 0"),
+    ("dialogue", {"intents": ()}, "intents: expected at least one"),
+    ("dialogue", {"labels": ("O", "O")}, "labels: expected no name twice"),
+    ("dialogue", {"max_length": -1}, "max_length: expected at least 0"),
   ],
 )
 def test_heads_are_checked(name, fields, message):
