@@ -1,38 +1,115 @@
-"""Documents from a TensorFlow Datasets data set, without TensorFlow."""
+"""Documents and labelled records of TensorFlow Datasets, without TensorFlow."""
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
+from bert_jax.data.sources import labelled
+from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
+from bert_jax.types import Record
 
 
-def _data_source(name: str, split: str, data_dir: str | None) -> Any:
-  """`tfds.data_source`, with a user's mistakes in one line."""
+class Dataset(NamedTuple):
+  """A split of a data set, and the config keys that name it.
+
+  Attributes:
+    name: as TFDS takes it: `name[/config][:version]`.
+    split: a split or slice as TFDS takes it, for instance `train[:10%]`.
+    data_dir: where data sets are prepared; None for the default of TFDS.
+    download: whether to download and prepare what is not there; None where
+      the section has no key for that.
+    section: the config section of `dataset` and `data_dir`.
+    split_key: the config key of the split.
+  """
+
+  name: str
+  split: str
+  data_dir: str | None
+  download: bool | None = None
+  section: str = "config.corpus"
+  split_key: str = "config.corpus.split"
+
+
+def open_records(dataset: Dataset) -> Any:
+  """A `tfds.data_source`, with a user's mistakes in one line.
+
+  Raises:
+    UserError: no such data set or split, or it is not prepared and cannot be.
+  """
+  key = f"{dataset.section}.dataset"
+  if not dataset.name:
+    raise settings.UserError(f"{key}: name a TFDS data set")
+  try:
+    return _prepared(dataset)
+  except settings.UserError:
+    raise
+  except ImportError as error:
+    missing = error
+  except Exception as error:
+    # With a download TFDS runs the data set's own code, which may raise
+    # whatever it likes.
+    if not dataset.download:
+      raise
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    raise settings.UserError(
+      f"{key}: TensorFlow Datasets cannot download and prepare"
+      f" {dataset.name!r}: {reason}"
+    ) from error
+  reason = str(missing).rpartition(": ")[2]
+  raise settings.UserError(
+    f"{key}: the code that prepares {dataset.name!r} cannot run here, {reason};"
+    " prepare it where it can, as ArrayRecord, and name the folder as"
+    f" {dataset.section}.data_dir"
+  ) from None
+
+
+def _prepared(dataset: Dataset) -> Any:
+  """What is prepared, or else, where that is wanted, what is downloaded."""
   import tensorflow_datasets as tfds  # Slow, and only this source needs it.
 
+  name, split, data_dir = dataset.name, dataset.split, dataset.data_dir
+  key = f"{dataset.section}.dataset"
   where = f"under {data_dir!r}" if data_dir else "in the default folder"
+  where = f"{where} ({dataset.section}.data_dir)"
   try:
     return tfds.data_source(
       name, split=split, data_dir=data_dir, download=False
     )
   except tfds.core.DatasetNotFoundError:
-    raise settings.UserError(
-      f"config.corpus.dataset: TensorFlow Datasets knows no {name!r}, and none"
-      f" of that name and version is prepared {where} (config.corpus.data_dir)"
-    ) from None
+    reason = (
+      f"{key}: TensorFlow Datasets knows no {name!r}, and none of that name and"
+      f" version is prepared {where}"
+    )
   except (NotImplementedError, AssertionError, FileNotFoundError):
-    raise settings.UserError(
-      f"config.corpus.dataset: {name!r} is not prepared as ArrayRecord"
-      f" {where} (config.corpus.data_dir); prepare it with `tfds build {name}"
-      " --file_format=array_record`"
-    ) from None
+    reason = (
+      f"{key}: {name!r} is not prepared as ArrayRecord {where}; prepare it with"
+      f" `tfds build {name} --file_format=array_record`"
+    )
   except ValueError as error:
-    key = "split" if "split" in str(error) else "dataset"
+    wrong = dataset.split_key if "split" in str(error) else key
     reason = str(error).partition("\n")[0]
-    raise settings.UserError(f"config.corpus.{key}: {reason}") from None
+    raise settings.UserError(f"{wrong}: {reason}") from None
+  if dataset.download is None:
+    raise settings.UserError(reason)
+  if not dataset.download:
+    raise settings.UserError(
+      f"{reason}; or download it with {dataset.section}.download=True"
+    )
+  # Without TensorFlow, TFDS stops looking for data sets before it has come to
+  # those of texts, GLUE among them.
+  import tensorflow_datasets.text
+
+  try:
+    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+  except tfds.core.DatasetNotFoundError:
+    raise settings.UserError(reason) from None
+  builder.download_and_prepare()
+  return _prepared(dataset._replace(download=None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +147,7 @@ class TfdsTexts:
 def open_source(
   dataset: str, split: str, data_dir: str | None, field: str
 ) -> TfdsTexts:
-  """Opens a data set that was prepared as ArrayRecord.
+  """Opens the documents of a data set that was prepared as ArrayRecord.
 
   Args:
     dataset: a name as TFDS takes it: `name[/config][:version]`.
@@ -81,9 +158,7 @@ def open_source(
   Raises:
     UserError: no such data set, split or feature, or it is not prepared.
   """
-  if not dataset:
-    raise settings.UserError("config.corpus.dataset: name a TFDS data set")
-  records = _data_source(dataset, split, data_dir)
+  records = open_records(Dataset(dataset, split, data_dir))
   known = records.dataset_info.features
   if field not in known:
     raise settings.UserError(
@@ -101,11 +176,105 @@ def describe(
   dataset: str, split: str, data_dir: str | None, field: str
 ) -> list[dict[str, Any]]:
   """What the source reads: the data set and the files of its split."""
-  source = open_source(dataset, split, data_dir, field)
-  info = source.records.dataset_info
+  return _describe(open_source(dataset, split, data_dir, field).records, split)
+
+
+def describe_records(dataset: Dataset) -> list[dict[str, Any]]:
+  """As `describe`, for labelled records."""
+  return _describe(open_records(dataset), dataset.split)
+
+
+def _describe(records: Any, split: str) -> list[dict[str, Any]]:
+  info = records.dataset_info
   used = info.splits[split].file_instructions
   paths = sorted({os.fspath(part.filename) for part in used})
   return [
     {"dataset": info.full_name, "split": split},
     *files_lib.describe(paths),
   ]
+
+
+def read(dataset: Dataset, layout: Layout) -> Iterator[Row | BadRow]:
+  """A record an example, with the names of its labels.
+
+  Args:
+    dataset: what to read.
+    layout: the fields; their columns are features, `a.b` for nested ones, and
+      for texts in many languages `hypothesis.en`.
+
+  Raises:
+    UserError: no such data set, split or feature, or it is not prepared.
+  """
+  records = open_records(dataset)
+  features = records.dataset_info.features
+  paths = {}
+  for field in layout.fields:
+    column = layout.column(field)
+    path = str(field if column is None else column).split(".")
+    if _has(features, path):
+      paths[field] = path
+    elif column is not None or field not in layout.optional:
+      raise layout.unknown(field, repr(dataset.name), "feature", list(features))
+  for index in range(len(records)):
+    where = f"{dataset.name}[{dataset.split}]:{index}"
+    yield labelled.row(where, _record, records[index], features, paths)
+
+
+def _record(
+  example: Any, features: Any, paths: Mapping[str, Sequence[str]]
+) -> Record:
+  return {
+    field: _nested(example, features, path) for field, path in paths.items()
+  }
+
+
+def _has(features: Any, path: Sequence[str]) -> bool:
+  """Whether there is a feature at a path."""
+  for name in path:
+    if name in (getattr(features, "languages", None) or ()):
+      return True
+    if not hasattr(features, "keys") or name not in features:
+      return False
+    features = features[name]
+  return True
+
+
+def _nested(value: Any, feature: Any, path: Sequence[str]) -> Any:
+  """The value at a path, in plain Python."""
+  for name in path:
+    if "language" in value and name not in value:
+      languages = [language.decode() for language in value["language"]]
+      if name not in languages:
+        raise RefusedError(f"has no text in {name!r}")
+      value = value["translation"][languages.index(name)]
+      return _plain(value, None)
+    value, feature = value[name], feature[name]
+  return _plain(value, feature)
+
+
+def _plain(value: Any, feature: Any) -> Any:
+  """Text for bytes, names for labels, lists for arrays."""
+  if isinstance(value, np.ndarray | np.generic):
+    value = value.tolist()
+  if isinstance(value, bytes):
+    value = value.decode("utf-8", "surrogateescape")
+    labelled.check_text(value)
+    return value
+  # Of a sequence, the feature of its items.
+  inner = getattr(feature, "feature", None)
+  if isinstance(value, list):
+    return [_plain(item, inner) for item in value]
+  if isinstance(value, Mapping):
+    # A sequence of groups of features comes as a group of lists.
+    group = feature if inner is None else inner
+    return {
+      name: [_plain(item, group[name]) for item in part]
+      if inner is not None
+      else _plain(part, group[name])
+      for name, part in value.items()
+    }
+  if hasattr(feature, "int2str"):
+    if value < 0:
+      raise RefusedError(f"the label is {value}: this example has none")
+    return feature.int2str(value)
+  return value

@@ -1,0 +1,96 @@
+"""The formats of labelled records, and finding the files that have them.
+
+A new format is one file here with a function `read(path, layout)`, and its
+line in `FILE_FORMATS`.
+"""
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from bert_jax import settings
+from bert_jax.data.sources import conll, parallel, squad, tables
+from bert_jax.data.sources import files as files_lib
+from bert_jax.data.sources.labelled import BadRow, Layout, Row
+
+_Rows = Iterator[Row | BadRow]
+
+
+def _one(
+  read: Callable[[str, Layout], _Rows],
+) -> Callable[[Sequence[str], Layout], _Rows]:
+  return lambda paths, layout: read(paths[0], layout)
+
+
+FILE_FORMATS: Mapping[str, Callable[[Sequence[str], Layout], _Rows]] = {
+  "tsv": _one(tables.read_tsv),
+  "csv": _one(tables.read_csv),
+  "jsonl": _one(tables.read_jsonl),
+  "conll": _one(conll.read),
+  "squad": _one(squad.read),
+  "parallel": parallel.read,
+}
+"""From the paths that are read together, which is one but for parallel files,
+and the fields to the rows."""
+
+FORMATS = (*FILE_FORMATS, "tfds")
+"""The names of all formats."""
+
+_ENDINGS = {
+  ".tsv": "tsv",
+  ".csv": "csv",
+  ".jsonl": "jsonl",
+  ".ndjson": "jsonl",
+  ".conll": "conll",
+  ".bio": "conll",
+  ".iob": "conll",
+  ".json": "squad",
+}
+
+
+def find(
+  given: Sequence[str], format_: str, section: str, key: str
+) -> list[tuple[str, list[str]]]:
+  """The files that the user names, with their formats.
+
+  Args:
+    given: paths and glob patterns.
+    format_: the format, empty where the files' endings tell.
+    section: the config section, for messages.
+    key: the key in it that holds `given`.
+
+  Returns:
+    Formats, each with the paths that are read together.
+
+  Raises:
+    UserError: a pattern matches no file, or an ending tells no format.
+  """
+  found, patterns = [], []
+  for pattern in given:
+    expanded = os.path.expanduser(pattern)
+    paths = [expanded] if os.path.exists(expanded) else glob.glob(expanded)
+    folders = [path for path in sorted(paths) if os.path.isdir(path)]
+    if folders and format_ in ("", "parallel"):
+      found += [("parallel", [folder]) for folder in folders]
+    else:
+      patterns.append(pattern)
+  if found and not patterns:
+    return found
+  key = f"{section}.{key}"
+  if format_ == "parallel" and patterns:
+    # Each is the file of one field, so their order stays.
+    files = [files_lib.find((pattern,), key) for pattern in patterns]
+    return [*found, ("parallel", [path for paths in files for path in paths])]
+  files = files_lib.find(tuple(patterns), key)
+  return found + [(format_ or _format(path, section), [path]) for path in files]
+
+
+def _format(path: str, section: str) -> str:
+  """The format that a file's ending tells."""
+  ending = os.path.splitext(path.lower().removesuffix(".gz"))[1]
+  if ending not in _ENDINGS:
+    raise settings.UserError(
+      f"{section}.format: the ending of {path} tells no format; name one of"
+      f" {', '.join(FORMATS)}"
+    )
+  return _ENDINGS[ending]

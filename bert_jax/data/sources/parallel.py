@@ -1,0 +1,108 @@
+"""Labelled sentences from parallel files: line n of each is of sentence n.
+
+The form in which SNIPS and ATIS are passed around since Goo et al. (2018),
+"Slot-Gated Modeling for Joint Slot Filling and Intent Prediction": a folder
+with `seq.in` (words), `seq.out` (their tags) and `label` (the intent).
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from bert_jax import settings
+from bert_jax.data.sources import labelled
+from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
+from bert_jax.types import Record
+
+FILES: Mapping[str, str] = {
+  "words": "seq.in",
+  "text": "seq.in",
+  "tags": "seq.out",
+  "label": "label",
+}
+# Unlike str.split, not at the no-break space and others that words contain.
+_WORD = re.compile("[^ \t\r\n]+")
+
+
+def read(paths: Sequence[str], layout: Layout) -> Iterator[Row | BadRow]:
+  """A record a line; lists are split at spaces and tabs.
+
+  Args:
+    paths: a folder, or the files of the fields, in their order. Lines that
+      are blank in all files are passed over.
+    layout: the fields; in a folder their columns are names of files.
+
+  Raises:
+    UserError: a file cannot be read, or they differ in length.
+  """
+  files = _files(paths, layout)
+  first = next(iter(files.values()))
+  lines = {field: _lines(path) for field, path in files.items()}
+  rows = itertools.zip_longest(*lines.values(), fillvalue="")
+  for number, row in enumerate(rows, 1):
+    for field in files:
+      if number > len(lines[field]) and any(row):
+        raise settings.UserError(
+          f"{files[field]}: ends after line {len(lines[field])}, and"
+          f" {max(map(len, lines.values()))} are in the longest of the files"
+          f" beside it; expected as many lines as in {first}"
+        )
+    if any(row):
+      texts = dict(zip(files, row))
+      yield labelled.row(f"{first}:{number}", _record, texts, layout)
+
+
+def folder_files(folder: str, columns: Mapping[str, str | int]) -> list[str]:
+  """The files of a folder that may be read from it."""
+  names = {*FILES.values(), *map(str, columns.values())}
+  paths = (os.path.join(folder, name) for name in sorted(names))
+  return [path for path in paths if os.path.isfile(path)]
+
+
+def _files(paths: Sequence[str], layout: Layout) -> dict[str, str]:
+  """The file of each field."""
+  if len(paths) > 1 or not os.path.isdir(paths[0]):
+    fields = layout.in_order(len(paths))
+    if fields is None:
+      raise settings.UserError(
+        f"{layout.section}.format: parallel files: expected a folder, or a"
+        f" file for each of {', '.join(layout.fields)}; got {', '.join(paths)}"
+      )
+    return dict(zip(fields, paths))
+  (folder,) = paths
+  files = {}
+  for field in layout.fields:
+    column = layout.column(field)
+    name = FILES.get(field, field) if column is None else str(column)
+    path = os.path.join(folder, name)
+    if os.path.isfile(path) or field not in layout.optional:
+      files[field] = path
+    if not os.path.isfile(path) and field not in layout.optional:
+      known = sorted(os.listdir(folder)) or ["none"]
+      raise settings.UserError(
+        f"{layout.section}.columns.{field}: {folder} has no file {name!r}; its"
+        f" files: {', '.join(known[:20])} (to read each by itself: {folder}/*)"
+      )
+  return files
+
+
+def _lines(path: str) -> list[str]:
+  with labelled.open_text(path) as file:
+    return [line.strip(" \t\r\n") for line in file]
+
+
+def _record(texts: Mapping[str, str], layout: Layout) -> Record:
+  record = {}
+  for field, text in texts.items():
+    labelled.check_text(text)
+    if not text:
+      raise RefusedError(f"no {field} on this line")
+    record[field] = _WORD.findall(text) if field in layout.lists else text
+  counts = {f: len(record[f]) for f in ("words", "tags") if f in record}
+  if len(set(counts.values())) > 1:
+    raise RefusedError(
+      "expected a tag for each word, got"
+      f" {counts['words']} words and {counts['tags']} tags"
+    )
+  return record

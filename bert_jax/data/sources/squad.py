@@ -1,0 +1,146 @@
+"""Questions from SQuAD's JSON, versions 1.1 and 2.0.
+
+The form is that of https://rajpurkar.github.io/SQuAD-explorer: articles with
+paragraphs with questions; positions count characters of the paragraph.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bert_jax import settings
+from bert_jax.data.sources import labelled
+from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
+from bert_jax.types import Record
+
+_FIELDS = ("id", "question", "context", "answers")
+
+
+def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
+  """A record a question.
+
+  Args:
+    path: of the file; a question's place is its ID.
+    layout: the fields, of `id`, `question`, `context`, `answers`.
+
+  Raises:
+    UserError: the file cannot be read, or is no such JSON.
+  """
+  fields = layout.only(_FIELDS, "SQuAD files")
+  for field in fields:
+    if layout.column(field) is not None:
+      raise settings.UserError(
+        f"{layout.section}.columns.{field}: {path} is in SQuAD's form, where"
+        " the fields have their places"
+      )
+  seen = set()
+  for place, context, question in _questions(path):
+    where = f"{path}: {place}"
+    if where in seen:
+      yield BadRow(where, "a second question with this ID")
+      continue
+    seen.add(where)
+    yield labelled.row(where, _record, context, question, fields, layout)
+
+
+def answers(value: Any, context: Any) -> list[dict[str, Any]]:
+  """Checks the answers to a question.
+
+  Args:
+    value: a list of {"text", "answer_start"}, as SQuAD has it, or "start", as
+      our records; or {"text": [...], "answer_start": [...]} as data sets of
+      TFDS and of the Hub have it.
+    context: the text in which they are.
+
+  Returns:
+    A list of {"text": str, "start": int}; without answers an empty one.
+
+  Raises:
+    RefusedError: an answer is not where it is said to be.
+  """
+  if not isinstance(context, str):
+    raise RefusedError(f"the context is not text: {context!r:.40}")
+  if isinstance(value, Mapping):
+    texts, starts = value.get("text"), value.get("answer_start")
+    if not isinstance(texts, list) or not isinstance(starts, list):
+      raise RefusedError("answers: expected lists under text, answer_start")
+    if len(texts) != len(starts):
+      raise RefusedError(
+        f"answers: {len(texts)} texts and {len(starts)} starts"
+      )
+    value = [{"text": t, "start": start} for t, start in zip(texts, starts)]
+  if not isinstance(value, list):
+    raise RefusedError(f"answers: expected a list, got {value!r:.40}")
+  return [_answer(item, context) for item in value]
+
+
+def _answer(item: Any, context: str) -> dict[str, Any]:
+  if not isinstance(item, Mapping):
+    raise RefusedError(f"an answer: expected text and start, got {item!r:.40}")
+  text, start = item.get("text"), item.get("answer_start", item.get("start"))
+  if not isinstance(text, str) or type(start) is not int or not text:
+    raise RefusedError(
+      f"an answer: expected text and start, got {text!r:.40} and {start!r:.20}"
+    )
+  if start < 0 or not context.startswith(text, start):
+    there = context[max(start, 0) :][: len(text)]
+    raise RefusedError(
+      f"the answer {text!r:.60} is not at character {start} of the context,"
+      f" where {there!r:.60} is"
+    )
+  return {"text": text, "start": start}
+
+
+def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+  """The place, the context and the JSON of each question."""
+  with labelled.open_text(path) as file:
+    text = file.read()
+  if not text.strip():
+    return
+  try:
+    labelled.check_text(text)
+    articles = json.loads(text)["data"]
+    for number, article in enumerate(articles):
+      for at, paragraph in enumerate(article["paragraphs"]):
+        place = f"data[{number}].paragraphs[{at}]"
+        context = paragraph.get("context")
+        for index, question in enumerate(paragraph["qas"]):
+          identity = question.get("id")
+          where = place + f".qas[{index}]" if identity is None else identity
+          yield str(where), context, question
+  except (
+    ValueError,
+    RecursionError,
+    LookupError,
+    TypeError,
+    AttributeError,
+  ) as error:
+    reason = f"{type(error).__name__}: {error}"
+    raise settings.UserError(
+      f"{path}: expected SQuAD's JSON, data of paragraphs of qas; {reason:.100}"
+      " (JSON lines have the ending .jsonl)"
+    ) from None
+
+
+def _record(
+  context: Any,
+  question: Mapping[str, Any],
+  fields: list[str],
+  layout: Layout,
+) -> Record:
+  record = {"context": context} | {
+    name: question.get(name) for name in ("id", "question")
+  }
+  if isinstance(record["id"], int):
+    record["id"] = str(record["id"])
+  for name, value in record.items():
+    if name in fields and not isinstance(value, str):
+      raise RefusedError(f"{name}: expected text, got {value!r:.40}")
+    labelled.check_text(value or "")
+  if question.get("is_impossible"):
+    record["answers"] = []
+  elif "answers" in question:
+    record["answers"] = question["answers"]
+  elif "answers" not in layout.optional:
+    raise RefusedError("has neither answers nor is_impossible")
+  return {field: record[field] for field in fields if field in record}

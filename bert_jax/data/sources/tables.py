@@ -1,0 +1,215 @@
+"""Labelled records from TSV, CSV and JSON lines."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bert_jax import settings
+from bert_jax.data.sources import labelled
+from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
+from bert_jax.types import Record
+
+# A row's number and its cells, or why it has none.
+_Cells = tuple[int, list[str] | RefusedError]
+
+# The most that csv takes on every system, where a C long has 32 bits.
+_LONGEST = 2**31 - 1
+
+
+def read_tsv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
+  """Lines of cells between tabs; a quote is a character as any other.
+
+  Args:
+    path: of the file; lines end with LF or CR LF, empty ones are passed over.
+    layout: the fields.
+
+  Raises:
+    UserError: the file cannot be read, or lacks a column.
+  """
+  with labelled.open_text(path) as file:
+    lines = (line.removesuffix("\n").removesuffix("\r") for line in file)
+    rows = (
+      (number, line.split("\t")) for number, line in enumerate(lines, 1) if line
+    )
+    yield from _table(path, rows, layout)
+
+
+def read_csv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
+  """Comma-separated values as RFC 4180 has them.
+
+  Args:
+    path: of the file; a row's place is its first line.
+    layout: the fields.
+
+  Raises:
+    UserError: the file cannot be read, or lacks a column.
+  """
+  csv.field_size_limit(_LONGEST)
+  with labelled.open_text(path, newline="") as file:
+    yield from _table(path, _csv_rows(file), layout)
+
+
+def read_jsonl(path: str, layout: Layout) -> Iterator[Row | BadRow]:
+  """A JSON object a line; the columns are keys, `a.b` for nested ones.
+
+  Args:
+    path: of the file; blank lines are passed over.
+    layout: the fields.
+
+  Raises:
+    UserError: the file cannot be read, or a column is a number.
+  """
+  columns = {}
+  for field in layout.fields:
+    column = layout.column(field)
+    columns[field] = field if column is None else column
+    if isinstance(column, int):
+      raise settings.UserError(
+        f"{layout.section}.columns.{field}: expected a key of JSON objects,"
+        f" got {column!r}"
+      )
+  with labelled.open_text(path) as file:
+    for number, line in enumerate(file, 1):
+      if line.strip():
+        yield labelled.row(f"{path}:{number}", _object, line, columns, layout)
+
+
+def _csv_rows(file: Iterator[str]) -> Iterator[_Cells]:
+  reader = csv.reader(file, strict=True)
+  while True:
+    number = reader.line_num + 1
+    try:
+      cells = next(reader)
+    except StopIteration:
+      return
+    except csv.Error as error:
+      cells = RefusedError(f"malformed CSV, are the quotes balanced? ({error})")
+    if cells:
+      yield number, cells
+
+
+def _table(
+  path: str, rows: Iterator[_Cells], layout: Layout
+) -> Iterator[Row | BadRow]:
+  """Rows of cells to records, by the header or the first row's width."""
+  width, places = 0, None
+  for number, cells in rows:
+    where = f"{path}:{number}"
+    if isinstance(cells, RefusedError):
+      yield BadRow(where, str(cells))
+      continue
+    if places is None:
+      width = len(cells)
+      find = _named if layout.header else _numbered
+      places = find(path, cells, layout)
+      if layout.header:
+        continue
+    yield labelled.row(where, _record, cells, width, places, layout)
+
+
+def _named(path: str, header: Sequence[str], layout: Layout) -> dict[str, int]:
+  """Where the fields are, by a header."""
+  names = [name.strip() for name in header]
+  places = {}
+  for field in layout.fields:
+    column = layout.column(field)
+    if column is None and field not in names and field in layout.optional:
+      continue
+    column = field if column is None else column
+    if isinstance(column, int) and -len(names) <= column < len(names):
+      places[field] = column
+    elif column not in names:
+      error = layout.unknown(field, path, "column", names)
+      raise settings.UserError(
+        f"{error} (no header? set {layout.section}.header=False)"
+      )
+    elif names.count(column) > 1:
+      raise settings.UserError(
+        f"{layout.section}.columns.{field}: {path} has the column"
+        f" {column!r} {names.count(column)} times; give its number"
+      )
+    else:
+      places[field] = names.index(column)
+  return places
+
+
+def _numbered(
+  path: str, cells: Sequence[str], layout: Layout
+) -> dict[str, int]:
+  """Where the fields are: where the user says, or one after the other."""
+  width = len(cells)
+  places = {field: layout.number(field) for field in layout.fields}
+  if all(place is None for place in places.values()):
+    fields = layout.in_order(width)
+    if fields is None:
+      raise settings.UserError(
+        f"{layout.section}.columns: {path} has {width} columns and no header,"
+        f" and the fields are {', '.join(layout.fields)}; give their numbers"
+      )
+    return {field: place for place, field in enumerate(fields)}
+  for field, place in places.items():
+    if place is None and field not in layout.optional:
+      raise settings.UserError(
+        f"{layout.section}.columns.{field}: give its number too, for {path}"
+        " has no header"
+      )
+    if place is not None and not -width <= place < width:
+      known = list(map(str, range(width)))
+      raise layout.unknown(field, path, "column", known)
+  return {f: place for f, place in places.items() if place is not None}
+
+
+def _record(
+  cells: Sequence[str], width: int, places: Mapping[str, int], layout: Layout
+) -> Record:
+  if len(cells) != width:
+    raise RefusedError(f"expected {width} columns, got {len(cells)}")
+  record = {}
+  for field, place in places.items():
+    cell = cells[place]
+    labelled.check_text(cell)
+    if field in layout.lists:
+      # A separator of spaces is any number of them.
+      items = cell.split(layout.separator.strip() or None)
+      record[field] = [item.strip() for item in items] if cell.strip() else []
+    elif cell or field not in layout.optional:
+      record[field] = cell
+  return record
+
+
+def _object(line: str, columns: Mapping[str, str], layout: Layout) -> Record:
+  labelled.check_text(line)
+  try:
+    values = json.loads(line)
+  except (ValueError, RecursionError) as error:
+    raise RefusedError(f"expected one JSON object a line: {error}") from None
+  if not isinstance(values, dict):
+    raise RefusedError(
+      f"expected one JSON object a line, got {line.strip():.40}"
+    )
+  if "\\u" in line:
+    labelled.check_text(json.dumps(values, ensure_ascii=False))
+  record = {}
+  for field, column in columns.items():
+    value = _value(values, column)
+    if value is None and field in layout.optional:
+      continue
+    if value is None:
+      known = ", ".join(values) or "none"
+      raise RefusedError(f"has no field {column!r}; its fields: {known:.200}")
+    if field in layout.lists and not isinstance(value, list):
+      raise RefusedError(
+        f"field {column!r}: expected a list, got {value!r:.40}"
+      )
+    record[field] = value
+  return record
+
+
+def _value(values: Mapping[str, Any], column: str) -> Any:
+  """The value of a key, or of a path `a.b`; None where there is none."""
+  if column in values:
+    return values[column]
+  first, _, rest = column.partition(".")
+  inner = values.get(first)
+  return _value(inner, rest) if rest and isinstance(inner, dict) else None

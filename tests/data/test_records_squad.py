@@ -1,0 +1,136 @@
+"""Questions of SQuAD's JSON."""
+
+import json
+
+import pytest
+
+from bert_jax import settings
+from bert_jax.data import records
+
+QUESTIONS = ("id", "question", "context", "answers")
+
+
+def read(path, fields, optional=(), **options):
+  config = settings.from_dict(
+    records.RecordsConfig, {"train": str(path)} | options, "config.data"
+  )
+  return records.read(config, "train", fields, optional=optional)
+
+
+def contents(found):
+  return [row.record for row in found.rows]
+
+
+def squad(path, *questions, context="The cat Tom."):
+  paragraphs = [{"context": context, "qas": list(questions)}]
+  data = {"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}
+  path.write_text(json.dumps(data))
+  return path
+
+
+def question(identity="a", **fields):
+  answers = [{"text": "Tom", "answer_start": 8}]
+  return {"id": identity, "question": "Who?", "answers": answers} | fields
+
+
+def test_squad_1_and_2(tmp_path):
+  two = [
+    {"text": "Tom", "answer_start": 8},
+    {"text": "cat Tom", "answer_start": 4},
+  ]
+  path = squad(
+    tmp_path / "a.json",
+    question(),
+    question("b", answers=two, is_impossible=False),
+    question("c", answers=[], is_impossible=True, plausible_answers=two),
+    question("d", answers=[]),
+  )
+  found = read(path, QUESTIONS)
+  tom, cat = {"text": "Tom", "start": 8}, {"text": "cat Tom", "start": 4}
+  assert [record["answers"] for record in contents(found)] == [
+    [tom],
+    [tom, cat],
+    [],
+    [],
+  ]
+  assert found.rows[0] == (
+    f"{path}: a",
+    {
+      "id": "a",
+      "question": "Who?",
+      "context": "The cat Tom.",
+      "answers": [tom],
+    },
+  )
+
+
+def test_squad_without_answers(tmp_path):
+  path = squad(tmp_path / "a.json", {"id": 7, "question": "?"})
+  (record,) = contents(read(path, QUESTIONS, ("answers",)))
+  assert record == {"id": "7", "question": "?", "context": "The cat Tom."}
+
+
+@pytest.mark.parametrize(
+  ("fields", "reason"),
+  [
+    (
+      {"answers": [{"text": "Tom", "answer_start": 7}]},
+      "the answer 'Tom' is not at character 7 of the context, where ' To' is",
+    ),
+    ({"answers": [{"text": "Tom", "answer_start": -4}]}, "at character -4"),
+    ({"answers": [{"text": "", "answer_start": 0}]}, "expected text and start"),
+    ({"answers": [{"text": "Tom"}]}, "expected text and start"),
+    ({"answers": ["Tom"]}, "expected text and start"),
+    ({"answers": "Tom"}, "expected a list"),
+    ({"question": None}, "question: expected text, got None"),
+    ({"question": "\ud800"}, "half of a surrogate pair"),
+    ({"id": "a"}, "second question with this ID"),
+  ],
+)
+def test_bad_questions(tmp_path, fields, reason):
+  bad = question("b") | fields
+  path = squad(tmp_path / "a.json", question(), bad, question("c"))
+  with pytest.raises(settings.UserError, match=rf"a.json: {bad['id']}: .*"):
+    read(path, QUESTIONS)
+  found = read(path, QUESTIONS, bad_rows="skip")
+  assert [record["id"] for record in contents(found)] == ["a", "c"]
+  (message,) = found.skipped
+  assert reason in message
+
+
+def test_answers_beyond_the_basic_plane(tmp_path):
+  """Positions count characters, not UTF-16 units nor bytes."""
+  answers = [{"text": "猫", "answer_start": 2}]
+  context = "\U0001f600é猫"
+  path = squad(tmp_path / "a.json", question(answers=answers), context=context)
+  (record,) = contents(read(path, QUESTIONS))
+  assert record["answers"] == [{"text": "猫", "start": 2}]
+
+
+@pytest.mark.parametrize(
+  ("data", "message"),
+  [
+    (b"", r"data.train: .*a.json has no rows"),
+    (b'{"data": []}', r"data.train: .*a.json has no rows"),
+    (b"[1]", r"a.json: expected SQuAD's JSON"),
+    (b'{"data": {}}x', r"a.json: expected SQuAD's JSON"),
+    (b'{"text": "a"}\n{"text": "b"}', r"a.json: .*ending .jsonl"),
+    (b'{"data": [{"paragraphs": [{}]}]}', r"a.json: .*'qas'"),
+    (b'{"data": "\xff"}', r"a.json: .*0xFF is not UTF-8"),
+    (b"[" * 99999, r"a.json: expected SQuAD's JSON"),
+  ],
+)
+def test_files_that_are_no_squad(tmp_path, data, message):
+  path = tmp_path / "a.json"
+  path.write_bytes(data)
+  with pytest.raises(settings.UserError, match=message) as raised:
+    read(path, QUESTIONS, bad_rows="skip")
+  assert "\n" not in str(raised.value)
+
+
+def test_squad_has_its_own_fields(tmp_path):
+  path = squad(tmp_path / "a.json", question())
+  with pytest.raises(settings.UserError, match=r"format: SQuAD .* no 'text'"):
+    read(path, ("text", "label"))
+  with pytest.raises(settings.UserError, match=r"columns.context: .*SQuAD"):
+    read(path, QUESTIONS, columns={"context": "passage"})
