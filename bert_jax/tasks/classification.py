@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import fields, losses, rows, supervised
+from bert_jax.tasks import fields, losses, rows, sequences, supervised
 from bert_jax.tasks.scores import labels as scores
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
@@ -43,14 +43,7 @@ class Head:
   max_length: int = 0
 
   def __post_init__(self):
-    if not self.labels:
-      raise ValueError("labels: expected at least one, got none")
-    if len({*self.labels}) < len(self.labels):
-      raise ValueError(f"labels: expected no name twice, got {self.labels!r}")
-    if self.max_length < 0:
-      raise ValueError(
-        f"max_length: expected at least 0, got {self.max_length}"
-      )
+    sequences.check_head(self.labels, self.max_length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +69,18 @@ class Data(supervised.Data):
 
   def __post_init__(self):
     super().__post_init__()
+    sequences.check_names(self.labels)
     if not 0 <= self.label_smoothing < 1:
       raise ValueError(
-        f"label_smoothing: expected 0 to 1, got {self.label_smoothing}"
+        "label_smoothing: expected at least 0 and less than 1, got"
+        f" {self.label_smoothing}"
       )
+    for name, weight in self.class_weights.items():
+      # NaN is not at least 0 either.
+      if not isinstance(weight, int | float) or not weight >= 0:
+        raise ValueError(
+          f"class_weights.{name}: expected a number, at least 0, got {weight!r}"
+        )
     if self.balanced and self.class_weights:
       raise ValueError("balanced: give either balanced or class_weights")
 
@@ -119,10 +120,9 @@ def make(
   del seed
   labelled = data and supervised.read(data, FIELDS)
   if labelled:
-    found = map(fields.label, labelled.values("label"))
-    names = supervised.labels(
-      data.labels, head.labels if head else (), tuple(found)
-    )
+    train, found = labelled.train.each(_gold)
+    labelled = labelled._replace(train=train)
+    names = supervised.labels(data.labels, head.labels if head else (), found)
     head = Head(names, rows.max_length(config, data.max_length))
   head = head or Head()
   longest = rows.max_length(config, head.max_length)
@@ -146,7 +146,7 @@ def make(
   )
   if not labelled:
     return task
-  weigh = functools.partial(_weigh, _class_weights(data, head, labelled))
+  weigh = functools.partial(_weigh, _class_weights(data, head, found))
   return supervised.with_data(task, data, labelled, longest, baselines, weigh)
 
 
@@ -156,7 +156,7 @@ def prepare(
   labels: Sequence[str],
   record: Record,
 ) -> list[Batch]:
-  """A text or a pair of texts, cut to the longest row.
+  """A text or a pair of texts, with its target where there is a gold label.
 
   Args:
     tokenizer: the tokenizer that the model was trained with.
@@ -165,28 +165,27 @@ def prepare(
     record: `text`, `pair` where there are two, and the gold `label` if any.
 
   Raises:
-    UserError: a field is missing or no text, the label is unknown, or there
-      is no vocabulary.
+    UserError: the label is unknown; or as `sequences.prepare`.
   """
-  tokenizer = fields.need_tokenizer(tokenizer)
-  text, pair = fields.text(record, "text"), fields.pair(record)
   targets = {}
   if "label" in record:
+    label = fields.index("label", record["label"], labels)
     targets = {
-      "labels": np.array(
-        fields.index("label", record["label"], labels), np.int32
-      ),
+      "labels": np.array(label, np.int32),
       "label_weights": np.ones((), np.float32),
     }
-  encoding = rows.encode(tokenizer, max_length, text, pair)
-  return [rows.example(encoding, targets)]
+  return sequences.prepare(tokenizer, max_length, record, targets)
+
+
+def _gold(record: Record) -> str:
+  return fields.label(record["label"])
 
 
 def _class_weights(
-  data: Data, head: Head, labelled: supervised.Labelled
-) -> Float[np.ndarray, "labels"]:
-  """How much a row of each label counts in training."""
-  counts = collections.Counter(map(fields.label, labelled.values("label")))
+  data: Data, head: Head, found: Sequence[str]
+) -> Float[np.ndarray, " labels"]:
+  """How much a row of each label counts in training, where these are found."""
+  counts = collections.Counter(found)
   if data.balanced:
     total = sum(counts[name] for name in head.labels)
     weights = [
@@ -201,7 +200,7 @@ def _class_weights(
 
 
 def _weigh(
-  weights: Float[np.ndarray, "labels"], record: Record, example: Batch
+  weights: Float[np.ndarray, " labels"], record: Record, example: Batch
 ) -> Batch:
   del record
   weight = weights[example.targets["labels"]]
@@ -230,16 +229,10 @@ def answer(
     UserError: `top_k` is no whole number above 0.
   """
   del batch
-  count = len(head.labels)
-  if top_k is not None:
-    count = min(fields.at_least_one("top_k", top_k), count)
-  scores = jax.nn.softmax(outputs, axis=-1)
-  probabilities, ids = map(np.asarray, jax.lax.top_k(scores, count))
+  probabilities = jax.nn.softmax(outputs, axis=-1)
   return [
-    [Label(head.labels[i], p) for i, p in zip(*row)]
-    for row in zip(
-      ids[: len(records)].tolist(), probabilities[: len(records)].tolist()
-    )
+    [Label(head.labels[id], probability) for id, probability in row]
+    for row in sequences.ranked(probabilities, len(records), top_k)
   ]
 
 
@@ -276,13 +269,11 @@ def score(
   records: Sequence[Record],
 ) -> dict[str, float]:
   """Accuracy, macro precision, recall and F1, and MCC; see `scores.labels`."""
-  gold = [fields.label(record["label"]) for record in records]
+  gold = [_gold(record) for record in records]
   return scores.score(gold, [found[0].label for found in answers], head.labels)
 
 
 def baselines(records: Sequence[Record]) -> dict[str, float]:
   """What always giving the commonest label would score."""
-  counts = collections.Counter(fields.label(r["label"]) for r in records)
-  return {
-    "accuracy_majority_baseline": max(counts.values()) / max(len(records), 1)
-  }
+  counts = collections.Counter(map(_gold, records))
+  return {"accuracy_majority_baseline": max(counts.values()) / len(records)}
