@@ -20,6 +20,7 @@ from bert_jax.interop.names import Merged
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.interop.tensors import TensorInfo, Tensors
 from bert_jax.settings import UserError
+from bert_jax.tasks import regression
 from bert_jax.tasks.task import Task
 from bert_jax.text import files
 from bert_jax.text.tokenizer import Tokenizer
@@ -55,7 +56,7 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
   task = (
     "embedding"
     if sentence_head
-    else huggingface_config.read_task(family, config, tensors.shapes)
+    else huggingface_config.read_task(family, config, tensors.shapes, str(path))
   )
 
   def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
@@ -96,6 +97,8 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
     )
   keys = huggingface_config.write_head(task)
   keys |= huggingface_config.write_config(config, where)
+  if task.name == "regression":
+    params = regression.unscaled(task.head, params)
   tensor_files.write_folder(folder, named_tensors(task, params))
   if task.tokenizer is not None:
     task.tokenizer.save(folder)

@@ -19,6 +19,8 @@ _ENDINGS = {
   "masked_lm": "ForMaskedLM",
   "next_sentence": "ForNextSentencePrediction",
   "classification": "ForSequenceClassification",
+  "multi_label": "ForSequenceClassification",
+  "regression": "ForSequenceClassification",
   "tagging": "ForTokenClassification",
   "question_answering": "ForQuestionAnswering",
   "multiple_choice": "ForMultipleChoice",
@@ -36,11 +38,14 @@ _WORDS = {
 }
 # They say how a model is run, not which it is.
 _NOT_OF_THE_MODEL = ("dtype", "attention", "head_dropout", "layer_dropouts")
+# What a head for a whole sequence is for, by `problem_type`.
 _PROBLEMS = {
-  "single_label_classification": "single_label",
+  "single_label_classification": "classification",
   "multi_label_classification": "multi_label",
   "regression": "regression",
 }
+# Ours alone, which Transformers keeps and makes nothing of.
+_THRESHOLDS = "thresholds"
 
 
 def read_config(
@@ -105,9 +110,16 @@ def write_config(config: EncoderConfig, where: str) -> dict[str, Any]:
 
 
 def read_task(
-  family: Family, config: Mapping[str, Any], tensors: Collection[str]
+  family: Family,
+  config: Mapping[str, Any],
+  tensors: Collection[str],
+  where: str,
 ) -> str:
-  """The task that the architecture's name, and those of tensors, tell of."""
+  """The task that the architecture's name, and those of tensors, tell of.
+
+  Raises:
+    UserError: labels, or what they are for, are damaged.
+  """
   given = config.get("architectures") or [None]
   name = given[0] if isinstance(given, list) else given
   candidates = [
@@ -120,7 +132,19 @@ def read_task(
     row = family.heads["pretraining"]["next_sentence"]
     if f"{row}.weight" in tensors:
       return "pretraining"
+  if candidates[0] in _PROBLEMS.values():
+    return _problem(config, where)
   return candidates[0]
+
+
+def _problem(config: Mapping[str, Any], where: str) -> str:
+  """The task of a head for a whole sequence."""
+  given = config.get("problem_type")
+  if given is not None:
+    return settings.choice(f"{where}: problem_type", str(given), _PROBLEMS)
+  # So Transformers takes it, unless the labels that it is to learn are floats.
+  one = len(_labels(config, where)) == 1
+  return "regression" if one else "classification"
 
 
 def read_head(task: str, config: Mapping[str, Any], where: str) -> Any:
@@ -129,17 +153,12 @@ def read_head(task: str, config: Mapping[str, Any], where: str) -> Any:
   Raises:
     UserError: the labels are damaged.
   """
-  if task not in ("classification", "tagging"):
+  if task not in ("tagging", *_PROBLEMS.values()):
     return None
-  labels = _labels(config, where)
-  if task == "tagging":
-    return TASKS[task].Head(labels=labels)
-  problem = config.get("problem_type")
-  if problem is None:
-    problem = "regression" if len(labels) == 1 else "single_label"
-  else:
-    problem = settings.choice(f"{where}: problem_type", problem, _PROBLEMS)
-  return TASKS[task].Head(labels=labels, problem=problem)
+  fields = {"labels": _labels(config, where)}
+  if task == "multi_label" and _THRESHOLDS in config:
+    fields["thresholds"] = config[_THRESHOLDS]
+  return settings.from_dict(TASKS[task].Head, fields, where)
 
 
 def _labels(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
@@ -185,10 +204,11 @@ def _head_keys(task: Task) -> dict[str, Any]:
     "id2label": {str(id): label for id, label in enumerate(labels)},
     "label2id": {label: id for id, label in enumerate(labels)},
   }
-  problem = getattr(task.head, "problem", None)
   for theirs, ours in _PROBLEMS.items():
-    if ours == problem:
+    if ours == task.name:
       keys["problem_type"] = theirs
+  if task.name == "multi_label":
+    keys[_THRESHOLDS] = list(task.head.thresholds)
   return keys
 
 

@@ -12,6 +12,7 @@ from bert_jax.interop.families.family import (
   Family,
   Key,
   layer,
+  of_sequences,
 )
 
 _POOLER = {"pooler/dense": "albert.pooler"}
@@ -58,7 +59,7 @@ ALBERT = Family(
     | _MASKED_LM
     | {"next_sentence": "sop_classifier.classifier"},
     "masked_lm": _MASKED_LM,
-    "classification": _POOLER | TOKENS,
+    **of_sequences(_POOLER | TOKENS),
     "multiple_choice": _POOLER | TOKENS,
     "tagging": TOKENS,
     "question_answering": ANSWERS,

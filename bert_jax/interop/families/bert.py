@@ -9,6 +9,7 @@ from bert_jax.interop.families.family import (
   Family,
   Key,
   layer,
+  of_sequences,
 )
 
 FIXED = {
@@ -77,7 +78,7 @@ BERT = Family(
     | {"next_sentence": "cls.seq_relationship"},
     "masked_lm": _MASKED_LM,
     "next_sentence": _POOLER | {"classifier": "cls.seq_relationship"},
-    "classification": _POOLER | TOKENS,
+    **of_sequences(_POOLER | TOKENS),
     "multiple_choice": _POOLER | TOKENS,
     "tagging": TOKENS,
     "question_answering": ANSWERS,

@@ -6,6 +6,7 @@ from bert_jax.interop.families.family import (
   Family,
   Key,
   layer,
+  of_sequences,
 )
 
 _POOLED = {"pooler/dense": "pre_classifier", "classifier": "classifier"}
@@ -48,7 +49,7 @@ DISTILBERT = Family(
       "masked_lm/transform/norm": "vocab_layer_norm",
       "masked_lm": "vocab_projector",
     },
-    "classification": _POOLED,
+    **of_sequences(_POOLED),
     "multiple_choice": _POOLED,
     "tagging": TOKENS,
     "question_answering": ANSWERS,

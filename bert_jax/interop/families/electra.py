@@ -10,7 +10,13 @@ from bert_jax.interop.families.bert import (
   KEYS,
   with_defaults,
 )
-from bert_jax.interop.families.family import ANSWERS, TOKENS, Family, Key
+from bert_jax.interop.families.family import (
+  ANSWERS,
+  TOKENS,
+  Family,
+  Key,
+  of_sequences,
+)
 
 
 def _read(fields: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,10 +64,12 @@ ELECTRA = Family(
       "masked_lm/transform/norm": "generator_predictions.LayerNorm",
       "masked_lm": "generator_lm_head",
     },
-    "classification": {
-      "pooler/dense": "classifier.dense",
-      "classifier": "classifier.out_proj",
-    },
+    **of_sequences(
+      {
+        "pooler/dense": "classifier.dense",
+        "classifier": "classifier.out_proj",
+      }
+    ),
     "multiple_choice": {
       "pooler/dense": "sequence_summary.summary",
       "classifier": "classifier",

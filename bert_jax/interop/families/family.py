@@ -59,6 +59,12 @@ def layer(**modules: str) -> dict[str, str]:
   }
 
 
+def of_sequences(rows: Rows) -> dict[str, Rows]:
+  """The rows of the head for a whole sequence, which serves three tasks."""
+  tasks = ("classification", "multi_label", "regression")
+  return dict.fromkeys(tasks, rows)
+
+
 # Rows of heads that several families have.
 TOKENS = {"classifier": "classifier"}
 ANSWERS = {"classifier": "qa_outputs"}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.interop.families.family import Family, Key, layer
+from bert_jax.interop.families.family import Family, Key, layer, of_sequences
 from bert_jax.interop.names import Tensor
 
 
@@ -92,7 +92,7 @@ MODERNBERT = Family(
       "masked_lm/transform/norm": "head.norm",
       "masked_lm": "decoder",
     },
-    "classification": _POOLED,
+    **of_sequences(_POOLED),
     "multiple_choice": _POOLED,
     "tagging": _TOKENS,
     "question_answering": _TOKENS,

@@ -10,7 +10,12 @@ from bert_jax.interop.families.bert import (
   KEYS,
   with_defaults,
 )
-from bert_jax.interop.families.family import ANSWERS, TOKENS, Family
+from bert_jax.interop.families.family import (
+  ANSWERS,
+  TOKENS,
+  Family,
+  of_sequences,
+)
 
 _POOLER = {"pooler/dense": "roberta.pooler.dense"}
 
@@ -43,10 +48,12 @@ def _family(class_name: str, vocab_size: int) -> Family:
         "masked_lm/transform/norm": "lm_head.layer_norm",
         "masked_lm": "lm_head",
       },
-      "classification": {
-        "pooler/dense": "classifier.dense",
-        "classifier": "classifier.out_proj",
-      },
+      **of_sequences(
+        {
+          "pooler/dense": "classifier.dense",
+          "classifier": "classifier.out_proj",
+        }
+      ),
       "multiple_choice": _POOLER | TOKENS,
       "tagging": TOKENS,
       "question_answering": ANSWERS,
