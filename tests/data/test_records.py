@@ -201,6 +201,7 @@ def test_bad_rows_fail_or_are_skipped(tmp_path, name, data, line, reason):
     ("a.tsv", "text\tlabel\n\n", {}, r"data.train: .*a.tsv has no rows"),
     ("a.tsv", "x\ty", {}, r"columns.text: .*'text'; its columns: x, y \(no he"),
     ("a.csv", "text,y", {}, r"columns.label: .*'label'; its columns: text, y"),
+    ("a.csv", b"t\xe9xt,label\n", {}, r"a.csv: in the header, .* 0xE9"),
     ("a.csv", "text,label,text\n", {}, r"columns.text: .*'text' 2 times"),
     (
       "a.csv",

@@ -108,6 +108,8 @@ def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
           identity = question.get("id")
           where = place + f".qas[{index}]" if identity is None else identity
           yield str(where), context, question
+  except RefusedError as error:
+    raise settings.UserError(f"{path}: {error}") from None
   except (
     ValueError,
     RecursionError,

@@ -110,6 +110,10 @@ def _table(
 
 def _named(path: str, header: Sequence[str], layout: Layout) -> dict[str, int]:
   """Where the fields are, by a header."""
+  try:
+    labelled.check_text("".join(header))
+  except RefusedError as error:
+    raise settings.UserError(f"{path}: in the header, {error}") from None
   names = [name.strip() for name in header]
   places = {}
   for field in layout.fields:
