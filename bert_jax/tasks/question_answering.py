@@ -6,72 +6,111 @@ The targets of a batch:
     there is no answer, 0. One outside the row counts nothing.
   end_positions: int32 [batch], the answer's last token.
   position_weights: float32 [batch], 0 where a row counts nothing.
+
+What a window is to learn is what google-research/bert's run_squad.py and
+Transformers' run_qa.py have it learn: the first of the gold answers, widened
+to whole tokens, if the window has all of it, and else `[CLS]`. Each window
+counts the same.
 """
 
 import dataclasses
 import functools
-import itertools
+import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from bert_jax.data import grouping
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.settings import UserError
-from bert_jax.tasks import fields, losses, rows, spans
+from bert_jax.tasks import contexts, extraction, losses, rows, supervised
+from bert_jax.tasks.contexts import prepare
+from bert_jax.tasks.extraction import Answer
+from bert_jax.tasks.scores import answers as scores
+from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean, Record
 
+__all__ = ["Answer", "Data", "Head", "load_tokenizer", "make", "prepare"]
+
+FIELDS = supervised.Fields(("question", "context", "answers"), optional=("id",))
+
+# What a training example keeps of its targets; the others are for `answer`.
+_LEARNED = ("start_positions", "end_positions", "position_weights")
+_AXES = grouping.Axes(per_token=frozenset({"starts", "ends", "in_context"}))
+# As run_squad.py and run_qa.py choose the answers that are to be scored.
+_SCORING = {"top_k": 20, "max_answer_length": 30, "align_to_words": False}
+
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-  """How a long context is cut; the head itself has nothing to set.
+  """How a long context is cut, and when to say that there is no answer.
 
   Attributes:
     max_length: the longest window, question and special tokens included, if
       the encoder takes it.
     stride: tokens that a window shares with the one before, as Transformers
       has it; at most half of what a window sees of the context.
+    max_question: tokens that a longer question is cut to, in training and in
+      prediction.
+    null_answers: whether it was trained with questions without answers, as
+      those of SQuAD 2.0.
+    null_threshold: by how much the logits for no answer must be greater than
+      those of the best answer to be believed; tuned on held-out questions.
   """
 
   max_length: int = 384
   stride: int = 128
+  max_question: int = contexts.MAX_QUESTION
+  null_answers: bool = False
+  null_threshold: float = 0.0
 
   def __post_init__(self):
-    if self.max_length < 1:
+    _check_windows(self)
+    if not math.isfinite(self.null_threshold):
       raise ValueError(
-        f"max_length: expected at least 1, got {self.max_length}"
+        f"null_threshold: expected a finite number, got {self.null_threshold}"
       )
-    if self.stride < 0:
-      raise ValueError(f"stride: expected at least 0, got {self.stride}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-  """A part of the context.
+class Data(supervised.Data):
+  """The section `config.data`: SQuAD's JSON, or records of the same fields.
+
+  These are `question`, `context`, `answers`, and maybe `id`. Besides these,
+  the fields of `supervised.Data`.
 
   Attributes:
-    text: the answer, empty where the context has none.
-    start: its first character in the context.
-    end: one past its last.
-    score: the probability that the model gives it in its window, from 0 to 1.
+    max_length: the longest window, question and special tokens included.
+    stride: tokens that a window shares with the one before.
+    max_question: tokens that a longer question is cut to.
   """
 
-  text: str
-  start: int
-  end: int
-  score: float
+  max_length: int = 384
+  stride: int = 128
+  max_question: int = contexts.MAX_QUESTION
+
+  def __post_init__(self):
+    super().__post_init__()
+    _check_windows(self)
+
+
+def _check_windows(of: Head | Data) -> None:
+  for name, least in (("max_length", 1), ("stride", 0), ("max_question", 1)):
+    if getattr(of, name) < least:
+      raise ValueError(
+        f"{name}: expected at least {least}, got {getattr(of, name)}"
+      )
 
 
 def make(
   config: EncoderConfig,
   tokenizer: Tokenizer | None,
-  head: Head = Head(),
-  data: None = None,
+  head: Head | None = None,
+  data: Data | None = None,
   seed: int = 0,
 ) -> Task:
   """Makes the task.
@@ -79,12 +118,27 @@ def make(
   Args:
     config: the encoder's.
     tokenizer: None where only ids go in.
-    head: how a long context is cut.
-    data: there is no way to train it yet.
+    head: how a long context is cut; with data, that of the head to go on
+      from.
+    data: what to learn from; None to predict only.
     seed: not used.
+
+  Raises:
+    UserError: the data cannot be read, or are not for this task.
   """
-  del data, seed
-  return Task(
+  del seed
+  labelled = data and supervised.read(data, FIELDS)
+  head = head or Head()
+  if labelled:
+    head = dataclasses.replace(
+      head,
+      max_length=rows.max_length(config, data.max_length),
+      stride=data.stride,
+      max_question=data.max_question,
+      null_answers=head.null_answers or not all(labelled.values("answers")),
+    )
+  longest = rows.max_length(config, head.max_length)
+  task = Task(
     name="question_answering",
     config=config,
     tokenizer=tokenizer,
@@ -101,161 +155,32 @@ def make(
     prepare=functools.partial(
       prepare,
       tokenizer,
-      rows.max_length(config, head.max_length),
+      longest,
       head.stride,
+      max_question=head.max_question,
     ),
-    answer=functools.partial(answer, tokenizer),
-    join=join,
+    answer=functools.partial(
+      extraction.answer, tokenizer, head.null_answers, head.null_threshold
+    ),
+    join=extraction.join,
+    axes=_AXES,
+    score=score,
+    scoring=_SCORING,
+    tune=functools.partial(tune, head) if head.null_answers else None,
     head=head,
   )
-
-
-def prepare(
-  tokenizer: Tokenizer | None, max_length: int, stride: int, record: Record
-) -> list[Batch]:
-  """A question and its context, in windows where that is long.
-
-  Args:
-    tokenizer: the tokenizer that the model was trained with.
-    max_length: the longest row.
-    stride: see `Head`.
-    record: `question` and `context`.
-
-  Returns:
-    Unbatched examples with the targets `starts` and `ends`, int32 [length],
-    the characters of each token, and `in_context`, bool [length].
-
-  Raises:
-    UserError: a field is missing, no text or blank, or the question takes
-      more than half of a row, or there is no vocabulary.
-  """
-  tokenizer = fields.need_tokenizer(tokenizer)
-  question = fields.content(record, "question")
-  context = fields.content(record, "context")
-  encoding = tokenizer.encode(question, context)
-  places = rows.pieces(encoding, tokenizer.special)
-  if 2 * places.start > max_length:
-    raise UserError(
-      f"the question {fields.shorten(question)!r} has, with special tokens,"
-      f" {places.start} tokens; expected at most {max_length // 2}, half of"
-      " the longest row"
-    )
-  examples = []
-  for cut in rows.windowed(encoding, tokenizer.special, max_length, stride):
-    offsets = np.array(cut.encoding.offsets, np.int32)
-    in_context = np.zeros(len(offsets), bool)
-    in_context[places.start : -1] = True
-    targets = {
-      "starts": offsets[:, 0],
-      "ends": offsets[:, 1],
-      "in_context": in_context,
-    }
-    examples.append(rows.example(cut.encoding, targets))
-  return examples
-
-
-class _Window(NamedTuple):
-  """What a window answers, yet to be joined."""
-
-  answers: list[Answer]
-  null_score: float | None
-  top_k: int
-
-
-def answer(
-  tokenizer: Tokenizer,
-  outputs: Float[Array, "batch length 2"],
-  batch: Batch,
-  records: Sequence[Record],
-  top_k: int = 1,
-  max_answer_length: int = 30,
-  no_answer: bool = False,
-  align_to_words: bool = True,
-) -> Sequence[_Window]:
-  """For each row the best parts of its context, which `join` chooses from.
-
-  As in Transformers' pipeline `question-answering`, a score is the product of
-  the probabilities of start and end among the tokens of the context and
-  `[CLS]`, and those of answers with the same words add up.
-
-  Args:
-    tokenizer: the tokenizer that the model was trained with.
-    outputs: the model's.
-    batch: what they are for.
-    records: of its rows.
-    top_k: how many answers, at most.
-    max_answer_length: tokens of an answer, at most.
-    no_answer: whether that there is none (SQuAD 2.0) is one of the answers.
-    align_to_words: whether answers are widened to whole words; better off
-      for languages without spaces.
-
-  Raises:
-    UserError: an option is no whole number above 0.
-  """
-  fields.at_least_one("top_k", top_k)
-  fields.at_least_one("max_answer_length", max_answer_length)
-  targets = {name: np.asarray(x) for name, x in batch.targets.items()}
-  found = spans.best(
-    outputs,
-    targets["in_context"],
-    max_answer_length,
-    # Several may turn out to be the same words.
-    2 * top_k + 10 if align_to_words else top_k,
+  if not labelled:
+    return task
+  return supervised.with_data(
+    task, data, labelled, longest, baselines, _of_loss
   )
-  scores, firsts, lasts, null_scores = (np.asarray(x).tolist() for x in found)
-  continuations = tokenizer.continuations[np.asarray(batch.token_ids)]
-  windows = []
-  for row, record in enumerate(records):
-    context, answers = record["context"], []
-    tokens = spans.Tokens(
-      targets["starts"][row],
-      targets["ends"][row],
-      targets["in_context"][row],
-      continuations[row],
-    )
-    for score, first, last in zip(scores[row], firsts[row], lasts[row]):
-      if score == 0:
-        break
-      if align_to_words:
-        first, last = spans.widen(tokens, context, first, last)
-      end = int(tokens.ends[last])
-      # The first piece may stand for the space before it too.
-      text = context[tokens.starts[first] : end].lstrip()
-      answers.append(Answer(text, end - len(text), end, score))
-    null = null_scores[row] if no_answer else None
-    windows.append(_Window(_same_added(answers), null, top_k))
-  return windows
 
 
-def _same_added(answers: Sequence[Answer]) -> list[Answer]:
-  """Of answers with the same words the first, with the sum of their scores."""
-  merged: dict[str, Answer] = {}
-  for answer in answers:
-    key = answer.text.lower()
-    first = merged.get(key, answer)
-    more = answer.score if key in merged else 0.0
-    merged[key] = dataclasses.replace(first, score=first.score + more)
-  return [answer for answer in merged.values() if answer.text]
-
-
-def join(windows: Sequence[_Window]) -> list[Answer]:
-  """The best answers of all windows, best first.
-
-  The same words have the best of their windows' scores: where windows
-  overlap they are found twice. (Transformers adds these up, beyond 1.) That
-  there is no answer has the least.
-  """
-  best: dict[str, Answer] = {}
-  for answer in itertools.chain.from_iterable(w.answers for w in windows):
-    key = answer.text.lower()
-    if key not in best or answer.score > best[key].score:
-      best[key] = answer
-  answers = list(best.values())
-  nulls = [w.null_score for w in windows if w.null_score is not None]
-  if nulls:
-    answers.append(Answer("", 0, 0, min(nulls)))
-  answers.sort(key=lambda answer: -answer.score)
-  return answers[: windows[0].top_k]
+def _of_loss(record: Record, example: Batch) -> Batch:
+  """The example with no more targets than those of the loss."""
+  del record
+  targets = {name: example.targets[name] for name in _LEARNED}
+  return dataclasses.replace(example, targets=targets)
 
 
 def loss(
@@ -296,3 +221,76 @@ def _both(
     inside &= labels == positions
     weights = batch.targets["position_weights"] * inside
     yield name, losses.only(used, outputs[..., i]), labels, weights
+
+
+def score(
+  head: Head, answers: Sequence[Sequence[Answer]], records: Sequence[Record]
+) -> dict[str, float]:
+  """Exact matches and F1, from 0 to 1; see `scores.answers.score`.
+
+  Args:
+    head: when to say that there is no answer.
+    answers: at least two for each question if one of them may be that there
+      is none.
+    records: the questions, with gold answers.
+  """
+  best = [extraction.first_text(found) for found in answers]
+  if not head.null_answers:
+    return scores.score(_gold(records), best)
+  return scores.score(
+    _gold(records), best, extraction.null_scores(answers), head.null_threshold
+  )
+
+
+def tune(
+  head: Head, answers: Sequence[Sequence[Answer]], records: Sequence[Record]
+) -> Head:
+  """The head with the null threshold that has the best F1.
+
+  As it is where all questions have an answer, or none has one: that tells
+  nothing of a threshold.
+  """
+  gold = _gold(records)
+  if all(gold) or not any(gold):
+    return head
+  best = [extraction.first_text(found) for found in answers]
+  threshold = scores.tune_null_threshold(
+    gold, best, extraction.null_scores(answers)
+  )
+  return dataclasses.replace(head, null_threshold=threshold)
+
+
+def predictions(
+  head: Head, answers: Sequence[Sequence[Answer]], records: Sequence[Record]
+) -> dict[str, str]:
+  """The answers as SQuAD's official scorers take them, for a JSON file.
+
+  Args:
+    head: when to say that there is no answer.
+    answers: as for `score`.
+    records: the questions; one without an `id` has its number, from 1.
+
+  Returns:
+    From the id of each question to its answer, empty for none.
+  """
+  texts = [extraction.first_text(found) for found in answers]
+  if head.null_answers:
+    texts = [
+      "" if null > head.null_threshold else text
+      for text, null in zip(texts, extraction.null_scores(answers))
+    ]
+  ids = (str(r.get("id", n)) for n, r in enumerate(records, 1))
+  return dict(zip(ids, texts))
+
+
+def baselines(records: Sequence[Record]) -> dict[str, float]:
+  """What always saying that there is no answer would score."""
+  share = sum(not gold for gold in _gold(records)) / max(len(records), 1)
+  return {
+    "exact_majority_baseline": share,
+    "f1_majority_baseline": share,
+  }
+
+
+def _gold(records: Sequence[Record]) -> list[list[str]]:
+  return [[gold["text"] for gold in r["answers"]] for r in records]

@@ -13,21 +13,22 @@ from bert_jax.tasks import losses
 
 
 class Spans(NamedTuple):
-  """The best spans of each row, best first; score 0 where there are no more.
-
-  A score is the probability of the start times that of the end.
+  """The best spans of each row, best first, with the logits of start plus end.
 
   Attributes:
-    scores: from 0 to 1.
+    logits: -inf where there are no more spans.
     firsts: their first tokens.
     lasts: their last tokens.
-    null_scores: those of the span that is only the first token of the row.
+    null_logits: those of the span that is only the first token of the row.
+    normalisers: what to take from a logit for the log of its probability, if
+      start and end are chosen apart.
   """
 
-  scores: Float[Array, "batch spans"]
+  logits: Float[Array, "batch spans"]
   firsts: Int[Array, "batch spans"]
   lasts: Int[Array, "batch spans"]
-  null_scores: Float[Array, "batch"]
+  null_logits: Float[Array, "batch"]
+  normalisers: Float[Array, "batch"]
 
 
 @functools.partial(jax.jit, static_argnames=("max_length", "count"))
@@ -48,16 +49,17 @@ def best(
   """
   length = logits.shape[1]
   max_length = min(max_length, length)
-  possible = jnp.asarray(in_context).at[:, 0].set(True)[..., None]
-  probabilities = jax.nn.softmax(losses.only(possible, logits), axis=1)
-  null_scores = probabilities[:, 0].prod(-1)
-  starts, ends = jnp.moveaxis(probabilities * in_context[..., None], -1, 0)
-  ends = jnp.pad(ends, ((0, 0), (0, max_length - 1)))
+  in_context = jnp.asarray(in_context)[..., None]
+  possible = in_context.at[:, 0].set(True)
+  normalisers = jax.nn.logsumexp(losses.only(possible, logits), axis=1).sum(-1)
+  inside = jnp.where(in_context, logits, -jnp.inf)
+  starts, ends = jnp.moveaxis(inside, -1, 0)
+  ends = jnp.pad(ends, ((0, 0), (0, max_length - 1)), constant_values=-jnp.inf)
   lasts = jnp.arange(length)[:, None] + jnp.arange(max_length)
-  scores = (starts[..., None] * ends[:, lasts]).reshape(len(starts), -1)
-  scores, places = jax.lax.top_k(scores, min(count, scores.shape[1]))
+  sums = (starts[..., None] + ends[:, lasts]).reshape(len(starts), -1)
+  sums, places = jax.lax.top_k(sums, min(count, sums.shape[1]))
   firsts, more = jnp.divmod(places, max_length)
-  return Spans(scores, firsts, firsts + more, null_scores)
+  return Spans(sums, firsts, firsts + more, logits[:, 0].sum(-1), normalisers)
 
 
 class Tokens(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
-from tests.tasks.cases import ENCODER, LONG, OTHERS, RECORDS, predictor
+from tests.tasks.cases import ENCODER, OTHERS, RECORDS, predictor
 
 IDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
 
@@ -107,11 +107,35 @@ ONE_TEXT = (
   "tagging",
   "classification",
   "dialogue",
+  "multi_label",
+  "regression",
 )
 WRONG = [
   *((name, {}, "the field 'text', a text; got {}") for name in ONE_TEXT),
   *((name, {"text": 3}, "the field 'text', a text") for name in ONE_TEXT),
   ("classification", {"text": "a", "pair": 3}, "the field 'pair', a text"),
+  (
+    "classification",
+    {"text": "a", "label": "X"},
+    "label: unknown 'X'; known: LABEL_0, LABEL_1",
+  ),
+  ("classification", {"text": " ", "label": "LABEL_0"}, "'text' is empty"),
+  ("classification", {"text": "a", "label": 0.5}, "the label 0.5: expected"),
+  ("multi_label", {"text": "a", "labels": ["X"]}, "labels: unknown 'X'; known"),
+  ("multi_label", {"text": "a", "labels": "X"}, "'labels': expected a list of"),
+  ("multi_label", {"text": "", "labels": []}, "'text' is empty"),
+  ("regression", {"text": "a", "label": "X"}, "'label': expected a number, g"),
+  ("regression", {"text": "a", "label": "nan"}, "'label': expected a number"),
+  ("regression", {"text": "a", "label": True}, "'label': expected a number"),
+  ("regression", {"text": "a", "label": 1e39}, "'label': expected a number"),
+  ("regression", {"text": "a", "values": 1.0}, "'values': expected a list of"),
+  ("regression", {"text": "a", "values": []}, "'values': expected a list of"),
+  (
+    "regression",
+    {"text": "a", "values": [1, 2]},
+    r"expected 1 values \(value\), got 2",
+  ),
+  ("regression", {"text": "", "label": 1}, "'text' is empty"),
   ("next_sentence", {"text": "a"}, "the field 'pair', a text"),
   ("next_sentence", {"pair": "a"}, "the field 'text', a text"),
   ("multiple_choice", {"text": "a"}, "the field 'choices', a list of texts"),
@@ -141,8 +165,17 @@ WRONG = [
   ),
   (
     "question_answering",
-    {"question": LONG, "context": "a"},
-    "has, with special tokens, .* tokens; expected at most 16",
+    {"question": "a", "context": "b", "answers": "b"},
+    "answers: expected a list, got 'b'",
+  ),
+  (
+    "question_answering",
+    {
+      "question": "a",
+      "context": "a b",
+      "answers": [{"text": "b", "start": 1}],
+    },
+    "the answer 'b' is not at character 1 of the context, where ' ' is",
   ),
   ("tagging", {"words": "the list"}, "the field 'words', a list of texts"),
   ("tagging", {"words": []}, "'words' is empty"),
@@ -175,6 +208,7 @@ def test_what_is_wrong_with_a_record_is_said_in_a_line(name, record, message):
   [
     ("classification", {"top_k": 0}),
     ("classification", {"top_k": 1.5}),
+    ("multi_label", {"top_k": 0}),
     ("question_answering", {"top_k": -1}),
     ("question_answering", {"max_answer_length": "30"}),
   ],
@@ -189,13 +223,21 @@ def test_options_are_checked(name, options):
   ("name", "fields", "message"),
   [
     ("classification", {"labels": ()}, "labels: expected at least one"),
-    ("classification", {"problem": "other"}, "problem: expected one of"),
+    ("classification", {"labels": ("a", "a")}, "labels: expected no name twic"),
     ("classification", {"max_length": -1}, "max_length: expected at least 0"),
+    ("multi_label", {"labels": ()}, "labels: expected at least one"),
+    ("multi_label", {"thresholds": (0.5,)}, "thresholds: expected 2, one a la"),
+    ("regression", {"max_length": -1}, "max_length: expected at least 0"),
+    ("regression", {"means": (0.0, 1.0)}, "means: expected 1, one a label"),
+    ("regression", {"means": (float("inf"),)}, "means: expected finite numb"),
+    ("regression", {"scales": (0.0,)}, "scales: expected above 0"),
     ("embedding", {"pooling": ()}, "pooling: expected some of cls, max, mean"),
     ("embedding", {"pooling": ("sum",)}, "pooling: expected some of"),
     ("embedding", {"max_length": -1}, "max_length: expected at least 0"),
     ("question_answering", {"max_length": 0}, "max_length: expected at least"),
     ("question_answering", {"stride": -1}, "stride: expected at least 0"),
+    ("question_answering", {"max_question": 0}, "max_question: expected at"),
+    ("question_answering", {"null_threshold": float("nan")}, "a finite number"),
     ("tagging", {"labels": ()}, "labels: expected at least one"),
     ("tagging", {"labels": ("O", "O")}, "labels: expected no name twice"),
     ("tagging", {"max_length": -1}, "max_length: expected at least 0"),
