@@ -9,6 +9,9 @@ import numpy as np
 from bert_jax.settings import UserError
 from bert_jax.types import Record
 
+# Training is done in float32.
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def of(names: Sequence[str], record: Record) -> list[float]:
   """A record's values, one for each name.
@@ -53,7 +56,7 @@ def _number(name: str, value: Any) -> float:
     number = math.nan if isinstance(value, bool) else float(value)
   except (TypeError, ValueError, OverflowError):
     number = math.nan
-  # Beyond, nothing can be trained, which is done in float32.
-  if not abs(number) <= np.finfo(np.float32).max:
+  # NaN is not either.
+  if not abs(number) <= _LARGEST:
     raise UserError(f"the field {name!r}: expected a number, got {value!r:.60}")
   return number
