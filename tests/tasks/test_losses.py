@@ -7,9 +7,11 @@ import pytest
 from bert_jax.tasks import (
   classification,
   losses,
+  multi_label,
   multiple_choice,
   next_sentence,
   question_answering,
+  regression,
   replaced_tokens,
   tagging,
 )
@@ -49,16 +51,22 @@ def assert_means(found, expected):
     np.testing.assert_allclose(found[name].weight, weight)
 
 
-def test_single_label():
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_single_label(smoothing):
   logits, labels = draw((BATCH, LABELS)), np.array([0, 1, 2, 2, 1, 0])
-  batch = make_batch(labels=labels, label_weights=WEIGHTS)
+  weights = np.array([1, 2.5, 0, 0.5, 1, 0], np.float32)
+  batch = make_batch(labels=labels, label_weights=weights)
   rows = [0, 1, 3, 4]
-  total = -sum(log_softmax(logits)[i, labels[i]] for i in rows)
-  right = sum(logits[i].argmax() == labels[i] for i in rows)
-  loss = classification.loss("single_label", logits, batch)
-  assert_means(loss, {"classification_loss": (total, 4)})
-  metrics = classification.metrics("single_label", logits, batch)
-  assert_means(metrics, {"accuracy": (right, 4)})
+  total = 0
+  for i in rows:
+    target = np.full(LABELS, smoothing / LABELS)
+    target[labels[i]] += 1 - smoothing
+    total -= weights[i] * (target * log_softmax(logits)[i]).sum()
+  loss = classification.loss(smoothing, logits, batch)
+  assert_means(loss, {"classification_loss": (total, 5)})
+  right = sum(weights[i] * (logits[i].argmax() == labels[i]) for i in rows)
+  metrics = classification.metrics(logits, batch)
+  assert_means(metrics, {"accuracy": (right, 5)})
 
 
 def test_multi_label():
@@ -68,23 +76,24 @@ def test_multi_label():
   yes = sigmoid(logits)
   likelihood = np.where(labels > 0, yes, 1 - yes)
   total = -(np.log(likelihood).mean(-1) * WEIGHTS).sum()
-  loss = classification.loss("multi_label", logits, batch)
-  assert_means(loss, {"classification_loss": (total, 4)})
+  loss = multi_label.loss(logits, batch)
+  assert_means(loss, {"multi_label_loss": (total, 4)})
   right = (((logits > 0) == labels).mean(-1) * WEIGHTS).sum()
-  metrics = classification.metrics("multi_label", logits, batch)
-  assert_means(metrics, {"accuracy": (right, 4)})
+  metrics = multi_label.metrics(logits, batch)
+  assert_means(metrics, {"label_accuracy": (right, 4)})
 
 
 def test_regression():
-  values, labels = draw((BATCH, LABELS)), draw((BATCH, LABELS), 1)
-  batch = make_batch(labels=labels, label_weights=WEIGHTS)
-  errors = np.asarray(values - labels, np.float64)
-  loss = classification.loss("regression", values, batch)
+  values, gold = draw((BATCH, LABELS)), draw((BATCH, LABELS), 1)
+  batch = make_batch(values=gold, value_weights=WEIGHTS)
+  errors = np.asarray(values - gold, np.float64)
   total = ((errors**2).mean(-1) * WEIGHTS).sum()
-  assert_means(loss, {"classification_loss": (total, 4)})
-  metrics = classification.metrics("regression", values, batch)
-  total = (np.abs(errors).mean(-1) * WEIGHTS).sum()
-  assert_means(metrics, {"absolute_error": (total, 4)})
+  loss = regression.loss(values, batch)
+  assert_means(loss, {"regression_loss": (total, 4)})
+  head = regression.Head(("a", "b", "c"), means=(5, 0, 1), scales=(1, 2, 10))
+  total = (np.abs(errors * [1, 2, 10]).mean(-1) * WEIGHTS).sum()
+  metrics = regression.metrics(head, values, batch)
+  assert_means(metrics, {"mae": (total, 4)})
 
 
 def test_next_sentence():

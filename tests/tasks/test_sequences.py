@@ -7,48 +7,14 @@ from bert_jax.data.grouping import pad
 from bert_jax.tasks import (
   classification,
   embedding,
+  multi_label,
   multiple_choice,
   next_sentence,
+  regression,
   replaced_tokens,
 )
 from tests import small
 from tests.tasks.cases import ENCODER, LONG, predictor
-
-LOGITS = np.array([[1.0, 3.0, -2.0], [0.0, 0.0, 5.0]], np.float32)
-
-
-def classify(problem, **options):
-  head = classification.Head(("one", "two", "three"), problem)
-  task = classification.make(ENCODER, small.tokenizer(), head)
-  return task.answer(LOGITS, None, [{}, {}], **options)
-
-
-def test_labels_come_with_probabilities_the_likeliest_first():
-  first, second = classify("single_label")
-  expected = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
-  assert [label.label for label in first] == ["two", "one", "three"]
-  np.testing.assert_allclose(
-    [label.probability for label in first], expected[0, [1, 0, 2]], rtol=1e-5
-  )
-  assert second[0].label == "three"
-  assert [len(row) for row in classify("single_label", top_k=2)] == [2, 2]
-  assert [len(row) for row in classify("single_label", top_k=9)] == [3, 3]
-
-
-def test_of_several_labels_each_has_its_own_probability():
-  first, _ = classify("multi_label")
-  assert [label.label for label in first] == ["two", "one", "three"]
-  np.testing.assert_allclose(
-    [label.probability for label in first],
-    1 / (1 + np.exp(-LOGITS[0, [1, 0, 2]])),
-    rtol=1e-5,
-  )
-
-
-def test_a_regression_gives_its_values_in_order():
-  first, _ = classify("regression")
-  assert [value.label for value in first] == ["one", "two", "three"]
-  assert [value.value for value in first] == LOGITS[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -57,6 +23,8 @@ def test_a_regression_gives_its_values_in_order():
     (classification, {"text": LONG}),
     (classification, {"text": LONG, "pair": None}),
     (classification, {"text": "it", "pair": LONG}),
+    (multi_label, {"text": LONG}),
+    (regression, {"text": LONG}),
     (next_sentence, {"text": LONG, "pair": "it"}),
     (embedding, {"text": LONG}),
     (multiple_choice, {"text": "it", "choices": ["a", LONG]}),
@@ -74,7 +42,9 @@ def test_long_texts_are_cut(module, record):
   assert example.segment_ids.max() == ends - 1
 
 
-@pytest.mark.parametrize("module", [classification, embedding])
+@pytest.mark.parametrize(
+  "module", [classification, embedding, multi_label, regression]
+)
 def test_the_head_may_cut_shorter_but_not_beyond_the_encoder(module):
   for max_length, expected in ((7, 7), (1000, ENCODER.max_positions)):
     head = module.Head(max_length=max_length)
