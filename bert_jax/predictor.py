@@ -16,6 +16,7 @@ from bert_jax.data import folders
 from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
 from bert_jax.tasks import answering, embedding
+from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import opening, workdir
@@ -61,6 +62,8 @@ class Predictor:
   ) -> Self:
     """See `bert_jax.load`."""
     pretrained = opening.open_model(where)
+    if task in pretrained.parts:
+      pretrained, task = pretrained.part(task), None
     made = pretrained.make_task(task)
     params, fresh = pretrained.params(made)
     if fresh:
@@ -123,8 +126,13 @@ class Predictor:
 
     Raises:
       InputError: a text is no text.
-      UserError: a setting is unknown.
+      UserError: a setting is unknown, or there are several models.
     """
+    if isinstance(self.task.model, Ensemble):
+      raise UserError(
+        "an ensemble is several models, each with vectors of its own; embed"
+        " with one of them, or with a soup"
+      )
     if isinstance(texts, str):
       return self.embed([texts], **changes)[0]
     is_own = self.task.name == "embedding"
@@ -190,8 +198,13 @@ def save(
 
   Raises:
     UserError: the folder is not empty, the format has no such model, or the
-      folder cannot be written.
+      folder cannot be written; or there are several models.
   """
+  if isinstance(predictor.task.model, Ensemble):
+    raise UserError(
+      "an ensemble is several models, which no format holds in one folder;"
+      " save each of them, or a soup"
+    )
   write, folder = (
     settings.choice("format", format, _FORMATS),
     pathlib.Path(folder),

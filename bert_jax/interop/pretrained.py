@@ -19,6 +19,8 @@ from bert_jax.types import Parameters
 # The parts of models whose outputs have a place for each label.
 _OF_LABELS = ("classifier", "intent", "slots")
 
+_ENCODER = "encoder"
+
 Place = Callable[[str, np.ndarray], Any]
 """Puts the parameter of a path where it is to stay."""
 
@@ -84,12 +86,7 @@ class Pretrained:
       UserError: the weights are damaged, or not those of this model.
     """
     shapes = _shapes(task)
-    wanted = {
-      name: tree
-      for name, tree in shapes.items()
-      if self._suits(task) or name not in _OF_LABELS
-    }
-    read = self.read(task.name, wanted, place)
+    read = self._read(task, shapes, place)
     flat = trees.flatten(read.params)
     if anew is not None:
       chosen = trees.flatten(anew(shapes))
@@ -107,10 +104,58 @@ class Pretrained:
       made = {path: place(path, np.asarray(x)) for path, x in made.items()}
     return Merged(trees.unflatten(flat | made), _parts(missing))
 
+  @property
+  def parts(self) -> Collection[str]:
+    """The names of the tasks that share the encoder, if there are several."""
+    return self.head.tasks if self.task == "mixed" else ()
+
+  def part(self, name: str) -> "Pretrained":
+    """One of `parts` by itself."""
+    of = self.head.tasks[name]
+    head = of["head"]
+    if head is not None:
+      head = settings.from_dict(TASKS[of["task"]].Head, head, self.where)
+
+    def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
+      own = {key: tree for key, tree in wanted.items() if key != _ENCODER}
+      there = {_ENCODER: wanted[_ENCODER], name: own}
+      merged = self.read(self.task, there, place)
+      params = {**merged.params, **merged.params.get(name, {})}
+      params.pop(name, None)
+      return Merged(params, tuple(sorted(set(wanted) - set(params))))
+
+    return dataclasses.replace(self, task=of["task"], head=head, read=read)
+
+  def _read(
+    self, task: Task, shapes: Parameters, place: Place | None
+  ) -> Merged:
+    """What there is of a task's parameters, whose logits are for it."""
+    if not task.parts:
+      suits = self._suits(task)
+      wanted = {k: x for k, x in shapes.items() if suits or k not in _OF_LABELS}
+      return self.read(task.name, wanted, place)
+    if self.task == task.name:
+      known = self.head.tasks == task.head.tasks
+      wanted = shapes if known else {_ENCODER: shapes[_ENCODER]}
+      return self.read(task.name, wanted, place)
+    params: dict[str, Any] = {}
+    for name, part in task.parts.items():
+      # The encoder is read once, with the first.
+      own = dict(shapes[name])
+      if not params:
+        own[_ENCODER] = shapes[_ENCODER]
+      found = dict(self._read(part, own, place).params)
+      if _ENCODER in found:
+        params[_ENCODER] = found.pop(_ENCODER)
+      params[name] = {key: found[key] for key in own if key in found}
+    return Merged(params, ())
+
   def _suits(self, task: Task) -> bool:
     """Whether the logits mean to this task what they meant to theirs."""
+    if task.name != self.task:
+      return False
     own = self.head or TASKS[self.task].make(self.config, None).head
-    return self.task == task.name and all(
+    return all(
       getattr(own, name, None) == getattr(task.head, name, None)
       for name in ("labels", "intents")
     )

@@ -1,8 +1,10 @@
 """Records to answers: the one path of prediction and of evaluation."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import jax
 
 from bert_jax.data import grouping
 from bert_jax.tasks.task import Task
@@ -35,11 +37,8 @@ def answers(
     An answer for each record.
   """
   parts = [(n, example) for n, made in enumerate(prepared) for example in made]
-  # Rows of about one length together, so that little is padding.
-  order = sorted(range(len(parts)), key=lambda i: -parts[i][1].token_ids.size)
   found: list[Any] = [None] * len(parts)
-  for start in range(0, len(parts), batch_size):
-    chunk = order[start : start + batch_size]
+  for chunk in _chunks([example for _, example in parts], batch_size):
     batch = grouping.pad([parts[i][1] for i in chunk], task.axes, rows, grow)
     given = [records[parts[i][0]] for i in chunk]
     answered = task.answer(forward(batch), batch, given, **options)
@@ -49,3 +48,18 @@ def answers(
   return [
     task.join(list(itertools.islice(rest, len(made)))) for made in prepared
   ]
+
+
+def _chunks(examples: Sequence[Batch], size: int) -> Iterator[list[int]]:
+  """Which examples go together: of one kind, and of about one length.
+
+  Kinds differ in their targets: some records have gold fields and others
+  none, or they are for different tasks.
+  """
+  kinds: dict[Any, list[int]] = {}
+  for i, example in enumerate(examples):
+    kinds.setdefault(jax.tree.structure(example), []).append(i)
+  for places in kinds.values():
+    places.sort(key=lambda i: -examples[i].token_ids.size)
+    for start in range(0, len(places), size):
+      yield places[start : start + size]

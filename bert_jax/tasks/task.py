@@ -97,6 +97,7 @@ class Task:
       the head with it.
     head: what else makes the head, such as its labels; the module's `Head`.
     data: what it learns from; None where it only predicts.
+    parts: the tasks that share its encoder, where it is made of several.
   """
 
   name: str
@@ -117,3 +118,4 @@ class Task:
   tune: Callable[[Sequence[Any], Sequence[Record]], Any] | None = None
   head: Any = None
   data: TrainingData | None = None
+  parts: Mapping[str, "Task"] = dataclasses.field(default_factory=dict)

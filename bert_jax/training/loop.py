@@ -1,36 +1,26 @@
 """The one loop that trains every task."""
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
 
 from bert_jax import trees
 from bert_jax.data import loader
-from bert_jax.data.stream import Batched
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.models import flops
-from bert_jax.settings import UserError
-from bert_jax.tasks.task import Task
 from bert_jax.training import (
   evaluation,
-  finetuning,
   interruption,
   opening,
   optimizer,
-  partitioning,
 )
 from bert_jax.training import workdir as workdirs
-from bert_jax.training.best import Best
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import Logger
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.state import TrainState
+from bert_jax.training.run import Run, start
 from bert_jax.training.updates import Updates
 from bert_jax.training.window import Window
 
@@ -59,27 +49,12 @@ def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
     pretrained = _pretrained(recipe, workdir, bool(checkpoints.steps()))
     task = recipe.make_task(pretrained)
     workdirs.claim(workdir, recipe, task)
-    run = _start(recipe, task, checkpoints, pretrained)
+    run = start(recipe, task, checkpoints, pretrained)
     with (
       Logger(workdir, int(run.state.step), run.recipe.steps) as logger,
       interruption.watch() as asked,
     ):
       return _Loop(run, workdir, checkpoints, logger).run(asked.is_set)
-
-
-@dataclasses.dataclass
-class _Run:
-  """What the loop carries from step to step."""
-
-  recipe: Recipe
-  task: Task
-  mesh: jax.sharding.Mesh
-  optimizer: optax.GradientTransformation
-  frozen: Any
-  stream: Batched
-  state: TrainState
-  best: Best
-  fresh: tuple[str, ...]
 
 
 def _pretrained(
@@ -91,93 +66,11 @@ def _pretrained(
   return opening.open_model(workdir if has_begun else recipe.init)
 
 
-def _start(
-  recipe: Recipe,
-  task: Task,
-  checkpoints: Checkpoints,
-  pretrained: Pretrained | None,
-) -> _Run:
-  """Makes the state, or takes it from the newest checkpoint that verifies."""
-  mesh = partitioning.make_mesh(recipe.mesh)
-  rows = partitioning.batch_devices(mesh) * recipe.accumulation
-  if recipe.batch_size % rows:
-    raise UserError(
-      f"config.batch_size: {recipe.batch_size} rows do not divide over"
-      f" {rows // recipe.accumulation} devices x {recipe.accumulation}"
-      " micro-batches"
-    )
-  open_stream = functools.partial(
-    task.data.training, recipe.batch_size, recipe.seed
-  )
-  recipe = recipe.planned(open_stream(None).batches_per_epoch)
-
-  def initial_params() -> Any:
-    batch = jax.tree.map(lambda x: x[None], task.blank)
-    return task.model.init(jax.random.key(recipe.seed), batch)["params"]
-
-  shapes = jax.eval_shape(initial_params)
-  frozen = finetuning.frozen(shapes, recipe.finetuning)
-  transformation = optimizer.make(recipe.optimizer, recipe.steps, frozen)
-
-  def state_of(params: Any) -> TrainState:
-    return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      params=params,
-      optimizer_state=transformation.init(params),
-      key=jax.random.key(recipe.seed, impl=recipe.prng),
-    )
-
-  def initial() -> TrainState:
-    return state_of(initial_params())
-
-  restored = checkpoints.restore(partitioning.state_shapes(initial, mesh))
-  fresh, metadata = (), {}
-  if restored is not None:
-    state, metadata = restored
-  elif pretrained is None:
-    state = partitioning.init_state(initial, mesh)
-  else:
-    params, fresh = _pretrained_params(recipe, task, mesh, pretrained, shapes)
-    state = partitioning.init_state(initial, mesh, state_of, params)
-  wanted = recipe.evaluation
-  best = Best(wanted.metric, wanted.patience)
-  best.resume(metadata.get("best"))
-  return _Run(
-    recipe,
-    task,
-    mesh,
-    transformation,
-    frozen,
-    open_stream(metadata.get("position")),
-    state,
-    best,
-    fresh,
-  )
-
-
-def _pretrained_params(
-  recipe: Recipe,
-  task: Task,
-  mesh: jax.sharding.Mesh,
-  pretrained: Pretrained,
-  shapes: Any,
-) -> tuple[Any, tuple[str, ...]]:
-  """The weights to go on from, where they are to lie; what begins anew."""
-  params, fresh = pretrained.params(
-    task,
-    functools.partial(partitioning.put_parameter, mesh),
-    recipe.seed,
-    functools.partial(finetuning.reinitialised, config=recipe.finetuning),
-  )
-  # A published encoder may bring a pooler that the task has no use for.
-  return {name: params[name] for name in shapes}, fresh
-
-
 @dataclasses.dataclass
 class _Loop:
   """The run, and all that it writes to."""
 
-  of: _Run
+  of: Run
   workdir: pathlib.Path
   checkpoints: Checkpoints
   logger: Logger
@@ -289,7 +182,7 @@ class _Loop:
       )
 
 
-def _make_window(run: _Run) -> Window:
+def _make_window(run: Run) -> Window:
   recipe, task = run.recipe, run.task
   device = jax.devices()[0]
   peak = flops.peak_flops(device.device_kind)

@@ -17,6 +17,7 @@ from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
 from bert_jax.training.optimizer import OptimizerConfig
 from bert_jax.training.partitioning import MeshConfig
+from bert_jax.training.sections import Checkpointing, Evaluation, Logging
 
 # Keys that a resumed run may change: they do not touch what is learned.
 # `data.corpus` may be another path to the same corpus, which is checked.
@@ -42,60 +43,6 @@ _OF_A_RUN = (
   "hidden_dropout",
   "initializer_range",
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-  """The section `config.evaluation`.
-
-  Attributes:
-    every: steps between evaluations, 0 for one an epoch; there is always one
-      at the end.
-    examples: how many held-out examples, or records, to look at, always the
-      first ones.
-    batch_size: rows of a batch; 0 takes the training batch size.
-    metric: the measure by which the best checkpoint is kept, and used once
-      the run has ended; empty to use the last.
-    patience: stop after so many evaluations without a better value of
-      `metric`; 0 never does.
-  """
-
-  every: int = 1000
-  examples: int = 2048
-  batch_size: int = 0
-  metric: str = ""
-  patience: int = 0
-
-  def __post_init__(self):
-    if self.patience < 0:
-      raise ValueError(f"patience: expected at least 0, got {self.patience}")
-    if self.patience and not self.metric:
-      raise ValueError("metric: missing; patience asks for one")
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkpointing:
-  """The section `config.checkpoint`.
-
-  Attributes:
-    every: steps between checkpoints, 0 for one an epoch; there is always one
-      at the end.
-    keep: how many to keep.
-  """
-
-  every: int = 1000
-  keep: int = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Logging:
-  """The section `config.logging`.
-
-  Attributes:
-    every: steps between lines.
-  """
-
-  every: int = 100
 
 
 @dataclasses.dataclass(frozen=True)
