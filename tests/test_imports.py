@@ -18,7 +18,8 @@ FLOORS = [
   {"interop"},
   {"training"},
   {"predictor"},
-  {"compression", "export", "serving", "interpret"},
+  {"combining"},
+  {"compression", "evaluation", "export", "serving", "interpret"},
 ]
 MODULES = sorted((ROOT / "bert_jax").rglob("*.py"))
 ONLY_IN = {
