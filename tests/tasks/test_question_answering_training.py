@@ -11,10 +11,12 @@ from bert_jax.data.grouping import pad
 from bert_jax.settings import UserError
 from bert_jax.tasks import extraction, question_answering
 from bert_jax.tasks.question_answering import Answer, Head
+from bert_jax.text import load
 from bert_jax.training import loop
 from bert_jax.training.recipe import Recipe
 from tests import small
 from tests.tasks.cases import ENCODER, LONG
+from tests.text import small_files
 
 CONTEXT = "the names sorted in place , it sorts them"
 
@@ -57,6 +59,26 @@ def test_the_answer_is_learned_as_its_tokens(text, expected):
   assert gold(example, CONTEXT) == (expected, 1)
   first = int(example.targets["start_positions"])
   assert example.targets["in_context"][first]
+
+
+@pytest.mark.parametrize("family", small_files.FAMILIES)
+@pytest.mark.parametrize(
+  ("start", "text", "expected"),
+  [(4, "cats", "cats"), (9, "dog ", "dog"), (8, " dog a", "dog a")],
+)
+def test_spaces_around_an_answer_are_not_learned(
+  family, start, text, expected, tmp_path
+):
+  tokenizer = load(small_files.FAMILIES[family](tmp_path / family))
+  context = "the cats dog a"
+  record = {
+    "question": "the dog",
+    "context": context,
+    "answers": [{"text": text, "start": start}],
+  }
+  (example,) = question_answering.prepare(tokenizer, 32, 4, record)
+  found, _ = gold(example, context)
+  assert found == expected
 
 
 def test_the_first_of_several_answers_is_learned():
