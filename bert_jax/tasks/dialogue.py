@@ -15,7 +15,6 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from bert_jax.models import heads
@@ -213,14 +212,11 @@ def answer(
     batch: what they are for.
     records: of its rows.
   """
-  best = np.asarray(outputs.intents.argmax(-1)).tolist()
-  probabilities = jax.nn.softmax(outputs.intents, axis=-1).max(-1).tolist()
+  intents = zip(*word_labels.likeliest(outputs.intents))
   found = word_labels.read(head.labels, outputs.slots, batch, records)
   return [
     _Heard(record, head.intents[intent], probability, words)
-    for record, intent, probability, words in zip(
-      records, best, probabilities, found
-    )
+    for record, (intent, probability), words in zip(records, intents, found)
   ]
 
 

@@ -14,9 +14,9 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Shaped
+from scipy import special
 
 from bert_jax.data import grouping
 from bert_jax.settings import UserError
@@ -208,20 +208,29 @@ def read(
     records: of its rows.
   """
   targets = batch.targets
-  best = np.asarray(logits.argmax(-1))
-  probabilities = np.asarray(jax.nn.softmax(logits, axis=-1).max(-1))
-  columns = (targets["starts"], targets["ends"], best, probabilities)
   answers = []
-  for row, record in enumerate(records):
+  for row, (record, scored) in enumerate(zip(records, np.asarray(logits))):
     used = np.flatnonzero(targets["word_weights"][row])
-    values = zip(*(column[row, used].tolist() for column in columns))
+    places = (targets[name][row, used].tolist() for name in ("starts", "ends"))
     answers.append(
       [
         Word(_text(record, start, end), start, end, labels[label], probability)
-        for start, end, label, probability in values
+        for start, end, label, probability in zip(
+          *places, *likeliest(scored[used])
+        )
       ]
     )
   return answers
+
+
+def likeliest(
+  logits: Float[Array, "rows classes"],
+) -> tuple[list[int], list[float]]:
+  """The likeliest class of each row, and its probability."""
+  # With SciPy, for JAX would compile anew for each number of rows.
+  logits = np.asarray(logits)
+  probabilities = special.softmax(logits, axis=-1).max(-1)
+  return logits.argmax(-1).tolist(), probabilities.tolist()
 
 
 def join(record: Record, windows: Iterable[Sequence[Word]]) -> list[Word]:
