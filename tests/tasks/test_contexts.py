@@ -1,0 +1,139 @@
+"""What windows over a context are to learn."""
+
+import pytest
+
+from bert_jax.settings import UserError
+from bert_jax.tasks.contexts import prepare as prepare_record
+from bert_jax.text import load
+from tests import small
+from tests.tasks.cases import LONG
+from tests.text import small_files
+
+CONTEXT = "the names sorted in place , it sorts them"
+
+
+def prepare(answers, context=CONTEXT, max_length=32, stride=4, **options):
+  record = {"question": "a list", "context": context, "answers": answers}
+  return prepare_record(
+    small.tokenizer(), max_length, stride, record, **options
+  )
+
+
+def gold(example, context):
+  """The text that a window is to find, and how much that counts."""
+  targets = example.targets
+  first, last = targets["start_positions"], targets["end_positions"]
+  text = context[targets["starts"][first] : targets["ends"][last]]
+  return text, float(targets["position_weights"])
+
+
+def answer(text, context=CONTEXT):
+  return {"text": text, "start": context.index(text)}
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    ("names", "names"),
+    ("names sorted", "names sorted"),
+    ("sorts them", "sorts them"),
+    ("sort", "sort"),  # A piece of "sorted".
+    ("ames so", "names sort"),  # Within pieces.
+    ("the", "the"),
+    (" them", "them"),
+    ("in place ", "in place"),
+    (CONTEXT, CONTEXT),
+  ],
+)
+def test_the_answer_is_learned_as_its_tokens(text, expected):
+  (example,) = prepare([answer(text)])
+  assert gold(example, CONTEXT) == (expected, 1)
+  first = int(example.targets["start_positions"])
+  assert example.targets["in_context"][first]
+
+
+@pytest.mark.parametrize("family", small_files.FAMILIES)
+@pytest.mark.parametrize(
+  ("start", "text", "expected"),
+  [(4, "cats", "cats"), (9, "dog ", "dog"), (8, " dog a", "dog a")],
+)
+def test_spaces_around_an_answer_are_not_learned(
+  family, start, text, expected, tmp_path
+):
+  tokenizer = load(small_files.FAMILIES[family](tmp_path / family))
+  context = "the cats dog a"
+  record = {
+    "question": "the dog",
+    "context": context,
+    "answers": [{"text": text, "start": start}],
+  }
+  (example,) = prepare_record(tokenizer, 32, 4, record)
+  found, _ = gold(example, context)
+  assert found == expected
+
+
+def test_the_first_of_several_answers_is_learned():
+  (example,) = prepare([answer("them"), answer("names")])
+  assert gold(example, CONTEXT) == ("them", 1)
+
+
+def test_where_there_is_no_answer_the_first_token_is_learned():
+  (example,) = prepare([])
+  assert example.targets["start_positions"] == 0
+  assert example.targets["end_positions"] == 0
+  assert example.targets["position_weights"] == 1
+
+
+def test_without_answers_there_is_nothing_to_learn():
+  record = {"question": "a list", "context": CONTEXT}
+  (example,) = prepare_record(small.tokenizer(), 32, 4, record)
+  assert example.targets.keys() == {"starts", "ends", "in_context"}
+
+
+def test_windows_that_cut_the_answer_learn_that_there_is_none():
+  start = LONG.index("names . the array", len(LONG) // 2)
+  text = "names . the array"
+  made = prepare([{"text": text, "start": start}], LONG, 24, 4)
+  assert len(made) > 3
+  whole = 0
+  for example in made:
+    targets = example.targets
+    used = targets["in_context"]
+    begins, ends = targets["starts"][used].min(), targets["ends"][used].max()
+    if begins <= start and start + len(text) <= ends:
+      whole += 1
+      place = int(targets["start_positions"])
+      assert targets["starts"][place] == start
+      assert gold(example, LONG) == (text, 1)
+    else:
+      assert targets["start_positions"] == targets["end_positions"] == 0
+  assert 0 < whole < len(made)
+
+
+def test_long_questions_are_cut():
+  record = {"question": LONG, "context": "it sorts names"}
+  (example,) = prepare_record(small.tokenizer(), 32, 4, record, max_question=5)
+  tokens = [small.tokenizer().token(id) for id in example.token_ids]
+  assert " ".join(tokens) == (
+    "[CLS] it sort ##ed a list [SEP] it sorts names [SEP]"
+  )
+  assert example.segment_ids.tolist() == [0] * 7 + [1] * 4
+  (example,) = prepare_record(small.tokenizer(), 32, 4, record)
+  assert (example.segment_ids == 0).sum() == 16  # Half of the longest row.
+
+
+@pytest.mark.parametrize(
+  ("answers", "message"),
+  [
+    ([{"text": "names", "start": 3}], "'names' is not at character 3"),
+    ([{"text": "names", "start": -37}], "is not at character -37"),
+    ([{"text": "names"}], "an answer: expected text and start"),
+    ([{"text": "", "start": 0}], "an answer: expected text and start"),
+    ("names", "answers: expected a list"),
+    (None, "answers: expected a list"),
+    ([{"text": " ", "start": 3}], "the answer ' ' at .* has no tokens"),
+  ],
+)
+def test_answers_that_are_not_in_the_context_are_refused(answers, message):
+  with pytest.raises(UserError, match=message):
+    prepare(answers)
