@@ -24,15 +24,7 @@ def _params(seed=0, scale=0.5):
   return flat
 
 
-def _nested(flat):
-  tree = {}
-  for path, leaf in flat.items():
-    *modules, name = path.split("/")
-    node = tree
-    for module in modules:
-      node = node.setdefault(module, {})
-    node[name] = leaf
-  return tree
+_nested = trees.unflatten
 
 
 def _train(config, params, gradients):
@@ -149,6 +141,9 @@ def test_the_learning_rate_for_the_log_is_the_one_in_use():
     ({"b2": -0.1}, "config.optimizer.b2"),
     ({"weight_decay": -0.1}, "config.optimizer.weight_decay"),
     ({"clip_norm": -1.0}, "config.optimizer.clip_norm"),
+    ({"layer_decay": 0.0}, "config.optimizer.layer_decay"),
+    ({"layer_decay": 1.1}, "config.optimizer.layer_decay"),
+    ({"l2_to_start": -1.0}, "config.optimizer.l2_to_start"),
     ({"schedule": {"nam": 1}}, "config.optimizer.schedule.nam: unknown key"),
   ],
 )

@@ -1,0 +1,196 @@
+import dataclasses
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from bert_jax import settings, trees
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig, encoder_config
+from bert_jax.training import partitioning
+from tests.models import reference
+from tests.models.test_families import MODERN, make_batch
+
+SMALL = encoder_config(
+  {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_layers": 2,
+    "num_heads": 2,
+    "intermediate_size": 32,
+    "max_positions": 16,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+  }
+)
+
+
+def _params(model, batch):
+  """Parameters far from their initial values, and made fast."""
+  shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+  rng = np.random.default_rng(1)
+  return jax.tree.map(
+    lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes
+  )
+
+
+def _train(model):
+  """A function of parameters, a batch and a seed; with dropout."""
+
+  def apply(params, batch, seed):
+    rngs = {"dropout": jax.random.key(seed)}
+    return model.apply({"params": params}, batch, False, rngs=rngs)
+
+  return jax.jit(apply)
+
+
+def test_intents_and_slots_equal_the_numpy_reference():
+  model, batch = heads.JointClassifier(SMALL, 5, 7), make_batch(rows=3)
+  params = _params(model, batch)
+  assert params.keys() == {"encoder", "pooler", "intent", "slots"}
+  got = jax.jit(model.apply)({"params": params}, batch)
+  assert got.intents.dtype == got.slots.dtype == np.float32
+  wide = jax.tree.map(np.float64, params)
+  for row in range(3):
+    hidden = reference.encode_sequence(
+      wide["encoder"], SMALL, batch.token_ids[row], batch.segment_ids[row]
+    )
+    pooled = np.tanh(reference.dense(hidden[0], wide["pooler"]["dense"]))
+    intents = reference.dense(pooled, wide["intent"])
+    slots = reference.dense(hidden, wide["slots"])
+    np.testing.assert_allclose(got.intents[row], intents, atol=2e-5)
+    np.testing.assert_allclose(got.slots[row], slots, atol=2e-5)
+
+
+def test_texts_on_an_axis_of_their_own_are_as_by_themselves():
+  model, flat = heads.EncoderModel(SMALL), make_batch(rows=6, length=8)
+  flat.sequence_ids[2, 5:] = 0
+  names = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
+  deep = dataclasses.replace(
+    flat, **{name: getattr(flat, name).reshape(2, 3, 8) for name in names}
+  )
+  params = _params(model, flat)
+  apply = jax.jit(model.apply)
+  wanted, got = (apply({"params": params}, batch) for batch in (flat, deep))
+  assert got.shape == (2, 3, 8, 16)
+  np.testing.assert_array_equal(got.reshape(wanted.shape), wanted)
+  np.testing.assert_allclose(
+    heads.mean_of_tokens(got, deep.sequence_ids).reshape(6, 16),
+    heads.mean_of_tokens(wanted, flat.sequence_ids),
+    atol=1e-6,
+  )
+
+
+HEADS = {
+  "classification": lambda config: heads.SequenceClassifier(config, 3),
+  "multiple_choice": heads.MultipleChoiceModel,
+  "tagging": lambda config: heads.TokenClassifier(config, 3, True),
+  "dialogue": lambda config: heads.JointClassifier(config, 3, 4),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_have_a_dropout_of_their_own(name):
+  config = dataclasses.replace(SMALL, num_layers=1, head_dropout=0.5)
+  model, batch = HEADS[name](config), make_batch(rows=2)
+  if name == "multiple_choice":
+    ids = {n: np.ones((2, 2, 12), np.int32) for n in vars(batch)}
+    batch = dataclasses.replace(batch, **ids | {"targets": {}})
+  params, train = _params(model, batch), _train(model)
+  outputs = [train(params, batch, seed) for seed in (0, 1)]
+  for a, b in zip(*map(jax.tree.leaves, outputs), strict=True):
+    assert np.abs(a - b).max() > 1e-3
+
+
+def test_heads_drop_out_as_the_encoder_does_by_default():
+  batch = make_batch(rows=2)
+  config = dataclasses.replace(SMALL, num_layers=1, hidden_dropout=0.2)
+  params = _params(HEADS["classification"](config), batch)
+  default, same, none = (
+    _train(
+      HEADS["classification"](dataclasses.replace(config, head_dropout=rate))
+    )(params, batch, 0)
+    for rate in (None, 0.2, 0.0)
+  )
+  np.testing.assert_array_equal(default, same)
+  assert np.abs(default - none).max() > 1e-3
+
+
+def test_each_layer_has_its_dropout():
+  model, batch = heads.EncoderModel(SMALL), make_batch()
+  params = _params(model, batch)
+
+  def outputs(*rates, hidden=0.0):
+    config = dataclasses.replace(
+      SMALL, layer_dropouts=rates, hidden_dropout=hidden
+    )
+    return _train(heads.EncoderModel(config))(params, batch, 0)
+
+  nothing = jax.jit(model.apply)({"params": params}, batch)
+  lower, upper = outputs(0.3, 0.0), outputs(0.0, 0.3)
+  assert np.abs(lower - nothing).max() > 1e-3
+  assert np.abs(upper - nothing).max() > 1e-3
+  assert np.abs(upper - lower).max() > 1e-3
+  # The embeddings go by hidden_dropout all the same.
+  assert np.abs(outputs(0.0, 0.0, hidden=0.3) - nothing).max() > 1e-3
+
+
+@functools.cache
+def _shapes(config):
+  models = {name: make(config) for name, make in HEADS.items()}
+  models["masked_lm"] = heads.PretrainingModel(config)
+  targets = {"masked_positions": np.zeros((1, 2), np.int32)}
+  batch = make_batch(targets=targets)
+  return {
+    name: jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    for name, model in models.items()
+    if name != "multiple_choice"
+  }
+
+
+@pytest.mark.parametrize("config", [SMALL, MODERN], ids=["bert", "modern"])
+def test_every_head_has_its_place_on_a_mesh_alone_and_among_others(config):
+  mesh = partitioning.make_mesh(
+    partitioning.MeshConfig(), devices=jax.devices()[:1]
+  )
+  for task, params in _shapes(config).items():
+    own = {name: tree for name, tree in params.items() if name != "encoder"}
+    alone = trees.flatten(partitioning.shardings(mesh, own))
+    among = trees.flatten(partitioning.shardings(mesh, {"my-" + task: own}))
+    assert among == {f"my-{task}/{path}": x for path, x in alone.items()}
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"head_dropout": 1.0}, "head_dropout: expected a rate in"),
+    ({"head_dropout": -0.1}, "head_dropout: expected a rate in"),
+    ({"head_dropout": "0.1"}, "head_dropout: expected float"),
+    ({"layer_dropouts": [0.1] * 11}, "layer_dropouts: 11 rates for 12 layers"),
+    ({"layer_dropouts": [0.1] * 11 + [1]}, "layer_dropouts: expected rates in"),
+    ({"layer_dropouts": 0.1}, "layer_dropouts: expected a list"),
+    (
+      {"layer_dropouts": [0.1] * 12, "shared_layers": True},
+      "shared_layers: with pre_norm, local_window or layer_dropouts",
+    ),
+  ],
+)
+def test_wrong_rates_are_named(changes, message):
+  with pytest.raises(settings.UserError, match=f"config.model.{message}"):
+    encoder_config(changes)
+
+
+def test_rates_come_back_from_json():
+  config = EncoderConfig(
+    num_layers=2, head_dropout=0.0, layer_dropouts=(0.1, 0.2)
+  )
+  entry = json.loads(json.dumps(dataclasses.asdict(config)))
+  assert settings.from_dict(EncoderConfig, entry) == config
+  before = {
+    name: value
+    for name, value in dataclasses.asdict(EncoderConfig()).items()
+    if name not in ("head_dropout", "layer_dropouts")
+  }
+  assert settings.from_dict(EncoderConfig, before) == EncoderConfig()
