@@ -1,6 +1,5 @@
 import contextlib
 import dataclasses
-import logging
 import pathlib
 import resource
 import signal
@@ -14,14 +13,6 @@ from bert_jax import settings
 from bert_jax.training import manifest, saved_params
 from bert_jax.training.checkpoint import Checkpoints
 from tests.training.test_checkpoint import make_state, restore, save, shapes
-
-
-@pytest.fixture
-def errors(caplog):
-  logger = logging.getLogger("absl")
-  logger.addHandler(caplog.handler)
-  yield caplog
-  logger.removeHandler(caplog.handler)
 
 
 def _largest(folder):
