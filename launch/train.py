@@ -1,8 +1,10 @@
 """Trains a recipe: `python -m launch.train --config CONFIG --workdir DIR`.
 
 Run again, the same command goes on from the newest checkpoint. Any key of
-the config can be set on the command line: `--config.steps=100`. Asked to
-stop (SIGTERM, Ctrl-C), it saves and exits with code 75.
+the config can be set on the command line: `--config.steps=100`. With
+`--seeds=0,1,2` the recipe is trained once a seed, in DIR/seed_N, and
+DIR/seeds.json holds means and standard deviations. Asked to stop (SIGTERM,
+Ctrl-C), it saves and exits with code 75.
 """
 
 import pathlib
@@ -10,7 +12,8 @@ import sys
 
 from absl import flags
 
-from bert_jax.training import interruption, loop
+from bert_jax.settings import UserError
+from bert_jax.training import interruption, loop, repeats
 from bert_jax.training.recipe import Recipe
 from launch import cli
 
@@ -18,13 +21,27 @@ _CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The folder for checkpoints and figures."
 )
+_SEEDS = flags.DEFINE_list("seeds", None, "Train once with each, as 0,1,2.")
+
+
+def _seeds() -> list[int]:
+  try:
+    return [int(seed) for seed in _SEEDS.value]
+  except ValueError:
+    raise UserError(
+      f"--seeds: expected numbers, got {','.join(_SEEDS.value)}"
+    ) from None
 
 
 def main(_) -> int:
   """Trains."""
   recipe = Recipe.from_dict(_CONFIG.value.to_dict())
+  workdir = pathlib.Path(_WORKDIR.value)
   try:
-    loop.train(recipe, pathlib.Path(_WORKDIR.value))
+    if _SEEDS.value is None:
+      loop.train(recipe, workdir)
+    else:
+      repeats.print_table(repeats.repeat(recipe, workdir, _seeds()))
   except interruption.Interrupted as stop:
     print(stop, file=sys.stderr)
     return interruption.EXIT_CODE

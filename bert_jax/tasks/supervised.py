@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert_jax import text
-from bert_jax.data import grouping, records
+from bert_jax.data import augmentation, grouping, records
+from bert_jax.data.augmentation import Augmentation
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import HeldOut, Task, TrainingData
 from bert_jax.text.tokenizer import Tokenizer
@@ -26,11 +27,13 @@ class Data(records.RecordsConfig):
     lengths: the lengths that batches may have, rising; each one is compiled
       for.
     tokenizer: the folder of a vocabulary, where `config.init` names none.
+    augmentation: changed copies of the training records.
   """
 
   max_length: int = 128
   lengths: tuple[int, ...] = grouping.LENGTHS
   tokenizer: str | None = None
+  augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
   def __post_init__(self):
     super().__post_init__()
@@ -151,11 +154,18 @@ def with_data(
       not to be skipped; or none is left.
   """
   train, learned = labelled.train.each(task.prepare)
+  changed = augmentation.copies(
+    [row.record for row in train.rows], data.augmentation
+  )
   evaluation, asked = labelled.evaluation.each(task.prepare)
   examples = [
     weigh(row.record, example)
     for row, made in zip(train.rows, learned)
     for example in made
+  ] + [
+    weigh(record, example)
+    for record in changed
+    for example in task.prepare(record)
   ]
   lengths = (*(n for n in data.lengths if n < longest), longest)
   mean = float(np.mean([example.token_ids.size for example in examples]))
@@ -175,6 +185,7 @@ def with_data(
       notes=(
         f"{len(train.rows):,} training and {len(evaluation.rows):,}"
         f" held-out records; {mean:.1f} tokens a row",
+        *([f"{len(changed):,} changed copies of records"] if changed else []),
         *_skipped(train, evaluation),
       ),
     ),

@@ -15,6 +15,7 @@ from bert_jax.training import (
   interruption,
   opening,
   optimizer,
+  substitution,
 )
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.checkpoint import Checkpoints
@@ -47,7 +48,9 @@ def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
     ) as checkpoints,
   ):
     pretrained = _pretrained(recipe, workdir, bool(checkpoints.steps()))
-    task = recipe.make_task(pretrained)
+    model = recipe.augmentation.model
+    fill = substitution.open_fill(model) if model else None
+    task = recipe.make_task(pretrained, fill)
     workdirs.claim(workdir, recipe, task)
     run = start(recipe, task, checkpoints, pretrained)
     with (

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from bert_jax import settings
+from bert_jax.data.augmentation import Augmentation, Fill
 from bert_jax.data.corpus import CorpusConfig
 from bert_jax.interop.pretrained import Pretrained, check_vocabulary
 from bert_jax.models.config import EncoderConfig, encoder_config
@@ -163,17 +164,28 @@ class Recipe:
       },
     )
 
-  def make_task(self, pretrained: Pretrained | None = None) -> Task:
+  @property
+  def augmentation(self) -> Augmentation:
+    """How the task's training records are augmented, if they are."""
+    return getattr(self._data(), "augmentation", Augmentation())
+
+  def make_task(
+    self, pretrained: Pretrained | None = None, fill: Fill | None = None
+  ) -> Task:
     """Makes the task and its model.
 
     Args:
       pretrained: what `init` names, if it names something: the encoder and
         the vocabulary are its.
+      fill: what `augmentation.model` names, if it names something.
 
     Raises:
       UserError: model, data and what `init` names do not fit together.
     """
     module, data, head = TASKS[self.task], self._data(), None
+    if fill is not None:
+      changed = dataclasses.replace(data.augmentation, fill=fill)
+      data = dataclasses.replace(data, augmentation=changed)
     tokenizer = module.load_tokenizer(data)
     if pretrained is None:
       config = self._encoder_config(tokenizer)

@@ -16,6 +16,10 @@ from bert_jax.types import add_means
 _AHEAD = 2
 
 
+class NotFiniteError(UserError):
+  """Losses or gradients are infinite or no numbers."""
+
+
 class Window:
   """Collects the measures of steps without waiting for the newest ones."""
 
@@ -67,14 +71,14 @@ class Window:
       tokens a second, and MFU where the device's peak is known.
 
     Raises:
-      UserError: a figure is not finite.
+      NotFiniteError: a figure is not.
     """
     steps = len(self._measures)
     totals = add_means(jax.device_get(list(self._measures)))
     values = {name: float(mean.value()) for name, mean in totals.items()}
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
-      raise UserError(
+      raise NotFiniteError(
         f"{', '.join(wrong)} is not finite at step {step}; the last checkpoint"
         " is good: try a lower config.optimizer.learning_rate or a longer"
         " warm-up in another --workdir"

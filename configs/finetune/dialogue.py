@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
   config.data = {
     "max_length": 64,
     "columns": ConfigDict(),
+    "augmentation": ConfigDict(),
   }
   config.optimizer = {
     "name": "adamw",

@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
   config.data = {
     "max_length": 128,
     "columns": ConfigDict(),
+    "augmentation": ConfigDict(),
   }
   config.optimizer = {
     "name": "adamw",

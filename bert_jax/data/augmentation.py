@@ -1,0 +1,164 @@
+"""Changed copies of labelled records: words left out, swapped, substituted.
+
+Words are what lies between white space. Leaving out and swapping are those of
+EDA (Wei and Zou 2019, arXiv:1901.11196), substitution by the words that a
+masked language model finds likely in their place is contextual augmentation
+(Kobayashi 2018, arXiv:1805.06201; with BERT: Wu et al. 2019, arXiv:1812.06705).
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bert_jax.settings import UserError
+from bert_jax.types import Record
+
+_TEXTS = ("text", "pair")
+
+
+class Fill(NamedTuple):
+  """A masked language model as this module needs it.
+
+  Attributes:
+    mask: what stands for a word to be filled in.
+    words: from texts with masks to the words that are likely in the place of
+      each of their masks, the likeliest first.
+  """
+
+  mask: str
+  words: Callable[[Sequence[str]], list[list[list[str]]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """The section `config.data.augmentation`.
+
+  Attributes:
+    copies: changed copies of each training record beside itself.
+    dropout: the share of words left out.
+    swap: the share of words that change places with the next one.
+    substitution: the share of words that a masked language model replaces.
+    model: that model, whatever `bert_jax.load` takes.
+    seed: of all that is random.
+    fill: what `model` becomes when it is opened; not for configs.
+  """
+
+  copies: int = 0
+  dropout: float = 0.0
+  swap: float = 0.0
+  substitution: float = 0.0
+  model: str = ""
+  seed: int = 0
+  fill: Callable[..., Any] | None = dataclasses.field(
+    default=None, repr=False, compare=False
+  )
+
+  def __post_init__(self):
+    if self.copies < 0:
+      raise ValueError(f"copies: expected at least 0, got {self.copies}")
+    for name in ("dropout", "swap", "substitution"):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(
+          f"{name}: expected a share in [0, 1), got {getattr(self, name)}"
+        )
+    if bool(self.substitution) != bool(self.model):
+      raise ValueError("model: goes with substitution; give both or neither")
+    if self.copies and not (self.dropout or self.swap or self.substitution):
+      raise ValueError(
+        "copies: give a share of dropout, swap or substitution too"
+      )
+
+
+def copies(records: Sequence[Record], config: Augmentation) -> list[Record]:
+  """The changed copies of records, those of a record one after the other.
+
+  A copy that came out as its record is left out.
+
+  Args:
+    records: with `text` and maybe `pair`, or with `words` and maybe `tags`.
+    config: how to change them; its model is opened.
+
+  Raises:
+    UserError: the records are of a kind that cannot be changed.
+  """
+  if not config.copies:
+    return []
+  made: list[tuple[Record, dict[str, Any]]] = []
+  for number, record in enumerate(records):
+    if "answers" in record or not {"text", "words"} & {*record}:
+      raise UserError(
+        "config.data.augmentation: only records with a text or words can be"
+        f" changed, and these have {', '.join(record)}"
+      )
+    for copy in range(config.copies):
+      rng = np.random.default_rng([config.seed, number, copy])
+      made.append((record, _changed(record, config, rng)))
+  if config.substitution:
+    _substitute([new for _, new in made], config)
+  return [new for old, new in made if new != dict(old)]
+
+
+def _changed(
+  record: Record, config: Augmentation, rng: np.random.Generator
+) -> dict[str, Any]:
+  """A copy with words swapped and left out."""
+  new = dict(record)
+  if "words" in record:
+    order = _order(len(record["words"]), config, rng)
+    for name in ("words", "tags"):
+      if name in record:
+        new[name] = [record[name][i] for i in order]
+    return new
+  for name in _TEXTS:
+    if isinstance(record.get(name), str):
+      words = record[name].split()
+      order = _order(len(words), config, rng)
+      new[name] = " ".join(words[i] for i in order)
+  return new
+
+
+def _order(
+  count: int, config: Augmentation, rng: np.random.Generator
+) -> list[int]:
+  """Which words stay, and in which order; at least one does."""
+  order = [*range(count)]
+  swapped = rng.random(count) < config.swap
+  for i in range(count - 1):
+    if swapped[i]:
+      order[i], order[i + 1] = order[i + 1], order[i]
+  kept = rng.random(count) >= config.dropout
+  return [i for i, stays in zip(order, kept) if stays] or order[:1]
+
+
+def _substitute(
+  records: Sequence[dict[str, Any]], config: Augmentation
+) -> None:
+  """Replaces words in place, all records through the model together."""
+  assert isinstance(config.fill, Fill), "config.model is not opened"
+  masked, places = [], []
+  for number, record in enumerate(records):
+    rng = np.random.default_rng([config.seed, number, 1 << 20])
+    names = ["words"] if "words" in record else _TEXTS
+    for name in names:
+      value = record.get(name)
+      if value is None:
+        continue
+      words = list(value) if name == "words" else value.split()
+      chosen = np.flatnonzero(rng.random(len(words)) < config.substitution)
+      if not len(chosen):
+        continue
+      shown = list(words)
+      for i in chosen:
+        shown[i] = config.fill.mask
+      masked.append(" ".join(shown))
+      places.append((record, name, words, chosen, rng))
+  for (record, name, words, chosen, rng), found in zip(
+    places, config.fill.words(masked)
+  ):
+    for i, candidates in zip(chosen, found):
+      others = [w for w in candidates if w.lower() != words[i].lower()]
+      if others:
+        words[i] = others[rng.integers(len(others))]
+    record[name] = words if name == "words" else " ".join(words)

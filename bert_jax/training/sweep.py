@@ -1,0 +1,213 @@
+"""A small search over some keys of a recipe, by Optuna."""
+
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import rich.console
+import rich.table
+
+from bert_jax.settings import UserError
+from bert_jax.training import loop
+from bert_jax.training.best import is_better
+from bert_jax.training.recipe import Recipe
+from bert_jax.training.window import NotFiniteError
+
+TRIALS_FILE = "trials.jsonl"
+_RANGE = re.compile(r"([^:]+):([^:]+)(:log)?")
+
+
+class Search(NamedTuple):
+  """A key of the config, and the values that it may have.
+
+  Attributes:
+    key: its path, such as `optimizer.learning_rate`.
+    choices: the values, or none for a range.
+    low: the least value of a range.
+    high: the largest.
+    log: whether the range is sampled by its logarithm.
+  """
+
+  key: str
+  choices: tuple[Any, ...] = ()
+  low: float = 0.0
+  high: float = 0.0
+  log: bool = False
+
+
+def parse(text: str) -> Search:
+  """Reads `KEY=VALUE,VALUE,...`, `KEY=LOW:HIGH` or `KEY=LOW:HIGH:log`.
+
+  Raises:
+    UserError: it is none of these.
+  """
+  key, equals, values = text.partition("=")
+  where = f"--search {text}"
+  if not equals or not key.strip() or not values.strip():
+    raise UserError(f"{where}: expected KEY=V1,V2 or KEY=LOW:HIGH[:log]")
+  key = key.strip().removeprefix("config.")
+  found = _RANGE.fullmatch(values)
+  if not found:
+    return Search(key, tuple(_value(v.strip()) for v in values.split(",")))
+  low, high = _value(found[1]), _value(found[2])
+  if not all(type(x) in (int, float) for x in (low, high)) or not low < high:
+    raise UserError(f"{where}: expected two numbers, the lower one first")
+  if found[3] and low <= 0:
+    raise UserError(f"{where}: log asks for numbers above 0")
+  return Search(key, (), low, high, bool(found[3]))
+
+
+def _value(text: str) -> Any:
+  """A number, true, false or null as JSON has them; else text."""
+  try:
+    return json.loads(text)
+  except ValueError:
+    return text
+
+
+def sweep(
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  searches: Sequence[Search],
+  trials: int,
+  seed: int = 0,
+) -> list[dict[str, Any]]:
+  """Trains a recipe with other values of some keys, each try in `trial_N`.
+
+  The tree-structured Parzen estimator of Bergstra et al. (2011), as Optuna
+  has it, chooses them. What is tried depends on the seed and the trials
+  before alone, so that an interrupted search goes on where it stopped.
+
+  Args:
+    config: of the recipe; its `evaluation.metric` is what to make better.
+    workdir: the folder for all runs and for `trials.jsonl`.
+    searches: the keys.
+    trials: how many to try in all.
+    seed: of the search.
+
+  Returns:
+    The lines of `trials.jsonl`, best first: `trial`, `config` (the values
+    tried), `value`, null for a run that failed, and `measures`.
+
+  Raises:
+    UserError: something that the user gave is wrong, or Optuna is missing.
+    Interrupted: the process was asked to stop; the same call goes on.
+  """
+  optuna = _optuna()
+  metric = Recipe.from_dict(config).evaluation.metric
+  if not metric:
+    raise UserError("config.evaluation.metric: missing; a sweep asks for one")
+  # Either way of the comparison: by the rule that `Best` goes by.
+  direction = "maximize" if is_better(metric, 1.0, 0.0) else "minimize"
+  workdir.mkdir(parents=True, exist_ok=True)
+  path = workdir / TRIALS_FILE
+  done = []
+  if path.exists():
+    done = [json.loads(line) for line in path.read_text().splitlines()]
+  space = {search.key: _distribution(optuna, search) for search in searches}
+  study = optuna.create_study(direction=direction)
+  for row in done:
+    if row["config"].keys() != space.keys():
+      raise UserError(f"{path}: holds a search over other keys")
+    _tell(optuna, study, space, row)
+  for number in range(len(done), trials):
+    study.sampler = optuna.samplers.TPESampler(seed=seed + number)
+    values = study.ask(space).params
+    row = _try(config, workdir / f"trial_{number}", number, values, metric)
+    with path.open("a", encoding="utf-8") as file:
+      file.write(json.dumps(row) + "\n")
+    done.append(row)
+    study = optuna.create_study(direction=direction)
+    for row in done:
+      _tell(optuna, study, space, row)
+  sign = -1 if direction == "maximize" else 1
+
+  def worst_last(row: Mapping[str, Any]) -> float:
+    return float("inf") if row["value"] is None else sign * row["value"]
+
+  return sorted(done, key=worst_last)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], metric: str) -> None:
+  """Prints what was tried, best first."""
+  keys = list(rows[0]["config"]) if rows else []
+  table = rich.table.Table("trial", *keys, metric)
+  for row in rows:
+    value = "failed" if row["value"] is None else f"{row['value']:.4g}"
+    tried = row["config"].values()
+    shown = (f"{x:.4g}" if type(x) is float else str(x) for x in tried)
+    table.add_row(str(row["trial"]), *shown, value)
+  rich.console.Console().print(table)
+
+
+def _optuna() -> Any:
+  try:
+    import optuna  # An extra: only sweeps need it.
+  except ImportError:
+    raise UserError(
+      "a sweep needs Optuna: pip install 'bert_jax[sweep]'"
+    ) from None
+  optuna.logging.set_verbosity(optuna.logging.WARNING)
+  return optuna
+
+
+def _distribution(optuna: Any, search: Search) -> Any:
+  if search.choices:
+    return optuna.distributions.CategoricalDistribution(search.choices)
+  whole = type(search.low) is type(search.high) is int
+  kind = "IntDistribution" if whole else "FloatDistribution"
+  of = getattr(optuna.distributions, kind)
+  return of(search.low, search.high, log=search.log)
+
+
+def _tell(
+  optuna: Any, study: Any, space: Mapping[str, Any], row: Mapping[str, Any]
+) -> None:
+  failed = row["value"] is None
+  state = optuna.trial.TrialState
+  study.add_trial(
+    optuna.trial.create_trial(
+      params=row["config"],
+      distributions=dict(space),
+      value=row["value"],
+      state=state.FAIL if failed else state.COMPLETE,
+    )
+  )
+
+
+def _try(
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  number: int,
+  values: Mapping[str, Any],
+  metric: str,
+) -> dict[str, Any]:
+  recipe = Recipe.from_dict(changed(config, values))
+  try:
+    measures = loop.train(recipe, workdir)
+  except NotFiniteError:
+    measures = {}
+  return {
+    "trial": number,
+    "config": dict(values),
+    "value": measures.get(metric),
+    "measures": measures,
+  }
+
+
+def changed(
+  config: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+  """A config with other values at some paths, `a.b.c`."""
+  new = json.loads(json.dumps(config))
+  for path, value in values.items():
+    *sections, key = path.split(".")
+    section = new
+    for name in sections:
+      section = section.setdefault(name, {})
+      if not isinstance(section, dict):
+        raise UserError(f"--search {path}: config.{name} is no section")
+    section[key] = value
+  return new
