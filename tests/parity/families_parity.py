@@ -141,6 +141,14 @@ def _labels(task: Task, batch: Batch, rng) -> dict[str, np.ndarray]:
     targets["labels"], targets["label_weights"] = pairs, ones
     targets["choice_weights"] = np.ones((_ROWS, _CHOICES), np.float32)
     return {"labels": pairs}
+  if task.name in peers.PROBLEMS:
+    numbers = rng.normal(0, 1, (_ROWS, len(task.head.labels)))
+    if task.name == "multi_label":
+      numbers = numbers > 0
+    numbers = numbers.astype(np.float32)
+    targets["labels"] = targets["values"] = numbers
+    targets["label_weights"] = targets["value_weights"] = ones
+    return {"labels": numbers}
   if task.name in ("tagging", "replaced_tokens"):
     labels = rng.integers(0, 2, used.shape)
     targets["labels"] = labels
@@ -166,9 +174,13 @@ def _run_peer(
   }
   if task.config.num_segments:
     inputs["token_type_ids"] = batch.segment_ids
-  # Torch's labels are int64.
+  # Torch's ids are int64.
+  tensors = {name: torch.tensor(x) for name, x in inputs.items()}
   result = peer(
-    **{name: torch.tensor(x, dtype=torch.int64) for name, x in inputs.items()}
+    **{
+      name: x if x.is_floating_point() else x.long()
+      for name, x in tensors.items()
+    }
   )
   if task.name == "embedding":
     outputs = [result.last_hidden_state]

@@ -9,6 +9,10 @@ from bert_jax.interop.families import FAMILIES
 from bert_jax.interop.huggingface_config import architecture
 
 LABELS = {0: "neither", 1: "same", 2: "other"}
+PROBLEMS = {
+  "multi_label": "multi_label_classification",
+  "regression": "regression",
+}
 VOCABULARY = 67
 _PLAIN = {
   "num_hidden_layers": 2,
@@ -75,8 +79,9 @@ def make_peer(
   config.architectures = [architecture(family, task)]
   config._attn_implementation = "eager"
   config.tie_word_embeddings = True
-  labels = {"classification": 3, "tagging": 3}.get(task, 2)
+  labels = {"classification": 3, "tagging": 3, "multi_label": 3}.get(task, 2)
   config.num_labels = labels
+  config.problem_type = PROBLEMS.get(task)
   if labels == 3:
     config.id2label = LABELS
     config.label2id = {name: id for id, name in LABELS.items()}

@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
 import bert_jax
+from bert_jax.tasks import regression
 from tests.parity.minilm_parity import model_folder, real_sentences
 
 _TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -20,7 +22,7 @@ _TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 def checks() -> Iterator[tuple[str, float, float]]:
   texts = real_sentences()
-  for check in (_fill_mask, _classification, _tagging, _answers):
+  for check in (_fill_mask, _classification, _values, _tagging, _answers):
     with tempfile.TemporaryDirectory() as folder:
       for what, worst, bound in check(texts, pathlib.Path(folder)):
         yield f"pipelines, {what}", worst, bound
@@ -88,6 +90,31 @@ def _classification(texts: list[str], folder: pathlib.Path):
       worst = max(worst, *(abs(x.probability - y["score"]) for x, y in scores))
     yield f"{problem}, pairs with another order", differing, 0
     yield f"{problem}, probabilities", worst, 1e-5
+
+
+def _values(texts: list[str], folder: pathlib.Path):
+  """A regression whose answers are scaled, and what is saved of it."""
+  labels = ("grade", "length")
+  ours, _ = _make(
+    "SequenceClassification",
+    "text-classification",
+    folder,
+    labels=labels,
+    problem_type="regression",
+  )
+  head = regression.Head(labels, means=(3.5, -40.0), scales=(0.5, 200.0))
+  task = regression.make(ours.task.config, ours.tokenizer, head)
+  scaled = bert_jax.Predictor(task, ours.params)
+  bert_jax.save(scaled, folder / "scaled")
+  pipe = transformers.pipeline("text-classification", str(folder / "scaled"))
+  found = [[value.value for value in row] for row in scaled(texts)]
+  theirs = [
+    {given["label"]: given["score"] for given in row}
+    for row in pipe(texts, top_k=None, function_to_apply="none")
+  ]
+  expected = [[row[label] for label in labels] for row in theirs]
+  errors = np.abs(np.array(found) - expected) / np.array(head.scales)
+  yield "regression, values in units of their scales", errors.max(), 1e-5
 
 
 def _tagging(texts: list[str], folder: pathlib.Path):
