@@ -20,8 +20,9 @@ import transformers
 
 import bert_jax
 from bert_jax.data import sentences
+from bert_jax.data.grouping import pad
 from bert_jax.data.sources import installed_docs
-from bert_jax.predictor import Predictor, pad
+from bert_jax.predictor import Predictor
 
 _COUNT = 200
 
