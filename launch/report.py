@@ -1,22 +1,32 @@
 """Sums up a run: `python -m launch.report --workdir DIR`.
 
-Prints a table, and writes `DIR/results.json` and `DIR/curves.png`.
+Prints a table, and writes `DIR/results.json` and `DIR/curves.png`. With
+`--beside NAME=DIR2`, as often as wanted, the measure that another run follows
+is in the results too, as `NAME_MEASURE`.
 """
 
 import pathlib
 
 from absl import flags
 
+from bert_jax.settings import UserError
 from bert_jax.training import report
 from launch import cli
 
+_BESIDE = flags.DEFINE_multi_string("beside", [], "NAME=DIR of another run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The --workdir of a run.")
 
 
 def main(_) -> None:
   """Reports."""
   workdir = pathlib.Path(_WORKDIR.value)
-  report.print_table(report.report(workdir))
+  others = {}
+  for given in _BESIDE.value:
+    name, equals, folder = given.partition("=")
+    if not name or not equals:
+      raise UserError(f"--beside {given}: expected NAME=DIR")
+    others[name] = pathlib.Path(folder)
+  report.print_table(report.report(workdir, others))
   print(f"{workdir / report.RESULTS_FILE}, {workdir / report.CURVES_FILE}")
 
 

@@ -179,7 +179,9 @@ def _shapes(task: Task) -> Parameters:
   takes most of the time of loading a large model.
   """
   config = task.config
-  few = dataclasses.replace(config, num_layers=min(2, config.num_layers))
+  few = dataclasses.replace(
+    config, num_layers=min(2, config.num_layers), layer_dropouts=()
+  )
   model = task.model.clone(config=few)
   # Inside eval_shape not even the key is compiled for.
   shapes = jax.eval_shape(lambda: _initial(model, task, jax.random.key(0)))

@@ -26,12 +26,15 @@ class Data(records.RecordsConfig):
     max_length: the longest row, special tokens included.
     lengths: the lengths that batches may have, rising; each one is compiled
       for.
+    held_out: where `eval` names nothing, the share of the training records
+      that is kept from training for it, drawn with the seed 0.
     tokenizer: the folder of a vocabulary, where `config.init` names none.
     augmentation: changed copies of the training records.
   """
 
   max_length: int = 128
   lengths: tuple[int, ...] = grouping.LENGTHS
+  held_out: float = 0.1
   tokenizer: str | None = None
   augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
@@ -40,6 +43,10 @@ class Data(records.RecordsConfig):
     if self.max_length < 1:
       raise ValueError(
         f"max_length: expected at least 1, got {self.max_length}"
+      )
+    if not 0 < self.held_out < 1:
+      raise ValueError(
+        f"held_out: expected a share in (0, 1), got {self.held_out}"
       )
     if not self.lengths or list(self.lengths) != sorted({*self.lengths}):
       raise ValueError(
@@ -84,8 +91,18 @@ def read(data: Data, fields: Fields) -> Labelled:
   Raises:
     UserError: see `records.read`.
   """
+  train = read_split(data, fields, "train")
+  if data.eval:
+    return Labelled(train, read_split(data, fields, "eval"))
+  count = max(round(data.held_out * len(train.rows)), 1)
+  order = np.random.default_rng(0).permutation(len(train.rows))
+  held_out = {*order[:count].tolist()}
+  kept, taken = [], []
+  for number, row in enumerate(train.rows):
+    (taken if number in held_out else kept).append(row)
   return Labelled(
-    read_split(data, fields, "train"), read_split(data, fields, "eval")
+    dataclasses.replace(train, rows=kept),
+    dataclasses.replace(train, rows=taken, skipped=[]),
   )
 
 

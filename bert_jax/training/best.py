@@ -1,6 +1,7 @@
 """The best evaluation so far, by one measure, and when to stop waiting."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,9 +45,8 @@ class Best:
     if not self.metric:
       return False
     value = settings.choice("config.evaluation.metric", self.metric, values)
-    if self.step is None or is_better(
-      self.metric, value, self.values[self.metric]
-    ):
+    before = self.values.get(self.metric, math.nan)
+    if math.isnan(before) or is_better(self.metric, value, before):
       self.step, self.values, self.waited = step, dict(values), 0
       return True
     self.waited += 1

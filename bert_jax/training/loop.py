@@ -93,7 +93,9 @@ class _Loop:
     if first >= recipe.steps or run.best.is_over:
       logger.say(f"nothing to do: all {recipe.steps} steps are done")
       return self._outcome(evaluate(run.state.params).values)
-    if recipe.init is not None and not first and not run.fresh:
+    # Answers of a fresh head say nothing; the loss of fresh logits does.
+    told = run.task.score is None or not run.fresh
+    if recipe.init is not None and not first and told:
       logger.write(0, "held_out", evaluate(run.state.params).values)
     window = _make_window(run)
     update = Updates(run.task, run.optimizer, recipe, run.mesh, run.frozen)

@@ -41,8 +41,10 @@ _OF_A_RUN = (
   "attention",
   "attention_dropout",
   "dtype",
+  "head_dropout",
   "hidden_dropout",
   "initializer_range",
+  "layer_dropouts",
 )
 
 

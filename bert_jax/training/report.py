@@ -10,6 +10,8 @@ import rich.console
 import rich.table
 
 from bert_jax.settings import UserError
+from bert_jax.training import workdir as workdirs
+from bert_jax.training.best import is_better
 from bert_jax.training.logging import METRICS_FILE, read_metrics
 
 RESULTS_FILE = "results.json"
@@ -18,8 +20,15 @@ CURVES_FILE = "curves.png"
 _BASELINE = "_baseline"
 
 
-def report(workdir: pathlib.Path) -> dict[str, Any]:
+def report(
+  workdir: pathlib.Path, others: Mapping[str, pathlib.Path] | None = None
+) -> dict[str, Any]:
   """Writes `results.json` and `curves.png` into a run's folder.
+
+  Args:
+    workdir: the folder.
+    others: folders of further runs by the names that their measures are to
+      bear; of each the measure that its recipe follows, and its baselines.
 
   Returns:
     What is in `results.json`: the measures of the last evaluation with their
@@ -40,6 +49,7 @@ def report(workdir: pathlib.Path) -> dict[str, Any]:
   results = {
     **_figures(held_out[-1]),
     "steps": held_out[-1]["step"],
+    **_followed(others or {}),
     "seconds": rows[-1]["seconds"],
     "real_tokens_per_second": _throughput(train),
   }
@@ -57,13 +67,39 @@ def print_table(results: Mapping[str, Any]) -> None:
   for name, value in results.items():
     if _BASELINE in name:
       continue
+    # The longest name that fits is that of the measure itself.
     baseline = [
-      other
+      f"{_number(other)} {key[len(name) + 1 : -len(_BASELINE)]}"
       for key, other in results.items()
       if key.startswith(f"{name}_") and key.endswith(_BASELINE)
     ]
-    table.add_row(name, _number(value), *map(_number, baseline))
+    table.add_row(name, _number(value), "; ".join(baseline))
   rich.console.Console().print(table)
+
+
+def _followed(others: Mapping[str, pathlib.Path]) -> dict[str, float]:
+  """The best value of the measure that each run follows, with baselines."""
+  found = {}
+  for name, workdir in others.items():
+    rows = [r for r in read_metrics(workdir) if r["split"] == "held_out"]
+    metric = workdirs.metric(workdir)
+    rows = [row for row in rows if metric in row]
+    if not rows:
+      raise UserError(
+        f"{workdir}: expected a run with config.evaluation.metric and figures"
+        " of an evaluation"
+      )
+    best = rows[0]
+    for row in rows[1:]:
+      if is_better(metric, row[metric], best[metric]):
+        best = row
+    found |= {
+      f"{name}_{key}": value
+      for key, value in best.items()
+      if key == metric
+      or (key.startswith(f"{metric}_") and key.endswith(_BASELINE))
+    }
+  return found
 
 
 def _figures(row: Mapping[str, Any]) -> dict[str, float]:

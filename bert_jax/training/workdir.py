@@ -84,7 +84,7 @@ def claim(workdir: pathlib.Path, recipe: Recipe, task: Task) -> None:
       f"--workdir {workdir} holds a model and no run; take another folder, and"
       f" --config.init={workdir}"
     )
-  changes = differences(run["config"], config)
+  changes = differences(_with_defaults(run["config"]), config)
   if run["data"] != data:
     changes.append("the training data are not those that the run began with")
   if changes:
@@ -92,6 +92,15 @@ def claim(workdir: pathlib.Path, recipe: Recipe, task: Task) -> None:
       f"--workdir {workdir} holds a run with another config; take another"
       f" folder, or undo: {'; '.join(changes)}"
     )
+
+
+def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
+  """A kept config with the keys that have come since, at their defaults."""
+  try:
+    full = json.loads(json.dumps(Recipe.from_dict(config).to_dict()))
+  except UserError:  # Of a version with other keys: the differences tell.
+    return config
+  return full
 
 
 def open_workdir(workdir: pathlib.Path) -> Pretrained:
@@ -147,6 +156,18 @@ def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
   with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
     checkpoints.save(state, {})
   _write(workdir, task, run=None)
+
+
+def metric(workdir: pathlib.Path) -> str:
+  """The measure that a run's recipe follows; empty if it follows none.
+
+  Raises:
+    UserError: there is no run.
+  """
+  run = _read(workdir)["run"] if (workdir / MODEL_FILE).exists() else None
+  if run is None:
+    raise UserError(f"{workdir}: expected the --workdir of a run")
+  return run["config"].get("evaluation", {}).get("metric", "")
 
 
 def write_head(workdir: pathlib.Path, head: Any) -> None:

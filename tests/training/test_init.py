@@ -115,7 +115,7 @@ def test_a_run_is_gone_on_from(home, finished):
     ({"model__preset": "bert_base"}, "config.model.preset: config.init says"),
     ({"model__hiden": 3}, "config.model.hiden: "),
     ({"init": "nowhere"}, "nowhere: no such file or folder; expected"),
-    ({"task": "tagging"}, "config.task: unknown 'tagging'; known: masked_lm"),
+    ({"task": "next_sentence"}, "config.task: unknown 'next_sentence'"),
   ],
 )
 def test_what_does_not_go_with_a_model_is_refused(
