@@ -1,10 +1,13 @@
 """Predicts with a model: `python -m launch.predict --model WHERE ...`.
 
 WHERE is whatever `bert_jax.load` takes: the --workdir of a run, a Hugging
-Face folder or hf://ORG/NAME, a BERT release of Google's.
+Face folder or hf://ORG/NAME, a BERT release of Google's. Several models make
+one: `--model=A,B --combine=soup` averages their parameters, and with ensemble
+their answers; of one run, those of all its checkpoints.
 
-One input: `--text "the array is [MASK] in place"`, or for tasks that take
-more than a text `--record '{"question": "...", "context": "..."}'`. Many:
+One input: `--text "the array is [MASK] in place"`, with `--pair TEXT` where
+there are two, or for tasks that take something else
+`--record '{"question": "...", "context": "..."}'`. Many:
 `--input FILE`, a text on each line or, if FILE ends in .jsonl, a record; empty
 lines are passed over. Each comes back as a line of JSON, with the field
 `answer`, on the terminal or in `--output FILE`; where the answers are vectors
@@ -27,13 +30,10 @@ from absl import flags
 import bert_jax
 from bert_jax.predictor import InputError
 from bert_jax.settings import UserError
-from launch import cli
+from launch import cli, models
 
-_MODEL = flags.DEFINE_string("model", None, "What to load.")
-_TASK = flags.DEFINE_string(
-  "task", None, "Another task than the model's head is for, as embedding."
-)
 _TEXT = flags.DEFINE_string("text", None, "One text to answer for.")
+_PAIR = flags.DEFINE_string("pair", None, "The second text, if there are two.")
 _RECORD = flags.DEFINE_string("record", None, "One record, as JSON.")
 _INPUT = flags.DEFINE_string("input", None, "Texts, or records (.jsonl).")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the answers go.")
@@ -139,6 +139,8 @@ def _predict_file(predictor: bert_jax.Predictor) -> None:
 
 def _predict_one(predictor: bert_jax.Predictor) -> None:
   record = {"text": _TEXT.value}
+  if _PAIR.value is not None:
+    record["pair"] = _PAIR.value
   if _RECORD.value is not None:
     record = _parse(_RECORD.value, "--record")
   try:
@@ -161,9 +163,11 @@ def main(_) -> None:
     raise UserError(
       "give one of --text, --record and --input; --output goes with --input"
     )
+  if _PAIR.value is not None and _TEXT.value is None:
+    raise UserError("--pair goes with --text")
   if _INPUT.value is not None and not pathlib.Path(_INPUT.value).is_file():
     raise UserError(f"--input {_INPUT.value}: no such file")
-  predictor = bert_jax.load(_MODEL.value, _TASK.value)
+  predictor = models.load()
   if _INPUT.value is None:
     _predict_one(predictor)
   else:
@@ -171,5 +175,5 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["model"])
+  models.mark_required()
   cli.run(main)

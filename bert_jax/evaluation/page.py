@@ -1,0 +1,196 @@
+"""An evaluation as one page for people: HTML that needs nothing else."""
+
+import base64
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bert_jax.evaluation.view import Confusion, View
+
+LABELS = 30
+"""Of more labels, a confusion matrix is shown as its largest entries."""
+
+_BASELINE = "_baseline"
+_LONGEST, _SHORT = 500, 40
+_ROWS = 40
+_HEAT = "37 99 235"
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem;
+  margin: 2rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin-top: 2.5rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #8885;
+  text-align: start; vertical-align: top; }
+td, tbody th { overflow-wrap: break-word; white-space: pre-wrap; }
+tbody th { font-weight: normal; }
+th.number, td.number { text-align: end; white-space: nowrap; }
+.short { max-width: 20rem; }
+.long { min-width: 14rem; max-width: 32rem; }
+p { margin: .2rem 0; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
+.matrix th, .matrix td { border: 1px solid #8883; padding: .15rem .4rem;
+  white-space: nowrap; vertical-align: middle; }
+.matrix td { text-align: center; min-width: 1.6rem; }
+.matrix .tilted th { writing-mode: vertical-rl; max-height: 12rem;
+  font-weight: normal; }
+.matrix th { max-width: 14rem; overflow: hidden; text-overflow: ellipsis; }
+.right { outline: 2px solid #8889; outline-offset: -2px; }
+.note { opacity: .75; }
+img { max-width: 100%; border-radius: 4px; }
+"""
+
+
+def render(
+  title: str,
+  facts: Mapping[str, Any],
+  scores: Mapping[str, float],
+  baselines: Mapping[str, float],
+  view: View,
+  skipped: Sequence[str] = (),
+  curves: bytes | None = None,
+) -> str:
+  """The page.
+
+  Args:
+    title: what was evaluated.
+    facts: what to say of it, in a line each.
+    scores: measures by name.
+    baselines: those of the best constant answer, by names that begin with the
+      measures'.
+    view: what else there is to see.
+    skipped: what is wrong with each row that was left out.
+    curves: a PNG of the training, if there was one.
+  """
+  parts = [
+    f"<h1>{_text(title)}</h1>",
+    *(f"<p>{_text(f'{name}: {value}')}</p>" for name, value in facts.items()),
+    "<h2>Scores</h2>",
+    _scores(scores, baselines),
+  ]
+  if curves is not None:
+    encoded = base64.b64encode(curves).decode()
+    source = f'src="data:image/png;base64,{encoded}"'
+    parts += [
+      "<h2>Training</h2>",
+      f'<img {source} alt="Measures by step, in training and held out">',
+    ]
+  if view.confusion is not None:
+    parts += _confusion(view.confusion)
+  for name, rows in view.tables.items():
+    parts += [f"<h2>By {_text(name)}</h2>", _table(rows.items(), "")]
+  if view.mistakes:
+    numbered = enumerate(view.mistakes, 1)
+    parts += ["<h2>The worst mistakes</h2>", _table(numbered, "")]
+  if skipped:
+    listed = "".join(f"<li>{_text(line)}</li>\n" for line in skipped[:_ROWS])
+    more = len(skipped) - _ROWS
+    listed += f"<li>and {more:,} more</li>" if more > 0 else ""
+    parts.append(f"<h2>{len(skipped):,} rows left out</h2><ul>{listed}</ul>")
+  return (
+    '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width">'
+    f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+    + "\n".join(parts)
+    + "\n</body>\n</html>\n"
+  )
+
+
+def _text(value: Any) -> str:
+  """Any value as text of the page, and never as markup; long ones are cut.
+
+  Each is an element with a direction of its own, left to right or not.
+  """
+  text = str(value)
+  if len(text) > _LONGEST:
+    text = text[: _LONGEST - 1] + "…"
+  return f"<bdi>{html.escape(text)}</bdi>"
+
+
+def _number(value: float) -> str:
+  if abs(value) >= 1000 or float(value).is_integer():
+    return f"{value:,.0f}"
+  return f"{value:.4g}"
+
+
+def _cell(value: Any) -> str:
+  if _is_number(value):
+    return f'<td class="number">{_number(value)}</td>'
+  kind = "long" if len(str(value)) > _SHORT else "short"
+  return f'<td class="{kind}" dir="auto">{_text(value)}</td>'
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, float | int)
+
+
+def _table(rows: Iterable[tuple[Any, Mapping[str, Any]]], name: str) -> str:
+  """A table: of each row what it is called, and values by column."""
+  rows = list(rows)
+  columns: dict[str, Any] = {}
+  for _, values in rows:
+    columns = values | columns
+  head = "".join(
+    f'<th class="{"number" if _is_number(value) else ""}">{_text(column)}</th>'
+    for column, value in columns.items()
+  )
+  body = "".join(
+    f'<tr><th class="short">{_text(first)}</th>'
+    + "".join(_cell(values.get(column, "")) for column in columns)
+    + "</tr>\n"
+    for first, values in rows
+  )
+  return (
+    '<div class="wide"><table><thead><tr>'
+    f"<th>{_text(name)}</th>{head}</tr></thead>\n<tbody>{body}</tbody>"
+    "</table></div>"
+  )
+
+
+def _scores(scores: Mapping[str, float], baselines: Mapping[str, float]) -> str:
+  rows = []
+  for name, value in scores.items():
+    own = [
+      f"{_number(other)} ({key[len(name) + 1 : -len(_BASELINE)]})"
+      for key, other in baselines.items()
+      if key.startswith(f"{name}_") and key.endswith(_BASELINE)
+    ]
+    rows.append((name, {"value": value, "baseline": ", ".join(own)}))
+  return _table(rows, "measure")
+
+
+def _confusion(confusion: Confusion) -> list[str]:
+  if len(confusion.labels) <= LABELS:
+    return ["<h2>Confusion matrix</h2>", _matrix(confusion)]
+  rows = (
+    (gold, {"predicted": taken, "how often": count})
+    for gold, taken, count in confusion.pairs()[:_ROWS]
+  )
+  return ["<h2>Labels taken for others</h2>", _table(rows, "gold")]
+
+
+def _matrix(confusion: Confusion) -> str:
+  """A table whose cells are the darker the greater their share of the row."""
+  names = [
+    f'<th title="{html.escape(name)}">{_text(name)}</th>'
+    for name in confusion.labels
+  ]
+  is_short = max(map(len, confusion.labels)) <= 4
+  tilted = "" if is_short else ' class="tilted"'
+  rows = []
+  for i, counts in enumerate(confusion.counts.tolist()):
+    total = max(sum(counts), 1)
+    cells = []
+    for j, count in enumerate(counts):
+      heat = f"background: rgb({_HEAT} / {0.75 * count / total:.3f})"
+      kind = ' class="right"' if i == j else ""
+      cells.append(f'<td{kind} style="{heat}">{count or ""}</td>')
+    rows.append(f"<tr>{names[i]}{''.join(cells)}</tr>")
+  return (
+    '<p class="note">Rows: the gold label; columns: the predicted one. The'
+    " colour is the share of the row.</p>"
+    f'<div class="wide"><table class="matrix"><thead{tilted}><tr><th></th>'
+    f"{''.join(names)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+  )
