@@ -149,10 +149,12 @@ def prepare(
       choices, or there is no vocabulary.
   """
   tokenizer = fields.need_tokenizer(tokenizer)
-  text, choices = fields.text(record, "text"), fields.texts(record, "choices")
+  is_gold = record.get("label") is not None
+  text = (fields.content if is_gold else fields.text)(record, "text")
+  choices = fields.texts(record, "choices")
   targets = {"choice_weights": np.zeros(max(count, len(choices)), np.float32)}
   targets["choice_weights"][: len(choices)] = 1
-  if record.get("label") is not None:
+  if is_gold:
     targets["labels"] = np.array(_place(record), np.int32)
     targets["label_weights"] = np.ones((), np.float32)
   if record.get("question") is not None:

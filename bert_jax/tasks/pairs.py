@@ -56,7 +56,7 @@ def score(
     records: all with a pair, and all or none with a label.
 
   Returns:
-    With labels, the correlations `pearson` and `spearman` of cosines and
+    With labels, the correlations `spearman` and `pearson` of cosines and
     labels. Without, how well pairs are found by their texts among all
     different pairs of these records: the measures of `scores.retrieval`.
 
@@ -97,7 +97,7 @@ def _correlations(
   found = regression.score(
     np.array(labels)[:, None], cosines[:, None], ["cosine"]
   )
-  return {name: found[name] for name in ("pearson", "spearman")}
+  return {name: found[name] for name in ("spearman", "pearson")}
 
 
 def _documents(

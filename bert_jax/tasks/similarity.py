@@ -96,7 +96,8 @@ def _possible(
   first, second = token_ids[:, 0], token_ids[:, 1]
   candidates = token_ids[:, 1:].swapaxes(0, 1).reshape(-1, length)
   taken = _same(first, candidates) | _same(second, candidates)
-  taken = taken.at[:, :batch].set(taken[:, :batch] | _same(first, first))
+  others = (texts - 2) * batch
+  taken |= jnp.pad(_same(first, first), [(0, 0), (0, others)])
   there = jnp.tile(counts, texts - 1) & (candidates > 0).any(-1)
   return ~taken, there
 

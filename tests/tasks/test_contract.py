@@ -151,6 +151,29 @@ WRONG = [
   ),
   ("multiple_choice", {"text": "a", "choices": []}, "'choices' is empty"),
   ("multiple_choice", {"choices": ["a"]}, "the field 'text', a text"),
+  (
+    "multiple_choice",
+    {"text": "", "choices": ["a"], "label": 0},
+    "'text' is empty",
+  ),
+  (
+    "multiple_choice",
+    {"text": "a", "choices": ["a", "b"], "label": "C"},
+    "the label 'C': expected the place of one of 2 choices, from 0 to 1, or",
+  ),
+  (
+    "multiple_choice",
+    {"text": "a", "choices": ["a"], "question": 3},
+    "the field 'question', a text",
+  ),
+  ("embedding", {"text": "a", "pair": 3}, "the field 'pair', a text"),
+  ("embedding", {"text": "", "pair": "a"}, "'text' is empty"),
+  ("embedding", {"text": "a", "negative": "b"}, "the field 'pair', a text"),
+  (
+    "embedding",
+    {"text": "a", "pair": "b", "negative": " "},
+    "'negative' is empty",
+  ),
   ("question_answering", {"question": "a"}, "the field 'context', a text"),
   ("question_answering", {"context": "a"}, "the field 'question', a text"),
   (
@@ -234,6 +257,7 @@ def test_options_are_checked(name, options):
     ("embedding", {"pooling": ()}, "pooling: expected some of cls, max, mean"),
     ("embedding", {"pooling": ("sum",)}, "pooling: expected some of"),
     ("embedding", {"max_length": -1}, "max_length: expected at least 0"),
+    ("multiple_choice", {"max_length": -1}, "max_length: expected at least 0"),
     ("question_answering", {"max_length": 0}, "max_length: expected at least"),
     ("question_answering", {"stride": -1}, "stride: expected at least 0"),
     ("question_answering", {"max_question": 0}, "max_question: expected at"),

@@ -1,0 +1,324 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import bert_jax
+from bert_jax.data.grouping import pad
+from bert_jax.settings import UserError
+from bert_jax.tasks import embedding
+from bert_jax.training import loop
+from bert_jax.training.recipe import Recipe
+from tests import small
+from tests.tasks.cases import ENCODER, LONG, predictor
+
+PAIRS = [("the array", "a list"), ("names", "it sorts"), ("place", "them")]
+LABELS = (0.5, 3.0, 5.5)
+
+
+def write(path, rows):
+  lines = ("\t".join(map(str, row)) for row in rows)
+  path.write_text("".join(f"{line}\n" for line in lines))
+  return str(path)
+
+
+def make(tmp_path, rows, head=None, **changes):
+  path = write(tmp_path / "pairs.tsv", rows)
+  data = embedding.Data(
+    **({"train": (path,), "eval": (path,), "max_length": 16} | changes)
+  )
+  return embedding.make(ENCODER, small.tokenizer(), head, data)
+
+
+def contrastive(tmp_path, head=None, **changes):
+  return make(tmp_path, [("text", "pair"), *PAIRS], head, **changes)
+
+
+def similar(tmp_path, labels=LABELS, **changes):
+  rows = [(*pair, label) for pair, label in zip(PAIRS, labels)]
+  header = ("text", "pair", "label")
+  return make(tmp_path, [header, *rows], objective="similarity", **changes)
+
+
+def training_batch(task):
+  stream = task.data.training(4, 0, None)
+  return stream.batch(0, range(4))
+
+
+def tokens(row, ids):
+  return [small.tokenizer().token(i) for i, used in zip(row, ids) if used]
+
+
+def test_pairs_are_rows_of_two_texts(tmp_path):
+  task = contrastive(tmp_path)
+  batch = training_batch(task)
+  assert batch.token_ids.shape == (4, 2, 16)
+  found = {
+    tuple(" ".join(tokens(*text)[1:-1]) for text in zip(*row))
+    for row in zip(batch.token_ids, batch.sequence_ids)
+  }
+  assert found == {("the array", "a list"), ("names", "it sorts")} | {
+    ("place", "them"),
+    ("", ""),
+  }
+  assert sorted(batch.targets["pair_weights"]) == [0, 1, 1, 1]
+  assert not batch.segment_ids.any()
+  assert task.blank.token_ids.shape[0] == 2
+  assert task.blank.targets.keys() == batch.targets.keys()
+
+
+def test_negatives_are_a_third_text_even_where_some_are_missing(tmp_path):
+  rows = [("text", "pair", "negative"), (*PAIRS[0], "it"), (*PAIRS[1], "")]
+  task = make(tmp_path, rows)
+  batch = training_batch(task)
+  count = sorted(batch.sequence_ids.any(-1).sum(-1).tolist())
+  assert count == [0, 0, 2, 3]
+  assert all(
+    example.token_ids.shape[0] == 3
+    for made in task.data.evaluation().examples
+    for example in made
+  )
+
+
+def test_every_text_begins_with_the_prompt_and_is_cut(tmp_path):
+  head = embedding.Head(prompt="names ")
+  task = contrastive(tmp_path, head, max_length=7)
+  (example,) = task.prepare({"text": "it", "pair": LONG})
+  first, second = zip(example.token_ids, example.sequence_ids)
+  assert tokens(*first) == ["[CLS]", "names", "it", "[SEP]"]
+  assert len(tokens(*second)) == 7
+  assert tokens(*second)[1:3] == ["names", "it"]
+
+
+@pytest.mark.parametrize(
+  ("changes", "scaled"),
+  [({}, (0, 0.5, 1)), ({"label_range": (0.0, 10.0)}, (0.05, 0.3, 0.55))],
+)
+def test_labels_become_cosines(tmp_path, changes, scaled):
+  task = similar(tmp_path, **changes)
+  held_out = task.data.evaluation()
+  found = [e.targets["similarities"] for (e,) in held_out.examples]
+  np.testing.assert_allclose(found, scaled, rtol=1e-6)
+  assert {value.dtype for value in found} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+  ("labels", "changes", "message"),
+  [
+    ((1, 1, 1), {}, r"config.data.label_range: expected .* got \[1.0\]"),
+    (("a", "b", "c"), {}, "config.data.label_range: expected .* got none"),
+    (
+      (0, "much", 1),
+      {},
+      r"pairs.tsv:3: the field 'label': expected a number, got 'much'",
+    ),
+    (
+      (0, "nan", 1),
+      {},
+      r"pairs.tsv:3: the field 'label': expected a number, got 'nan'",
+    ),
+    (
+      (0, 1, 5),
+      {"label_range": (0.0, 1.0)},
+      r"pairs.tsv:4: the label 5: expected config.data.label_range, 0 to 1",
+    ),
+  ],
+)
+def test_labels_that_are_none(tmp_path, labels, changes, message):
+  with pytest.raises(UserError, match=message):
+    similar(tmp_path, labels, **changes)
+
+
+def test_bad_rows_are_named_or_left_out(tmp_path):
+  rows = [("text", "pair"), *PAIRS, ("it", " ")]
+  with pytest.raises(UserError, match=r"pairs.tsv:5: .* 'pair' is empty"):
+    make(tmp_path, rows)
+  task = make(tmp_path, rows, bad_rows="skip")
+  assert len(task.data.evaluation().records) == 3
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"objective": "other"}, "objective: expected contrastive or similarity"),
+    ({"pooling": ("sum",)}, "pooling: expected some of cls, max, mean"),
+    ({"scale": 0.0}, "scale: expected more than 0"),
+    ({"scale": float("nan")}, "scale: expected more than 0"),
+    ({"label_range": (1.0,)}, "label_range: expected the least"),
+    ({"label_range": (1.0, 0.0)}, "label_range: expected the least"),
+  ],
+)
+def test_settings_are_checked(fields, message):
+  with pytest.raises(ValueError, match=message):
+    embedding.Data(**fields)
+
+
+def test_the_head_is_that_of_the_model_to_go_on_from(tmp_path):
+  own = embedding.Head(("cls",), True, max_length=9, prompt="it ")
+  task = contrastive(tmp_path, own)
+  assert task.head == embedding.Head(("cls",), True, 16, "it ")
+  task = contrastive(tmp_path, own, pooling=("max",))
+  assert task.head == embedding.Head(("max",), True, 16, "it ")
+  assert contrastive(tmp_path).head.pooling == ("mean",)
+
+
+def test_a_pair_is_answered_with_the_vector_of_each_text():
+  ours = predictor("embedding")
+  records = [
+    {"text": "the list", "pair": "names"},
+    {"text": LONG, "pair": "it", "negative": "them"},
+  ]
+  for found, record in zip(ours(records), records):
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(
+      found, ours.embed(list(record.values())), atol=1e-5
+    )
+
+
+def vectors(*rows):
+  return [np.array(row, np.float32) for row in rows]
+
+
+def test_cosines_are_correlated_with_the_labels(tmp_path):
+  rng = np.random.default_rng(0)
+  answers = list(rng.normal(size=(20, 2, 4)).astype(np.float32))
+  labels = rng.integers(0, 6, 20)
+  records = [{"text": "a", "pair": "b", "label": str(x)} for x in labels]
+  cosines = [
+    a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    for a, b in np.array(answers, np.float64)
+  ]
+  task = predictor("embedding").task
+  assert task.score(task.head, answers, records) == pytest.approx(
+    {
+      "pearson": stats.pearsonr(cosines, labels).statistic,
+      "spearman": stats.spearmanr(cosines, labels).statistic,
+    }
+  )
+
+
+def test_pairs_are_found_among_all_different_ones(tmp_path):
+  answers = vectors(
+    [[1, 0, 0], [1, 0.1, 0]],
+    [[0, 1, 0], [0, 0, 1]],
+    [[0, 1, 0.1], [0, 1, 0]],
+    # Text and pair are those of others: two pairs go with the last text.
+    [[0, 1, 0.1], [1, 0.1, 0]],
+  )
+  records = [
+    {"text": "a", "pair": "x"},
+    {"text": "b", "pair": "y"},
+    {"text": "c", "pair": "z"},
+    {"text": "c", "pair": "x"},
+  ]
+  task = predictor("embedding").task
+  found = task.score(task.head, answers, records)
+  # By rank a finds x; b finds z, x and y; c finds z, x (or y) and both.
+  assert found["recall_at_1"] == pytest.approx((1 + 0 + 0.5 + 0.5) / 4)
+  assert found["recall_at_5"] == 1
+  assert found["mrr_at_10"] == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)
+  baselines = contrastive(tmp_path).data.baselines(records)
+  assert baselines["recall_at_1_chance_baseline"] == pytest.approx(1 / 3)
+  assert baselines["recall_at_5_chance_baseline"] == 1
+
+
+def test_what_cannot_be_scored_is_said(tmp_path):
+  task = predictor("embedding").task
+  answers = vectors([[1, 0], [0, 1]], [[1, 0], [0, 1]])
+  for records, message in (
+    ([{"text": "a"}, {"text": "b"}], "the field 'pair', a text"),
+    (
+      [{"text": "a", "pair": "b", "label": 1}, {"text": "a", "pair": "b"}],
+      "the field 'label': expected a number, got None",
+    ),
+  ):
+    with pytest.raises(UserError, match=message):
+      task.score(task.head, answers, records)
+
+
+def recipe(tmp_path, objective, path, **changes):
+  small.tokenizer().save(tmp_path / "vocabulary")
+  return Recipe.from_dict(
+    {
+      "task": "embedding",
+      "steps": 40,
+      "batch_size": 8,
+      "model": {
+        "hidden_size": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "intermediate_size": 32,
+        "max_positions": 16,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+      },
+      "data": {
+        "train": path,
+        "eval": path,
+        "objective": objective,
+        "max_length": 8,
+        "tokenizer": str(tmp_path / "vocabulary"),
+      },
+      "optimizer": {"name": "adamw", "learning_rate": 2e-2},
+      "evaluation": {"every": 100, "examples": 0},
+      "checkpoint": {"every": 100, "keep": 1},
+      "logging": {"every": 20},
+    }
+    | changes
+  )
+
+
+WORDS = ["the", "array", "is", "in", "place", "a"]
+WORDS += ["list", "of", "names", "and", "it", "them"]
+
+
+def test_a_run_learns_what_belongs_together(tmp_path):
+  # Nothing but training tells which words go together.
+  rows = zip(WORDS[::2], WORDS[1::2])
+  path = write(tmp_path / "pairs.tsv", [("text", "pair"), *rows])
+  found = loop.train(recipe(tmp_path, "contrastive", path), tmp_path / "run")
+  assert found["recall_at_1"] == 1
+  assert found["recall_at_1_chance_baseline"] == pytest.approx(1 / 6)
+  assert found["contrastive_loss"] < 0.2
+  trained = bert_jax.load(tmp_path / "run")
+  texts, pairs = trained.embed(WORDS[::2]), trained.embed(WORDS[1::2])
+  units = [
+    x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (texts, pairs)
+  ]
+  assert (np.argmax(units[0] @ units[1].T, -1) == np.arange(6)).all()
+  bert_jax.save(trained, tmp_path / "saved")
+  again = bert_jax.load(tmp_path / "saved")
+  assert again.task.name == "embedding"
+  assert again.task.head == trained.task.head
+  np.testing.assert_allclose(again.embed(WORDS[::2]), texts, atol=1e-5)
+
+
+def test_a_run_learns_how_much_texts_are_alike(tmp_path):
+  # JSON lines, with labels from 1 to 5.
+  rows = [
+    {"text": a, "pair": b, "label": 1 + (3 * i) % 5}
+    for i, (a, b) in enumerate(itertools.pairwise(WORDS))
+  ]
+  path = tmp_path / "pairs.jsonl"
+  path.write_text("\n".join(map(json.dumps, rows)))
+  found = loop.train(
+    recipe(tmp_path, "similarity", str(path)), tmp_path / "run"
+  )
+  assert found["spearman"] > 0.9
+  assert found["similarity_loss"] < 0.02
+
+
+def test_what_pads_texts_changes_no_loss(tmp_path):
+  task = contrastive(tmp_path)
+  examples = [e for made in task.data.evaluation().examples for e in made]
+  hidden = np.random.default_rng(0).normal(size=(4, 2, 16, 6))
+  values = []
+  for length in (8, 16):
+    batch = pad(examples, task.axes, 4, lambda _, length=length: length)
+    outputs = hidden[:, :, :length].astype(np.float32)
+    mean = task.loss(outputs, batch)["contrastive_loss"]
+    values.append(float(mean.value()))
+  assert values[0] == pytest.approx(values[1], rel=1e-6)
+  assert values[0] > 0.1
