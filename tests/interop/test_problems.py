@@ -1,0 +1,101 @@
+"""What a published head for a whole sequence is for, and back again."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import bert_jax
+from bert_jax.settings import UserError
+from bert_jax.tasks import TASKS
+from tests.interop import folders
+
+PROBLEMS = {
+  "classification": "single_label_classification",
+  "multi_label": "multi_label_classification",
+  "regression": "regression",
+}
+
+
+@pytest.mark.parametrize(("task", "problem"), PROBLEMS.items())
+def test_the_problem_type_says_what_a_head_is_for(tmp_path, task, problem):
+  bert_jax.save(folders.predictor("bert", task), tmp_path / "a")
+  config = json.loads((tmp_path / "a" / "config.json").read_text())
+  assert config["problem_type"] == problem
+  assert config["architectures"] == ["BertForSequenceClassification"]
+  assert bert_jax.load(tmp_path / "a").task.name == task
+
+
+@pytest.mark.parametrize(
+  ("task", "expected"),
+  [("regression", "regression"), ("multi_label", "classification")],
+)
+def test_without_a_problem_type_one_label_is_a_value(tmp_path, task, expected):
+  bert_jax.save(folders.predictor("bert", task), tmp_path / "a")
+  folders.change_config(tmp_path / "a", problem_type=None)
+  assert bert_jax.load(tmp_path / "a").task.name == expected
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"problem_type": "other"}, "problem_type: unknown 'other'; known: multi"),
+    ({"problem_type": 3}, "problem_type: unknown '3'"),
+    ({"id2label": {"0": "a", "1": "a"}}, "labels: expected no name twice"),
+    ({"thresholds": [0.5]}, "thresholds: expected 2, one a label, got 1"),
+    ({"thresholds": "high"}, "thresholds: expected float, got 'high'"),
+  ],
+)
+def test_damaged_heads_are_said_in_a_line(tmp_path, changes, message):
+  bert_jax.save(folders.predictor("bert", "multi_label"), tmp_path / "a")
+  folders.change_config(tmp_path / "a", **changes)
+  with pytest.raises(UserError, match=message) as error:
+    bert_jax.load(tmp_path / "a")
+  assert "\n" not in str(error.value)
+
+
+def with_head(predictor, **changes):
+  """The same model whose head has other settings."""
+  task = predictor.task
+  head = dataclasses.replace(task.head, **changes)
+  made = TASKS[task.name].make(task.config, task.tokenizer, head)
+  return dataclasses.replace(predictor, task=made)
+
+
+def test_thresholds_come_and_go(tmp_path):
+  given = folders.predictor("bert", "multi_label")
+  tuned = with_head(given, thresholds=(0.25, 0.75))
+  for format in ("huggingface", "bert_jax"):
+    bert_jax.save(tuned, tmp_path / format, format)
+    again = bert_jax.load(tmp_path / format)
+    folders.assert_same(again, tuned)
+
+
+def test_values_are_saved_as_they_are_answered(tmp_path):
+  given = folders.predictor("bert", "regression")
+  scaled = with_head(given, means=(-3.0,), scales=(50.0,))
+  bert_jax.save(scaled, tmp_path / "theirs")
+  again = bert_jax.load(tmp_path / "theirs")
+  assert again.task.head == given.task.head
+  texts = ["a list", "it sorts names in place"]
+  expected = [row[0].value for row in scaled(texts)]
+  assert expected[0] != expected[1]
+  found = [row[0].value for row in again(texts)]
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  bert_jax.save(scaled, tmp_path / "ours", "bert_jax")
+  folders.assert_same(bert_jax.load(tmp_path / "ours"), scaled)
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+def test_a_head_for_another_task_starts_fresh(tmp_path, task):
+  bert_jax.save(folders.predictor("bert", "classification"), tmp_path / "a")
+  with pytest.warns(
+    UserWarning, match=f"has no classifier for the task {task}"
+  ):
+    found = bert_jax.load(tmp_path / "a", task=task)
+  assert found.task.name == task
+  kept = folders.predictor("bert", "classification").params["pooler"]
+  np.testing.assert_array_equal(
+    found.params["pooler"]["dense"]["kernel"], kept["dense"]["kernel"]
+  )
