@@ -12,6 +12,7 @@ Writes to --output, by default into the folder of the run: `evaluation.json`,
 """
 
 import pathlib
+import re
 
 from absl import flags
 
@@ -62,13 +63,10 @@ def _folder(names: list[str]) -> pathlib.Path:
   return folder
 
 
-def main(_) -> None:
-  """Evaluates."""
-  names = models.names()
-  folder = _folder(names)
+def _evaluate(name: str) -> measuring.Evaluation:
   predictor = models.load()
   given = measuring.labelled(
-    names[0],
+    name,
     predictor.task,
     _DATA.value,
     models.task(),
@@ -78,7 +76,24 @@ def main(_) -> None:
     bad_rows=_BAD_ROWS.value,
     dataset=_DATASET.value,
   )
-  evaluation = measuring.evaluate(predictor, given)
+  return measuring.evaluate(predictor, given)
+
+
+def _in_flags(message: str) -> str:
+  """A message with the flags that stand for keys of the config."""
+  message = message.replace("config.data.eval", "--data")
+  keys = "format|columns|header|bad_rows|dataset"
+  return re.sub(rf"\bconfig\.data\.({keys})\b", r"--\1", message)
+
+
+def main(_) -> None:
+  """Evaluates."""
+  names = models.names()
+  folder = _folder(names)
+  try:
+    evaluation = _evaluate(names[0])
+  except UserError as error:
+    raise UserError(_in_flags(str(error))) from error
   files = output.write(evaluation, folder, ",".join(names))
   report.print_table({**evaluation.scores, **evaluation.baselines})
   if evaluation.skipped:

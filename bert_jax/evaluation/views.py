@@ -153,7 +153,7 @@ def _question_answering(
         "F1": f1,
         "context": record["context"],
       }
-      mistakes.append((score - f1, row))
+      mistakes.append((score * (1 - f1), row))
   return View(mistakes=worst(mistakes))
 
 
