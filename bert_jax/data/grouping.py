@@ -141,11 +141,14 @@ class GroupedStream:
     """Some rows of batch `index`, counted from the start; NumPy arrays."""
     chosen = self._chosen(index)
     length = self._grow(int(self._sizes[chosen].max()))
-    own = [self._examples[i] for i in chosen[rows.start : rows.stop]]
-    if not own:
-      empty = jax.tree.map(np.zeros_like, self._examples[chosen[0]])
-      own = [empty]
-    return pad(own, self._axes, len(rows), lambda _: length)
+    # All of it, so that every host gives its rows the same shape.
+    whole = pad(
+      [self._examples[i] for i in chosen],
+      self._axes,
+      self.batch_size,
+      lambda _: length,
+    )
+    return jax.tree.map(lambda x: x[rows.start : rows.stop], whole)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """Where a new stream continues once `batches` batches are consumed.

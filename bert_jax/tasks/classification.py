@@ -26,7 +26,7 @@ from bert_jax.types import Batch, Mean, Record
 
 __all__ = ["Data", "Head", "load_tokenizer", "make"]
 
-FIELDS = supervised.Fields(("text", "label"), optional=("pair",))
+FIELDS = supervised.Fields(("text", "pair", "label"), optional=("pair",))
 
 
 @dataclasses.dataclass(frozen=True)

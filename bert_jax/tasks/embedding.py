@@ -39,10 +39,14 @@ __all__ = ["Data", "Head", "load_tokenizer", "make"]
 POOLING = ("cls", "max", "mean")
 """In the order in which several are concatenated."""
 
-FIELDS = supervised.Fields(("text", "pair"), optional=("label", "negative"))
+FIELDS = supervised.Fields(
+  ("text", "pair", "label", "negative"), optional=("label", "negative")
+)
 
 _OBJECTIVES: Mapping[str, supervised.Fields] = {
-  "contrastive": supervised.Fields(("text", "pair"), optional=("negative",)),
+  "contrastive": supervised.Fields(
+    ("text", "pair", "negative"), optional=("negative",)
+  ),
   "similarity": supervised.Fields(("text", "pair", "label")),
 }
 

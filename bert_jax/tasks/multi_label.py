@@ -30,7 +30,7 @@ from bert_jax.types import Batch, Mean, Record
 __all__ = ["Data", "Head", "load_tokenizer", "make"]
 
 FIELDS = supervised.Fields(
-  ("text", "labels"), optional=("pair",), lists=("labels",)
+  ("text", "pair", "labels"), optional=("pair",), lists=("labels",)
 )
 _USUAL = 0.5
 

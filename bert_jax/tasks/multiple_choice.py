@@ -29,7 +29,9 @@ from bert_jax.types import Batch, Mean, Record
 __all__ = ["Data", "Head", "load_tokenizer", "make"]
 
 FIELDS = supervised.Fields(
-  ("text", "choices", "label"), optional=("question",), lists=("choices",)
+  ("text", "question", "choices", "label"),
+  optional=("question",),
+  lists=("choices",),
 )
 
 

@@ -36,7 +36,9 @@ from bert_jax.types import Batch, Mean, Record
 
 __all__ = ["Answer", "Data", "Head", "load_tokenizer", "make", "prepare"]
 
-FIELDS = supervised.Fields(("question", "context", "answers"), optional=("id",))
+FIELDS = supervised.Fields(
+  ("id", "question", "context", "answers"), optional=("id",)
+)
 
 # What a training example keeps of its targets; the others are for `answer`.
 _LEARNED = ("start_positions", "end_positions", "position_weights")

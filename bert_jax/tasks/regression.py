@@ -28,7 +28,9 @@ from bert_jax.types import Batch, Mean, Parameters, Record
 __all__ = ["Data", "Head", "load_tokenizer", "make", "unscaled"]
 
 FIELDS = supervised.Fields(
-  ("text",), optional=("label", "pair", "values"), lists=("values",)
+  ("text", "label", "pair", "values"),
+  optional=("label", "pair", "values"),
+  lists=("values",),
 )
 
 

@@ -63,12 +63,12 @@ class Fields(NamedTuple):
   """The fields of a task's records.
 
   Attributes:
-    required: those that every labelled record has.
-    optional: those that it may have.
+    names: all of them, in the order of a table without a header.
+    optional: those that a record may lack.
     lists: those that are lists, of a table's column several values.
   """
 
-  required: Sequence[str]
+  names: Sequence[str]
   optional: Collection[str] = ()
   lists: Collection[str] = ()
 
@@ -113,7 +113,7 @@ def read_split(
   return records.read(
     data,
     split,
-    (*fields.required, *fields.optional),
+    fields.names,
     fields.lists,
     fields.optional,
   )
