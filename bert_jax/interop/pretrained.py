@@ -135,8 +135,12 @@ class Pretrained:
       wanted = {k: x for k, x in shapes.items() if suits or k not in _OF_LABELS}
       return self.read(task.name, wanted, place)
     if self.task == task.name:
-      known = self.head.tasks == task.head.tasks
-      wanted = shapes if known else {_ENCODER: shapes[_ENCODER]}
+      same = {
+        name: shapes[name]
+        for name, part in task.parts.items()
+        if name in self.parts and self.part(name)._suits(part)
+      }
+      wanted = {_ENCODER: shapes[_ENCODER], **same}
       return self.read(task.name, wanted, place)
     params: dict[str, Any] = {}
     for name, part in task.parts.items():

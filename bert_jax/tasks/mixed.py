@@ -211,7 +211,8 @@ def prepare(parts: Mapping[str, Task], record: Record) -> list[Batch]:
   Raises:
     UserError: there is no such task, or it refuses the record.
   """
-  name = settings.choice("task", str(record.get("task", "")), parts)
+  name = str(record.get("task", ""))
+  settings.choice("task", name, parts)
   return [parts_lib.mark(name, made) for made in parts[name].prepare(record)]
 
 
