@@ -1,0 +1,240 @@
+"""Fine-tuning here and in PyTorch Transformers: the same scores? how fast?
+
+  ./launch/parity.sh text   # Once, for the environment of the peer.
+  python -m benchmarks.finetune MODEL --train FILE --eval FILE
+    [--task classification] [--data header=false] [--seeds 3] [--limit 200]
+
+The recipe is that of `configs/finetune/TASK.py`, but for a learning rate
+whose decay is counted from the end of the warm-up, as Transformers has it,
+and for the last step in place of the best. For each seed MODEL gets a fresh
+head and is saved in Hugging Face's form, which both sides begin with: their
+held-out losses before training show that they are one model. Both take the
+same rows in the same batches and order; here these are padded to one of a few
+lengths, there to the longest row of the batch. Only dropout draws other
+numbers; with `--dropout 0` both end with the same loss. The sides take turns,
+seed by seed, on the same cores.
+
+Examples a second are of updates alone, compilation left out, after the first
+tenth of them. Writes benchmarks/results/finetune.json.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import pathlib
+import platform
+import random
+import shutil
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import rich
+from rich.table import Table
+
+from benchmarks import finetune_sides
+from benchmarks.finetune_sides import Side
+from bert_jax import settings
+from bert_jax.settings import UserError
+from bert_jax.tasks import TASKS, supervised
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_RESULTS = _ROOT / "benchmarks" / "results" / "finetune.json"
+_PEER = _ROOT / ".venv-parity" / "bin" / "python"
+_TASKS = ("classification", "tagging")
+# How far the losses of one model may be apart.
+_SAME = 1e-5
+
+
+def base_config(
+  arguments: argparse.Namespace, folder: pathlib.Path
+) -> dict[str, Any]:
+  """The recipe of all seeds; its records are copied to the folder."""
+  module = importlib.import_module(f"configs.finetune.{arguments.task}")
+  config = module.get_config().to_dict()
+  for name in ("epochs", "batch_size"):
+    config[name] = getattr(arguments, name) or config[name]
+  if arguments.learning_rate:
+    config["optimizer"]["learning_rate"] = arguments.learning_rate
+  config["optimizer"]["schedule"]["decay_from_start"] = False
+  config["init"] = arguments.model
+  config["model"] = {
+    "hidden_dropout": arguments.dropout,
+    "attention_dropout": arguments.dropout,
+  }
+  data = config["data"] | dict(arguments.data)
+  data |= {"train": [arguments.train], "eval": [arguments.eval]}
+  config["data"] = copied(arguments.task, data, arguments.limit, folder)
+  return config
+
+
+def copied(
+  task: str, data: Mapping[str, Any], limit: int, folder: pathlib.Path
+) -> dict[str, Any]:
+  """`config.data` with copies of the records, `limit` of each split if any."""
+  read = settings.from_dict(TASKS[task].Data, data, "config.data")
+  paths = {}
+  for split in ("train", "eval"):
+    rows = supervised.read_split(read, TASKS[task].FIELDS, split).rows
+    if 0 < limit < len(rows):
+      rows = random.Random(0).sample(rows, limit)
+    path = folder / f"{split}.jsonl"
+    lines = (json.dumps(dict(row.record)) + "\n" for row in rows)
+    path.write_text("".join(lines))
+    paths[split] = [str(path)]
+  return {**data, **paths, "format": "jsonl", "columns": {}, "dataset": ""}
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, Any]:
+  """Both sides, seed by seed."""
+  runs: dict[str, list[Side]] = {"ours": [], "theirs": []}
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    config = base_config(arguments, folder)
+    for seed in range(arguments.seeds):
+      own = folder / f"seed_{seed}"
+      plan = finetune_sides.plan(config, seed, own / "model")
+      runs["ours"].append(finetune_sides.ours(plan, own / "run"))
+      found, versions = finetune_sides.theirs(
+        plan, own, arguments.peer, arguments.threads
+      )
+      runs["theirs"].append(found)
+      shutil.rmtree(own)  # Each seed has the weights several times.
+  data = plan.task.data
+  return {
+    "machine": platform.platform(),
+    "versions": {"jax": jax.__version__, **versions},
+    "arguments": vars(arguments),
+    "notes": data.notes,
+    "steps": plan.recipe.steps,
+    "shapes": plan.shapes,
+    "metric": plan.metric,
+    "runs": {
+      name: [x._asdict() for x in sides] for name, sides in runs.items()
+    },
+  }
+
+
+def _column(results: Mapping[str, Any], name: str) -> tuple[list[float], ...]:
+  """One figure of all seeds, ours and theirs."""
+  return tuple(
+    [run[name] for run in results["runs"][side]] for side in ("ours", "theirs")
+  )
+
+
+def _spread(values: Sequence[float]) -> float:
+  return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _apart(ours: Sequence[float], theirs: Sequence[float]) -> str:
+  """How far two means are apart, in standard deviations of both together."""
+  gap = abs(statistics.mean(ours) - statistics.mean(theirs))
+  pooled = statistics.mean([_spread(ours) ** 2, _spread(theirs) ** 2]) ** 0.5
+  if not pooled:
+    return f"{gap:.4f} apart"
+  within = "yes" if gap <= pooled else "NO"
+  return f"within one std: {within} ({gap / pooled:.2f})"
+
+
+def _title(results: Mapping[str, Any]) -> str:
+  arguments, versions = results["arguments"], results["versions"]
+  packages = ", ".join(f"{name} {x}" for name, x in versions.items())
+  return (
+    f"{arguments['task']}, {results['steps']} updates, seeds:"
+    f" {arguments['seeds']} (mean ± std; speed: median, range); {packages}"
+  )
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+  """Prints the table."""
+  table = Table(
+    "", "bert_jax", "Transformers", "compared", title=_title(results)
+  )
+  before = _column(results, "loss_before")
+  worst = max(abs(a - b) for a, b in zip(*before))
+  table.add_row(
+    "loss before",
+    *(f"{statistics.mean(values):.6f}" for values in before),
+    f"one model: {'yes' if worst <= _SAME else 'NO'} ({worst:.1e} apart)",
+  )
+  for label, name in ((results["metric"], "score"), ("loss", "loss_after")):
+    columns = _column(results, name)
+    table.add_row(
+      label,
+      *(f"{statistics.mean(x):.4f} ± {_spread(x):.4f}" for x in columns),
+      _apart(*columns),
+    )
+  rates = _column(results, "rate")
+  ratios = sorted(a / b for a, b in zip(*rates))
+  table.add_row(
+    "examples/s",
+    *(f"{statistics.median(values):.1f}" for values in rates),
+    f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})",
+  )
+  seconds = _column(results, "compile_seconds")[0]
+  table.add_row(
+    "compiling, s",
+    f"{statistics.median(seconds):.1f}",
+    "-",
+    f"{results['shapes']} shapes",
+  )
+  rich.print(table)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+  """A key and its JSON value, as of `--data`."""
+  name, _, value = text.partition("=")
+  return name, json.loads(value)
+
+
+def _arguments() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("model", help="what bert_jax.load takes")
+  parser.add_argument("--train", required=True)
+  parser.add_argument("--eval", required=True)
+  parser.add_argument("--task", default=_TASKS[0], choices=_TASKS)
+  parser.add_argument(
+    "--data",
+    default=[],
+    action="append",
+    type=_setting,
+    metavar="NAME=JSON",
+    help="a key of config.data, such as header=false",
+  )
+  parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--limit", type=int, default=0, help="records a split")
+  parser.add_argument("--epochs", type=float)
+  parser.add_argument("--batch-size", type=int)
+  parser.add_argument("--learning-rate", type=float)
+  parser.add_argument("--dropout", type=float, default=0.1)
+  parser.add_argument("--threads", type=int, default=2)
+  parser.add_argument("--peer", default=str(_PEER), help="a Python program")
+  return parser
+
+
+def main() -> None:
+  """Trains, prints and writes the results."""
+  parser = _arguments()
+  arguments = parser.parse_args()
+  if shutil.which(arguments.peer) is None:
+    parser.error(f"--peer: no program {arguments.peer}; see --help")
+  # New threads, and the peer, get these cores and count only them.
+  cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
+  os.sched_setaffinity(0, cores)
+  jax.config.update("jax_platforms", "cpu")
+  try:
+    results = compare(arguments)
+  except UserError as error:
+    parser.error(str(error))
+  _RESULTS.parent.mkdir(exist_ok=True)
+  _RESULTS.write_text(json.dumps(results, indent=1))
+  print_results(results)
+
+
+if __name__ == "__main__":
+  main()
