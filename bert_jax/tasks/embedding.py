@@ -43,12 +43,13 @@ FIELDS = supervised.Fields(
   ("text", "pair", "label", "negative"), optional=("label", "negative")
 )
 
-_OBJECTIVES: Mapping[str, supervised.Fields] = {
+OBJECTIVES: Mapping[str, supervised.Fields] = {
   "contrastive": supervised.Fields(
     ("text", "pair", "negative"), optional=("negative",)
   ),
   "similarity": supervised.Fields(("text", "pair", "label")),
 }
+"""The fields of the records that each is learned from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +88,10 @@ class Data(supervised.Data):
   Besides these, the fields of `supervised.Data`.
 
   Attributes:
-    objective: `contrastive`: text and pair belong together, the pairs of
-      other rows do not, nor does `negative`, where records have one. The
-      other rows are those of the same micro-batch, so `config.accumulation`
-      leaves each fewer to be told from. `similarity`: `label` says how much
-      text and pair are alike, a number.
+    objective: `contrastive`: text and pair belong together, the pairs of other
+      rows of the micro-batch do not (so `config.accumulation` leaves each
+      fewer to be told from), nor does `negative`, where records have one.
+      `similarity`: the number `label` says how much text and pair are alike.
     pooling: see `Head`; by default that of the model to go on from, and
       `mean` where it is for another task.
     scale: contrastive: what cosines are multiplied by before the softmax, 1 by
@@ -109,11 +109,9 @@ class Data(supervised.Data):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.objective not in _OBJECTIVES:
-      raise ValueError(
-        f"objective: expected {' or '.join(_OBJECTIVES)}, got"
-        f" {self.objective!r}"
-      )
+    if self.objective not in OBJECTIVES:
+      known = " or ".join(OBJECTIVES)
+      raise ValueError(f"objective: expected {known}, got {self.objective!r}")
     if self.pooling:
       Head(self.pooling)
     if not self.scale > 0:
@@ -148,7 +146,7 @@ def make(
   """
   del seed
   head = head or Head()
-  labelled = data and supervised.read(data, _OBJECTIVES[data.objective])
+  labelled = data and supervised.read(data, OBJECTIVES[data.objective])
   span, texts, targets = None, 2, {"pair_weights": np.zeros((), np.float32)}
   if labelled:
     head = dataclasses.replace(

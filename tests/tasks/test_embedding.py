@@ -3,7 +3,6 @@ import json
 
 import numpy as np
 import pytest
-from scipy import stats
 
 import bert_jax
 from bert_jax.data.grouping import pad
@@ -175,67 +174,6 @@ def test_a_pair_is_answered_with_the_vector_of_each_text():
     np.testing.assert_allclose(
       found, ours.embed(list(record.values())), atol=1e-5
     )
-
-
-def vectors(*rows):
-  return [np.array(row, np.float32) for row in rows]
-
-
-def test_cosines_are_correlated_with_the_labels(tmp_path):
-  rng = np.random.default_rng(0)
-  answers = list(rng.normal(size=(20, 2, 4)).astype(np.float32))
-  labels = rng.integers(0, 6, 20)
-  records = [{"text": "a", "pair": "b", "label": str(x)} for x in labels]
-  cosines = [
-    a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-    for a, b in np.array(answers, np.float64)
-  ]
-  task = predictor("embedding").task
-  assert task.score(task.head, answers, records) == pytest.approx(
-    {
-      "pearson": stats.pearsonr(cosines, labels).statistic,
-      "spearman": stats.spearmanr(cosines, labels).statistic,
-    }
-  )
-
-
-def test_pairs_are_found_among_all_different_ones(tmp_path):
-  answers = vectors(
-    [[1, 0, 0], [1, 0.1, 0]],
-    [[0, 1, 0], [0, 0, 1]],
-    [[0, 1, 0.1], [0, 1, 0]],
-    # Text and pair are those of others: two pairs go with the last text.
-    [[0, 1, 0.1], [1, 0.1, 0]],
-  )
-  records = [
-    {"text": "a", "pair": "x"},
-    {"text": "b", "pair": "y"},
-    {"text": "c", "pair": "z"},
-    {"text": "c", "pair": "x"},
-  ]
-  task = predictor("embedding").task
-  found = task.score(task.head, answers, records)
-  # By rank a finds x; b finds z, x and y; c finds z, x (or y) and both.
-  assert found["recall_at_1"] == pytest.approx((1 + 0 + 0.5 + 0.5) / 4)
-  assert found["recall_at_5"] == 1
-  assert found["mrr_at_10"] == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)
-  baselines = contrastive(tmp_path).data.baselines(records)
-  assert baselines["recall_at_1_chance_baseline"] == pytest.approx(1 / 3)
-  assert baselines["recall_at_5_chance_baseline"] == 1
-
-
-def test_what_cannot_be_scored_is_said(tmp_path):
-  task = predictor("embedding").task
-  answers = vectors([[1, 0], [0, 1]], [[1, 0], [0, 1]])
-  for records, message in (
-    ([{"text": "a"}, {"text": "b"}], "the field 'pair', a text"),
-    (
-      [{"text": "a", "pair": "b", "label": 1}, {"text": "a", "pair": "b"}],
-      "the field 'label': expected a number, got None",
-    ),
-  ):
-    with pytest.raises(UserError, match=message):
-      task.score(task.head, answers, records)
 
 
 def recipe(tmp_path, objective, path, **changes):

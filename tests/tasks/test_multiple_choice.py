@@ -1,14 +1,10 @@
-import itertools
 import json
 
 import numpy as np
 import pytest
 
-import bert_jax
 from bert_jax.settings import UserError
 from bert_jax.tasks import multiple_choice
-from bert_jax.training import loop
-from bert_jax.training.recipe import Recipe
 from tests import small
 from tests.tasks.cases import ENCODER
 
@@ -107,47 +103,3 @@ def test_the_first_answer_counts(tmp_path):
   }
   baselines = task.data.baselines(ROWS + ROWS[:1])
   assert baselines == {"accuracy_majority_baseline": 0.5}
-
-
-def test_a_run_learns_which_choice_goes_with_a_text(tmp_path):
-  # The right one is always the same, in either place.
-  rows = [
-    {"text": text, "choices": choices, "label": choices.index("list")}
-    for text, other in itertools.permutations(["array", "place", "names"], 2)
-    for choices in ([other, "list"], ["list", other])
-  ]
-  path = write(tmp_path / "choices.jsonl", rows)
-  small.tokenizer().save(tmp_path / "vocabulary")
-  recipe = Recipe.from_dict(
-    {
-      "task": "multiple_choice",
-      "steps": 40,
-      "batch_size": 12,
-      "model": {
-        "hidden_size": 16,
-        "num_layers": 1,
-        "num_heads": 2,
-        "intermediate_size": 32,
-        "max_positions": 16,
-        "hidden_dropout": 0.0,
-        "attention_dropout": 0.0,
-      },
-      "data": {
-        "train": path,
-        "eval": path,
-        "max_length": 8,
-        "tokenizer": str(tmp_path / "vocabulary"),
-      },
-      "optimizer": {"name": "adamw", "learning_rate": 1e-2},
-      "evaluation": {"every": 100, "examples": 0},
-      "checkpoint": {"every": 100, "keep": 1},
-      "logging": {"every": 20},
-    }
-  )
-  found = loop.train(recipe, tmp_path / "run")
-  assert found["accuracy"] == 1
-  assert found["accuracy_majority_baseline"] == 0.5
-  trained = bert_jax.load(tmp_path / "run")
-  assert trained.task.head == multiple_choice.Head(8)
-  first = trained({"text": "the", "choices": ["names", "list", "place"]})[0]
-  assert (first.index, first.choice) == (1, "list")
