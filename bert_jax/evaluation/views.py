@@ -24,6 +24,9 @@ from bert_jax.tasks.scores import labels as label_scores
 from bert_jax.tasks.scores import regression as value_scores
 from bert_jax.types import Record
 
+# Characters of a context that are shown before an answer.
+_BEFORE = 100
+
 
 def view(evaluation: Evaluation) -> View:
   """Tables, confusion matrix and mistakes, as far as the task has them."""
@@ -151,10 +154,21 @@ def _question_answering(
         "predicted": text or "(no answer)",
         "probability": score,
         "F1": f1,
-        "context": record["context"],
+        "context": _around(record, found),
       }
       mistakes.append((score * (1 - f1), row))
   return View(mistakes=worst(mistakes))
+
+
+def _around(record: Record, found: Sequence[Any]) -> str:
+  """The part of a context where the answer is, or where it was seen."""
+  gold = [answer["start"] for answer in record["answers"]]
+  seen = [answer.start for answer in found if answer.text]
+  place = next(iter(gold + seen), 0)
+  begin, end = max(place - _BEFORE, 0), place + 2 * _BEFORE
+  part = record["context"][begin:end]
+  more = "…" if end < len(record["context"]) else ""
+  return f"{'…' if begin else ''}{part}{more}"
 
 
 _VIEWS: Mapping[str, Callable[[Any, Sequence[Any], Sequence[Record]], View]] = {

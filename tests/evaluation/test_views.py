@@ -117,6 +117,24 @@ def test_the_surer_an_answer_and_the_less_it_has_of_gold_the_worse():
   assert found.mistakes[2]["gold"] == "sorts | sorted"
 
 
+def test_of_a_long_context_what_is_around_the_answer_is_seen():
+  context = "a " * 500 + "list" + " b" * 500
+  record = {
+    "question": "q",
+    "context": context,
+    "answers": [{"text": "list", "start": 1000}],
+  }
+  answers = [[Answer("b", 1010, 1011, 0.5)]]
+  (found,) = see("question_answering", answers, [record]).mistakes
+  assert " list " in found["context"]
+  assert found["context"].startswith("…")
+  assert found["context"].endswith("…")
+  assert len(found["context"]) < 400
+  short = {**record, "context": "the list", "answers": []}
+  (found,) = see("question_answering", answers, [short]).mistakes
+  assert found["context"] == "the list"
+
+
 def test_wrong_choices_are_seen_beside_the_right_ones():
   choices = ["x", "y", "z"]
   answers = [
