@@ -52,6 +52,7 @@ def pad(
   axes: Axes = PLAIN,
   rows: int | None = None,
   grow: Callable[[int], int] = power_of_two,
+  exact: bool = False,
 ) -> Batch:
   """Stacks unbatched examples of any lengths into one batch.
 
@@ -64,17 +65,20 @@ def pad(
     axes: of the targets.
     rows: of the batch; None for the next power of two.
     grow: from the longest example to the length of the batch.
+    exact: whether the axes that are not of tokens stay as large as the
+      largest needs; for examples that hardly differ in these.
   """
   rows = rows or power_of_two(len(examples))
+  other = int if exact else power_of_two
   length = grow(max(example.token_ids.shape[-1] for example in examples))
 
   def stack(path: tuple, *arrays: np.ndarray) -> np.ndarray:
     name = getattr(path[-1], "name", getattr(path[-1], "key", None))
     shape = [max(sizes) for sizes in zip(*(array.shape for array in arrays))]
     if name in _IDS or name in axes.per_token:
-      shape = [*map(power_of_two, shape[:-1]), length]
+      shape = [*map(other, shape[:-1]), length]
     elif name not in axes.fixed:
-      shape = [*map(power_of_two, shape)]
+      shape = [*map(other, shape)]
     stacked = np.zeros((rows, *shape), arrays[0].dtype)
     for row, array in enumerate(arrays):
       stacked[(row, *map(slice, array.shape))] = array
@@ -147,6 +151,7 @@ class GroupedStream:
       self._axes,
       self.batch_size,
       lambda _: length,
+      exact=True,
     )
     return jax.tree.map(lambda x: x[rows.start : rows.stop], whole)
 

@@ -38,8 +38,11 @@ def answers(
   """
   parts = [(n, example) for n, made in enumerate(prepared) for example in made]
   found: list[Any] = [None] * len(parts)
+  exact = grow is not grouping.power_of_two
   for chunk in _chunks([example for _, example in parts], batch_size):
-    batch = grouping.pad([parts[i][1] for i in chunk], task.axes, rows, grow)
+    batch = grouping.pad(
+      [parts[i][1] for i in chunk], task.axes, rows, grow, exact
+    )
     given = [records[parts[i][0]] for i in chunk]
     answered = task.answer(forward(batch), batch, given, **options)
     for i, answer in zip(chunk, answered):
