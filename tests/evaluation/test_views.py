@@ -131,7 +131,8 @@ def test_of_a_long_context_what_is_around_the_answer_is_seen():
   assert found["context"].endswith("…")
   assert len(found["context"]) < 400
   short = {**record, "context": "the list", "answers": []}
-  (found,) = see("question_answering", answers, [short]).mistakes
+  near = [[Answer("list", 4, 8, 0.5)]]
+  (found,) = see("question_answering", near, [short]).mistakes
   assert found["context"] == "the list"
 
 
