@@ -16,8 +16,8 @@ same loss (a DistilBERT keeps the dropout of its head). The sides take turns,
 seed by seed, on the same cores.
 
 Examples a second are of updates alone, compilation left out, after the first
-tenth of them. On a busy machine they say nothing: PyTorch's threads wait for
-each other, and lose more by it. Writes benchmarks/results/finetune.json.
+tenth of them. They mean little where other programs compete for the cores, as
+the load in the title tells. Writes benchmarks/results/finetune.json.
 """
 
 import argparse
