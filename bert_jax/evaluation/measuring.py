@@ -15,9 +15,8 @@ from bert_jax.settings import UserError
 from bert_jax.tasks import (
   TASKS,
   answering,
+  embedding,
   mixed,
-  pairs,
-  regression,
   supervised,
   values,
 )
@@ -83,9 +82,9 @@ def labelled(
   given = {**section, "train": (), "eval": files, **changes}
   data = settings.from_dict(module.Data, given, "config.data")
   fields = module.FIELDS
-  if section.get("objective") == "contrastive":
-    # Labels, if the file has any, are not what it has learned from.
-    fields = fields._replace(optional=("negative",))
+  if section and task.name == "embedding":
+    # Those of what it has learned, whatever else the file has.
+    fields = embedding.OBJECTIVES[data.objective]
   return Labelled(data, fields)
 
 
@@ -100,7 +99,6 @@ def evaluate(predictor: Predictor, given: Labelled) -> Evaluation:
     UserError: they cannot be read, or are not for the model's task.
   """
   task = predictor.task
-  module = _module(task)
   found = supervised.read_split(given.data, given.fields, "eval")
   found, prepared = found.each(functools.partial(_prepare, task))
   records = [row.record for row in found.rows]
@@ -118,14 +116,14 @@ def evaluate(predictor: Predictor, given: Labelled) -> Evaluation:
     **task.scoring,
   )
   scores = task.score(task.head, answers, records)
-  if task.name == "embedding":
-    baselines = pairs.baselines(records)
-  elif task.name == "regression":
-    baselines = regression.baselines(task.head, records)
-  else:
-    baselines = module.baselines(records)
   return Evaluation(
-    task, given.data, records, answers, found.skipped, scores, baselines
+    task,
+    given.data,
+    records,
+    answers,
+    found.skipped,
+    scores,
+    task.baselines(records),
   )
 
 

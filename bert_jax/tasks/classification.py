@@ -142,12 +142,13 @@ def make(
     prepare=functools.partial(prepare, tokenizer, longest, head.labels),
     answer=functools.partial(answer, head),
     score=score,
+    baselines=baselines,
     head=head,
   )
   if not labelled:
     return task
   weigh = functools.partial(_weigh, _class_weights(data, head, found))
-  return supervised.with_data(task, data, labelled, longest, baselines, weigh)
+  return supervised.with_data(task, data, labelled, longest, weigh)
 
 
 def prepare(

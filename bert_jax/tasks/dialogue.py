@@ -148,11 +148,12 @@ def make(
     join=join,
     axes=word_labels.AXES,
     score=score,
+    baselines=baselines,
     head=head,
   )
   if not labelled:
     return task
-  return supervised.with_data(task, data, labelled, longest, baselines)
+  return supervised.with_data(task, data, labelled, longest)
 
 
 def _intents(record: Record) -> list[str]:
@@ -259,11 +260,11 @@ def score(
   """How well sentences are understood, from 0 to 1.
 
   Returns:
-    `intent_accuracy`; `slot_precision`, `slot_recall`, `slot_f1` and
-    `slot_accuracy` (of words), see `scores.entities`; `sentence_accuracy`, the
-    share of sentences with the right intent and no wrong tag, as Goo et al.
-    (2018), "Slot-Gated Modeling for Joint Slot Filling and Intent Prediction",
-    count it.
+    `sentence_accuracy`, the share of sentences with the right intent and no
+    wrong tag, as Goo et al. (2018), "Slot-Gated Modeling for Joint Slot Filling
+    and Intent Prediction", count it; `intent_accuracy`; `slot_precision`,
+    `slot_recall`, `slot_f1` and `slot_accuracy` (of words), see
+    `scores.entities`.
   """
   del head
   gold = [word_labels.tags(record) for record in records]
@@ -275,9 +276,9 @@ def score(
   ]
   whole = [x and g == p for x, g, p in zip(right, gold, predicted)]
   return {
+    "sentence_accuracy": float(np.mean(whole)),
     "intent_accuracy": float(np.mean(right)),
     **{f"slot_{name}": value for name, value in slots.items()},
-    "sentence_accuracy": float(np.mean(whole)),
   }
 
 

@@ -172,11 +172,12 @@ def make(
     ),
     answer=functools.partial(answer, head),
     score=pairs.score,
+    baselines=pairs.baselines,
     head=head,
   )
   if not labelled:
     return task
-  return supervised.with_data(task, data, labelled, longest, pairs.baselines)
+  return supervised.with_data(task, data, labelled, longest)
 
 
 def prepare(

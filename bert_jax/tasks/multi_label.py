@@ -141,12 +141,13 @@ def make(
     answer=functools.partial(answer, head),
     axes=grouping.Axes(fixed=frozenset({"labels"})),
     score=score,
+    baselines=baselines,
     tune=functools.partial(tune, head),
     head=head,
   )
   if not labelled:
     return task
-  return supervised.with_data(task, data, labelled, longest, baselines)
+  return supervised.with_data(task, data, labelled, longest)
 
 
 def prepare(

@@ -124,11 +124,12 @@ def make(
     prepare=functools.partial(prepare, tokenizer, longest, count),
     answer=answer,
     score=score,
+    baselines=baselines,
     head=head,
   )
   if not labelled:
     return task
-  return supervised.with_data(task, data, labelled, longest, baselines)
+  return supervised.with_data(task, data, labelled, longest)
 
 
 def prepare(

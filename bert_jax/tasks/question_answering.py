@@ -167,15 +167,14 @@ def make(
     join=extraction.join,
     axes=_AXES,
     score=score,
+    baselines=baselines,
     scoring=_SCORING,
     tune=functools.partial(tune, head) if head.null_answers else None,
     head=head,
   )
   if not labelled:
     return task
-  return supervised.with_data(
-    task, data, labelled, longest, baselines, _of_loss
-  )
+  return supervised.with_data(task, data, labelled, longest, _of_loss)
 
 
 def _of_loss(record: Record, example: Batch) -> Batch:
@@ -236,12 +235,11 @@ def score(
       is none.
     records: the questions, with gold answers.
   """
-  best = [extraction.first_text(found) for found in answers]
-  if not head.null_answers:
-    return scores.score(_gold(records), best)
-  return scores.score(
-    _gold(records), best, extraction.null_scores(answers), head.null_threshold
-  )
+  given = [_gold(records), [extraction.first_text(found) for found in answers]]
+  if head.null_answers:
+    given += [extraction.null_scores(answers), head.null_threshold]
+  found = scores.score(*given)
+  return {"f1": found["f1"], **found}  # First, as what the task is known by.
 
 
 def tune(

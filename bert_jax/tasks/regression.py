@@ -137,12 +137,12 @@ def make(
     answer=functools.partial(answer, head),
     axes=grouping.Axes(fixed=frozenset({"values"})),
     score=score,
+    baselines=functools.partial(baselines, head),
     head=head,
   )
   if not labelled:
     return task
-  constant = functools.partial(baselines, head)
-  return supervised.with_data(task, data, labelled, longest, constant)
+  return supervised.with_data(task, data, labelled, longest)
 
 
 def _fitted(

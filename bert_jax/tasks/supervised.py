@@ -152,7 +152,6 @@ def with_data(
   data: Data,
   labelled: Labelled,
   longest: int,
-  baselines: Callable[[Sequence[Record]], dict[str, float]],
   weigh: Callable[[Record, Batch], Batch] = lambda record, example: example,
 ) -> Task:
   """Gives a task what it learns from: every record is prepared here.
@@ -162,7 +161,6 @@ def with_data(
     data: the config.
     labelled: the records.
     longest: the longest row that the task makes.
-    baselines: from held-out records to what the best constant answer scores.
     weigh: from a training record and its example to the example as it is to
       be learned.
 
@@ -198,7 +196,7 @@ def with_data(
         [row.record for row in evaluation.rows], asked, lengths
       ),
       fingerprint=lambda: records.fingerprint(data, "train"),
-      baselines=baselines,
+      baselines=task.baselines,
       notes=(
         f"{len(train.rows):,} training and {len(evaluation.rows):,}"
         f" held-out records; {mean:.1f} tokens a row",

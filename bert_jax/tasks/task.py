@@ -95,6 +95,8 @@ class Task:
     scoring: the options of `answer` that `score` asks for.
     tune: what is fitted to held-out answers and records, such as thresholds:
       the head with it.
+    baselines: from records with gold fields to what the best constant answer
+      scores, by the measures' names and what it is.
     head: what else makes the head, such as its labels; the module's `Head`.
     data: what it learns from; None where it only predicts.
     parts: the tasks that share its encoder, where it is made of several.
@@ -116,6 +118,7 @@ class Task:
   ) = None
   scoring: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   tune: Callable[[Sequence[Any], Sequence[Record]], Any] | None = None
+  baselines: Callable[[Sequence[Record]], dict[str, float]] | None = None
   head: Any = None
   data: TrainingData | None = None
   parts: Mapping[str, "Task"] = dataclasses.field(default_factory=dict)
