@@ -50,7 +50,7 @@ def take(count, stream, *args, **kwargs):
 
 
 def test_epochs_follow_without_gap_each_in_its_own_order():
-  drawn = names(take(11, loader.Stream(Counting(), 3, seed=1)))
+  drawn = names(take(11, stream_lib.Stream(Counting(), 3, seed=1)))
   assert len(drawn) == 33  # 10 + 11 + 12
   parts = drawn[:10], drawn[10:21], drawn[21:]
   for epoch, part in enumerate(parts):
@@ -61,14 +61,14 @@ def test_epochs_follow_without_gap_each_in_its_own_order():
 
 
 def test_order_depends_on_the_seed_alone():
-  first = names(take(4, loader.Stream(Counting(), 5, seed=1)))
-  assert first == names(take(4, loader.Stream(Counting(), 5, seed=1)))
-  assert first != names(take(4, loader.Stream(Counting(), 5, seed=2)))
+  first = names(take(4, stream_lib.Stream(Counting(), 5, seed=1)))
+  assert first == names(take(4, stream_lib.Stream(Counting(), 5, seed=1)))
+  assert first != names(take(4, stream_lib.Stream(Counting(), 5, seed=2)))
 
 
 def test_long_epochs_are_shuffled_too(monkeypatch):
   monkeypatch.setattr(stream_lib, "_SMALL", 0)
-  drawn = names(take(10, loader.Stream(Counting(300), 30, seed=1)))
+  drawn = names(take(10, stream_lib.Stream(Counting(300), 30, seed=1)))
   assert sorted(drawn) == [(0, index) for index in range(300)]
   assert drawn != sorted(drawn)
 
@@ -76,7 +76,7 @@ def test_long_epochs_are_shuffled_too(monkeypatch):
 def test_shuffle_is_even():
   # Each example comes at each place of an epoch about equally often.
   counts = np.zeros((10, 10))
-  stream = loader.Stream(Counting(0), 1, 0, {"epoch": 10, "index": 0})
+  stream = stream_lib.Stream(Counting(0), 1, 0, {"epoch": 10, "index": 0})
   examples = stream._examples
   examples.epoch_length = lambda epoch: 10
   for position in range(10 * 600):
@@ -88,25 +88,25 @@ def test_shuffle_is_even():
 @pytest.mark.parametrize("batch_size", [1, 7, 25])
 def test_resume_is_exact_at_every_batch(batch_size):
   examples = Counting(4)
-  whole = loader.Stream(examples, batch_size, seed=3)
+  whole = stream_lib.Stream(examples, batch_size, seed=3)
   expected = names(take(8, whole))
   for done in range(8):
     position = whole.position_after(done)
-    resumed = loader.Stream(examples, batch_size, 3, position)
+    resumed = stream_lib.Stream(examples, batch_size, 3, position)
     assert names(take(8 - done, resumed)) == expected[done * batch_size :]
     # Positions add up, resumed or not.
     assert resumed.position_after(2) == whole.position_after(done + 2)
 
 
 def test_position_names_what_is_consumed():
-  stream = loader.Stream(Counting(), 4, seed=0)
+  stream = stream_lib.Stream(Counting(), 4, seed=0)
   assert stream.position_after(0) == {"epoch": 0, "index": 0}
   assert stream.position_after(2) == {"epoch": 0, "index": 8}
   assert stream.position_after(3) == {"epoch": 1, "index": 2}
 
 
 def test_hosts_share_the_rows_of_each_batch():
-  stream = loader.Stream(Counting(), 6, seed=5)
+  stream = stream_lib.Stream(Counting(), 6, seed=5)
   alone = names(take(5, stream))
   for hosts in (2, 3, 6):
     shares = [take(5, stream, host, hosts) for host in range(hosts)]
@@ -117,7 +117,7 @@ def test_hosts_share_the_rows_of_each_batch():
 
 
 def test_workers_do_not_change_the_batches():
-  stream = loader.Stream(Counting(), 4, seed=5, start={"epoch": 1, "index": 3})
+  stream = stream_lib.Stream(Counting(), 4, seed=5, start={"epoch": 1, "index": 3})
   expected = names(take(9, stream))
   batches = take(9, stream, workers=2)
   assert names(batches) == expected
@@ -134,7 +134,7 @@ def test_pretraining_examples_are_the_same_from_threads_and_workers():
     ExamplesConfig(length=32, max_predictions=5),
     seed=0,
   )
-  stream = loader.Stream(examples, 40, seed=0)
+  stream = stream_lib.Stream(examples, 40, seed=0)
   from_thread, from_worker = take(4, stream), take(4, stream, workers=1)
   for left, right in zip(from_thread, from_worker):
     np.testing.assert_array_equal(left.token_ids, right.token_ids)
@@ -145,9 +145,9 @@ def test_pretraining_examples_are_the_same_from_threads_and_workers():
 
 def test_an_error_surfaces_once_and_as_itself():
   for workers in (0, 1):
-    stream = loader.Stream(Counting(40, broken=(0, 17)), 4, seed=0)
+    stream = stream_lib.Stream(Counting(40, broken=(0, 17)), 4, seed=0)
     expected = [
-      i for _, i in names(take(10, loader.Stream(Counting(40), 4, 0)))
+      i for _, i in names(take(10, stream_lib.Stream(Counting(40), 4, 0)))
     ]
     good = expected.index(17) // 4
     with loader.training_batches(stream, workers=workers) as batches:
@@ -159,7 +159,7 @@ def test_an_error_surfaces_once_and_as_itself():
 
 
 def test_a_worker_that_dies_is_an_error():
-  stream = loader.Stream(Counting(deadly=(0, 3)), 10, seed=0)
+  stream = stream_lib.Stream(Counting(deadly=(0, 3)), 10, seed=0)
   with (
     loader.training_batches(stream, workers=1) as batches,
     pytest.raises(RuntimeError, match="exit code 9"),
@@ -168,7 +168,7 @@ def test_a_worker_that_dies_is_an_error():
 
 
 def test_closing_twice():
-  batches = loader.training_batches(loader.Stream(Counting(), 2, 0))
+  batches = loader.training_batches(stream_lib.Stream(Counting(), 2, 0))
   next(batches)
   batches.close()
   batches.close()
@@ -182,7 +182,7 @@ def test_workers_end_with_a_killed_parent():
     from tests.data.test_loader import Counting
 
     if __name__ == "__main__":
-      batches = loader.training_batches(loader.Stream(Counting(), 2, 0),
+      batches = loader.training_batches(stream_lib.Stream(Counting(), 2, 0),
                                         workers=1)
       next(batches)
       (worker,) = multiprocessing.active_children()
@@ -231,16 +231,16 @@ def test_evaluation_limit(limit, rows):
 
 
 def test_user_errors():
-  stream = loader.Stream(Counting(), 6, seed=0)
+  stream = stream_lib.Stream(Counting(), 6, seed=0)
   with pytest.raises(settings.UserError, match=r"config\.batch_size.*4 hosts"):
     loader.training_batches(stream, 0, 4)
   with pytest.raises(settings.UserError, match=r"config\.workers.*-1"):
     loader.training_batches(stream, workers=-1)
   with pytest.raises(settings.UserError, match=r"config\.batch_size.*0"):
-    loader.Stream(Counting(), 0, seed=0)
+    stream_lib.Stream(Counting(), 0, seed=0)
   with pytest.raises(settings.UserError, match=r"config\.seed.*-3"):
-    loader.Stream(Counting(), 1, seed=-3)
+    stream_lib.Stream(Counting(), 1, seed=-3)
   with pytest.raises(settings.UserError, match="no examples"):
-    loader.Stream(Counting(0), 1, seed=0)[0]
+    stream_lib.Stream(Counting(0), 1, seed=0)[0]
   with pytest.raises(settings.UserError, match=r"config\.evaluation\.examples"):
     loader.evaluation_batches(Counting(), 4, 0)

@@ -11,6 +11,7 @@ from bert_jax.data import loader
 from bert_jax.data.examples import ExamplesConfig
 from bert_jax.data.sources import example_proto
 from bert_jax.data.sources.pretraining_records import PretrainingRecords
+from bert_jax.data.stream import Stream
 
 LENGTH, SLOTS = 16, 3
 CONFIG = ExamplesConfig(length=LENGTH, max_predictions=SLOTS)
@@ -135,7 +136,7 @@ def test_reads_what_was_written(tmp_path, packed):
 def test_a_loader_takes_it(tmp_path):
   write(tmp_path / "a", [features(n) for n in range(5)])
   records = pickle.loads(pickle.dumps(open_records(tmp_path / "a")))
-  with loader.training_batches(loader.Stream(records, 5, 0)) as batches:
+  with loader.training_batches(Stream(records, 5, 0)) as batches:
     batch = next(batches)
   assert sorted(batch.token_ids[:, 1]) == [300, 301, 302, 303, 304]
   assert batch.targets["next_sentence_labels"].shape == (5,)
