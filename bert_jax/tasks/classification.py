@@ -43,7 +43,8 @@ class Head:
   max_length: int = 0
 
   def __post_init__(self):
-    sequences.check_head(self.labels, self.max_length)
+    supervised.check_labels("labels", self.labels)
+    supervised.check_max_length(self.max_length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Data(supervised.Data):
 
   def __post_init__(self):
     super().__post_init__()
-    sequences.check_names(self.labels)
+    if self.labels:
+      supervised.check_labels("labels", self.labels)
     if not 0 <= self.label_smoothing < 1:
       raise ValueError(
         "label_smoothing: expected at least 0 and less than 1, got"
@@ -120,9 +122,9 @@ def make(
   del seed
   labelled = data and supervised.read(data, FIELDS)
   if labelled:
-    train, found = labelled.train.each(_gold)
-    labelled = labelled._replace(train=train)
-    names = supervised.labels(data.labels, head.labels if head else (), found)
+    names = supervised.labels(
+      data.labels, head.labels if head else (), labelled.found(_labels)
+    )
     head = Head(names, rows.max_length(config, data.max_length))
   head = head or Head()
   longest = rows.max_length(config, head.max_length)
@@ -147,7 +149,7 @@ def make(
   )
   if not labelled:
     return task
-  weigh = functools.partial(_weigh, _class_weights(data, head, found))
+  weigh = functools.partial(_weigh, _class_weights(data, head, labelled))
   return supervised.with_data(task, data, labelled, longest, weigh)
 
 
@@ -182,11 +184,15 @@ def _gold(record: Record) -> str:
   return fields.label(record["label"])
 
 
+def _labels(record: Record) -> list[str]:
+  return [_gold(record)]
+
+
 def _class_weights(
-  data: Data, head: Head, found: Sequence[str]
+  data: Data, head: Head, labelled: supervised.Labelled
 ) -> Float[np.ndarray, " labels"]:
-  """How much a row of each label counts in training, where these are found."""
-  counts = collections.Counter(found)
+  """How much a row of each label counts in training."""
+  counts = collections.Counter(labelled.train.each(_gold)[1])
   if data.balanced:
     total = sum(counts[name] for name in head.labels)
     weights = [

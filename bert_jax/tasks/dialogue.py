@@ -49,12 +49,9 @@ class Head:
   max_length: int = 0
 
   def __post_init__(self):
-    word_labels.check_names("intents", self.intents)
-    word_labels.check_names("labels", self.labels)
-    if self.max_length < 0:
-      raise ValueError(
-        f"max_length: expected at least 0, got {self.max_length}"
-      )
+    supervised.check_labels("intents", self.intents)
+    supervised.check_labels("labels", self.labels)
+    supervised.check_max_length(self.max_length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +73,9 @@ class Data(supervised.Data):
   def __post_init__(self):
     super().__post_init__()
     if self.intents:
-      word_labels.check_names("intents", self.intents)
+      supervised.check_labels("intents", self.intents)
     if self.labels:
-      word_labels.check_names("labels", self.labels)
+      supervised.check_labels("labels", self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +118,15 @@ def make(
   labelled = data and supervised.read(data, FIELDS)
   if labelled:
     head = Head(
-      word_labels.names(
-        data.intents, head.intents if head else (), labelled, _intents
+      supervised.labels(
+        data.intents,
+        head.intents if head else (),
+        labelled.found(_intents),
       ),
       word_labels.names(
-        data.labels, head.labels if head else (), labelled, word_labels.tags
+        data.labels,
+        head.labels if head else (),
+        labelled.found(word_labels.tags),
       ),
       rows.max_length(config, data.max_length),
     )
@@ -160,6 +161,12 @@ def _intents(record: Record) -> list[str]:
   return [fields.label(record["label"])]
 
 
+def _intent(head: Head, record: Record) -> int:
+  return fields.index(
+    "label", record["label"], head.intents, "config.data.intents"
+  )
+
+
 def prepare(
   tokenizer: Tokenizer | None, max_length: int, head: Head, record: Record
 ) -> list[Batch]:
@@ -179,7 +186,7 @@ def prepare(
   examples = word_labels.prepare(tokenizer, max_length, head.labels, record)
   intent, weight = 0, 0
   if "label" in record:
-    intent, weight = fields.index("label", record["label"], head.intents), 1
+    intent, weight = _intent(head, record), 1
   return [
     dataclasses.replace(
       example,

@@ -75,10 +75,7 @@ class Head:
       raise ValueError(
         f"pooling: expected some of {', '.join(POOLING)}, got {self.pooling!r}"
       )
-    if self.max_length < 0:
-      raise ValueError(
-        f"max_length: expected at least 0, got {self.max_length}"
-      )
+    supervised.check_max_length(self.max_length)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,13 +70,19 @@ def label(value: Any) -> str:
   raise UserError(f"the label {value!r:.60}: expected a name or a number")
 
 
-def index(name: str, value: Any, labels: Sequence[str]) -> int:
+def index(
+  name: str,
+  value: Any,
+  labels: Sequence[str],
+  key: str = "config.data.labels",
+) -> int:
   """The place of a label among the known ones.
 
   Args:
     name: the field or config key, for messages.
     value: the label.
     labels: the known ones.
+    key: the config key that can name more of them in training.
 
   Raises:
     UserError: it is none of them.
@@ -84,7 +90,10 @@ def index(name: str, value: Any, labels: Sequence[str]) -> int:
   found = label(value)
   if found not in labels:
     known = shorten(", ".join(labels), 200)
-    raise UserError(f"{name}: unknown {found!r:.60}; known: {known}")
+    raise UserError(
+      f"{name}: unknown {found!r:.60}; known: {known} (from {key}, or else from"
+      " the training records)"
+    )
   return labels.index(found)
 
 

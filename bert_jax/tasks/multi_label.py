@@ -52,7 +52,8 @@ class Head:
   thresholds: tuple[float, ...] = ()
 
   def __post_init__(self):
-    sequences.check_head(self.labels, self.max_length)
+    supervised.check_labels("labels", self.labels)
+    supervised.check_max_length(self.max_length)
     thresholds = sequences.one_each(
       "thresholds", self.thresholds, self.labels, _USUAL
     )
@@ -74,7 +75,8 @@ class Data(supervised.Data):
 
   def __post_init__(self):
     super().__post_init__()
-    sequences.check_names(self.labels)
+    if self.labels:
+      supervised.check_labels("labels", self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +116,8 @@ def make(
   del seed
   labelled = data and supervised.read(data, FIELDS)
   if labelled:
-    train, found = labelled.train.each(_gold)
-    labelled = labelled._replace(train=train)
     names = supervised.labels(
-      data.labels,
-      head.labels if head else (),
-      [n for row in found for n in row],
+      data.labels, head.labels if head else (), labelled.found(_gold)
     )
     head = Head(names, rows.max_length(config, data.max_length))
   head = head or Head()

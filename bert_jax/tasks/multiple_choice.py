@@ -47,10 +47,7 @@ class Head:
   max_length: int = 0
 
   def __post_init__(self):
-    if self.max_length < 0:
-      raise ValueError(
-        f"max_length: expected at least 0, got {self.max_length}"
-      )
+    supervised.check_max_length(self.max_length)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,7 +53,8 @@ class Head:
   scales: tuple[float, ...] = ()
 
   def __post_init__(self):
-    sequences.check_head(self.labels, self.max_length)
+    supervised.check_labels("labels", self.labels)
+    supervised.check_max_length(self.max_length)
     for name, default in (("means", 0.0), ("scales", 1.0)):
       given = getattr(self, name)
       filled = sequences.one_each(name, given, self.labels, default)
@@ -78,7 +79,8 @@ class Data(supervised.Data):
 
   def __post_init__(self):
     super().__post_init__()
-    sequences.check_names(self.labels)
+    if self.labels:
+      supervised.check_labels("labels", self.labels)
 
 
 @dataclasses.dataclass(frozen=True)

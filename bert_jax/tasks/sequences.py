@@ -11,21 +11,6 @@ from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Record
 
 
-def check_head(labels: Sequence[str], max_length: int) -> None:
-  """Raises a ValueError unless labels and length make a head."""
-  if not labels:
-    raise ValueError("labels: expected at least one, got none")
-  check_names(labels)
-  if max_length < 0:
-    raise ValueError(f"max_length: expected at least 0, got {max_length}")
-
-
-def check_names(labels: Sequence[str]) -> None:
-  """Raises a ValueError where two labels have one name."""
-  if len({*labels}) < len(labels):
-    raise ValueError(f"labels: expected no name twice, got {list(labels)}")
-
-
 def one_each(
   name: str, values: Sequence[float], labels: Sequence[str], default: float
 ) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,10 +74,31 @@ class Fields(NamedTuple):
 
 
 class Labelled(NamedTuple):
-  """The records that a task learns from, and those it is measured on."""
+  """The records that a task learns from, and those it is measured on.
+
+  Attributes:
+    train: to learn from.
+    evaluation: to be measured on.
+    is_split: whether the latter were taken from the former.
+  """
 
   train: records.Records
   evaluation: records.Records
+  is_split: bool = False
+
+  def found(self, of: Callable[[Record], Iterable[str]]) -> list[str]:
+    """The labels in the training records; of a split, in all of them.
+
+    Args:
+      of: from a record to its labels; it may refuse one.
+
+    Raises:
+      UserError: as `Records.each`.
+    """
+    parts = (self.train, self.evaluation)[: 1 + self.is_split]
+    return [
+      label for part in parts for found in part.each(of)[1] for label in found
+    ]
 
   def values(self, field: str) -> list[Any]:
     """What the training records have in a field."""
@@ -103,6 +124,7 @@ def read(data: Data, fields: Fields) -> Labelled:
   return Labelled(
     dataclasses.replace(train, rows=kept),
     dataclasses.replace(train, rows=taken, skipped=[]),
+    is_split=True,
   )
 
 
@@ -119,6 +141,24 @@ def read_split(
   )
 
 
+def check_labels(field: str, labels: Sequence[str]) -> None:
+  """Refuses the labels of a head where there are none, or one twice.
+
+  Raises:
+    ValueError: in the form that `settings.from_dict` takes up.
+  """
+  if not labels:
+    raise ValueError(f"{field}: expected at least one, got none")
+  if len({*labels}) < len(labels):
+    raise ValueError(f"{field}: expected no name twice, got {list(labels)}")
+
+
+def check_max_length(max_length: int) -> None:
+  """As `check_labels`, for the longest row of a head; 0 has a meaning."""
+  if max_length < 0:
+    raise ValueError(f"max_length: expected at least 0, got {max_length}")
+
+
 def labels(
   given: Sequence[str],
   pretrained: Sequence[str],
@@ -130,7 +170,7 @@ def labels(
     given: by the config; none if it leaves them to the data.
     pretrained: of the head that training goes on from, if there is one; they
       stay where they cover the data, so that its weights keep their meaning.
-    found: all in the training records.
+    found: all in the records.
 
   Raises:
     UserError: there are no labels.

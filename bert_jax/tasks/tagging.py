@@ -43,11 +43,8 @@ class Head:
   max_length: int = 0
 
   def __post_init__(self):
-    word_labels.check_names("labels", self.labels)
-    if self.max_length < 0:
-      raise ValueError(
-        f"max_length: expected at least 0, got {self.max_length}"
-      )
+    supervised.check_labels("labels", self.labels)
+    supervised.check_max_length(self.max_length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Data(supervised.Data):
   def __post_init__(self):
     super().__post_init__()
     if self.labels:
-      word_labels.check_names("labels", self.labels)
+      supervised.check_labels("labels", self.labels)
 
 
 def make(
@@ -92,7 +89,9 @@ def make(
   labelled = data and supervised.read(data, FIELDS)
   if labelled:
     names = word_labels.names(
-      data.labels, head.labels if head else (), labelled, word_labels.tags
+      data.labels,
+      head.labels if head else (),
+      labelled.found(word_labels.tags),
     )
     head = Head(names, rows.max_length(config, data.max_length))
   head = head or Head()

@@ -9,10 +9,9 @@ pieces of the words that the row is the one to answer for:
   label_weights: float32, 1 where the record has gold tags.
 """
 
-import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Array, Float, Shaped
@@ -78,18 +77,6 @@ class Entity:
   probability: float
 
 
-def check_names(field: str, names: Sequence[str]) -> None:
-  """Refuses the names of a head's labels where there are none, or one twice.
-
-  Raises:
-    ValueError: in the form that `settings.from_dict` takes up.
-  """
-  if not names:
-    raise ValueError(f"{field}: expected at least one, got none")
-  if len({*names}) < len(names):
-    raise ValueError(f"{field}: expected no name twice, got {names!r}")
-
-
 def blank_targets(length: int = 4) -> dict[str, np.ndarray]:
   """The targets of a row without words."""
   return {name: np.zeros(length, dtype) for name, dtype in _DTYPES.items()}
@@ -112,28 +99,10 @@ def tags(record: Record) -> list[str]:
 
 
 def names(
-  given: Sequence[str],
-  pretrained: Sequence[str],
-  labelled: supervised.Labelled,
-  of: Callable[[Record], Iterable[str]],
+  given: Sequence[str], pretrained: Sequence[str], found: Sequence[str]
 ) -> tuple[str, ...]:
-  """The labels of a head that is to be trained; of found ones `O` is first.
-
-  Args:
-    given: see `supervised.labels`.
-    pretrained: the same.
-    labelled: the records to find labels in.
-    of: from a record to its labels; those of records that it refuses are left
-      out, for preparing them says where they are.
-
-  Raises:
-    UserError: there are no labels.
-  """
-  found = set()
-  for row in labelled.train.rows:
-    with contextlib.suppress(UserError):
-      found.update(of(row.record))
-  ordered = supervised.labels(given, pretrained, sorted(found))
+  """As `supervised.labels`, but of found ones `O` is first."""
+  ordered = supervised.labels(given, pretrained, found)
   if ordered in (tuple(given), tuple(pretrained)):
     return ordered
   return tuple(sorted(ordered, key=lambda name: name != OUTSIDE))
