@@ -175,7 +175,8 @@ def load(
     **options: further fields of `Predictor`.
 
   Returns:
-    A predictor; of a run, with the newest checkpoint that verifies.
+    A predictor; of a run, with the best checkpoint that verifies, or else the
+    newest.
 
   Raises:
     UserError: there is no such model, or it is damaged or not supported.

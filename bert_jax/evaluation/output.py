@@ -1,10 +1,9 @@
 """The files of an evaluation."""
 
 import dataclasses
+import io
 import json
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -130,11 +129,9 @@ def _curves(workdir: pathlib.Path) -> bytes | None:
   """A PNG of a run's curves, if this is a run that has any."""
   if not (workdir / METRICS_FILE).is_file():
     return None
-  # Drawn elsewhere: the run may be still going on, or another's.
-  with tempfile.TemporaryDirectory() as folder:
-    shutil.copy(workdir / METRICS_FILE, folder)
-    try:
-      report.report(pathlib.Path(folder))
-    except UserError:
-      return None
-    return (pathlib.Path(folder) / report.CURVES_FILE).read_bytes()
+  file = io.BytesIO()
+  try:
+    report.draw(workdir, file)
+  except UserError:
+    return None
+  return file.getvalue()

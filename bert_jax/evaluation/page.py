@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bert_jax.evaluation.view import Confusion, View
+from bert_jax.training import baselines as baselines_lib
 
 LABELS = 30
 """Of more labels, a confusion matrix is shown as its largest entries."""
 
-_BASELINE = "_baseline"
 _LONGEST, _SHORT = 500, 40
 _ROWS = 40
 _HEAT = "37 99 235"
@@ -152,12 +152,9 @@ def _table(rows: Iterable[tuple[Any, Mapping[str, Any]]], name: str) -> str:
 def _scores(scores: Mapping[str, float], baselines: Mapping[str, float]) -> str:
   rows = []
   for name, value in scores.items():
-    own = [
-      f"{_number(other)} ({key[len(name) + 1 : -len(_BASELINE)]})"
-      for key, other in baselines.items()
-      if key.startswith(f"{name}_") and key.endswith(_BASELINE)
-    ]
-    rows.append((name, {"value": value, "baseline": ", ".join(own)}))
+    own = baselines_lib.of(name, {**scores, **baselines})
+    shown = (f"{_number(other)} ({kind})" for kind, other in own.items())
+    rows.append((name, {"value": value, "baseline": ", ".join(shown)}))
   return _table(rows, "measure")
 
 

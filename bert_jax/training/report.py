@@ -3,13 +3,15 @@
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
+import matplotlib.axes
 import matplotlib.figure
 import rich.console
 import rich.table
 
 from bert_jax.settings import UserError
+from bert_jax.training import baselines
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.best import is_better
 from bert_jax.training.logging import METRICS_FILE, read_metrics
@@ -17,7 +19,7 @@ from bert_jax.training.logging import METRICS_FILE, read_metrics
 RESULTS_FILE = "results.json"
 CURVES_FILE = "curves.png"
 
-_BASELINE = "_baseline"
+_COLUMNS = 4  # Panels beside each other, at most.
 
 
 def report(
@@ -31,74 +33,153 @@ def report(
       bear; of each the measure that its recipe follows, and its baselines.
 
   Returns:
-    What is in `results.json`: the measures of the last evaluation with their
-    baselines, `steps`, `seconds` (of training, evaluation and compilation)
-    and `real_tokens_per_second` (of training alone, over all steps).
+    What is in `results.json`: the measures of the evaluation that the run is
+    known by, which is the best by the measure that its recipe follows or else
+    the last, with their baselines; `steps` up to there; `seconds` (of training,
+    evaluation and compilation) and `real_tokens_per_second` (of training
+    alone) of the whole run.
 
   Raises:
     UserError: the folder has no figures of a training and an evaluation.
   """
-  rows = read_metrics(workdir)
-  train = [row for row in rows if row["split"] == "train"]
-  held_out = [row for row in rows if row["split"] == "held_out"]
-  if not train or not held_out:
-    raise UserError(
-      f"{workdir / METRICS_FILE}: expected rows of training and evaluation;"
-      " train first, with --workdir of this folder"
-    )
+  train, held_out = _rows(workdir)
+  best = _best(held_out, workdirs.metric(workdir))
   results = {
-    **_figures(held_out[-1]),
-    "steps": held_out[-1]["step"],
+    **_figures(best),
+    "steps": best["step"],
     **_followed(others or {}),
-    "seconds": rows[-1]["seconds"],
+    "seconds": max(train[-1]["seconds"], held_out[-1]["seconds"]),
     "real_tokens_per_second": _throughput(train),
   }
   path = workdir / RESULTS_FILE
   partial = path.with_suffix(".tmp")
   partial.write_text(json.dumps(results, indent=2) + "\n")
   partial.replace(path)
-  _draw(train, held_out, workdir / CURVES_FILE)
+  draw(workdir, workdir / CURVES_FILE)
   return results
 
 
 def print_table(results: Mapping[str, Any]) -> None:
   """Prints results for people, each measure beside its baseline."""
   table = rich.table.Table("held-out measure", "value", "baseline")
-  for name, value in results.items():
-    if _BASELINE in name:
-      continue
-    # The longest name that fits is that of the measure itself.
-    baseline = [
-      f"{_number(other)} {key[len(name) + 1 : -len(_BASELINE)]}"
-      for key, other in results.items()
-      if key.startswith(f"{name}_") and key.endswith(_BASELINE)
-    ]
-    table.add_row(name, _number(value), "; ".join(baseline))
+  for name in baselines.measures(results):
+    beside = (
+      f"{_number(value)} {kind}"
+      for kind, value in baselines.of(name, results).items()
+    )
+    table.add_row(name, _number(results[name]), "; ".join(beside))
   rich.console.Console().print(table)
+
+
+def draw(workdir: pathlib.Path, file: pathlib.Path | BinaryIO) -> None:
+  """Writes a PNG of a run's curves.
+
+  What training measures, or a baseline is known of, has a panel of its own;
+  further scores share one, those between -1 and 1.
+
+  Args:
+    workdir: the folder of the run.
+    file: its path, or what is open to be written.
+
+  Raises:
+    UserError: as `report`.
+  """
+  train, held_out = _rows(workdir)
+  last = _figures(held_out[-1])
+  trained = {name for row in train for name in row}
+  alone, together = [], {}
+  for name in baselines.measures(last):
+    if name in trained or baselines.of(name, last):
+      alone.append(name)
+    elif all(-1 <= row.get(name, 0) <= 1 for row in held_out):
+      task = name.rpartition("/")[0]  # Of several tasks, its name.
+      together.setdefault(task, []).append(name)
+  count = len(alone) + len(together)
+  columns = min(count, _COLUMNS)
+  lines = -(-count // columns)
+  figure = matplotlib.figure.Figure(
+    figsize=(5 * columns, 3.5 * lines), layout="constrained"
+  )
+  places = iter(range(1, count + 1))
+  for name in alone:
+    axes = figure.add_subplot(lines, columns, next(places))
+    _plot(axes, train, name, "training", alpha=0.5)
+    _plot(axes, held_out, name, "held-out", marker="o")
+    for kind, value in baselines.of(name, last).items():
+      label = f"{kind.replace('_', ' ')} baseline"
+      axes.axhline(value, color="gray", linestyle="--", label=label)
+    _finish(axes, name)
+  for task, names in together.items():
+    axes = figure.add_subplot(lines, columns, next(places))
+    for name in names:
+      _plot(axes, held_out, name, name.rpartition("/")[2], marker=".")
+    _finish(axes, f"{task}: further scores" if task else "further scores")
+  figure.savefig(file, dpi=100)
+
+
+def _plot(
+  axes: matplotlib.axes.Axes,
+  rows: Sequence[Mapping[str, Any]],
+  name: str,
+  label: str,
+  **style: Any,
+) -> None:
+  points = [(row["step"], row[name]) for row in rows if name in row]
+  if points:
+    axes.plot(*zip(*points), label=label, **style)
+
+
+def _finish(axes: matplotlib.axes.Axes, title: str) -> None:
+  axes.set_title(title)
+  axes.set_xlabel("step")
+  axes.grid(alpha=0.3)
+  axes.legend(fontsize="small")
+
+
+def _rows(
+  workdir: pathlib.Path,
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+  """The figures of training, and those of evaluations."""
+  rows = read_metrics(workdir)
+  train, held_out = (
+    [row for row in rows if row["split"] == split]
+    for split in ("train", "held_out")
+  )
+  if not train or not held_out:
+    raise UserError(
+      f"{workdir / METRICS_FILE}: expected rows of training and evaluation;"
+      " train first, with --workdir of this folder"
+    )
+  return train, held_out
+
+
+def _best(
+  held_out: Sequence[Mapping[str, Any]], metric: str
+) -> Mapping[str, Any]:
+  """The best evaluation by a measure; without one, the last."""
+  # What was measured before the first update is never what a run keeps.
+  rows = [row for row in held_out if metric in row and row["step"]]
+  best, *rest = rows or held_out[-1:]
+  for row in rest:
+    if is_better(metric, row[metric], best[metric]):
+      best = row
+  return best
 
 
 def _followed(others: Mapping[str, pathlib.Path]) -> dict[str, float]:
   """The best value of the measure that each run follows, with baselines."""
   found = {}
   for name, workdir in others.items():
-    rows = [r for r in read_metrics(workdir) if r["split"] == "held_out"]
     metric = workdirs.metric(workdir)
-    rows = [row for row in rows if metric in row]
-    if not rows:
+    best = _best(_rows(workdir)[1], metric)
+    if metric not in best:
       raise UserError(
         f"{workdir}: expected a run with config.evaluation.metric and figures"
         " of an evaluation"
       )
-    best = rows[0]
-    for row in rows[1:]:
-      if is_better(metric, row[metric], best[metric]):
-        best = row
-    found |= {
-      f"{name}_{key}": value
-      for key, value in best.items()
-      if key == metric
-      or (key.startswith(f"{metric}_") and key.endswith(_BASELINE))
-    }
+    found[f"{name}_{metric}"] = best[metric]
+    for kind, value in baselines.of(metric, best).items():
+      found[f"{name}_{metric}_{kind}_baseline"] = value
   return found
 
 
@@ -124,32 +205,3 @@ def _throughput(train: Sequence[Mapping[str, Any]]) -> float:
 
 def _number(value: float) -> str:
   return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _draw(
-  train: Sequence[Mapping[str, Any]],
-  held_out: Sequence[Mapping[str, Any]],
-  path: pathlib.Path,
-) -> None:
-  """One panel a measure: training, held-out, and the baseline if any."""
-  last = _figures(held_out[-1])
-  names = [name for name in last if _BASELINE not in name]
-  figure = matplotlib.figure.Figure(
-    figsize=(5 * ((len(names) + 1) // 2), 7), layout="constrained"
-  )
-  for axes, name in zip(figure.subplots(2, (len(names) + 1) // 2).flat, names):
-    for rows, label, style in (
-      (train, "training", {"alpha": 0.5}),
-      (held_out, "held-out", {"marker": "o"}),
-    ):
-      points = [(row["step"], row[name]) for row in rows if name in row]
-      axes.plot(*zip(*points), label=label, **style)
-    for key, value in last.items():
-      if key.startswith(f"{name}_") and key.endswith(_BASELINE):
-        label = key.removeprefix(f"{name}_").replace("_", " ")
-        axes.axhline(value, color="gray", linestyle="--", label=label)
-    axes.set_title(name)
-    axes.set_xlabel("step")
-    axes.grid(alpha=0.3)
-    axes.legend()
-  figure.savefig(path, dpi=100)

@@ -24,7 +24,7 @@ def restore_params(folder: str | os.PathLike, target: Parameters) -> Parameters:
     UserError: there is no step that verifies, or it is not of the target's
       shapes.
   """
-  return restore_step(newest_folder(folder), target)
+  return restore_step(best_folder(folder), target)
 
 
 def restore_step(folder: pathlib.Path, target: Parameters) -> Parameters:
@@ -56,8 +56,8 @@ def saved_paths(folder: pathlib.Path) -> set[str]:
   }
 
 
-def newest_folder(folder: str | os.PathLike) -> pathlib.Path:
-  """The folder of the step to use, for which all of it is hashed.
+def best_folder(folder: str | os.PathLike) -> pathlib.Path:
+  """The folder of the best step, or else the newest; all of it is hashed.
 
   That is the step that was saved as the best, or, if it does not verify, the
   best before it; without any of these the newest that verifies. What is

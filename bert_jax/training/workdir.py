@@ -123,7 +123,7 @@ def open_workdir(workdir: pathlib.Path) -> Pretrained:
   config = settings.from_dict(EncoderConfig, entry["model"], f"{where}: model")
 
   def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
-    step = saved_params.newest_folder(workdir / CHECKPOINTS)
+    step = saved_params.best_folder(workdir / CHECKPOINTS)
     saved = saved_params.saved_paths(step)
     wanted = with_pooler(wanted, task, config, saved.__contains__)
     found = {path.split("/")[0] for path in saved}
@@ -162,12 +162,11 @@ def metric(workdir: pathlib.Path) -> str:
   """The measure that a run's recipe follows; empty if it follows none.
 
   Raises:
-    UserError: there is no run.
+    UserError: the folder's files are damaged.
   """
   run = _read(workdir)["run"] if (workdir / MODEL_FILE).exists() else None
-  if run is None:
-    raise UserError(f"{workdir}: expected the --workdir of a run")
-  return run["config"].get("evaluation", {}).get("metric", "")
+  section = run["config"].get("evaluation", {}) if run else {}
+  return section.get("metric", "")
 
 
 def write_head(workdir: pathlib.Path, head: Any) -> None:

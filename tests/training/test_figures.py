@@ -107,6 +107,25 @@ def test_a_report_sums_up_a_run(tmp_path):
   )
 
 
+def test_a_report_is_of_the_best_evaluation_by_the_measure_of_the_recipe(
+  tmp_path,
+):
+  values = {0: 0.9, 1: 0.5, 2: 0.7, 3: 0.6}
+  with Logger(tmp_path, start=0, steps=3) as logger:
+    logger.write(0, "held_out", {"f1": values[0], "loss": 0.0})
+    for step in (1, 2, 3):
+      rates = {"steps_per_second": 1, "real_tokens_per_second": 100}
+      logger.write(step, "train", {"loss": 1.0, **rates})
+      logger.write(step, "held_out", {"f1": values[step], "loss": 0.1 * step})
+  run = {"config": {"evaluation": {"metric": "f1"}}, "data": ""}
+  entry = dict.fromkeys(["task", "model", "head", "vocabulary"])
+  (tmp_path / "bert_jax.json").write_text(json.dumps({**entry, "run": run}))
+  results = report.report(tmp_path)
+  assert (results["steps"], results["f1"], results["loss"]) == (2, 0.7, 0.2)
+  beside = report.report(tmp_path, {"other": tmp_path})
+  assert beside["other_f1"] == 0.7
+
+
 def test_the_table_shows_each_measure_beside_its_baseline(tmp_path, capsys):
   write_run(tmp_path)
   report.print_table(report.report(tmp_path))
