@@ -117,7 +117,9 @@ def test_hosts_share_the_rows_of_each_batch():
 
 
 def test_workers_do_not_change_the_batches():
-  stream = stream_lib.Stream(Counting(), 4, seed=5, start={"epoch": 1, "index": 3})
+  stream = stream_lib.Stream(
+    Counting(), 4, seed=5, start={"epoch": 1, "index": 3}
+  )
   expected = names(take(9, stream))
   batches = take(9, stream, workers=2)
   assert names(batches) == expected
@@ -182,7 +184,7 @@ def test_workers_end_with_a_killed_parent():
     from tests.data.test_loader import Counting
 
     if __name__ == "__main__":
-      batches = loader.training_batches(stream_lib.Stream(Counting(), 2, 0),
+      batches = loader.training_batches(stream.Stream(Counting(), 2, 0),
                                         workers=1)
       next(batches)
       (worker,) = multiprocessing.active_children()
