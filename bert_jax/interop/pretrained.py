@@ -133,6 +133,8 @@ class Pretrained:
     if not task.parts:
       suits = self._suits(task)
       wanted = {k: x for k, x in shapes.items() if suits or k not in _OF_LABELS}
+      if not wanted:
+        return Merged({}, ())
       return self.read(task.name, wanted, place)
     if self.task == task.name:
       same = {

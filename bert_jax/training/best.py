@@ -2,17 +2,20 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from bert_jax import settings
 
-_LESS_IS_BETTER = ("loss", "error", "rmse", "mae", "perplexity")
+# Of several tasks a measure bears the name of its task, of several values the
+# name of its value: `quality/rmse_errors`.
+_LESS_IS_BETTER = re.compile(r"(.*/)?(.*loss|(rmse|mae)(_.*)?)")
 
 
 def is_better(metric: str, value: float, than: float) -> bool:
   """Whether a measure is better; of losses and errors the lower one is."""
-  if any(part in metric for part in _LESS_IS_BETTER):
+  if _LESS_IS_BETTER.fullmatch(metric):
     return value < than
   return value > than
 
@@ -62,7 +65,7 @@ class Best:
     return {"step": self.step, "values": self.values, "waited": self.waited}
 
   def resume(self, state: Mapping[str, Any] | None) -> None:
-    """Goes on from where a checkpoint's `state` was."""
-    if state:
+    """Goes on from where a checkpoint's `state` was, if it has the measure."""
+    if state and self.metric in state["values"]:
       self.step, self.values = state["step"], state["values"]
       self.waited = state["waited"]

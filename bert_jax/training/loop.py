@@ -91,7 +91,7 @@ class _Loop:
       wanted.examples or None,
     )
     if first >= recipe.steps or run.best.is_over:
-      logger.say(f"nothing to do: all {recipe.steps} steps are done")
+      logger.say(f"nothing to do: the run ended at step {first}")
       return self._outcome(evaluate(run.state.params).values)
     # Answers of a fresh head say nothing; the loss of fresh logits does.
     told = run.task.score is None or not run.fresh

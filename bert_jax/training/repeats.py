@@ -17,6 +17,7 @@ import rich.table
 
 from bert_jax.settings import UserError
 from bert_jax.training import loop
+from bert_jax.training.best import is_better
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.window import NotFiniteError
 
@@ -106,5 +107,5 @@ def _is_no_better(metric: str, values: Mapping[str, float]) -> bool:
       (m for m in values if name.startswith(f"{m}_")), key=len, default=""
     )
     if measure and (not metric or metric == measure):
-      return values[measure] <= baseline
+      return not is_better(measure, values[measure], baseline)
   return False

@@ -1,8 +1,16 @@
 """For each task that is fine-tuned a tiny data set, by a rule to be learned."""
 
+import contextlib
+import io
 import json
 import random
 
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from bert_jax.training import loop
+from bert_jax.training.recipe import Recipe
 from tests import small
 
 FILLERS = ("the", "is", "in", "place", "of", "names", "it", "them")
@@ -160,3 +168,27 @@ def recipe(folder, name="classification", **changes):
       section = section.setdefault(part, {})
     section[last] = value
   return config
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compile_once(tmp_path_factory):
+  """For modules that import it: there compiling takes all the time.
+
+  Runs of one shape share what it gives.
+  """
+  folder = str(tmp_path_factory.getbasetemp() / "compiled")
+  for optimised, cache, seconds in ((False, folder, 0.0), (True, None, 1.0)):
+    compilation_cache.reset_cache()
+    jax.config.update("jax_disable_most_optimizations", not optimised)
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    if cache:
+      yield
+
+
+def train(config, workdir):
+  """The measures of a run, and what it said."""
+  said = io.StringIO()
+  with contextlib.redirect_stderr(said):
+    values = loop.train(Recipe.from_dict(config), workdir)
+  return values, said.getvalue()

@@ -1,0 +1,72 @@
+"""An encoder, a run on top of it, and recipes for more of them."""
+
+import json
+
+import jax
+import numpy as np
+
+import bert_jax
+from bert_jax import trees
+from bert_jax.models.config import encoder_config
+from bert_jax.predictor import Predictor
+from bert_jax.tasks import masked_lm
+from bert_jax.training.logging import read_metrics
+from tests import small
+from tests.tasks import learnable
+from tests.tasks.cases import random_params
+from tests.tasks.learnable import train
+
+# Of 12 records in batches of 4.
+EPOCH = 3
+
+
+def shared_home(tmp_path_factory):
+  """An encoder, and a run of two epochs whose every step is kept.
+
+  All modules have the same, for compiling the run takes long.
+  """
+  home = tmp_path_factory.getbasetemp() / "finetune_runs"
+  if not home.exists():
+    home.mkdir()
+    _make(home)
+  return home
+
+
+def _make(home):
+  size = len(small.tokenizer())
+  config = {**learnable.MODEL, "num_layers": 2, "vocab_size": size}
+  task = masked_lm.make(encoder_config(config), small.tokenizer())
+  predictor = Predictor(task, jax.device_put(random_params(task)))
+  bert_jax.save(predictor, home / "init", format="bert_jax")
+  values, said = train(recipe(home), home / "run")
+  (home / "said").write_text(said)
+  (home / "values").write_text(json.dumps(values))
+
+
+def recipe(home, init="init", **changes):
+  options = {
+    "init": str(home / init),
+    "model": {},
+    "steps": 2 * EPOCH,
+    "checkpoint__every": 1,
+    "checkpoint__keep": 9,
+  }
+  return learnable.recipe(home, **(options | changes))
+
+
+def params_of(workdir):
+  return trees.flatten(bert_jax.load(workdir).params)
+
+
+def held_out(workdir):
+  return [r for r in read_metrics(workdir) if r["split"] == "held_out"]
+
+
+def steps(rows):
+  return [row["step"] for row in rows]
+
+
+def assert_equal(one, other):
+  assert one.keys() == other.keys()
+  for path, value in one.items():
+    np.testing.assert_array_equal(value, other[path], err_msg=path)
