@@ -180,7 +180,7 @@ def test_closing_twice():
 def test_workers_end_with_a_killed_parent():
   program = """
     import multiprocessing, os
-    from bert_jax.data import loader
+    from bert_jax.data import loader, stream
     from tests.data.test_loader import Counting
 
     if __name__ == "__main__":
