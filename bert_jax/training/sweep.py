@@ -1,6 +1,7 @@
 """A small search over some keys of a recipe, by Optuna."""
 
 import json
+import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,8 @@ def parse(text: str) -> Search:
   if not found:
     return Search(key, tuple(_value(v.strip()) for v in values.split(",")))
   low, high = _value(found[1]), _value(found[2])
-  if not all(type(x) in (int, float) for x in (low, high)) or not low < high:
+  are_numbers = all(type(x) in (int, float) for x in (low, high))
+  if not are_numbers or not -math.inf < low < high < math.inf:
     raise UserError(f"{where}: expected two numbers, the lower one first")
   if found[3] and low <= 0:
     raise UserError(f"{where}: log asks for numbers above 0")
@@ -103,14 +105,11 @@ def sweep(
   direction = "maximize" if is_better(metric, 1.0, 0.0) else "minimize"
   workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / TRIALS_FILE
-  done = []
-  if path.exists():
-    done = [json.loads(line) for line in path.read_text().splitlines()]
+  done = _done(path)
   space = {search.key: _distribution(optuna, search) for search in searches}
   study = optuna.create_study(direction=direction)
   for row in done:
-    if row["config"].keys() != space.keys():
-      raise UserError(f"{path}: holds a search over other keys")
+    _check_same(path, row["config"], searches)
     _tell(optuna, study, space, row)
   for number in range(len(done), trials):
     study.sampler = optuna.samplers.TPESampler(seed=seed + number)
@@ -128,6 +127,39 @@ def sweep(
     return float("inf") if row["value"] is None else sign * row["value"]
 
   return sorted(done, key=worst_last)
+
+
+def _done(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The trials of a file; a last line that was cut short is taken off it.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  text = path.read_text(encoding="utf-8") if path.exists() else ""
+  whole = text[: text.rfind("\n") + 1]
+  if whole != text:
+    path.write_text(whole, encoding="utf-8")
+  try:
+    return [json.loads(line) for line in whole.splitlines()]
+  except ValueError as error:
+    raise UserError(f"{path}: damaged ({error})") from error
+
+
+def _check_same(
+  path: pathlib.Path, tried: Mapping[str, Any], searches: Sequence[Search]
+) -> None:
+  """Refuses to go on with a search over other values than were tried."""
+  is_same = tried.keys() == {search.key for search in searches} and all(
+    tried[search.key] in search.choices
+    if search.choices
+    else type(tried[search.key]) in (int, float)
+    and search.low <= tried[search.key] <= search.high
+    for search in searches
+  )
+  if not is_same:
+    raise UserError(
+      f"{path}: holds a search over other keys or values; take another folder"
+    )
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], metric: str) -> None:
