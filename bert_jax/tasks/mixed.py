@@ -84,15 +84,24 @@ class Data:
     for name in self.tasks:
       if "/" in name or name in (parts_lib.ENCODER, "mean"):
         raise ValueError(f"tasks.{name}: a task cannot have this name")
-      self.part(name)
+      _, part = self.part(name)
+      if part.augmentation.model:
+        raise ValueError(
+          f"tasks.{name}.augmentation.model: only a task by itself can be"
+          " augmented by a model; use dropout or swap"
+        )
 
   def part(self, name: str) -> tuple[Any, Any]:
     """The module of a task and its data.
 
     Raises:
-      UserError: they are not of a task that can be a part.
+      ValueError: they are not of a task that can be a part.
     """
     where = f"config.data.tasks.{name}"
+    if not isinstance(self.tasks[name], Mapping):
+      raise ValueError(
+        f"tasks.{name}: expected a section, got {self.tasks[name]!r}"
+      )
     section = dict(self.tasks[name])
     task = section.pop("task", "")
     module = settings.choice(f"{where}.task", task, PARTS)
@@ -184,7 +193,12 @@ def _make_part(
     module = module or of
     if module is of and known["head"] is not None:
       part_head = settings.from_dict(of.Head, known["head"], where)
-  return module.make(config, tokenizer, part_head, data=part_data, seed=seed)
+  try:
+    return module.make(config, tokenizer, part_head, data=part_data, seed=seed)
+  except UserError as error:
+    # The part knows only that these are its data.
+    message = str(error).replace("config.data.", f"config.data.tasks.{name}.")
+    raise UserError(message) from error
 
 
 def _head(heads: Mapping[str, tuple[str, Any]]) -> Head:

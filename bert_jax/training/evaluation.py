@@ -32,7 +32,7 @@ Evaluate = Callable[[Parameters], Evaluation]
 
 
 def make(
-  task: Task, mesh: jax.sharding.Mesh, batch_size: int, limit: int
+  task: Task, mesh: jax.sharding.Mesh, batch_size: int, limit: int | None
 ) -> Evaluate:
   """A function that measures parameters on the task's held-out data.
 
@@ -40,7 +40,7 @@ def make(
     task: with data.
     mesh: where the parameters lie.
     batch_size: rows of a batch over all hosts.
-    limit: at most so many held-out examples, or records.
+    limit: at most so many held-out examples, or records; None for all.
 
   Raises:
     UserError: there is nothing to measure on.
@@ -72,7 +72,7 @@ def _of_answers(
   mesh: jax.sharding.Mesh,
   batch_size: int,
   held_out: HeldOut,
-  limit: int,
+  limit: int | None,
 ) -> Evaluate:
   """Losses, and the scores of the answers that people would get."""
   records = held_out.records[:limit]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -21,7 +22,8 @@ from bert_jax.training.partitioning import MeshConfig
 from bert_jax.training.sections import Checkpointing, Evaluation, Logging
 
 # Keys that a resumed run may change: they do not touch what is learned.
-# `data.corpus` may be another path to the same corpus, which is checked.
+# Paths may be others to the same data, which is checked; those of each part
+# of several tasks too.
 MAY_CHANGE = (
   "checkpoint",
   "corpus",
@@ -34,7 +36,7 @@ MAY_CHANGE = (
   "mesh",
   "workers",
 )
-
+_PART = re.compile(r"^data\.tasks\.[^.]+\.")
 
 # Keys of `model` that a pretrained model does not fix.
 _OF_A_RUN = (
@@ -255,7 +257,7 @@ def differences(
   lines = []
   for key in sorted({*old, *new}):
     name = f"{path}{key}"
-    if name in MAY_CHANGE:
+    if _PART.sub("data.", name) in MAY_CHANGE:
       continue
     before, after = old.get(key), new.get(key)
     if isinstance(before, Mapping) and isinstance(after, Mapping):

@@ -24,7 +24,10 @@ def open_fill(where: str) -> Fill:
   Raises:
     UserError: there is no such model, or it has no masked-LM head.
   """
-  pretrained = opening.open_model(where)
+  try:
+    pretrained = opening.open_model(where)
+  except UserError as error:
+    raise UserError(f"config.data.augmentation.model: {error}") from error
   task = pretrained.make_task("masked_lm")
   params, fresh = pretrained.params(task)
   if fresh:
