@@ -15,7 +15,6 @@ and FILE ends in .npy, as one NumPy array.
 """
 
 import contextlib
-import dataclasses
 import inspect
 import itertools
 import json
@@ -30,6 +29,7 @@ from absl import flags
 import bert_jax
 from bert_jax.predictor import InputError
 from bert_jax.settings import UserError
+from bert_jax.tasks import answering, mixed
 from launch import cli, models
 
 _TEXT = flags.DEFINE_string("text", None, "One text to answer for.")
@@ -66,11 +66,11 @@ def _read(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, {"text": line.rstrip("\r\n")}
 
 
-def _plain(answer: Any) -> Any:
-  """For JSON, which knows neither dataclasses nor arrays."""
-  if isinstance(answer, np.ndarray):
-    return answer.tolist()
-  return dataclasses.asdict(answer)
+def _takes_pair(task: str) -> bool:
+  module = mixed.PARTS.get(task)
+  return task == "next_sentence" or (
+    module is not None and "pair" in module.FIELDS.names
+  )
 
 
 def _options(predictor: bert_jax.Predictor) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _write_lines(predictor: bert_jax.Predictor, file: Any) -> int:
   lines = 0
   for record, answer in _answers(predictor):
     line = {**record, "answer": answer}
-    json.dump(line, file, default=_plain, ensure_ascii=False)
+    json.dump(line, file, default=answering.plain, ensure_ascii=False)
     file.write("\n")
     lines += 1
   return lines
@@ -112,6 +112,11 @@ def _write_array(predictor: bert_jax.Predictor, file: Any) -> int:
     raise UserError(
       f"--output {_OUTPUT.value}: the answers of the task"
       f" {predictor.task.name} are no vectors; name a .jsonl"
+    )
+  if len({vector.shape for vector in vectors}) > 1:
+    raise UserError(
+      f"--output {_OUTPUT.value}: some of the answers are of one text and some"
+      " of several, which make no array; name a .jsonl"
     )
   np.save(file, np.array(vectors))
   return len(vectors)
@@ -153,7 +158,7 @@ def _predict_one(predictor: bert_jax.Predictor) -> None:
       print(f"mask {number}:  {words}")
     return
   for line in answer if isinstance(answer, list) else [answer]:
-    print(json.dumps(line, default=_plain, ensure_ascii=False))
+    print(json.dumps(line, default=answering.plain, ensure_ascii=False))
 
 
 def main(_) -> None:
@@ -168,6 +173,8 @@ def main(_) -> None:
   if _INPUT.value is not None and not pathlib.Path(_INPUT.value).is_file():
     raise UserError(f"--input {_INPUT.value}: no such file")
   predictor = models.load()
+  if _PAIR.value is not None and not _takes_pair(predictor.task.name):
+    raise UserError(f"--pair: the task {predictor.task.name} takes one text")
   if _INPUT.value is None:
     _predict_one(predictor)
   else:

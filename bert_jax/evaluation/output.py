@@ -7,13 +7,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from bert_jax.data.records import RecordsConfig
 from bert_jax.evaluation import page, pair_views, views
 from bert_jax.evaluation.measuring import Evaluation
 from bert_jax.settings import UserError
-from bert_jax.tasks import question_answering
+from bert_jax.tasks import answering, question_answering
 from bert_jax.training import report
 from bert_jax.training.logging import METRICS_FILE
 
@@ -60,7 +58,9 @@ def write(
     }
   folder.mkdir(parents=True, exist_ok=True)
   answers = "".join(
-    json.dumps({**record, "answer": answer}, default=_plain, ensure_ascii=False)
+    json.dumps(
+      {**record, "answer": answer}, default=answering.plain, ensure_ascii=False
+    )
     + "\n"
     for record, answer in zip(evaluation.records, _answers(evaluation))
   )
@@ -116,13 +116,6 @@ def _answers(evaluation: Evaluation) -> list[Any]:
     return list(evaluation.answers)
   cosines = pair_views.cosine(evaluation.answers)
   return [{"cosine": float(cosine)} for cosine in cosines]
-
-
-def _plain(value: Any) -> Any:
-  """For JSON, which knows neither dataclasses nor arrays."""
-  if isinstance(value, np.ndarray | np.generic):
-    return value.tolist()
-  return dataclasses.asdict(value)
 
 
 def _curves(workdir: pathlib.Path) -> bytes | None:

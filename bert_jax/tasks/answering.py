@@ -1,10 +1,12 @@
 """Records to answers: the one path of prediction and of evaluation."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from bert_jax.data import grouping
 from bert_jax.tasks.task import Task
@@ -51,6 +53,13 @@ def answers(
   return [
     task.join(list(itertools.islice(rest, len(made)))) for made in prepared
   ]
+
+
+def plain(value: Any) -> Any:
+  """A part of an answer for JSON, which knows no dataclasses and no arrays."""
+  if isinstance(value, np.ndarray | np.generic):
+    return value.tolist()
+  return dataclasses.asdict(value)
 
 
 def _chunks(examples: Sequence[Batch], size: int) -> Iterator[list[int]]:
