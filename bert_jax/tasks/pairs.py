@@ -1,6 +1,5 @@
 """Records with a text, a pair and maybe a label: how much the two are alike."""
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,17 +27,14 @@ def label_range(labelled: supervised.Labelled) -> tuple[float, float]:
   """The least and the greatest label of all records.
 
   Raises:
-    UserError: they do not differ, or none is a number.
+    UserError: they do not differ; or as `Records.each`.
   """
-  found = set()
-  for row in (*labelled.train.rows, *labelled.evaluation.rows):
-    # Labels that are no numbers are refused with their rows.
-    with contextlib.suppress(UserError):
-      found.add(label(row.record))
+  parts = (labelled.train, labelled.evaluation)
+  found = {value for part in parts for value in part.each(label)[1]}
   if len(found) < 2:
     raise UserError(
       "config.data.label_range: expected records with different numbers as"
-      f" labels to tell it from, got {sorted(found) or 'none'}"
+      f" labels to tell it from, got {sorted(found)}"
     )
   return min(found), max(found)
 

@@ -110,11 +110,16 @@ def read(data: Data, fields: Fields) -> Labelled:
   """Reads the labelled records that a recipe names.
 
   Raises:
-    UserError: see `records.read`.
+    UserError: see `records.read`; or there is a single record for both.
   """
   train = read_split(data, fields, "train")
   if data.eval:
     return Labelled(train, read_split(data, fields, "eval"))
+  if len(train.rows) < 2:
+    raise UserError(
+      "config.data.train: one record, from which none can be held out; name"
+      " those to evaluate on as config.data.eval"
+    )
   count = max(round(data.held_out * len(train.rows)), 1)
   order = np.random.default_rng(0).permutation(len(train.rows))
   held_out = {*order[:count].tolist()}

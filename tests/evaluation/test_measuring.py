@@ -170,3 +170,24 @@ def test_a_soup_and_an_ensemble_are_measured_like_a_model(tmp_path):
     given = measuring.labelled("nowhere", made.task, path)
     found = measuring.evaluate(made, given).scores
     assert found == pytest.approx(expected)
+
+
+def test_a_contrastive_run_needs_no_labels_and_ignores_those_of_a_file(
+  tmp_path,
+):
+  section = {"objective": "contrastive", "columns": {}}
+  config = {"task": "embedding", "data": section}
+  entry = {"task": "embedding", "run": {"config": config, "data": ""}}
+  (tmp_path / "bert_jax.json").write_text(json.dumps(entry))
+  rows = [
+    {"text": "the array", "pair": "a list", "label": 1},
+    {"text": "names", "pair": "it sorts", "negative": "it is"},
+  ]
+  found = evaluate(
+    "embedding", write_lines(tmp_path / "e.jsonl", rows), tmp_path
+  )
+  assert [sorted(record) for record in found.records] == [
+    ["pair", "text"],
+    ["negative", "pair", "text"],
+  ]
+  assert next(iter(found.scores)) == "mrr_at_10"

@@ -169,6 +169,18 @@ def test_only_bad_rows_leave_nothing_even_where_they_are_skipped(tmp_path):
     labelled(tmp_path, rows, bad_rows="skip")
 
 
+def test_labels_that_only_a_split_off_record_has_are_known(tmp_path):
+  rows = [{"text": "it", "label": f"name {n}"} for n in range(20)]
+  task = labelled(tmp_path, rows, eval=())
+  assert len(task.head.labels) == 20
+  assert len(task.data.evaluation().records) == 2
+
+
+def test_one_record_cannot_be_split(tmp_path):
+  with pytest.raises(UserError, match="one record, from which none"):
+    labelled(tmp_path, [{"text": "it", "label": "a"}], eval=())
+
+
 @pytest.mark.parametrize(
   ("given", "pretrained", "found", "expected"),
   [
