@@ -133,12 +133,19 @@ def training_data(
     return MixedStream(streams, temperature, seed, start)
 
   def evaluation() -> HeldOut:
-    records, examples, lengths = [], [], set()
+    rows, lengths = [], set()
     for name, own in found.items():
       held_out = own.evaluation()
-      records += [{**record, "task": name} for record in held_out.records]
-      examples += [[mark(name, x) for x in made] for made in held_out.examples]
       lengths |= {*held_out.lengths}
+      count = len(held_out.records)
+      for i, (record, made) in enumerate(
+        zip(held_out.records, held_out.examples)
+      ):
+        marked = [mark(name, example) for example in made]
+        rows.append(((i + 0.5) / count, {**record, "task": name}, marked))
+    # The first ones, if no more are asked for, are of all tasks in proportion.
+    rows.sort(key=lambda row: row[0])
+    _, records, examples = zip(*rows)
     return HeldOut(records, examples, sorted(lengths))
 
   def baselines(records: Sequence[Record]) -> dict[str, float]:

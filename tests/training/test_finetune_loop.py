@@ -13,6 +13,7 @@ from tests.tasks.learnable import compile_once, train  # noqa: F401
 from tests.training.finetune_runs import (
   EPOCH,
   assert_equal,
+  every_step,
   held_out,
   params_of,
   recipe,
@@ -67,10 +68,10 @@ def test_it_says_what_begins_anew_and_what_was_compiled(home):
 
 @pytest.mark.parametrize("name", ["classification", "mixed"])
 def test_a_run_cut_off_within_an_epoch_goes_on_the_same(home, tmp_path, name):
-  config = recipe(home)
+  config = every_step(recipe(home))
   if name == "mixed":
     data = {"tasks": learnable.parts(home)}
-    config = recipe(home, task="mixed", data=data)
+    config = every_step(recipe(home, task="mixed", data=data))
   whole = home / "run"
   if name == "mixed":
     whole = tmp_path / "whole"
@@ -106,8 +107,6 @@ def stopped(home):
     evaluation__every=1,
     evaluation__metric="classification_loss",
     evaluation__patience=2,
-    checkpoint__every=100,
-    checkpoint__keep=1,
   )
   config["data"] |= {
     "train": learnable.write(home / "lists.jsonl", rows["list"]),

@@ -28,24 +28,23 @@ def home(tmp_path_factory):
 
 
 def test_what_is_frozen_stays_to_the_bit(home, tmp_path):
-  train(recipe(home, steps=2, finetuning={"freeze_layers": 1}), tmp_path)
+  train(recipe(home, finetuning={"freeze_embeddings": True}), tmp_path)
   before, after = params_of(home / "init"), params_of(tmp_path)
-  frozen = ("encoder/embeddings/", "encoder/layer_0/")
   for path, value in after.items():
     if not path.startswith("encoder/"):
       continue
     same = np.array_equal(value, before[path])
     # Weight decay too leaves frozen parameters alone.
-    assert same == path.startswith(frozen), path
+    assert same == path.startswith("encoder/embeddings/"), path
 
 
 @pytest.mark.parametrize(
   ("finetuning", "fresh"),
   [
-    ({"reinit_layers": 1}, ["encoder/layer_1"]),
+    ({"reinit_layers": 1}, ["encoder/layer_0"]),
     (
       {"from_scratch": True},
-      ["encoder/embeddings", "encoder/layer_0", "encoder/layer_1"],
+      ["encoder/embeddings", "encoder/layer_0"],
     ),
   ],
 )

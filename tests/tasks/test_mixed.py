@@ -1,0 +1,215 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import bert_jax
+from bert_jax import trees
+from bert_jax.settings import UserError
+from bert_jax.tasks import TASKS, mixed
+from bert_jax.training import evaluation, opening, partitioning, workdir
+from bert_jax.training.recipe import Recipe
+from tests.tasks import learnable
+from tests.tasks.cases import random_params
+
+NAMES = ("multi_label", "tagging")
+PARTS = ("multi", "taggi")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+  """A task of two parts that has been saved, and a task by itself."""
+  home = tmp_path_factory.mktemp("mixed")
+  task = make(home)
+  workdir.save(task, random_params(task), home / "mixed")
+  config = learnable.recipe(home, "tagging")
+  alone = Recipe.from_dict(config).make_task()
+  workdir.save(alone, random_params(alone), home / "tagging")
+  return home
+
+
+def recipe(home, **changes):
+  tasks = learnable.parts(home, names=NAMES)
+  vocabulary = learnable.tokenizer(home)
+  data = {"tasks": tasks, "tokenizer": vocabulary}
+  return learnable.recipe(home, "mixed", data=data, **changes)
+
+
+def make(home, **changes):
+  return Recipe.from_dict(recipe(home, **changes)).make_task()
+
+
+def test_parts_share_an_encoder_and_keep_their_heads(home):
+  params = bert_jax.load(home / "mixed").params
+  assert params.keys() == {"encoder", *PARTS}
+  assert params["multi"].keys() == {"pooler", "classifier"}
+  assert params["taggi"].keys() == {"classifier"}
+
+
+def test_a_part_alone_answers_as_it_does_among_the_others(home):
+  whole = bert_jax.load(home / "mixed")
+  for name, part in zip(NAMES, PARTS):
+    records = learnable.records(name, 5, seed=9)
+    asked = [{**record, "task": part} for record in records]
+    alone = bert_jax.load(home / "mixed", task=part)
+    assert alone.task.name == name
+    for one, other in zip(whole(asked), alone(records)):
+      assert len(one) == len(other)
+      for a, b in zip(one, other):
+        assert a.label == b.label
+        assert a.probability == pytest.approx(b.probability, abs=1e-5)
+
+
+def test_the_measure_of_all_is_the_mean_of_the_first_of_each(home):
+  task, params = make(home), bert_jax.load(home / "mixed").params
+  mesh = partitioning.make_mesh(partitioning.MeshConfig())
+  values, head = evaluation.make(task, mesh, 4, None)(params)
+  firsts = [values["multi/micro_f1"], values["taggi/f1"]]
+  assert values["mean"] == pytest.approx(np.mean(firsts))
+  assert {"multi/multi_label_loss", "taggi/tagging_loss"} <= {*values}
+  assert "taggi/accuracy_majority_baseline" in values
+  # Thresholds are tuned in the head of their part.
+  tuned = head.tasks["multi"]["head"]["thresholds"]
+  assert tuned != task.head.tasks["multi"]["head"]["thresholds"]
+  assert head.tasks["taggi"] == task.head.tasks["taggi"]
+
+
+def test_a_batch_gives_no_gradient_to_the_other_heads(home):
+  task, params = make(home), bert_jax.load(home / "mixed").params
+  stream = task.data.training(4, 0, None)
+  batches = (stream.batch(i, range(4)) for i in range(20))
+  batch = next(b for b in batches if "taggi/labels" in b.targets)
+
+  def loss(params):
+    (mean,) = task.loss(
+      task.model.apply({"params": params}, batch), batch
+    ).values()
+    return mean.value()
+
+  gradients = trees.flatten(jax.jit(jax.grad(loss))(params))
+  for path, gradient in gradients.items():
+    is_other = path.startswith("multi/")
+    assert np.any(gradient) != is_other or path.endswith("key/bias"), path
+
+
+def test_the_temperature_is_that_of_sizes(home):
+  config = recipe(home)
+  config["data"]["tasks"]["taggi"] |= learnable.data(home, "tagging", 48)
+  del config["data"]["tasks"]["taggi"]["tokenizer"]
+  for temperature, shares in ((1.0, (0.2, 0.8)), (2.0, (1 / 3, 2 / 3))):
+    config["data"]["temperature"] = temperature
+    task = Recipe.from_dict(config).make_task()
+    stream = task.data.training(4, 0, None)
+    np.testing.assert_allclose(stream.probabilities, shares)
+  # Other tests read the smaller file.
+  learnable.data(home, "tagging")
+
+
+def fresh(home, config, init):
+  pretrained = opening.open_model(home / init)
+  task = Recipe.from_dict({**config, "init": str(home / init), "model": {}})
+  task = task.make_task(pretrained)
+  return task, *pretrained.params(task)
+
+
+@pytest.mark.parametrize(
+  ("init", "expected"),
+  [("mixed", ()), ("tagging", ("multi",))],
+)
+def test_heads_of_the_same_labels_are_gone_on_from(home, init, expected):
+  config = recipe(home)
+  if init == "tagging":
+    config["data"]["tasks"] = {
+      "multi": config["data"]["tasks"]["multi"],
+      "taggi": config["data"]["tasks"]["taggi"],
+    }
+  _, params, anew = fresh(home, config, init)
+  assert anew == expected
+  before = bert_jax.load(home / init).params
+  own = before["taggi"] if init == "mixed" else before
+  for name in ("kernel", "bias"):
+    np.testing.assert_array_equal(
+      params["taggi"]["classifier"][name], own["classifier"][name]
+    )
+
+
+def test_a_part_with_other_labels_starts_fresh_by_itself(home):
+  config = recipe(home)
+  rows = learnable.records("multi_label")
+  for row in rows:
+    row["labels"] = [label.upper() for label in row["labels"]]
+  path = learnable.write(home / "upper.jsonl", rows)
+  config["data"]["tasks"]["multi"] |= {"train": path, "eval": path}
+  task, params, anew = fresh(home, config, "mixed")
+  assert anew == ("multi",)
+  assert task.parts["multi"].head.labels == ("ARRAY", "LIST", "SORTS")
+  before = bert_jax.load(home / "mixed").params
+  np.testing.assert_array_equal(
+    params["taggi"]["classifier"]["kernel"],
+    before["taggi"]["classifier"]["kernel"],
+  )
+
+
+def test_every_prefix_of_the_held_out_records_has_all_parts(home):
+  records = make(home).data.evaluation().records
+  assert len(records) == 14
+  for count in (2, 6, 10):
+    found = [record["task"] for record in records[:count]]
+    assert found.count("multi") == count / 2
+
+
+@pytest.mark.parametrize(
+  "record", [{"text": "it"}, {"text": "it", "task": "x"}]
+)
+def test_a_record_says_which_part_it_is_for(home, record):
+  with pytest.raises(UserError, match=r"task: unknown .*; known: multi, taggi"):
+    bert_jax.load(home / "mixed")(record)
+
+
+@pytest.mark.parametrize(
+  ("tasks", "message"),
+  [
+    ({}, "config.data.tasks: expected at least one, got none"),
+    (
+      {"a": {"task": "masked_lm"}},
+      "config.data.tasks.a.task: unknown 'masked_",
+    ),
+    ({"a": {}}, "config.data.tasks.a.task: unknown ''; known: classification"),
+    (
+      {"a": "tagging"},
+      "config.data.tasks.a: expected a section, got 'tagging'",
+    ),
+    ({"a/b": {"task": "tagging"}}, "tasks.a/b: a task cannot have this name"),
+    ({"encoder": {"task": "tagging"}}, "encoder: a task cannot have this name"),
+    (
+      {"a": {"task": "tagging", "max_lenght": 3}},
+      "config.data.tasks.a.max_lenght: unknown key; did you mean 'max_length'",
+    ),
+  ],
+)
+def test_the_section_is_checked(tmp_path, tasks, message):
+  config = learnable.recipe(tmp_path)
+  config = {**config, "task": "mixed", "data": {"tasks": tasks}}
+  with pytest.raises(UserError) as error:
+    Recipe.from_dict(config)
+  assert message in str(error.value)
+
+
+def test_a_mistake_in_a_part_is_said_to_be_there(home):
+  config = recipe(home)
+  config["data"]["tasks"]["taggi"]["train"] = "nowhere.jsonl"
+  with pytest.raises(UserError, match=r"config\.data\.tasks\.taggi\.train: "):
+    Recipe.from_dict(config).make_task()
+
+
+def test_every_supervised_task_can_be_a_part():
+  learned = {n for n, module in TASKS.items() if hasattr(module, "FIELDS")}
+  assert learned | {"embedding"} == mixed.PARTS.keys()
+
+
+def test_the_head_survives_json(home):
+  head = make(home).head
+  saved = json.loads((home / "mixed" / workdir.MODEL_FILE).read_text())["head"]
+  assert saved == json.loads(json.dumps({"tasks": head.tasks}))
+  assert opening.open_model(home / "mixed").make_task().head == head
