@@ -16,13 +16,12 @@ import rich.console
 import rich.table
 
 from bert_jax.settings import UserError
-from bert_jax.training import loop
+from bert_jax.training import baselines, loop
 from bert_jax.training.best import is_better
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.window import NotFiniteError
 
 SEEDS_FILE = "seeds.json"
-_BASELINE = "_baseline"
 
 
 def repeat(
@@ -85,12 +84,13 @@ def print_table(summary: Mapping[str, Any]) -> None:
   """Prints the mean and spread of every measure, and how many runs failed."""
   runs, failed = summary["runs"], summary["failed"]
   table = rich.table.Table("held-out measure", "mean", "std", "runs")
-  for name, mean in summary["mean"].items():
-    if name.endswith(_BASELINE):
-      continue
+  for name in baselines.measures(summary["mean"]):
     values = [f"{run[name]:.4g}" for run in runs.values() if run is not None]
     table.add_row(
-      name, f"{mean:.4g}", f"{summary['std'][name]:.2g}", " ".join(values)
+      name,
+      f"{summary['mean'][name]:.4g}",
+      f"{summary['std'][name]:.2g}",
+      " ".join(values),
     )
   console = rich.console.Console()
   console.print(table)
@@ -100,12 +100,7 @@ def print_table(summary: Mapping[str, Any]) -> None:
 
 def _is_no_better(metric: str, values: Mapping[str, float]) -> bool:
   """Whether a run learned no more than the best constant answer."""
-  for name, baseline in values.items():
-    if not name.endswith(_BASELINE):
-      continue
-    measure = max(
-      (m for m in values if name.startswith(f"{m}_")), key=len, default=""
-    )
-    if measure and (not metric or metric == measure):
+  for measure in [metric] if metric else baselines.measures(values):
+    for baseline in baselines.of(measure, values).values():
       return not is_better(measure, values[measure], baseline)
   return False
