@@ -12,6 +12,19 @@ from tests.evaluation.reader import Reader
 from tests.tasks import cases
 
 
+# What the mean of several tasks is made of.
+FIRST = {
+  "classification": "accuracy",
+  "dialogue": "sentence_accuracy",
+  "embedding": "mrr_at_10",
+  "multi_label": "micro_f1",
+  "multiple_choice": "accuracy",
+  "question_answering": "f1",
+  "regression": "pearson",
+  "tagging": "f1",
+}
+
+
 def write_lines(path, records):
   path.write_text("".join(json.dumps(record) + "\n" for record in records))
   return str(path)
@@ -38,6 +51,7 @@ def test_scores_are_those_of_the_answers_that_people_get(name, tmp_path):
   answers = predictor(RECORDS[name], **task.scoring)
   expected = task.score(task.head, answers, RECORDS[name])
   assert found.scores == pytest.approx(expected, abs=1e-6)
+  assert next(iter(found.scores)) == FIRST[name]
   for baseline in found.baselines:
     assert any(baseline.startswith(f"{score}_") for score in found.scores)
 
