@@ -11,7 +11,6 @@ from tests.evaluation.labelled import HEADS, RECORDS
 from tests.evaluation.reader import Reader
 from tests.tasks import cases
 
-
 # What the mean of several tasks is made of.
 FIRST = {
   "classification": "accuracy",
