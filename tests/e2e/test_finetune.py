@@ -1,0 +1,69 @@
+"""The commands of fine-tuning, as a user runs them."""
+
+import json
+
+import pytest
+
+import bert_jax
+from bert_jax.training.logging import read_metrics
+from tests.e2e.test_train import ROOT, run
+from tests.tasks import learnable
+from tests.tasks.cases import predictor
+
+CONFIG = f"--config={ROOT}/configs/finetune/classification.py"
+# The task's own recipe, on a tiny encoder.
+KEYS = {
+  "batch_size": 4,
+  "epochs": 1.0,
+  "data.train": "classification_train.jsonl",
+  "data.eval": "classification_eval.jsonl",
+  "data.max_length": 16,
+  "init": "init",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("home")
+  learnable.data(folder, "classification")
+  bert_jax.save(predictor("masked_lm"), folder / "init", "bert_jax")
+  return folder
+
+
+def options(**changes):
+  return [f"--config.{key}={value}" for key, value in (KEYS | changes).items()]
+
+
+def test_a_seed_is_trained_and_its_model_predicts(home):
+  code, out, err = run(
+    "train", CONFIG, "--workdir=runs", "--seeds=3", *options(), cwd=home
+  )
+  assert code == 0, err
+  assert "of 1 runs failed" in out
+  summary = json.loads((home / "runs" / "seeds.json").read_text())
+  (values,) = summary["runs"].values()
+  row = read_metrics(home / "runs" / "seed_3")[-1]
+  assert (row["split"], row["step"]) == ("held_out", 3)
+  assert row["accuracy"] == pytest.approx(values["accuracy"], abs=1e-5)
+  code, out, err = run(
+    "predict", "--model=runs/seed_3", "--text=the list is it", cwd=home
+  )
+  assert code == 0, err
+  assert {"list", "array", "sorts"} <= {*out.replace('"', " ").split()}
+
+
+def test_mistakes_end_in_a_line_before_any_training(home):
+  for arguments, message in (
+    (["--seeds=0,x"], "error: --seeds: expected numbers, got 0,x"),
+    (options(**{"data.train": "no.tsv"}), "error: config.data.train: "),
+    (["--config.data.lables=a"], "error: config.data.lables: unknown key; did"),
+  ):
+    given = arguments if "config" in message else [*options(), *arguments]
+    code, _, err = run("train", CONFIG, "--workdir=wrong", *given, cwd=home)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+  code, _, err = run(
+    "sweep", CONFIG, "--workdir=wrong", "--search=seed", *options(), cwd=home
+  )
+  assert (code, "error: --search seed: expected KEY=V1,V2" in err) == (2, True)
