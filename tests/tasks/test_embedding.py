@@ -107,7 +107,11 @@ def test_labels_become_cosines(tmp_path, changes, scaled):
   ("labels", "changes", "message"),
   [
     ((1, 1, 1), {}, r"config.data.label_range: expected .* got \[1.0\]"),
-    (("a", "b", "c"), {}, "config.data.label_range: expected .* got none"),
+    (
+      ("a", "b", "c"),
+      {},
+      "tsv:2: the field 'label': expected a number, got 'a'",
+    ),
     (
       (0, "much", 1),
       {},
