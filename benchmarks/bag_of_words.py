@@ -15,7 +15,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from bert_jax.data import records
-from bert_jax.tasks import classification, fields, supervised
+from bert_jax.tasks import classification, supervised
+from bert_jax.tasks.common import fields
 from bert_jax.tasks.scores import labels as scores
 from launch import cli
 

@@ -11,12 +11,8 @@ import numpy as np
 from bert_jax.evaluation import pair_views, word_views
 from bert_jax.evaluation.measuring import Evaluation
 from bert_jax.evaluation.view import Confusion, View, texts, worst
-from bert_jax.tasks import (
-  fields,
-  multiple_choice,
-  question_answering,
-  values,
-)
+from bert_jax.tasks import multiple_choice, question_answering
+from bert_jax.tasks.common import fields, values
 from bert_jax.tasks.multiple_choice import Choice
 from bert_jax.tasks.scores import answers as answer_scores
 from bert_jax.tasks.scores import counts

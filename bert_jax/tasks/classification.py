@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import fields, losses, rows, sequences, supervised
+from bert_jax.tasks import supervised
+from bert_jax.tasks.common import fields, losses, rows, sequences
 from bert_jax.tasks.scores import labels as scores
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task

@@ -21,14 +21,8 @@ from jaxtyping import Array, Float, Int
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
-from bert_jax.tasks import (
-  fields,
-  pairs,
-  rows,
-  similarity,
-  stacks,
-  supervised,
-)
+from bert_jax.tasks import supervised
+from bert_jax.tasks.common import fields, pairs, rows, similarity, stacks
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from bert_jax import settings
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import losses
+from bert_jax.tasks.common import losses
 from bert_jax.tasks.task import Model
 from bert_jax.types import Batch, Parameters
 

@@ -24,7 +24,7 @@ from bert_jax.data.stream import Stream
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
-from bert_jax.tasks import fill_mask, losses
+from bert_jax.tasks.common import fill_mask, losses
 from bert_jax.tasks.task import Task, TrainingData
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean

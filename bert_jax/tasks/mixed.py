@@ -32,7 +32,7 @@ from bert_jax.tasks import (
   regression,
   tagging,
 )
-from bert_jax.tasks import parts as parts_lib
+from bert_jax.tasks.common import sharing
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean, Record
@@ -82,7 +82,7 @@ class Data:
     if not self.temperature > 0:
       raise ValueError(f"temperature: expected above 0, got {self.temperature}")
     for name in self.tasks:
-      if "/" in name or name in (parts_lib.ENCODER, "mean"):
+      if "/" in name or name in (sharing.ENCODER, "mean"):
         raise ValueError(f"tasks.{name}: a task cannot have this name")
       _, part = self.part(name)
       if part.augmentation.model:
@@ -143,11 +143,11 @@ def make(
     name="mixed",
     config=config,
     tokenizer=tokenizer,
-    model=parts_lib.MixedModel(
+    model=sharing.MixedModel(
       {name: part.model for name, part in parts.items()},
       {name: part.blank for name, part in parts.items()},
     ),
-    blank=parts_lib.mark(first, parts[first].blank),
+    blank=sharing.mark(first, parts[first].blank),
     loss=functools.partial(_means, parts, "loss"),
     metrics=functools.partial(_means, parts, "metrics"),
     prepare=functools.partial(prepare, parts),
@@ -172,7 +172,7 @@ def make(
   if data is None:
     return task
   return dataclasses.replace(
-    task, data=parts_lib.training_data(parts, data.temperature)
+    task, data=sharing.training_data(parts, data.temperature)
   )
 
 
@@ -214,7 +214,7 @@ def _means(
   parts: Mapping[str, Task], kind: str, outputs: Any, batch: Batch
 ) -> dict[str, Mean]:
   """The losses or metrics of the task that the batch is of."""
-  name, own = parts_lib.unmark(batch)
+  name, own = sharing.unmark(batch)
   found = getattr(parts[name], kind)(outputs, own)
   return {f"{name}/{key}": mean for key, mean in found.items()}
 
@@ -227,7 +227,7 @@ def prepare(parts: Mapping[str, Task], record: Record) -> list[Batch]:
   """
   name = str(record.get("task", ""))
   settings.choice("task", name, parts)
-  return [parts_lib.mark(name, made) for made in parts[name].prepare(record)]
+  return [sharing.mark(name, made) for made in parts[name].prepare(record)]
 
 
 class _Answered(NamedTuple):
@@ -251,7 +251,7 @@ def answer(
     records: of its rows.
     as_scored: whether answers are for `score`.
   """
-  name, own = parts_lib.unmark(batch)
+  name, own = sharing.unmark(batch)
   part = parts[name]
   options = part.scoring if as_scored else {}
   return [
@@ -276,7 +276,7 @@ def score(
   """
   scores, firsts = {}, []
   for name, part in parts.items():
-    own, asked = parts_lib.of_task(name, answers, records)
+    own, asked = sharing.of_task(name, answers, records)
     if not asked:
       continue
     kept = head.tasks[name]["head"]
@@ -292,7 +292,7 @@ def _tune(
 ) -> Head:
   heads = {}
   for name, part in parts.items():
-    own, asked = parts_lib.of_task(name, answers, records)
+    own, asked = sharing.of_task(name, answers, records)
     tuned = part.tune(own, asked) if part.tune and asked else part.head
     heads[name] = (part.name, tuned)
   return _head(heads)

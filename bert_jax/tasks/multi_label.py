@@ -20,7 +20,8 @@ from bert_jax.data import grouping
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
-from bert_jax.tasks import fields, losses, rows, sequences, supervised
+from bert_jax.tasks import supervised
+from bert_jax.tasks.common import fields, losses, rows, sequences
 from bert_jax.tasks.scores import multi_label as scores
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task

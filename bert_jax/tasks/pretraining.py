@@ -13,7 +13,8 @@ import numpy as np
 
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import losses, masked_lm
+from bert_jax.tasks import masked_lm
+from bert_jax.tasks.common import losses
 from bert_jax.tasks.masked_lm import load_tokenizer
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer

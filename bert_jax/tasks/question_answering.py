@@ -25,9 +25,10 @@ from jaxtyping import Array, Float
 from bert_jax.data import grouping
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import contexts, extraction, losses, rows, supervised
-from bert_jax.tasks.contexts import prepare
-from bert_jax.tasks.extraction import Answer
+from bert_jax.tasks import supervised
+from bert_jax.tasks.common import contexts, extraction, losses, rows
+from bert_jax.tasks.common.contexts import prepare
+from bert_jax.tasks.common.extraction import Answer
 from bert_jax.tasks.scores import answers as scores
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task

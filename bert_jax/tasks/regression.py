@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 from bert_jax.data import grouping
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import losses, rows, sequences, supervised, values
+from bert_jax.tasks import supervised
+from bert_jax.tasks.common import losses, rows, sequences, values
 from bert_jax.tasks.scores import regression as scores
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task

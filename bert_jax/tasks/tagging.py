@@ -16,11 +16,12 @@ from jaxtyping import Array, Float
 
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import losses, rows, supervised, word_labels
+from bert_jax.tasks import supervised
+from bert_jax.tasks.common import losses, rows, word_labels
+from bert_jax.tasks.common.word_labels import Entity, Word
 from bert_jax.tasks.scores import entities as scores
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
-from bert_jax.tasks.word_labels import Entity, Word
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean, Record
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import bert_jax
-from bert_jax.interop import sentence_transformers
 from bert_jax.data.grouping import pad
+from bert_jax.interop import sentence_transformers
 from bert_jax.settings import UserError
 from bert_jax.tasks import embedding
 from tests.interop import folders

@@ -6,7 +6,6 @@ import pytest
 
 from bert_jax.tasks import (
   classification,
-  losses,
   multi_label,
   multiple_choice,
   next_sentence,
@@ -15,6 +14,7 @@ from bert_jax.tasks import (
   replaced_tokens,
   tagging,
 )
+from bert_jax.tasks.common import losses
 from bert_jax.types import Batch
 
 BATCH, LENGTH, LABELS = 6, 7, 3

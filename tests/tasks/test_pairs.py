@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from bert_jax.settings import UserError
-from bert_jax.tasks import pairs
+from bert_jax.tasks.common import pairs
 
 
 def vectors(*rows):

@@ -8,7 +8,8 @@ import pytest
 
 import bert_jax
 from bert_jax.data.grouping import pad
-from bert_jax.tasks import extraction, question_answering
+from bert_jax.tasks import question_answering
+from bert_jax.tasks.common import extraction
 from bert_jax.tasks.question_answering import Answer, Head
 from bert_jax.training import loop
 from bert_jax.training.recipe import Recipe

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_jax.tasks import similarity
+from bert_jax.tasks.common import similarity
 
 SCALE = 7.0
 BATCH = 5

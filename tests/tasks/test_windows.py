@@ -5,7 +5,8 @@ import pytest
 import tokenizers
 
 from bert_jax.settings import UserError
-from bert_jax.tasks import question_answering, replaced_tokens, rows
+from bert_jax.tasks import question_answering, replaced_tokens
+from bert_jax.tasks.common import rows
 from tests import small
 from tests.tasks.cases import ENCODER, LONG
 

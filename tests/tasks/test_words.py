@@ -5,7 +5,7 @@ import pytest
 from hypothesis import strategies as st
 
 from bert_jax import text as texts
-from bert_jax.tasks import words
+from bert_jax.tasks.common import words
 from tests import small
 from tests.text import small_files
 

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bert_jax.tasks import rows
+from bert_jax.tasks.common import rows
 from bert_jax.text.tokenizer import Encoding, Tokenizer
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bert_jax.tasks import losses
+from bert_jax.tasks.common import losses
 from bert_jax.types import Mean
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bert_jax.tasks import rows
+from bert_jax.tasks.common import rows
 from bert_jax.text.tokenizer import Encoding
 from bert_jax.types import Batch
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from bert_jax.tasks import fields, rows
+from bert_jax.tasks.common import fields, rows
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Record
 

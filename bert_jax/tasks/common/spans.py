@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bert_jax.tasks import losses
+from bert_jax.tasks.common import losses
 
 
 class Spans(NamedTuple):

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from bert_jax.data.sources import squad
 from bert_jax.data.sources.labelled import RefusedError
 from bert_jax.settings import UserError
-from bert_jax.tasks import fields, rows
+from bert_jax.tasks.common import fields, rows
 from bert_jax.text.tokenizer import Encoding, Tokenizer
 from bert_jax.types import Batch, Record
 

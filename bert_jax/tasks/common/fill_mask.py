@@ -8,7 +8,7 @@ import numpy as np
 
 from bert_jax.models import heads
 from bert_jax.settings import UserError
-from bert_jax.tasks import fields
+from bert_jax.tasks.common import fields
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Record
 

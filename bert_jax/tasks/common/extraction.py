@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
-from bert_jax.tasks import fields, spans
+from bert_jax.tasks.common import fields, spans
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Record
 

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from bert_jax.settings import UserError
-from bert_jax.tasks import fields, supervised, values
+from bert_jax.tasks import supervised
+from bert_jax.tasks.common import fields, values
 from bert_jax.tasks.scores import regression, retrieval
 from bert_jax.types import Record
 

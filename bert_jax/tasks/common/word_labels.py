@@ -19,7 +19,8 @@ from scipy import special
 
 from bert_jax.data import grouping
 from bert_jax.settings import UserError
-from bert_jax.tasks import fields, rows, supervised, words
+from bert_jax.tasks import supervised
+from bert_jax.tasks.common import fields, rows, words
 from bert_jax.tasks.scores import entities as scores
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Record
