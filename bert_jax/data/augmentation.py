@@ -65,9 +65,11 @@ class Augmentation:
         )
     if bool(self.substitution) != bool(self.model):
       raise ValueError("model: goes with substitution; give both or neither")
-    if self.copies and not (self.dropout or self.swap or self.substitution):
+    if bool(self.copies) != bool(
+      self.dropout or self.swap or self.substitution
+    ):
       raise ValueError(
-        "copies: give a share of dropout, swap or substitution too"
+        "copies: goes with a share of dropout, swap or substitution"
       )
 
 
@@ -157,6 +159,8 @@ def _substitute(
   for (record, name, words, chosen, rng), found in zip(
     places, config.fill.words(masked)
   ):
+    if len(found) != len(chosen):  # Too long, or a mask was there before.
+      continue
     for i, candidates in zip(chosen, found):
       others = [w for w in candidates if w.lower() != words[i].lower()]
       if others:

@@ -39,6 +39,15 @@ class Best:
   values: Mapping[str, float] = dataclasses.field(default_factory=dict)
   waited: int = 0
 
+  def check(self, values: Mapping[str, float]) -> None:
+    """Refuses a measure that is not among the values.
+
+    Raises:
+      UserError: it is not.
+    """
+    if self.metric:
+      settings.choice("config.evaluation.metric", self.metric, values)
+
   def see(self, step: int, values: Mapping[str, float]) -> bool:
     """Takes note of an evaluation, and tells whether it is the best so far.
 
@@ -47,7 +56,8 @@ class Best:
     """
     if not self.metric:
       return False
-    value = settings.choice("config.evaluation.metric", self.metric, values)
+    self.check(values)
+    value = values[self.metric]
     before = self.values.get(self.metric, math.nan)
     if math.isnan(before) or is_better(self.metric, value, before):
       self.step, self.values, self.waited = step, dict(values), 0

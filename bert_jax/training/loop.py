@@ -93,10 +93,10 @@ class _Loop:
     if first >= recipe.steps or run.best.is_over:
       logger.say(f"nothing to do: the run ended at step {first}")
       return self._outcome(evaluate(run.state.params).values)
-    # Answers of a fresh head say nothing; the loss of fresh logits does.
-    told = run.task.score is None or not run.fresh
-    if recipe.init is not None and not first and told:
-      logger.write(0, "held_out", evaluate(run.state.params).values)
+    if not first and (recipe.init is not None or wanted.metric):
+      found = evaluate(run.state.params).values
+      run.best.check(found)
+      logger.write(0, "held_out", found)
     window = _make_window(run)
     update = Updates(run.task, run.optimizer, recipe, run.mesh, run.frozen)
     with loader.training_batches(

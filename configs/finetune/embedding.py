@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
     "columns": ConfigDict(),
     "augmentation": ConfigDict(),
   }
+  config.model = ConfigDict()
+  config.finetuning = ConfigDict()
   config.optimizer = {
     "name": "adamw",
     "learning_rate": 5e-5,

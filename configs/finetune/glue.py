@@ -58,6 +58,8 @@ def get_config(name: str = "sst2") -> ConfigDict:
   }
   if pair:
     config.data.columns.pair = pair
+  config.model = ConfigDict()
+  config.finetuning = ConfigDict()
   config.optimizer = {
     "name": "adamw",
     "learning_rate": 2e-5,

@@ -24,6 +24,8 @@ def get_config() -> ConfigDict:
       "entities": {"task": "tagging", "columns": {}},
     },
   }
+  config.model = ConfigDict()
+  config.finetuning = ConfigDict()
   config.optimizer = {
     "name": "adamw",
     "learning_rate": 1e-4,

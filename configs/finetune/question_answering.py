@@ -33,6 +33,8 @@ def get_config() -> ConfigDict:
     "stride": 128,
     "columns": ConfigDict(),
   }
+  config.model = ConfigDict()
+  config.finetuning = ConfigDict()
   config.optimizer = {
     "name": "adamw",
     "learning_rate": 1e-4,

@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     "max_length": 128,
   }
   config.finetuning = {"from_scratch": False}
+  config.model = ConfigDict()
   config.optimizer = {
     "name": "adamw",
     "learning_rate": 5e-4,

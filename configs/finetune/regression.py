@@ -28,6 +28,8 @@ def get_config() -> ConfigDict:
     "columns": ConfigDict(),
     "augmentation": ConfigDict(),
   }
+  config.model = ConfigDict()
+  config.finetuning = ConfigDict()
   config.optimizer = {
     "name": "adamw",
     "learning_rate": 1e-4,

@@ -30,6 +30,8 @@ def get_config() -> ConfigDict:
     "length": 64,
     "max_predictions": 10,
   }
+  config.model = ConfigDict()
+  config.finetuning = ConfigDict()
   config.optimizer = {
     "name": "adamw",
     "learning_rate": 5e-4,

@@ -106,7 +106,7 @@ def test_what_cannot_be_changed_is_refused(record):
   ("section", "message"),
   [
     ({"copies": -1}, "copies: expected at least 0, got -1"),
-    ({"copies": 1}, "copies: give a share of dropout, swap or substitution"),
+    ({"copies": 1}, "copies: goes with a share of dropout, swap or substi"),
     ({"dropout": 1.0}, r"dropout: expected a share in \[0, 1\), got 1.0"),
     ({"swap": -0.1}, "swap: expected a share"),
     ({"substitution": float("nan")}, "substitution: expected a share"),
@@ -179,7 +179,9 @@ def test_a_masked_language_model_proposes_words(tmp_path):
 def test_a_task_learns_from_its_records_and_their_copies(tmp_path):
   section = {"copies": 2, "substitution": 0.5, "model": "unused"}
   config = learnable.recipe(tmp_path, data__augmentation=section)
-  fill = Fill("[MASK]", lambda texts: [[["mask"]] * 9 for _ in texts])
+  fill = Fill(
+    "[MASK]", lambda texts: [[["mask"]] * t.count("[MASK]") for t in texts]
+  )
   task = Recipe.from_dict(config).make_task(fill=fill)
   (note,) = [x for x in task.data.notes if "changed copies of records" in x]
   count = int(note.split()[0])
