@@ -8,4 +8,5 @@ environment .venv --editable ".[dev]"
 sources=(bert_jax benchmarks configs launch tests)
 ruff check "${sources[@]}"
 ruff format --check "${sources[@]}" README.md
-exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" "$@"
+# Each file in one process, so that what its tests share is made once.
+exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadfile "$@"

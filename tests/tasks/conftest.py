@@ -1,10 +1,9 @@
-import jax
 import pytest
+
+from tests import compiling
 
 
 @pytest.fixture(autouse=True, scope="package")
-def compile_fast():
-  """Here compiling takes all the time, and running none."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+def compile_cheaply(tmp_path_factory):
+  with compiling.cheaply(tmp_path_factory.getbasetemp() / "compiled"):
+    yield

@@ -5,10 +5,6 @@ import io
 import json
 import random
 
-import jax
-import pytest
-from jax.experimental.compilation_cache import compilation_cache
-
 from bert_jax.training import loop
 from bert_jax.training.recipe import Recipe
 from tests import small
@@ -168,22 +164,6 @@ def recipe(folder, name="classification", **changes):
       section = section.setdefault(part, {})
     section[last] = value
   return config
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_once(tmp_path_factory):
-  """For modules that import it: there compiling takes all the time.
-
-  Runs of one shape share what it gives.
-  """
-  folder = str(tmp_path_factory.getbasetemp() / "compiled")
-  for optimised, cache, seconds in ((False, folder, 0.0), (True, None, 1.0)):
-    compilation_cache.reset_cache()
-    jax.config.update("jax_disable_most_optimizations", not optimised)
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
-    if cache:
-      yield
 
 
 def train(config, workdir):

@@ -2,6 +2,8 @@ import logging
 
 import pytest
 
+from tests import compiling
+
 
 @pytest.fixture
 def errors(caplog):
@@ -10,3 +12,9 @@ def errors(caplog):
   logger.addHandler(caplog.handler)
   yield caplog
   logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def compile_cheaply(tmp_path_factory):
+  with compiling.cheaply(tmp_path_factory.getbasetemp() / "compiled"):
+    yield

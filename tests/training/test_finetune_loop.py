@@ -9,7 +9,7 @@ from bert_jax.settings import UserError
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
-from tests.tasks.learnable import compile_once, train  # noqa: F401
+from tests.tasks.learnable import train
 from tests.training.finetune_runs import (
   EPOCH,
   assert_equal,

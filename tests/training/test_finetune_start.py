@@ -12,7 +12,7 @@ from bert_jax.training import opening, run
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
-from tests.tasks.learnable import compile_once, train  # noqa: F401
+from tests.tasks.learnable import train
 from tests.training.finetune_runs import (
   assert_equal,
   held_out,

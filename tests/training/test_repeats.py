@@ -9,7 +9,6 @@ from bert_jax.training import loop, repeats
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.window import NotFiniteError
-from tests.tasks.learnable import compile_once  # noqa: F401
 from tests.training import finetune_runs
 
 

@@ -1,0 +1,30 @@
+"""Compiling takes nearly all the time of tests whose models are tiny."""
+
+import contextlib
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+# What JAX has by itself.
+_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def cheaply(folder):
+  """Compiles with few optimisations, and each program only once.
+
+  Args:
+    folder: where compiled programs are kept for further tests.
+  """
+  _set(True, str(folder), 0.0)
+  try:
+    yield
+  finally:
+    _set(False, None, _SECONDS)
+
+
+def _set(few_optimisations, folder, seconds):
+  compilation_cache.reset_cache()
+  jax.config.update("jax_disable_most_optimizations", few_optimisations)
+  jax.config.update("jax_compilation_cache_dir", folder)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
