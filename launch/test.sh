@@ -9,4 +9,5 @@ sources=(bert_jax benchmarks configs launch tests)
 ruff check "${sources[@]}"
 ruff format --check "${sources[@]}" README.md
 # Each file in one process, so that what its tests share is made once.
-exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadfile "$@"
+exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadfile \
+  --no-loadscope-reorder "$@"
