@@ -2,9 +2,9 @@
 
 Fine-tunes what the quickstart pretrained, on passages that
 `launch.label_docs` writes: eight packages, 500 passages each. Cost: 250
-updates of 32 passages, about a minute on two cores. Expect: clearly better
-than the same network from a random start (`--config.finetuning.from_scratch`)
-and than always the commonest package, one in eight.
+updates of 32 passages, about a minute on two cores. Expect an accuracy of
+about 0.72, beside 0.64 for the same network from a random start
+(`--config.finetuning.from_scratch=True`) and 0.125 for always one package.
 """
 
 from ml_collections import ConfigDict
