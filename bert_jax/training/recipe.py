@@ -47,6 +47,7 @@ _OF_A_RUN = (
   "hidden_dropout",
   "initializer_range",
   "layer_dropouts",
+  "pooling",
 )
 
 
