@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""Folders and files that appear whole or not at all."""
 
 import contextlib
 import fcntl
@@ -40,6 +40,16 @@ def exclusive(partial: pathlib.Path) -> Iterator[None]:
     raise
   finally:
     os.close(descriptor)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file in the place of the one that is there, if any.
+
+  Characters that UTF-8 does not have are written as escapes.
+  """
+  partial = path.with_name(path.name + ".partial")
+  partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+  partial.replace(path)
 
 
 def file_entries(folder: pathlib.Path) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from bert_jax.data import folders
 from bert_jax.data.records import RecordsConfig
 from bert_jax.evaluation import page, pair_views, views
 from bert_jax.evaluation.measuring import Evaluation
@@ -81,9 +82,7 @@ def write(
   )
   files[SCORES_FILE] = json.dumps(contents, indent=2) + "\n"
   for name, text in files.items():
-    partial = folder / f"{name}.partial"
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-    partial.replace(folder / name)
+    folders.write_text(folder / name, text)
   return [folder / name for name in reversed(files)]
 
 

@@ -1,6 +1,7 @@
 """Records to answers: the one path of prediction and of evaluation."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,8 +20,7 @@ def answers(
   prepared: Sequence[list[Batch]],
   forward: Callable[[Batch], Any],
   batch_size: int,
-  rows: int | None = None,
-  grow: Callable[[int], int] = grouping.power_of_two,
+  lengths: Sequence[int] | None = None,
   **options: Any,
 ) -> list[Any]:
   """A task's answers to records.
@@ -31,8 +31,8 @@ def answers(
     prepared: what `task.prepare` made of each.
     forward: from a batch to the model's outputs.
     batch_size: examples that go through the model at once, at most.
-    rows: of a batch; None for the next power of two.
-    grow: from the longest example of a batch to the batch's length.
+    lengths: those that batches may have, rising, all of `batch_size` rows;
+      None for powers of two of both.
     **options: what the task's `answer` takes.
 
   Returns:
@@ -40,11 +40,12 @@ def answers(
   """
   parts = [(n, example) for n, made in enumerate(prepared) for example in made]
   found: list[Any] = [None] * len(parts)
-  exact = grow is not grouping.power_of_two
+  shape: dict[str, Any] = {}
+  if lengths is not None:
+    grow = functools.partial(grouping.bucket, lengths)
+    shape = {"rows": batch_size, "grow": grow, "exact": True}
   for chunk in _chunks([example for _, example in parts], batch_size):
-    batch = grouping.pad(
-      [parts[i][1] for i in chunk], task.axes, rows, grow, exact
-    )
+    batch = grouping.pad([parts[i][1] for i in chunk], task.axes, **shape)
     given = [records[parts[i][0]] for i in chunk]
     answered = task.answer(forward(batch), batch, given, **options)
     for i, answer in zip(chunk, answered):

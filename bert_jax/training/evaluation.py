@@ -1,6 +1,5 @@
 """Measures on held-out examples, and on the answers to held-out records."""
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from bert_jax.data import grouping, loader
+from bert_jax.data import loader
 from bert_jax.tasks import answering
 from bert_jax.tasks.task import HeldOut, Task
 from bert_jax.training import partitioning, step
@@ -98,8 +97,7 @@ def _of_answers(
       examples,
       forward,
       batch_size,
-      rows=batch_size,
-      grow=functools.partial(grouping.bucket, held_out.lengths),
+      lengths=held_out.lengths,
       **task.scoring,
     )
     head = task.tune(answers, records) if task.tune else task.head

@@ -12,6 +12,8 @@ import rich.console
 import rich.progress
 import tensorboardX
 
+from bert_jax.data import folders
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -47,9 +49,7 @@ class Logger:
     """
     kept = [row for row in read_metrics(workdir) if row["step"] <= start]
     path = workdir / METRICS_FILE
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text("".join(json.dumps(row) + "\n" for row in kept))
-    fresh.replace(path)
+    folders.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
     self._file = path.open("a", encoding="utf-8")
     self._tensorboard = tensorboardX.SummaryWriter(
       str(workdir / "tensorboard"), purge_step=start + 1

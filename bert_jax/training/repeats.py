@@ -15,6 +15,7 @@ import numpy as np
 import rich.console
 import rich.table
 
+from bert_jax.data import folders
 from bert_jax.settings import UserError
 from bert_jax.training import baselines, loop
 from bert_jax.training.best import is_better
@@ -73,10 +74,8 @@ def repeat(
       if values is None or _is_no_better(recipe.evaluation.metric, values)
     ],
   }
-  path = workdir / SEEDS_FILE
-  partial = path.with_suffix(".tmp")
-  partial.write_text(json.dumps(summary, indent=2) + "\n")
-  partial.replace(path)
+  text = json.dumps(summary, indent=2) + "\n"
+  folders.write_text(workdir / SEEDS_FILE, text)
   return summary
 
 

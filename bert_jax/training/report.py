@@ -10,6 +10,7 @@ import matplotlib.figure
 import rich.console
 import rich.table
 
+from bert_jax.data import folders
 from bert_jax.settings import UserError
 from bert_jax.training import baselines
 from bert_jax.training import workdir as workdirs
@@ -51,10 +52,8 @@ def report(
     "seconds": max(train[-1]["seconds"], held_out[-1]["seconds"]),
     "real_tokens_per_second": _throughput(train),
   }
-  path = workdir / RESULTS_FILE
-  partial = path.with_suffix(".tmp")
-  partial.write_text(json.dumps(results, indent=2) + "\n")
-  partial.replace(path)
+  text = json.dumps(results, indent=2) + "\n"
+  folders.write_text(workdir / RESULTS_FILE, text)
   draw(workdir, workdir / CURVES_FILE)
   return results
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import settings, text, trees
+from bert_jax.data import folders
 from bert_jax.interop.names import Merged
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.models.config import EncoderConfig
@@ -193,9 +194,7 @@ def _write(
 
 
 def _put(path: pathlib.Path, entry: Mapping[str, Any]) -> None:
-  partial = path.with_suffix(".tmp")
-  partial.write_text(json.dumps(entry, indent=2) + "\n")
-  partial.replace(path)
+  folders.write_text(path, json.dumps(entry, indent=2) + "\n")
 
 
 def _read(workdir: pathlib.Path) -> Mapping[str, Any]:
