@@ -166,8 +166,6 @@ def make(
     baselines=pairs.baselines,
     head=head,
   )
-  if not labelled:
-    return task
   return supervised.with_data(task, data, labelled, longest)
 
 

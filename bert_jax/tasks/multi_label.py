@@ -144,8 +144,6 @@ def make(
     tune=functools.partial(tune, head),
     head=head,
   )
-  if not labelled:
-    return task
   return supervised.with_data(task, data, labelled, longest)
 
 

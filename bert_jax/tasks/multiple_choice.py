@@ -125,8 +125,6 @@ def make(
     baselines=baselines,
     head=head,
   )
-  if not labelled:
-    return task
   return supervised.with_data(task, data, labelled, longest)
 
 

@@ -173,8 +173,6 @@ def make(
     tune=functools.partial(tune, head) if head.null_answers else None,
     head=head,
   )
-  if not labelled:
-    return task
   return supervised.with_data(task, data, labelled, longest, _of_loss)
 
 

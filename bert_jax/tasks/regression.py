@@ -143,8 +143,6 @@ def make(
     baselines=functools.partial(baselines, head),
     head=head,
   )
-  if not labelled:
-    return task
   return supervised.with_data(task, data, labelled, longest)
 
 

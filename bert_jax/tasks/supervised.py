@@ -194,8 +194,8 @@ def labels(
 
 def with_data(
   task: Task,
-  data: Data,
-  labelled: Labelled,
+  data: Data | None,
+  labelled: Labelled | None,
   longest: int,
   weigh: Callable[[Record, Batch], Batch] = lambda record, example: example,
 ) -> Task:
@@ -203,8 +203,8 @@ def with_data(
 
   Args:
     task: prepares records with their gold fields.
-    data: the config.
-    labelled: the records.
+    data: the config; None where the task only predicts.
+    labelled: the records; None gives the task as it is.
     longest: the longest row that the task makes.
     weigh: from a training record and its example to the example as it is to
       be learned.
@@ -213,6 +213,8 @@ def with_data(
     UserError: a record is one that the task does not take, and bad ones are
       not to be skipped; or none is left.
   """
+  if labelled is None:
+    return task
   train, learned = labelled.train.each(task.prepare)
   changed = augmentation.copies(
     [row.record for row in train.rows], data.augmentation

@@ -151,6 +151,12 @@ class Recipe:
       dataclasses.replace(self, data=dataclasses.asdict(self._data()))
     )
 
+  @property
+  def counts_epochs(self) -> bool:
+    """Whether `planned` needs to know how long an epoch is."""
+    every = (self.evaluation.every, self.checkpoint.every)
+    return not (self.steps and all(every))
+
   def planned(self, batches_per_epoch: int) -> Self:
     """The recipe with `steps`, and steps for what happens once an epoch."""
     steps = self.steps or math.ceil(self.epochs * batches_per_epoch)

@@ -52,7 +52,9 @@ def start(
   open_stream = functools.partial(
     task.data.training, recipe.batch_size, recipe.seed
   )
-  recipe = recipe.planned(open_stream(None).batches_per_epoch)
+  # The length of an epoch of pretraining takes a plan of all its examples.
+  epoch = open_stream(None).batches_per_epoch if recipe.counts_epochs else 0
+  recipe = recipe.planned(epoch)
 
   def initial_params() -> Any:
     batch = jax.tree.map(lambda x: x[None], task.blank)
