@@ -43,7 +43,7 @@ class Evaluation:
   baselines: Mapping[str, float]
 
 
-class Labelled(NamedTuple):
+class Source(NamedTuple):
   """Where labelled records are, and which fields they have."""
 
   data: supervised.Data
@@ -56,7 +56,7 @@ def labelled(
   files: str,
   part: str | None = None,
   **changes: Any,
-) -> Labelled:
+) -> Source:
   """Records to be read as a model's own were, in training.
 
   Args:
@@ -79,10 +79,10 @@ def labelled(
   if section and task.name == "embedding":
     # Those of what it has learned, whatever else the file has.
     fields = embedding.OBJECTIVES[data.objective]
-  return Labelled(data, fields)
+  return Source(data, fields)
 
 
-def evaluate(predictor: Predictor, given: Labelled) -> Evaluation:
+def evaluate(predictor: Predictor, given: Source) -> Evaluation:
   """Measures a model, with the thresholds that it was tuned to.
 
   Args:

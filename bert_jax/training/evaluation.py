@@ -15,7 +15,7 @@ from bert_jax.training.step import Measures
 from bert_jax.types import Batch, Parameters, add_means
 
 
-class Evaluation(NamedTuple):
+class Found(NamedTuple):
   """What an evaluation found.
 
   Attributes:
@@ -27,7 +27,7 @@ class Evaluation(NamedTuple):
   head: Any
 
 
-Evaluate = Callable[[Parameters], Evaluation]
+Evaluate = Callable[[Parameters], Found]
 
 
 def make(
@@ -52,10 +52,10 @@ def make(
   measure = jax.jit(step.make_evaluation_step(task))
   baselines = task.data.baselines(batches)
 
-  def evaluate(params: Parameters) -> Evaluation:
+  def evaluate(params: Parameters) -> Found:
     put = (partitioning.put_batch(batch, mesh) for batch in batches)
     found = means(measure(params, batch) for batch in put)
-    return Evaluation(found | baselines, task.head)
+    return Found(found | baselines, task.head)
 
   return evaluate
 
@@ -83,7 +83,7 @@ def _of_answers(
     out_shardings=(everywhere, None),
   )
 
-  def evaluate(params: Parameters) -> Evaluation:
+  def evaluate(params: Parameters) -> Found:
     measures = []
 
     def forward(batch: Batch) -> Any:
@@ -102,7 +102,7 @@ def _of_answers(
     )
     head = task.tune(answers, records) if task.tune else task.head
     scores = task.score(head, answers, records)
-    return Evaluation(means(measures) | scores | baselines, head)
+    return Found(means(measures) | scores | baselines, head)
 
   return evaluate
 

@@ -138,7 +138,7 @@ class _Loop:
     self,
     done: int,
     first: int,
-    found: evaluation.Evaluation | None,
+    found: evaluation.Found | None,
     save: bool,
   ) -> bool:
     """Saves what is to be saved; whether the run is over before its end."""
