@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from bert_jax import settings
+from bert_jax.training import interruption, processes
 
 _MISTAKE = 2
 _INTERRUPTED = 130
@@ -45,6 +46,25 @@ def define_config() -> flags.FlagHolder:
   return holder
 
 
+def define_cluster() -> Callable[[], None]:
+  """Defines the flags that say where the other processes of a run are.
+
+  Returns:
+    What joins them; to be called before jax is used.
+  """
+  address = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of the first process."
+  )
+  count = flags.DEFINE_integer("num_processes", None, "How many there are.")
+  index = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+  heartbeat = flags.DEFINE_integer(
+    "heartbeat_seconds", 10, "How long a silent process is waited for."
+  )
+  return lambda: processes.join(
+    processes.Cluster(address.value, count.value, index.value, heartbeat.value)
+  )
+
+
 def run(
   main: Callable[[list[str]], Any], takes_arguments: bool = False
 ) -> None:
@@ -69,6 +89,13 @@ def run(
       _fail(str(error))
     except KeyboardInterrupt:
       _fail("interrupted", _INTERRUPTED)
+    except Exception as error:
+      if told := processes.lost(error):
+        _fail(told, interruption.EXIT_CODE)
+      if processes.has_joined():
+        traceback.print_exc()
+        processes.exit_alone(1)
+      raise
 
   def parse(argv: list[str]) -> list[str]:
     rest = _parse(argv)
@@ -83,6 +110,7 @@ def run(
 def _fail(message: str, code: int = _MISTAKE) -> None:
   sys.stdout.flush()
   print("error:", " ".join(message.split()), file=sys.stderr)
+  processes.exit_alone(code)
   sys.exit(code)
 
 

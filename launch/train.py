@@ -5,6 +5,11 @@ the config can be set on the command line: `--config.steps=100`. With
 `--seeds=0,1,2` the recipe is trained once a seed, in DIR/seed_N, and
 DIR/seeds.json holds means and standard deviations. Asked to stop (SIGTERM,
 Ctrl-C), it saves and exits with code 75.
+
+Of a run of several processes, each runs the same command. On Cloud TPU, GKE's
+TPU slices, Slurm and Open MPI they find each other; elsewhere each is given
+`--coordinator_address`, `--num_processes` and its `--process_id`. The workdir
+must be a folder that all of them share.
 """
 
 import pathlib
@@ -13,11 +18,12 @@ import sys
 from absl import flags
 
 from bert_jax.settings import UserError
-from bert_jax.training import interruption, loop, repeats
+from bert_jax.training import interruption, loop, processes, repeats
 from bert_jax.training.recipe import Recipe
 from launch import cli
 
 _CONFIG = cli.define_config()
+_JOIN = cli.define_cluster()
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The folder for checkpoints and figures."
 )
@@ -35,13 +41,16 @@ def _seeds() -> list[int]:
 
 def main(_) -> int:
   """Trains."""
+  _JOIN()
   recipe = Recipe.from_dict(_CONFIG.value.to_dict())
   workdir = pathlib.Path(_WORKDIR.value)
   try:
     if _SEEDS.value is None:
       loop.train(recipe, workdir)
     else:
-      repeats.print_table(repeats.repeat(recipe, workdir, _seeds()))
+      summary = repeats.repeat(recipe, workdir, _seeds())
+      if processes.is_first():
+        repeats.print_table(summary)
   except interruption.Interrupted as stop:
     print(stop, file=sys.stderr)
     return interruption.EXIT_CODE

@@ -141,7 +141,7 @@ class GroupedStream:
   def __reduce__(self) -> tuple[object, ...]:
     return GroupedStream, self._arguments
 
-  def batch(self, index: int, rows: range) -> Batch:
+  def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """Some rows of batch `index`, counted from the start; NumPy arrays."""
     chosen = self._chosen(index)
     length = self._grow(int(self._sizes[chosen].max()))
@@ -153,7 +153,7 @@ class GroupedStream:
       lambda _: length,
       exact=True,
     )
-    return jax.tree.map(lambda x: x[rows.start : rows.stop], whole)
+    return jax.tree.map(lambda x: x[np.asarray(rows)], whole)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """Where a new stream continues once `batches` batches are consumed.

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import jax
@@ -64,11 +64,10 @@ class Batches(Iterator[Batch]):
 
 def training_batches(
   stream: Batched,
-  host_index: int = 0,
-  host_count: int = 1,
+  rows: Sequence[int] | None = None,
   workers: int = 0,
 ) -> Batches:
-  """This host's rows of the batches of a stream, from its start, without end.
+  """Rows of the batches of a stream, from its start, without end.
 
   They are drawn ahead from now on. An error in a thread or a worker is
   raised by the `next` that would have given its batch.
@@ -76,16 +75,13 @@ def training_batches(
   Args:
     stream: what to draw from, the same on all hosts; with workers, its
       examples must pickle.
-    host_index: which rows are this host's: the `host_index`-th of
-      `host_count` equal shares.
-    host_count: how many hosts draw.
+    rows: those of each batch that this host draws, None for all.
     workers: processes that make batches; 0 makes them in a thread.
 
   Raises:
-    UserError: the hosts cannot share a batch evenly, or `workers` is
-      negative.
+    UserError: `workers` is negative.
   """
-  rows = _rows(stream.batch_size, host_index, host_count)
+  rows = range(stream.batch_size) if rows is None else rows
   return _prefetch(_TrainingBatches(stream, rows), workers)
 
 
@@ -93,26 +89,26 @@ def evaluation_batches(
   examples: Examples,
   batch_size: int,
   limit: int | None = None,
-  host_index: int = 0,
-  host_count: int = 1,
   workers: int = 0,
 ) -> Batches:
-  """This host's rows of epoch 0, in order, once.
+  """The batches of epoch 0, in order, once.
 
   The last batch is filled up with rows of zeros: all padding, of no weight.
 
   Args:
     examples: what to draw from.
-    batch_size: rows of a batch over all hosts.
+    batch_size: rows of a batch.
     limit: at most so many examples.
-    host_index: as in `training_batches`.
-    host_count: as in `training_batches`.
     workers: as in `training_batches`.
 
   Raises:
-    UserError: as `training_batches`, or `limit` leaves no examples.
+    UserError: as `training_batches`, or the batch size is less than 1, or
+      `limit` leaves no examples.
   """
-  rows = _rows(batch_size, host_index, host_count)
+  if batch_size < 1:
+    raise UserError(
+      f"config.evaluation.batch_size: expected at least 1, got {batch_size}"
+    )
   count = examples.epoch_length(0)
   if limit is not None:
     count = min(count, limit)
@@ -121,26 +117,14 @@ def evaluation_batches(
       f"config.evaluation.examples: {limit} of"
       f" {examples.epoch_length(0)} examples leaves nothing to evaluate on"
     )
-  batches = _EvaluationBatches(examples, batch_size, rows, count)
+  batches = _EvaluationBatches(examples, batch_size, count)
   return _prefetch(batches, workers)
-
-
-def _rows(batch_size: int, host_index: int, host_count: int) -> range:
-  """Which rows of a batch are this host's."""
-  assert 0 <= host_index < host_count
-  if batch_size < 1 or batch_size % host_count:
-    raise UserError(
-      f"config.batch_size: expected a multiple of the {host_count} hosts, got"
-      f" {batch_size}"
-    )
-  share = batch_size // host_count
-  return range(host_index * share, (host_index + 1) * share)
 
 
 @dataclasses.dataclass(frozen=True)
 class _TrainingBatches:
   stream: Batched
-  rows: range
+  rows: Sequence[int]
 
   def __len__(self) -> int:
     return sys.maxsize
@@ -153,7 +137,6 @@ class _TrainingBatches:
 class _EvaluationBatches:
   examples: Examples
   batch_size: int
-  rows: range
   count: int
 
   def __len__(self) -> int:
@@ -161,7 +144,10 @@ class _EvaluationBatches:
 
   def __getitem__(self, index: int) -> Batch:
     return stack(
-      [self._row(index * self.batch_size + row) for row in self.rows]
+      [
+        self._row(index * self.batch_size + row)
+        for row in range(self.batch_size)
+      ]
     )
 
   def _row(self, index: int) -> Batch:

@@ -56,7 +56,7 @@ class MixedStream:
   def __reduce__(self) -> tuple[object, ...]:
     return MixedStream, self._arguments
 
-  def batch(self, index: int, rows: range) -> Batch:
+  def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """Some rows of batch `index`, counted from the start; NumPy arrays."""
     block, place = divmod(self._first + index, _BLOCK)
     with self._lock:

@@ -43,7 +43,7 @@ class Batched(Protocol):
   batch_size: int
   batches_per_epoch: int
 
-  def batch(self, index: int, rows: range) -> Batch:
+  def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """Some rows of a batch, the same whenever asked for; NumPy arrays."""
 
   def position_after(self, batches: int) -> Mapping[str, Any]:
@@ -122,7 +122,7 @@ class Stream:
     length = self._examples.epoch_length(self._first_epoch)
     return -(-length // self.batch_size)
 
-  def batch(self, index: int, rows: range) -> Batch:
+  def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """Some rows of batch `index`, counted from the start."""
     begin = index * self.batch_size
     return stack([self[begin + row] for row in rows])

@@ -19,12 +19,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
-import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
 from bert_jax.settings import UserError
-from bert_jax.training import contents, manifest
+from bert_jax.training import contents, manifest, processes
 from bert_jax.training.state import TrainState
 
 
@@ -110,13 +109,13 @@ class Checkpoints:
     step = int(state.step)
     saved = json.dumps({"metadata": metadata, "arrays": contents.kinds(state)})
     target = self._folder / str(step)
-    if contents.on_first_host(lambda: int(manifest.damage(target) is None)):
-      if best and jax.process_index() == 0:
+    if processes.on_first(lambda: manifest.damage(target) is None):
+      if best and processes.is_first():
         _mark_best(target)
       return
     arrays = ocp.args.StandardSave(state)
     with self._writing(step):
-      if jax.process_index() == 0:
+      if processes.is_first():
         manifest.remove(target)
         target.mkdir(parents=True)
       self._checkpointer.save(target / contents.STATE, args=arrays)
@@ -175,10 +174,10 @@ class Checkpoints:
     folder = self._folder / str(step)
     with self._writing(step):
       self._checkpointer.wait_until_finished()
-      if jax.process_index() == 0:
+      if processes.is_first():
         (folder / contents.FILE).write_text(saved)
         manifest.write(folder, best)
-    if jax.process_index() == 0:
+    if processes.is_first():
       self._prune(step)
 
   def _prune(self, step: int) -> None:
@@ -207,7 +206,7 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
-      if jax.process_index() == 0:
+      if processes.is_first():
         with contextlib.suppress(OSError):
           manifest.remove(self._folder / str(step))
       raise UserError(

@@ -3,16 +3,11 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable
 from typing import Any
-
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from bert_jax import trees
 from bert_jax.settings import UserError
-from bert_jax.training import manifest
+from bert_jax.training import manifest, processes
 
 STATE = "state"
 FILE = "contents.json"
@@ -38,21 +33,13 @@ def newest_step(folder: pathlib.Path) -> int | None:
   Raises:
     UserError: there are steps, but none verifies.
   """
-  step = on_first_host(lambda: manifest.newest_step(folder))
+  step = processes.on_first(lambda: manifest.newest_step(folder))
   if step == manifest.ALL_DAMAGED:
     raise UserError(
       f"{folder}: there are checkpoints, but all of them are damaged (see the"
       " log); to begin anew, move the folder away"
     )
   return None if step == manifest.NONE else step
-
-
-def on_first_host(function: Callable[[], int]) -> int:
-  """The first host's result, so that all hosts go the same way."""
-  if jax.process_count() == 1:
-    return function()
-  mine = function() if jax.process_index() == 0 else 0
-  return int(multihost_utils.broadcast_one_to_all(np.int32(mine)))
 
 
 def check(

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from bert_jax.data import loader
 from bert_jax.tasks import answering
 from bert_jax.tasks.task import HeldOut, Task
-from bert_jax.training import partitioning, step
+from bert_jax.training import meshes, step
 from bert_jax.training.step import Measures
 from bert_jax.types import Batch, Parameters, add_means
 
@@ -47,13 +46,14 @@ def make(
   held_out = task.data.evaluation()
   if task.score is not None:
     return _of_answers(task, mesh, batch_size, held_out, limit)
-  hosts = jax.process_index(), jax.process_count()
-  batches = list(loader.evaluation_batches(held_out, batch_size, limit, *hosts))
-  measure = jax.jit(step.make_evaluation_step(task))
+  # Every process draws all of them, for the baselines.
+  batches = list(loader.evaluation_batches(held_out, batch_size, limit))
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  measure = jax.jit(step.make_evaluation_step(task), out_shardings=everywhere)
   baselines = task.data.baselines(batches)
 
   def evaluate(params: Parameters) -> Found:
-    put = (partitioning.put_batch(batch, mesh) for batch in batches)
+    put = (meshes.put_batch(batch, mesh) for batch in batches)
     found = means(measure(params, batch) for batch in put)
     return Found(found | baselines, task.head)
 
@@ -80,14 +80,14 @@ def _of_answers(
   everywhere = NamedSharding(mesh, PartitionSpec())
   measure = jax.jit(
     step.make_evaluation_step(task, with_outputs=True),
-    out_shardings=(everywhere, None),
+    out_shardings=everywhere,
   )
 
   def evaluate(params: Parameters) -> Found:
     measures = []
 
     def forward(batch: Batch) -> Any:
-      outputs, found = measure(params, _put(batch, mesh))
+      outputs, found = measure(params, meshes.put_batch(batch, mesh))
       measures.append(found)
       return jax.device_get(outputs)
 
@@ -105,14 +105,3 @@ def _of_answers(
     return Found(means(measures) | scores | baselines, head)
 
   return evaluate
-
-
-def _put(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
-  """Puts a batch of which every host has all rows."""
-  share = len(batch.token_ids) // jax.process_count()
-  begin = jax.process_index() * share
-
-  def own(array: np.ndarray) -> np.ndarray:
-    return array[begin : begin + share]
-
-  return partitioning.put_batch(jax.tree.map(own, batch), mesh)

@@ -1,5 +1,6 @@
 """Where the figures of a run go: terminal, metrics.jsonl, TensorBoard."""
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -13,6 +14,7 @@ import rich.progress
 import tensorboardX
 
 from bert_jax.data import folders
+from bert_jax.training import processes
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -31,7 +33,42 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   return rows
 
 
-class Logger:
+class Log(contextlib.AbstractContextManager):
+  """Where the figures of a run go; this one drops them."""
+
+  def say(self, message: str) -> None:
+    """Prints a line for people."""
+
+  def progress(self, step: int) -> None:
+    """Shows how far the run is."""
+
+  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    """Records the figures of a step, and the seconds that the run has taken.
+
+    Args:
+      step: updates done so far.
+      split: `train` or `held_out`.
+      values: figures by name.
+    """
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: types.TracebackType | None,
+  ) -> None:
+    """Closes its files."""
+
+
+def open_log(workdir: pathlib.Path, start: int, steps: int) -> Log:
+  """Where this process writes the figures of a run; see `Logger`.
+
+  Only the first of several does.
+  """
+  return Logger(workdir, start, steps) if processes.is_first() else Log()
+
+
+class Logger(Log):
   """Writes the figures of a run; a context manager.
 
   On a terminal there is a progress bar, elsewhere a plain line for each set
@@ -90,13 +127,7 @@ class Logger:
     self._bar.update(self._bar_task, completed=step)
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-    """Records the figures of a step, and the seconds that the run has taken.
-
-    Args:
-      step: updates done so far.
-      split: `train` or `held_out`.
-      values: figures by name.
-    """
+    """Records the figures of a step in all places."""
     rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
     seconds = round(time.perf_counter() - self._began, 3)
     row = {"step": step, "split": split, "seconds": seconds, **rounded}

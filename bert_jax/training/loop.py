@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 
@@ -13,8 +13,11 @@ from bert_jax.models import flops
 from bert_jax.training import (
   evaluation,
   interruption,
+  logging,
+  meshes,
   opening,
   optimizer,
+  processes,
   substitution,
 )
 from bert_jax.training import workdir as workdirs
@@ -54,10 +57,12 @@ def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
     workdirs.claim(workdir, recipe, task)
     run = start(recipe, task, checkpoints, pretrained)
     with (
-      Logger(workdir, int(run.state.step), run.recipe.steps) as logger,
+      logging.open_log(
+        workdir, int(run.state.step), run.recipe.steps
+      ) as logger,
       interruption.watch() as asked,
     ):
-      return _Loop(run, workdir, checkpoints, logger).run(asked.is_set)
+      return _Loop(run, workdir, checkpoints, logger).run(asked)
 
 
 def _pretrained(
@@ -78,7 +83,7 @@ class _Loop:
   checkpoints: Checkpoints
   logger: Logger
 
-  def run(self, asked_to_stop: Callable[[], bool]) -> dict[str, float]:
+  def run(self, asked_to_stop: interruption.Asked) -> dict[str, float]:
     """Goes from the run's state to its last step."""
     run, recipe, logger = self.of, self.of.recipe, self.logger
     first = int(run.state.step)
@@ -100,7 +105,9 @@ class _Loop:
     window = _make_window(run)
     update = Updates(run.task, run.optimizer, recipe, run.mesh, run.frozen)
     with loader.training_batches(
-      run.stream, *_hosts(), workers=recipe.workers
+      run.stream,
+      meshes.own_rows(run.mesh, recipe.batch_size),
+      recipe.workers,
     ) as batches:
       for done in range(first + 1, recipe.steps + 1):
         batch = next(batches)
@@ -112,7 +119,7 @@ class _Loop:
         window.add(measures)
         logger.progress(done)
         last = done == recipe.steps
-        stop = asked_to_stop() and not last
+        stop = asked_to_stop(done) and not last
         save = last or stop or done % recipe.checkpoint.every == 0
         look = last or done % wanted.every == 0
         if not (save or look or done % recipe.logging.every == 0):
@@ -145,7 +152,8 @@ class _Loop:
     run, best = self.of, self.of.best
     is_best = found is not None and best.see(done, found.values)
     if save or is_best or best.is_over:
-      if found is not None and (is_best or not best.metric):
+      changes = found is not None and (is_best or not best.metric)
+      if changes and processes.is_first():
         workdirs.write_head(self.workdir, found.head)
       metadata = {
         "position": run.stream.position_after(done - first),
@@ -198,8 +206,3 @@ def _make_window(run: Run) -> Window:
     ),
     peak_flops=peak and peak * jax.device_count(),
   )
-
-
-def _hosts() -> tuple[int, int]:
-  """Which share of each batch this process draws, of how many."""
-  return jax.process_index(), jax.process_count()

@@ -1,4 +1,4 @@
-"""How parameters, optimizer state and batches lie on the devices."""
+"""How parameters and optimizer state lie on the devices."""
 
 import dataclasses
 import math
@@ -12,11 +12,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from bert_jax import trees
 from bert_jax.settings import UserError
+from bert_jax.training.meshes import MeshConfig, make_mesh
 from bert_jax.training.state import TrainState
-from bert_jax.types import Batch, Parameters
-
-AXES = ("data", "fsdp", "model")
-_BATCH = PartitionSpec(("data", "fsdp"))
+from bert_jax.types import Parameters
 
 Axes = str | tuple[str, ...] | None
 Rules = Sequence[tuple[str, tuple[Axes, ...]]]
@@ -56,99 +54,46 @@ DEFAULT_RULES: Rules = (
 
 
 @dataclasses.dataclass(frozen=True)
-class MeshConfig:
-  """How many ways each kind of parallelism splits the devices.
+class Layout:
+  """What it takes to say where each array of a state lies.
 
   Attributes:
-    data: copies of the parameters, each with its own rows; -1 takes all
-      devices that the other axes leave.
-    fsdp: splits rows, and parameters and optimizer state too.
-    model: splits the matrices of each layer; it should stay within a host.
+    mesh: of the devices.
+    rules: the table for the parameters.
+    shard_optimizer: whether arrays of the optimizer are split over `data`
+      too, where their parameter leaves a dimension for it (ZeRO-1).
   """
 
-  data: int = -1
-  fsdp: int = 1
-  model: int = 1
-
-  def __post_init__(self):
-    if self.data != -1 and self.data < 1:
-      raise ValueError(f"data: expected at least 1, or -1, got {self.data}")
-    for name in ("fsdp", "model"):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f"{name}: expected at least 1, got {getattr(self, name)}"
-        )
+  mesh: jax.sharding.Mesh
+  rules: Rules = DEFAULT_RULES
+  shard_optimizer: bool = False
 
 
-def make_mesh(
+def make_layout(
   config: MeshConfig, devices: Sequence[jax.Device] | None = None
-) -> jax.sharding.Mesh:
-  """A mesh with the axes `data`, `fsdp` and `model`.
+) -> Layout:
+  """The layout that a recipe asks for; its own rows come before the table's.
 
   Args:
-    config: the sizes of the axes.
-    devices: what to lay out; by default all devices of all hosts.
+    config: the section `config.mesh`.
+    devices: what to lay out; by default all devices of all processes.
 
   Raises:
-    UserError: the axes do not use exactly these devices.
+    UserError: the mesh does not use exactly these devices.
   """
-  devices = jax.devices() if devices is None else devices
-  given = config.fsdp * config.model
-  data = len(devices) // given if config.data == -1 else config.data
-  if data * given != len(devices):
-    raise UserError(
-      f"config.mesh: data {config.data} x fsdp {config.fsdp} x model"
-      f" {config.model} does not fit {len(devices)} devices"
-    )
-  return jax.make_mesh(
-    (data, config.fsdp, config.model),
-    AXES,
-    axis_types=(jax.sharding.AxisType.Auto,) * len(AXES),
-    devices=devices,
+  return Layout(
+    make_mesh(config, devices),
+    (*config.rules, *DEFAULT_RULES),
+    config.shard_optimizer,
   )
 
 
-def batch_devices(mesh: jax.sharding.Mesh) -> int:
-  """How many ways the rows of a batch are split."""
-  return mesh.shape["data"] * mesh.shape["fsdp"]
-
-
-def put_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
-  """Puts this host's rows of a batch on its devices.
-
-  Args:
-    batch: a pytree of NumPy arrays with the host's rows on the leading axis;
-      hosts give equal numbers of rows, in the order of their indices.
-    mesh: from `make_mesh`.
-
-  Returns:
-    The global batch, split by rows over `data` and `fsdp`.
-
-  Raises:
-    UserError: the rows do not divide over the devices.
-  """
-  sharding = NamedSharding(mesh, _BATCH)
-  rows = jax.tree.leaves(batch)[0].shape[0] * jax.process_count()
-  if rows % batch_devices(mesh):
-    raise UserError(
-      f"config.batch_size or config.evaluation.batch_size: {rows} rows do not"
-      f" divide over {batch_devices(mesh)} devices"
-    )
-  return jax.tree.map(
-    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
-    batch,
-  )
-
-
-def shardings(
-  mesh: jax.sharding.Mesh, params: Any, rules: Rules = DEFAULT_RULES
-) -> Any:
+def shardings(layout: Layout, params: Any) -> Any:
   """Where each parameter lies.
 
   Args:
-    mesh: from `make_mesh`.
+    layout: of the mesh.
     params: parameters or their shape structs.
-    rules: the table.
 
   Returns:
     The same tree of shardings.
@@ -158,26 +103,21 @@ def shardings(
   """
   return trees.map_with_path(
     lambda path, leaf: NamedSharding(
-      mesh, _partition(mesh, path, leaf.shape, rules)
+      layout.mesh, _partition(layout, path, leaf.shape)
     ),
     params,
   )
 
 
-def state_shapes(
-  init: Callable[[], TrainState],
-  mesh: jax.sharding.Mesh,
-  rules: Rules = DEFAULT_RULES,
-) -> TrainState:
+def state_shapes(init: Callable[[], TrainState], layout: Layout) -> TrainState:
   """The shapes, dtypes and shardings of a state, without its arrays.
 
-  The optimizer's moments lie where their parameters lie; scalars and the key
-  are on every device.
+  The optimizer's moments lie where their parameters lie, or are split
+  further (`Layout.shard_optimizer`); scalars and the key are on every device.
 
   Args:
     init: makes the state; it is traced, not run.
-    mesh: from `make_mesh`.
-    rules: the table for the parameters.
+    layout: of the mesh.
 
   Returns:
     A state of `jax.ShapeDtypeStruct`.
@@ -186,11 +126,11 @@ def state_shapes(
     UserError: see `shardings`.
   """
   shapes = jax.eval_shape(init)
-  by_path = trees.flatten(shardings(mesh, shapes.params, rules))
+  by_path = trees.flatten(shardings(layout, shapes.params))
   params = trees.flatten(shapes.params)
 
   def place(path: str, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    sharding = NamedSharding(mesh, PartitionSpec())
+    sharding = NamedSharding(layout.mesh, PartitionSpec())
     if leaf.ndim:
       # A moment's path ends in the path of its parameter.
       steps = path.split("/")
@@ -199,6 +139,8 @@ def state_shapes(
       assert name is not None, f"{path}: an array of no parameter"
       assert leaf.shape == params[name].shape, f"{path}: not shaped as {name}"
       sharding = by_path[name]
+      if layout.shard_optimizer and steps[0] == "optimizer_state":
+        sharding = _split_further(sharding, leaf.shape)
     return leaf.update(sharding=sharding)
 
   return trees.map_with_path(place, shapes)
@@ -206,56 +148,53 @@ def state_shapes(
 
 def init_state(
   init: Callable[[], TrainState],
-  mesh: jax.sharding.Mesh,
+  layout: Layout,
   state_of: Callable[[Parameters], TrainState] | None = None,
   params: Parameters | None = None,
-  rules: Rules = DEFAULT_RULES,
 ) -> TrainState:
   """Makes a state whose arrays never lie on one device as a whole.
 
   Args:
     init: makes the state; its values do not depend on the mesh.
-    mesh: from `make_mesh`.
+    layout: of the mesh.
     state_of: instead, makes it of `params`, which it takes the memory of.
     params: parameters where they are to lie.
-    rules: the table for the parameters.
 
   Raises:
     UserError: see `shardings`.
   """
-  shapes = state_shapes(init, mesh, rules)
+  shapes = state_shapes(init, layout)
   where = jax.tree.map(lambda leaf: leaf.sharding, shapes)
   if state_of is None:
     return jax.jit(init, out_shardings=where)()
   return jax.jit(state_of, out_shardings=where, donate_argnums=0)(params)
 
 
-def put_parameter(
-  mesh: jax.sharding.Mesh,
-  path: str,
-  array: np.ndarray,
-  rules: Rules = DEFAULT_RULES,
-) -> jax.Array:
-  """Puts a parameter, of which every host has all, where it lies.
+def put_parameter(layout: Layout, path: str, array: np.ndarray) -> jax.Array:
+  """Puts a parameter, of which every process has all, where it lies.
 
   Raises:
     UserError: see `shardings`.
   """
-  spec = _partition(mesh, path, array.shape, rules)
+  spec = _partition(layout, path, array.shape)
   return jax.make_array_from_callback(
-    array.shape, NamedSharding(mesh, spec), lambda index: array[index]
+    array.shape, NamedSharding(layout.mesh, spec), lambda index: array[index]
   )
 
 
 def _partition(
-  mesh: jax.sharding.Mesh, path: str, shape: tuple[int, ...], rules: Rules
+  layout: Layout, path: str, shape: tuple[int, ...]
 ) -> PartitionSpec:
   """The first matching row, checked against the parameter's shape."""
-  matching = (axes for pattern, axes in rules if re.fullmatch(pattern, path))
+  mesh = layout.mesh
+  matching = (
+    axes for pattern, axes in layout.rules if re.fullmatch(pattern, path)
+  )
   axes = next(matching, None)
   if axes is None:
     raise UserError(
-      f"parameter {path}: no row of the partitioning table matches it; add one"
+      f"parameter {path}: no row of the partitioning table matches it; add"
+      " one to config.mesh.rules"
     )
   if len(axes) > len(shape):
     raise UserError(
@@ -277,3 +216,18 @@ def _partition(
         f" {ways} devices, the size of config.mesh {' x '.join(names)}"
       )
   return PartitionSpec(*axes)
+
+
+def _split_further(
+  sharding: NamedSharding, shape: tuple[int, ...]
+) -> NamedSharding:
+  """The first dimension that divides is split over `data` too."""
+  mesh, spec = sharding.mesh, [*sharding.spec]
+  spec += [None] * (len(shape) - len(spec))
+  for i, (size, names) in enumerate(zip(shape, spec)):
+    names = (names,) if isinstance(names, str) else names or ()
+    names = (*names, "data")
+    if size % math.prod(mesh.shape[name] for name in names) == 0:
+      spec[i] = names
+      return NamedSharding(mesh, PartitionSpec(*spec))
+  return sharding

@@ -17,8 +17,8 @@ from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
+from bert_jax.training.meshes import MeshConfig
 from bert_jax.training.optimizer import OptimizerConfig
-from bert_jax.training.partitioning import MeshConfig
 from bert_jax.training.sections import Checkpointing, Evaluation, Logging
 
 # Keys that a resumed run may change: they do not touch what is learned.

@@ -17,7 +17,7 @@ import rich.table
 
 from bert_jax.data import folders
 from bert_jax.settings import UserError
-from bert_jax.training import baselines, loop
+from bert_jax.training import baselines, loop, processes
 from bert_jax.training.best import is_better
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.window import NotFiniteError
@@ -75,7 +75,8 @@ def repeat(
     ],
   }
   text = json.dumps(summary, indent=2) + "\n"
-  folders.write_text(workdir / SEEDS_FILE, text)
+  if processes.is_first():
+    folders.write_text(workdir / SEEDS_FILE, text)
   return summary
 
 

@@ -12,7 +12,7 @@ from bert_jax.data.stream import Batched
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
-from bert_jax.training import finetuning, optimizer, partitioning
+from bert_jax.training import finetuning, meshes, optimizer, partitioning
 from bert_jax.training.best import Best
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.recipe import Recipe
@@ -41,8 +41,9 @@ def start(
   pretrained: Pretrained | None,
 ) -> Run:
   """Makes the state, or takes it from the newest checkpoint that verifies."""
-  mesh = partitioning.make_mesh(recipe.mesh)
-  rows = partitioning.batch_devices(mesh) * recipe.accumulation
+  layout = partitioning.make_layout(recipe.mesh)
+  mesh = layout.mesh
+  rows = meshes.batch_devices(mesh) * recipe.accumulation
   if recipe.batch_size % rows:
     raise UserError(
       f"config.batch_size: {recipe.batch_size} rows do not divide over"
@@ -75,15 +76,15 @@ def start(
   def initial() -> TrainState:
     return state_of(initial_params())
 
-  restored = checkpoints.restore(partitioning.state_shapes(initial, mesh))
+  restored = checkpoints.restore(partitioning.state_shapes(initial, layout))
   fresh, metadata = (), {}
   if restored is not None:
     state, metadata = restored
   elif pretrained is None:
-    state = partitioning.init_state(initial, mesh)
+    state = partitioning.init_state(initial, layout)
   else:
-    params, fresh = _pretrained_params(recipe, task, mesh, pretrained, shapes)
-    state = partitioning.init_state(initial, mesh, state_of, params)
+    params, fresh = _pretrained_params(recipe, task, layout, pretrained, shapes)
+    state = partitioning.init_state(initial, layout, state_of, params)
   wanted = recipe.evaluation
   best = Best(wanted.metric, wanted.patience)
   best.resume(metadata.get("best"))
@@ -103,14 +104,14 @@ def start(
 def _pretrained_params(
   recipe: Recipe,
   task: Task,
-  mesh: jax.sharding.Mesh,
+  layout: partitioning.Layout,
   pretrained: Pretrained,
   shapes: Any,
 ) -> tuple[Any, tuple[str, ...]]:
   """The weights to go on from, where they are to lie; what begins anew."""
   params, fresh = pretrained.params(
     task,
-    functools.partial(partitioning.put_parameter, mesh),
+    functools.partial(partitioning.put_parameter, layout),
     recipe.seed,
     functools.partial(finetuning.reinitialised, config=recipe.finetuning),
   )

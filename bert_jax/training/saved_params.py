@@ -8,7 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from bert_jax.settings import UserError
-from bert_jax.training import contents, manifest
+from bert_jax.training import contents, manifest, processes
 from bert_jax.types import Parameters
 
 
@@ -67,7 +67,7 @@ def best_folder(folder: str | os.PathLike) -> pathlib.Path:
     UserError: there is no step that verifies.
   """
   folder = contents.absolute(folder)
-  step = contents.on_first_host(lambda: manifest.best_step(folder))
+  step = processes.on_first(lambda: manifest.best_step(folder))
   if step == manifest.NONE:
     step = contents.newest_step(folder)
   if step is None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from bert_jax.tasks.task import Task
-from bert_jax.training import partitioning, step
+from bert_jax.training import meshes, step
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.state import TrainState
 from bert_jax.training.step import Measures
@@ -33,14 +34,14 @@ class Updates:
     Args:
       task: gives the model and the loss.
       optimizer: what turns gradients into updates.
-      recipe: for the number of micro-batches.
+      recipe: for the numbers of rows and of micro-batches.
       mesh: where batches are put.
       frozen: which parameters are not trained.
     """
     self._step = step.make_train_step(
       task, optimizer, recipe.accumulation, frozen
     )
-    self._mesh = mesh
+    self._mesh, self._batch_size = mesh, recipe.batch_size
     self._compiled: dict[Hashable, Any] = {}
 
   def knows(self, batch: Batch) -> bool:
@@ -49,14 +50,16 @@ class Updates:
 
   def compile(self, state: TrainState, batch: Batch) -> None:
     """Compiles the update for this shape."""
+    everywhere = NamedSharding(self._mesh, PartitionSpec())
     update = jax.jit(
       self._step,
       donate_argnums=0,
       # Else the compiler may lay the next state out in another way.
-      out_shardings=(jax.tree.map(lambda x: x.sharding, state), None),
+      out_shardings=(jax.tree.map(lambda x: x.sharding, state), everywhere),
     )
-    put = partitioning.put_batch(batch, self._mesh)
-    self._compiled[_shape(batch)] = update.lower(state, put).compile()
+    self._compiled[_shape(batch)] = update.lower(
+      state, self._put(batch)
+    ).compile()
 
   def __call__(
     self, state: TrainState, batch: Batch
@@ -65,10 +68,12 @@ class Updates:
 
     Args:
       state: its arrays are gone afterwards.
-      batch: this host's rows, NumPy arrays of a shape that is compiled.
+      batch: this process's rows, NumPy arrays of a shape that is compiled.
     """
-    compiled = self._compiled[_shape(batch)]
-    return compiled(state, partitioning.put_batch(batch, self._mesh))
+    return self._compiled[_shape(batch)](state, self._put(batch))
+
+  def _put(self, batch: Batch) -> Batch:
+    return meshes.put_batch(batch, self._mesh, self._batch_size)
 
   def summary(self) -> str:
     """How many shapes were compiled for, and which row lengths they have."""

@@ -23,7 +23,7 @@ from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training import saved_params
+from bert_jax.training import processes, saved_params
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.recipe import Recipe, differences
 from bert_jax.training.state import TrainState
@@ -38,9 +38,22 @@ CHECKPOINTS = "checkpoints"
 def locked(workdir: pathlib.Path) -> Iterator[None]:
   """Holds the folder for one run; the system lets go when the process ends.
 
+  Of several processes of the run the first does.
+
   Raises:
     UserError: another run holds it, or it cannot be made.
   """
+  with contextlib.ExitStack() as stack:
+
+    def hold() -> None:
+      stack.enter_context(_held(workdir))
+
+    processes.on_first(hold)
+    yield
+
+
+@contextlib.contextmanager
+def _held(workdir: pathlib.Path) -> Iterator[None]:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / ".lock").open("a+")
@@ -76,6 +89,12 @@ def claim(workdir: pathlib.Path, recipe: Recipe, task: Task) -> None:
   config = json.loads(json.dumps(recipe.to_dict()))
   config["model"]["vocab_size"] = task.config.vocab_size
   data = task.data.fingerprint()
+  processes.on_first(lambda: _claim(workdir, task, config, data))
+
+
+def _claim(
+  workdir: pathlib.Path, task: Task, config: Mapping[str, Any], data: Any
+) -> None:
   if not (workdir / MODEL_FILE).exists():
     _write(workdir, task, {"config": config, "data": data})
     return

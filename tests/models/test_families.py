@@ -12,7 +12,7 @@ from bert_jax import settings, trees
 from bert_jax.models import flops, heads
 from bert_jax.models.config import EncoderConfig, encoder_config
 from bert_jax.models.presets import PRESETS
-from bert_jax.training import partitioning
+from bert_jax.training import meshes, partitioning
 from bert_jax.types import Batch
 
 MODERN = encoder_config(
@@ -131,8 +131,8 @@ def test_every_preset_has_a_place_on_a_mesh_and_a_cost(preset):
   config = encoder_config({"preset": preset, "num_layers": 1})
   model = heads.TokenClassifier(config, 3, has_transform=True)
   shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch())["params"]
-  mesh = partitioning.make_mesh(partitioning.MeshConfig(data=1))
-  partitioning.shardings(mesh, shapes)
+  mesh = meshes.make_mesh(meshes.MeshConfig(data=1))
+  partitioning.shardings(partitioning.Layout(mesh), shapes)
   assert flops.training_flops_per_token(config, 128, 20) > 0
 
 

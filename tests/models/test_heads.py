@@ -9,7 +9,7 @@ import pytest
 from bert_jax import settings, trees
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig, encoder_config
-from bert_jax.training import partitioning
+from bert_jax.training import meshes, partitioning
 from tests.models import reference
 from tests.models.test_families import MODERN, make_batch
 
@@ -152,13 +152,15 @@ def _shapes(config):
 
 @pytest.mark.parametrize("config", [SMALL, MODERN], ids=["bert", "modern"])
 def test_every_head_has_its_place_on_a_mesh_alone_and_among_others(config):
-  mesh = partitioning.make_mesh(
-    partitioning.MeshConfig(), devices=jax.devices()[:1]
-  )
+  mesh = meshes.make_mesh(meshes.MeshConfig(), devices=jax.devices()[:1])
   for task, params in _shapes(config).items():
     own = {name: tree for name, tree in params.items() if name != "encoder"}
-    alone = trees.flatten(partitioning.shardings(mesh, own))
-    among = trees.flatten(partitioning.shardings(mesh, {"my-" + task: own}))
+    alone = trees.flatten(
+      partitioning.shardings(partitioning.Layout(mesh), own)
+    )
+    among = trees.flatten(
+      partitioning.shardings(partitioning.Layout(mesh), {"my-" + task: own})
+    )
     assert among == {f"my-{task}/{path}": x for path, x in alone.items()}
 
 

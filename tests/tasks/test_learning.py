@@ -14,7 +14,7 @@ from bert_jax import trees
 from bert_jax.data import grouping
 from bert_jax.settings import UserError
 from bert_jax.tasks import mixed
-from bert_jax.training import evaluation, partitioning, workdir
+from bert_jax.training import evaluation, meshes, workdir
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
 
@@ -142,7 +142,7 @@ def test_one_batch_can_be_overfitted(folder, name):
 @pytest.mark.parametrize("name", TASKS)
 def test_what_is_saved_answers_as_was_measured(folder, name, tmp_path):
   task, params, *_ = learn(folder, name)
-  mesh = partitioning.make_mesh(partitioning.MeshConfig())
+  mesh = meshes.make_mesh(meshes.MeshConfig())
   values, head = evaluation.make(task, mesh, 4, None)(params)
   workdir.save(dataclasses.replace(task, head=head), params, tmp_path / "run")
   with warnings.catch_warnings():

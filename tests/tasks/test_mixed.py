@@ -8,7 +8,7 @@ import bert_jax
 from bert_jax import trees
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS, mixed
-from bert_jax.training import evaluation, opening, partitioning, workdir
+from bert_jax.training import evaluation, meshes, opening, workdir
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
 from tests.tasks.cases import random_params
@@ -63,7 +63,7 @@ def test_a_part_alone_answers_as_it_does_among_the_others(home):
 
 def test_the_measure_of_all_is_the_mean_of_the_first_of_each(home):
   task, params = make(home), bert_jax.load(home / "mixed").params
-  mesh = partitioning.make_mesh(partitioning.MeshConfig())
+  mesh = meshes.make_mesh(meshes.MeshConfig())
   values, head = evaluation.make(task, mesh, 4, None)(params)
   firsts = [values["multi/micro_f1"], values["taggi/f1"]]
   assert values["mean"] == pytest.approx(np.mean(firsts))

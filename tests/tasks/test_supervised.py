@@ -14,8 +14,8 @@ from bert_jax.data import grouping
 from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError, from_dict
 from bert_jax.tasks import TASKS, classification, supervised
-from bert_jax.training import evaluation, partitioning, step
-from bert_jax.training.partitioning import MeshConfig
+from bert_jax.training import evaluation, meshes, step
+from bert_jax.training.meshes import MeshConfig
 from bert_jax.training.state import TrainState
 from tests import small
 from tests.tasks.cases import ENCODER, LONG, random_params
@@ -76,7 +76,7 @@ def test_one_batch_is_learned_and_the_saved_model_scores_the_same(
   task = make(name, tmp_path, rows)
   params, measures = fit(task, 150)
   assert measures[f"{name}_loss"].value() < 0.1
-  mesh = partitioning.make_mesh(MeshConfig())
+  mesh = meshes.make_mesh(MeshConfig())
   found = evaluation.make(task, mesh, 4, None)(params)
   first = {
     "classification": "accuracy",

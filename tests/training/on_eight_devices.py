@@ -11,13 +11,14 @@ from bert_jax import trees
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.heads import PretrainingModel
 from bert_jax.settings import UserError
-from bert_jax.training import optimizer, partitioning
+from bert_jax.training import meshes, optimizer, partitioning
 from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.meshes import MeshConfig
 from bert_jax.training.optimizer import OptimizerConfig
-from bert_jax.training.partitioning import MeshConfig
 from bert_jax.training.saved_params import restore_params
 from bert_jax.training.state import TrainState
 from bert_jax.types import Batch
+from tests.training import mesh_steps
 
 ONE = MeshConfig(data=1)
 SPLIT = MeshConfig(data=2, fsdp=2, model=2)
@@ -36,7 +37,7 @@ OPTIMIZER = optimizer.make(OptimizerConfig("lamb", learning_rate=0.1), 10)
 
 def make_mesh(config):
   devices = jax.devices()[: 1 if config is ONE else 8]
-  return partitioning.make_mesh(config, devices)
+  return meshes.make_mesh(config, devices)
 
 
 def init():
@@ -87,29 +88,65 @@ def test_initial_values_do_not_depend_on_the_mesh():
     params = {"pooler": {"dense": {"kernel": jax.random.normal(key, (64, 32))}}}
     return TrainState(jnp.int32(0), params, (), key)
 
-  one = partitioning.init_state(init, make_mesh(ONE))
-  split = partitioning.init_state(init, make_mesh(SPLIT))
+  one = partitioning.init_state(init, partitioning.Layout(make_mesh(ONE)))
+  split = partitioning.init_state(init, partitioning.Layout(make_mesh(SPLIT)))
   kernel = split.params["pooler"]["dense"]["kernel"]
   assert kernel.addressable_shards[0].data.shape == (32, 16)
   np.testing.assert_array_equal(kernel, one.params["pooler"]["dense"]["kernel"])
 
 
+@pytest.mark.parametrize(
+  "config",
+  [
+    MeshConfig(shard_optimizer=True),
+    MeshConfig(1, 8, 1),
+    MeshConfig(1, 1, -1),
+    MeshConfig(2, 2, 2),
+  ],
+  ids=str,
+)
+def test_an_update_is_that_of_one_device(config):
+  mesh_steps.assert_as_on_one_device(config)
+
+
+def test_the_optimizer_is_split_over_data_where_it_is_asked_for():
+  layout = partitioning.make_layout(MeshConfig(2, 2, 2, shard_optimizer=True))
+  leaves = trees.flatten(partitioning.state_shapes(init, layout))
+  for name, plain, split in (
+    (
+      "word/embedding",
+      P(("model", "fsdp")),
+      P(("model", "fsdp", "data"), None),
+    ),
+    ("position/embedding", P(), P("data", None)),
+  ):
+    path = f"encoder/embeddings/{name}"
+    assert leaves[f"params/{path}"].sharding.spec == plain
+    assert leaves[f"optimizer_state/1/0/mu/{path}"].sharding.spec == split
+
+
 # With the word embedding's width split over `fsdp`, XLA (jax 0.10.1, CPU)
 # computed wrong gradients, silently, on meshes that use all three axes.
 def test_a_step_does_not_depend_on_the_mesh():
-  start = partitioning.init_state(init, make_mesh(SPLIT)).params
+  start = partitioning.init_state(
+    init, partitioning.Layout(make_mesh(SPLIT))
+  ).params
   found = {}
   for config in (ONE, SPLIT):
     mesh = make_mesh(config)
-    params = jax.device_put(start, partitioning.shardings(mesh, start))
-    loss, after = step(params, partitioning.put_batch(batch(), mesh))
+    params = jax.device_put(
+      start, partitioning.shardings(partitioning.Layout(mesh), start)
+    )
+    loss, after = step(params, meshes.put_batch(batch(), mesh))
     found[config] = {"loss": loss} | trees.flatten(after)
   for path, leaf in found[SPLIT].items():
     np.testing.assert_allclose(leaf, found[ONE][path], atol=1e-6, err_msg=path)
 
 
 def test_arrays_lie_where_the_table_says():
-  leaves = trees.flatten(partitioning.state_shapes(init, make_mesh(SPLIT)))
+  leaves = trees.flatten(
+    partitioning.state_shapes(init, partitioning.Layout(make_mesh(SPLIT)))
+  )
   for prefix in ("params", "optimizer_state/1/0/mu", "optimizer_state/1/0/nu"):
     for path, spec in {
       "encoder/embeddings/word/embedding": P(("model", "fsdp")),
@@ -123,23 +160,24 @@ def test_arrays_lie_where_the_table_says():
 
 def test_rows_go_over_data_and_fsdp_in_order():
   mesh = make_mesh(SPLIT)
-  rows = partitioning.put_batch(batch(), mesh)
+  rows = meshes.put_batch(batch(), mesh)
   np.testing.assert_array_equal(rows.token_ids, batch().token_ids)
   assert rows.token_ids.addressable_shards[0].data.shape == (4, 8)
-  assert partitioning.batch_devices(mesh) == 4
+  assert meshes.batch_devices(mesh) == 4
 
 
 def test_rows_that_do_not_divide():
   with pytest.raises(UserError, match="6 rows do not divide over 4 devices"):
-    partitioning.put_batch(batch(6), make_mesh(SPLIT))
+    meshes.put_batch(batch(6), make_mesh(SPLIT))
 
 
 @pytest.mark.parametrize(
-  "config", [MeshConfig(3), MeshConfig(-1, 3), MeshConfig(-1, 4, 4)]
+  "config",
+  [MeshConfig(3), MeshConfig(-1, 3), MeshConfig(-1, 4, 4), MeshConfig(1, 2, 2)],
 )
 def test_a_mesh_that_does_not_fit(config):
   with pytest.raises(UserError, match=r"config.mesh: .* 8 devices"):
-    partitioning.make_mesh(config)
+    meshes.make_mesh(config)
 
 
 def test_a_dimension_that_does_not_divide():
@@ -148,15 +186,17 @@ def test_a_dimension_that_does_not_divide():
   with pytest.raises(
     UserError, match=r"masked_lm/bias: a dimension of 30522 .* 8 devices"
   ):
-    partitioning.shardings(mesh, params)
+    partitioning.shardings(partitioning.Layout(mesh), params)
 
 
 def test_a_checkpoint_goes_from_mesh_to_mesh(tmp_path):
-  saved = partitioning.init_state(init, make_mesh(SPLIT))
+  saved = partitioning.init_state(init, partitioning.Layout(make_mesh(SPLIT)))
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(saved, {})
     for config in (SPLIT, MeshConfig(), MeshConfig(1, 8, 1)):
-      target = partitioning.state_shapes(init, make_mesh(config))
+      target = partitioning.state_shapes(
+        init, partitioning.Layout(make_mesh(config))
+      )
       state, _ = checkpoints.restore(target)
       wanted = trees.flatten(target)
       for path, leaf in trees.flatten(state).items():

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from bert_jax import trees
-from bert_jax.training import optimizer, partitioning
+from bert_jax.training import meshes, optimizer, partitioning
 from bert_jax.training.optimizer import OptimizerConfig
 from bert_jax.training.schedules import ScheduleConfig
 from bert_jax.training.state import TrainState
@@ -222,7 +222,7 @@ def test_every_part_of_the_state_has_a_place_on_a_mesh():
   def init():
     return TrainState(jnp.int32(0), params, tx.init(params), jax.random.key(0))
 
-  mesh = partitioning.make_mesh(partitioning.MeshConfig(), jax.devices()[:1])
-  state = partitioning.state_shapes(init, mesh)
+  mesh = meshes.make_mesh(meshes.MeshConfig(), jax.devices()[:1])
+  state = partitioning.state_shapes(init, partitioning.Layout(mesh))
   specs = {leaf.sharding.spec for leaf in jax.tree.leaves(state)}
   assert specs == {jax.P(), jax.P("fsdp", None)}

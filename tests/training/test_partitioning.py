@@ -10,8 +10,8 @@ import pytest
 from bert_jax import settings, trees
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.heads import PretrainingModel
-from bert_jax.training import partitioning
-from bert_jax.training.partitioning import MeshConfig
+from bert_jax.training import meshes, partitioning
+from bert_jax.training.meshes import MeshConfig
 from bert_jax.types import Batch
 
 HERE = pathlib.Path(__file__).parent
@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def mesh():
-  return partitioning.make_mesh(MeshConfig(), jax.devices()[:1])
+  return meshes.make_mesh(MeshConfig(), jax.devices()[:1])
 
 
 def test_on_eight_devices():
@@ -43,7 +43,7 @@ def test_the_table_has_a_row_for_every_parameter(mesh):
   found = {
     path: tuple(sharding.spec)
     for path, sharding in trees.flatten(
-      partitioning.shardings(mesh, shapes)
+      partitioning.shardings(partitioning.Layout(mesh), shapes)
     ).items()
   }
   layer = "encoder/layer_0"
@@ -65,18 +65,22 @@ def test_the_table_has_a_row_for_every_parameter(mesh):
 def test_a_parameter_without_a_row_is_named(mesh):
   params = {"adapter": {"kernel": jnp.zeros((4, 4))}}
   with pytest.raises(settings.UserError, match="adapter/kernel: no row"):
-    partitioning.shardings(mesh, params)
+    partitioning.shardings(partitioning.Layout(mesh), params)
 
 
 def test_a_row_must_match_the_whole_path(mesh):
   params = {"pooler": {"kernel": {"extra": jnp.zeros(4)}}}
   with pytest.raises(settings.UserError, match="pooler/kernel/extra: no row"):
-    partitioning.shardings(mesh, params, [("pooler/kernel", ("model",))])
+    partitioning.shardings(
+      partitioning.Layout(mesh, [("pooler/kernel", ("model",))]), params
+    )
 
 
 def test_the_first_row_wins(mesh):
   rules = [("a/.*", ("model",)), ("a/b", ("fsdp",))]
-  found = partitioning.shardings(mesh, {"a": {"b": jnp.zeros(4)}}, rules)
+  found = partitioning.shardings(
+    partitioning.Layout(mesh, rules), {"a": {"b": jnp.zeros(4)}}
+  )
   assert found["a"]["b"].spec == jax.P("model")
 
 
@@ -86,11 +90,32 @@ def test_the_first_row_wins(mesh):
 )
 def test_a_wrong_row_is_named(mesh, axes, message):
   with pytest.raises(settings.UserError, match=f"parameter a: .*{message}"):
-    partitioning.shardings(mesh, {"a": jnp.zeros(4)}, [("a", axes)])
+    partitioning.shardings(
+      partitioning.Layout(mesh, [("a", axes)]), {"a": jnp.zeros(4)}
+    )
+
+
+def test_rows_of_a_recipe_come_first():
+  # A ConfigDict has tuples, the JSON that a run is kept in has lists.
+  for rules in (
+    [(".+/value/kernel", (None, ("fsdp", "model")))],
+    [[".+/value/kernel", [None, ["fsdp", "model"]]]],
+  ):
+    config = settings.from_dict(MeshConfig, {"rules": rules}, "config.mesh")
+    layout = partitioning.make_layout(config, jax.devices()[:1])
+    params = {"layer_0": {"attention": {"value": {"kernel": jnp.ones((2, 2))}}}}
+    (found,) = jax.tree.leaves(partitioning.shardings(layout, params))
+    assert found.spec == jax.P(None, ("fsdp", "model"))
+
+
+@pytest.mark.parametrize("rules", ["query", [("a",)], [(1, ())], [("a", "b")]])
+def test_a_row_of_a_recipe_that_is_none_is_named(rules):
+  with pytest.raises(settings.UserError, match=r"config.mesh.rules: expected"):
+    settings.from_dict(MeshConfig, {"rules": rules}, "config.mesh")
 
 
 @pytest.mark.parametrize(
-  "section", [{"data": 0}, {"data": -2}, {"fsdp": 0}, {"model": -1}]
+  "section", [{"data": 0}, {"data": -2}, {"fsdp": 0}, {"model": -2}]
 )
 def test_a_wrong_config_is_named(section):
   (key,) = section

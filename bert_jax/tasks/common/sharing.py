@@ -106,7 +106,7 @@ class MarkedStream:
     """As the stream's."""
     return self.stream.batches_per_epoch
 
-  def batch(self, index: int, rows: range) -> Batch:
+  def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """Some rows of a batch."""
     return mark(self.name, self.stream.batch(index, rows), (len(rows),))
 

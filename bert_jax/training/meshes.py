@@ -1,0 +1,158 @@
+"""The mesh of devices, and how the rows of a batch lie on it."""
+
+import bisect
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from bert_jax.settings import UserError
+from bert_jax.types import Batch
+
+AXES = ("data", "fsdp", "model")
+_BATCH = PartitionSpec(("data", "fsdp"))
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+  """How many ways each kind of parallelism splits the devices.
+
+  One of the three sizes may be -1: it takes all devices that the others
+  leave.
+
+  Attributes:
+    data: copies of the parameters, each with its own rows.
+    fsdp: splits rows, and parameters and optimizer state too.
+    model: splits the matrices of each layer; it should stay within a host.
+    shard_optimizer: splits the optimizer's state over `data` as well.
+    rules: rows of (pattern of a parameter's path, axes of its dimensions)
+      that come before those of `partitioning.DEFAULT_RULES`.
+  """
+
+  data: int = -1
+  fsdp: int = 1
+  model: int = 1
+  shard_optimizer: bool = False
+  rules: tuple[Any, ...] = ()
+
+  def __post_init__(self):
+    sizes = {name: getattr(self, name) for name in AXES}
+    for name, size in sizes.items():
+      if size != -1 and size < 1:
+        raise ValueError(f"{name}: expected at least 1, or -1, got {size}")
+    if [*sizes.values()].count(-1) > 1:
+      raise ValueError("data: only one of data, fsdp and model may be -1")
+    for row in self.rules:
+      if len(row) != 2 or not isinstance(row[0], str):
+        raise ValueError(f"rules: expected (pattern, axes), got {row!r}")
+    rows = ((pattern, _axes(axes)) for pattern, axes in self.rules)
+    object.__setattr__(self, "rules", tuple(rows))
+
+
+def _axes(axes: Any) -> tuple[Any, ...]:
+  """The axes of a row, whose lists were tuples before they went into JSON."""
+  if not isinstance(axes, list | tuple):
+    raise ValueError(f"rules: expected a list of axes, got {axes!r}")
+  return tuple(tuple(x) if isinstance(x, list) else x for x in axes)
+
+
+def make_mesh(
+  config: MeshConfig, devices: Sequence[jax.Device] | None = None
+) -> jax.sharding.Mesh:
+  """A mesh with the axes `data`, `fsdp` and `model`.
+
+  Args:
+    config: the sizes of the axes.
+    devices: what to lay out; by default all devices of all processes.
+
+  Raises:
+    UserError: the axes do not use exactly these devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = [getattr(config, name) for name in AXES]
+  if -1 in sizes:
+    given = math.prod(size for size in sizes if size != -1)
+    sizes[sizes.index(-1)] = len(devices) // given
+  if math.prod(sizes) != len(devices):
+    raise UserError(
+      f"config.mesh: data {config.data} x fsdp {config.fsdp} x model"
+      f" {config.model} does not fit {len(devices)} devices"
+    )
+  return jax.make_mesh(
+    tuple(sizes),
+    AXES,
+    axis_types=(jax.sharding.AxisType.Auto,) * len(AXES),
+    devices=devices,
+  )
+
+
+def batch_devices(mesh: jax.sharding.Mesh) -> int:
+  """How many ways the rows of a batch are split."""
+  return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+@functools.lru_cache
+def own_rows(mesh: jax.sharding.Mesh, batch_size: int) -> tuple[int, ...]:
+  """Which rows of a batch lie on this process's devices, in order.
+
+  Every row is some process's, and that of several only where the axis
+  `model` reaches over them.
+
+  Args:
+    mesh: from `make_mesh`.
+    batch_size: rows of a batch over all processes.
+
+  Raises:
+    UserError: the rows do not divide over the devices.
+  """
+  if batch_size % batch_devices(mesh):
+    raise UserError(
+      f"config.batch_size or config.evaluation.batch_size: {batch_size} rows"
+      f" do not divide over {batch_devices(mesh)} devices"
+    )
+  pieces = NamedSharding(mesh, _BATCH).addressable_devices_indices_map(
+    (batch_size,)
+  )
+  rows = {row for (p,) in pieces.values() for row in range(batch_size)[p]}
+  return tuple(sorted(rows))
+
+
+def put_batch(
+  batch: Batch, mesh: jax.sharding.Mesh, batch_size: int | None = None
+) -> Batch:
+  """Puts this process's rows of a batch on its devices.
+
+  Args:
+    batch: a pytree of NumPy arrays, with rows on the leading axis.
+    mesh: from `make_mesh`.
+    batch_size: rows of a batch over all processes, where this one has only
+      its `own_rows`; None where every process has all.
+
+  Returns:
+    The global batch, split by rows over `data` and `fsdp`.
+
+  Raises:
+    UserError: the rows do not divide over the devices.
+  """
+  sharding = NamedSharding(mesh, _BATCH)
+  size = batch_size or len(jax.tree.leaves(batch)[0])
+  own = own_rows(mesh, size)
+  rows = own if batch_size else range(size)
+
+  def put(array: np.ndarray) -> jax.Array:
+    def piece(index: tuple[slice, ...]) -> np.ndarray:
+      # Rows of one device follow each other, in the batch and here.
+      first, last, _ = index[0].indices(size)
+      begin = bisect.bisect_left(rows, first)
+      return array[begin : begin + last - first]
+
+    return jax.make_array_from_callback(
+      (size, *array.shape[1:]), sharding, piece
+    )
+
+  return jax.tree.map(lambda x: put(np.asarray(x)), batch)

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Runs one training on this machine as N processes, on the CPU:
+#   launch/local_multiprocess.sh N [FLAG...]
+# The flags are those of launch.train; without --config and --workdir it
+# pretrains the quickstart's model in runs/multiprocess. DEVICES is the number
+# of (simulated) devices of each process, PORT where the first one listens.
+# Every line of output begins with the number of its process. A process that
+# ends otherwise than well ends them all; the same command goes on from the
+# newest checkpoint.
+set -euo pipefail
+source "$(dirname "$0")/environment.sh"
+
+if ! [[ "${1:-}" =~ ^[1-9][0-9]*$ ]]; then
+  echo "error: $0: expected the number of processes, got '${1:-}'" >&2
+  exit 2
+fi
+count=$1
+shift
+environment .venv --editable .
+
+if [[ $# == 0 ]]; then
+  config=configs/pretrain/quickstart.py
+  corpus=runs/multiprocess/corpus
+  python -m launch.prepare --config $config --output $corpus
+  set -- --config $config --config.data.corpus=$corpus \
+    --workdir runs/multiprocess
+fi
+
+export JAX_PLATFORMS=cpu
+export XLA_FLAGS="${XLA_FLAGS:-} \
+--xla_force_host_platform_device_count=${DEVICES:-1}"
+port=${PORT:-$(python -c 'import socket
+s = socket.socket()
+s.bind(("localhost", 0))
+print(s.getsockname()[1])')}
+
+pids=()
+for ((i = 0; i < count; i++)); do
+  python -m launch.train "$@" --coordinator_address=localhost:"$port" \
+    --num_processes="$count" --process_id="$i" \
+    > >(sed -u "s/^/[$i] /") 2> >(sed -u "s/^/[$i] /" >&2) &
+  pids+=($!)
+done
+# To stop, all are asked; the shell waits until they have saved.
+trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM
+trap '' INT
+
+status=0
+for pid in "${pids[@]}"; do
+  code=0
+  wait "$pid" || code=$?
+  # A wait that a signal cut short is taken up again.
+  while kill -0 "$pid" 2>/dev/null; do
+    code=0
+    wait "$pid" || code=$?
+  done
+  if ((code != 0 && status == 0)); then status=$code; fi
+done
+exit "$status"

@@ -1,0 +1,99 @@
+"""One update on a mesh, to be compared with the same on one device."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from bert_jax import trees
+from bert_jax.training import meshes, optimizer, partitioning
+from bert_jax.training.meshes import MeshConfig
+from bert_jax.training.recipe import Recipe
+from bert_jax.training.state import TrainState
+from bert_jax.training.updates import Updates
+from bert_jax.types import Batch
+from tests import small
+
+ROWS, LENGTH = 16, 8
+# Large, for what divides small gradients by their size makes noise of them.
+LAMB = optimizer.OptimizerConfig("lamb", learning_rate=0.1, eps=1e-2)
+
+
+def batch():
+  """Rows of several lengths, so that devices have different weights."""
+  rng = np.random.default_rng(0)
+  lengths = rng.integers(3, LENGTH + 1, ROWS)
+  return Batch(
+    token_ids=rng.integers(0, 24, (ROWS, LENGTH), np.int32),
+    segment_ids=np.zeros((ROWS, LENGTH), np.int32),
+    position_ids=np.tile(np.arange(LENGTH, dtype=np.int32), (ROWS, 1)),
+    sequence_ids=np.int32(np.arange(LENGTH) < lengths[:, None]),
+    targets={
+      "masked_positions": rng.integers(0, 3, (ROWS, 2), np.int32),
+      "masked_ids": rng.integers(0, 24, (ROWS, 2), np.int32),
+      "masked_weights": np.float32(rng.random((ROWS, 2)) < 0.7),
+      "next_sentence_labels": rng.integers(0, 2, ROWS, np.int32),
+      "next_sentence_weights": np.ones(ROWS, np.float32),
+    },
+  )
+
+
+def initial(transformation):
+  """A state whose values do not depend on where it lies."""
+  task = small.task()
+  blank = jax.tree.map(lambda x: x[None], task.blank)
+  params = task.model.init(jax.random.key(1), blank)["params"]
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    optimizer_state=transformation.init(params),
+    key=jax.random.key(2),
+  )
+
+
+def one_update(config, devices=None):
+  """All that an update of LAMB leaves, by path, and whether it took its memory.
+
+  The first moments are the gradients, but for a factor; dropout is on.
+  """
+  layout = partitioning.make_layout(config, devices)
+  transformation = optimizer.make(LAMB, 10)
+  init = functools.partial(initial, transformation)
+  state = partitioning.init_state(init, layout)
+  recipe = Recipe.from_dict({"steps": 1, "batch_size": ROWS})
+  update = Updates(small.task(), transformation, recipe, layout.mesh)
+  rows = np.array(meshes.own_rows(layout.mesh, ROWS))
+  own = jax.tree.map(lambda x: x[rows], batch())
+  update.compile(state, own)
+  after, measures = update(state, own)
+  taken = all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+  found = trees.flatten((after.params, after.optimizer_state))
+  values = {name: mean.value() for name, mean in measures.items()}
+  return {path: whole(x) for path, x in (found | values).items()}, taken
+
+
+def whole(array):
+  """All of an array that lies on several processes, as NumPy's."""
+  if array.is_fully_addressable:
+    return np.asarray(array)
+  return multihost_utils.process_allgather(array, tiled=True)
+
+
+@functools.cache
+def on_one_device():
+  """What `one_update` leaves on the first device of this process."""
+  return one_update(MeshConfig(), jax.local_devices()[:1])[0]
+
+
+def assert_as_on_one_device(config):
+  """Losses, gradients, LAMB's norms and parameters are the same to 1e-5."""
+  found, taken = one_update(config)
+  assert taken
+  expected = on_one_device()
+  assert found.keys() == expected.keys()
+  for path, value in expected.items():
+    np.testing.assert_allclose(
+      found[path], value, atol=1e-5, rtol=1e-5, err_msg=path
+    )
