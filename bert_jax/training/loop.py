@@ -26,7 +26,7 @@ from bert_jax.training.logging import Logger
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import Run, start
 from bert_jax.training.updates import Updates
-from bert_jax.training.window import Window
+from bert_jax.training.window import Window, check
 
 
 def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
@@ -129,6 +129,8 @@ class _Loop:
         found = None
         if look:
           found = evaluate(run.state.params)
+          losses = {n: x for n, x in found.values.items() if n.endswith("loss")}
+          check(losses, done)
           logger.write(done, "held_out", found.values)
         over = self._keep(done, first, found, save)
         if stop:
@@ -205,4 +207,5 @@ def _make_window(run: Run) -> Window:
       task.config, task.data.length, task.data.predictions
     ),
     peak_flops=peak and peak * jax.device_count(),
+    max_skipped=recipe.guard.max_skipped,
   )

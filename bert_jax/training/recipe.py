@@ -17,6 +17,7 @@ from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
+from bert_jax.training.guard import GuardConfig
 from bert_jax.training.meshes import MeshConfig
 from bert_jax.training.optimizer import OptimizerConfig
 from bert_jax.training.sections import Checkpointing, Evaluation, Logging
@@ -92,6 +93,7 @@ class Recipe:
     default_factory=FinetuningConfig
   )
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
   evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
   checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
   logging: Logging = dataclasses.field(default_factory=Logging)

@@ -20,7 +20,7 @@ from bert_jax.settings import UserError
 from bert_jax.training import baselines, loop, processes
 from bert_jax.training.best import is_better
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.window import NotFiniteError
+from bert_jax.training.window import DivergedError
 
 SEEDS_FILE = "seeds.json"
 
@@ -56,7 +56,7 @@ def repeat(
       runs[seed] = loop.train(
         dataclasses.replace(recipe, seed=seed), workdir / f"seed_{seed}"
       )
-    except NotFiniteError:
+    except DivergedError:
       runs[seed] = None
   ended = [values for values in runs.values() if values is not None]
   names = list(ended[0]) if ended else []

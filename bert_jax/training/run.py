@@ -12,7 +12,7 @@ from bert_jax.data.stream import Batched
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
-from bert_jax.training import finetuning, meshes, optimizer, partitioning
+from bert_jax.training import finetuning, guard, meshes, optimizer, partitioning
 from bert_jax.training.best import Best
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.recipe import Recipe
@@ -63,7 +63,9 @@ def start(
 
   shapes = jax.eval_shape(initial_params)
   frozen = finetuning.frozen(shapes, recipe.finetuning)
-  transformation = optimizer.make(recipe.optimizer, recipe.steps, frozen)
+  transformation = guard.guarded(
+    optimizer.make(recipe.optimizer, recipe.steps, frozen), recipe.guard
+  )
 
   def state_of(params: Any) -> TrainState:
     return TrainState(

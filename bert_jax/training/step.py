@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array
 
 from bert_jax.tasks.task import Task
-from bert_jax.training import finetuning
+from bert_jax.training import finetuning, guard
 from bert_jax.training.state import TrainState
 from bert_jax.types import Batch, Mean, Parameters
 
@@ -33,9 +33,10 @@ def make_train_step(
     frozen: which parameters are not trained, see `finetuning.frozen`.
 
   Returns:
-    A function to be jitted. Its measures are the losses, the metrics, and
-    `gradient_norm` (before clipping), `real_tokens` and `positions`, which
-    counts padding too.
+    A function to be jitted. Its measures are the losses, the metrics,
+    `gradient_norm` (before clipping), `real_tokens`, `positions`, which
+    counts padding too, and, of the guard, `skipped_updates` and
+    `skipped_in_a_row`. What is not finite of a skipped update has no weight.
   """
 
   def objective(params, batch, weights, key):
@@ -66,8 +67,14 @@ def make_train_step(
       gradients, state.optimizer_state, state.params
     )
     one = jnp.ones(())
+    measures |= {"gradient_norm": Mean(optax.tree.norm(gradients), one)}
+    skipped = guard.skipped_in_a_row(optimizer_state)
+    measures = {
+      name: _if_finite(mean, skipped > 0) for name, mean in measures.items()
+    }
     measures |= {
-      "gradient_norm": Mean(optax.tree.norm(gradients), one),
+      "skipped_updates": Mean(jnp.float32(skipped > 0), one),
+      "skipped_in_a_row": Mean(skipped, one),
       "real_tokens": Mean(
         (batch.sequence_ids > 0).sum().astype(jnp.float32), one
       ),
@@ -81,6 +88,12 @@ def make_train_step(
     ), measures
 
   return step
+
+
+def _if_finite(mean: Mean, is_skipped: Array) -> Mean:
+  """The measure; nothing if it is not finite, of an update that is skipped."""
+  counts = jnp.isfinite(mean.total) | ~is_skipped
+  return Mean(*(jnp.where(counts, part, 0) for part in mean))
 
 
 def _loss_weights(

@@ -14,7 +14,7 @@ from bert_jax.settings import UserError
 from bert_jax.training import loop
 from bert_jax.training.best import is_better
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.window import NotFiniteError
+from bert_jax.training.window import DivergedError
 
 TRIALS_FILE = "trials.jsonl"
 _RANGE = re.compile(r"([^:]+):([^:]+)(:log)?")
@@ -219,7 +219,7 @@ def _try(
   recipe = Recipe.from_dict(changed(config, values))
   try:
     measures = loop.train(recipe, workdir)
-  except NotFiniteError:
+  except DivergedError:
     measures = {}
   return {
     "trial": number,

@@ -16,8 +16,8 @@ from bert_jax.types import add_means
 _AHEAD = 2
 
 
-class NotFiniteError(UserError):
-  """Losses or gradients are infinite or no numbers."""
+class DivergedError(UserError):
+  """Losses or gradients are no longer finite, or spike after spike."""
 
 
 class Window:
@@ -28,6 +28,7 @@ class Window:
     learning_rate: Callable[[int], float],
     flops_per_token: float,
     peak_flops: float | None,
+    max_skipped: int,
   ):
     """Starts an empty window.
 
@@ -35,10 +36,12 @@ class Window:
       learning_rate: the rate of an update by its number, from 0.
       flops_per_token: what training costs for each position of a row.
       peak_flops: of all devices together, in FLOP/s; None if not known.
+      max_skipped: so many skipped updates in a row are too many.
     """
     self._learning_rate = learning_rate
     self._flops_per_token = flops_per_token
     self._peak = peak_flops
+    self._max_skipped = max_skipped
     self._measures: collections.deque[Measures] = collections.deque()
     self._seconds = 0.0
     self._resumed = time.perf_counter()
@@ -67,22 +70,22 @@ class Window:
       step: the number of updates done.
 
     Returns:
-      The means of all measures, the learning rate of the last update, real
-      tokens a second, and MFU where the device's peak is known.
+      The means of all measures, the number of skipped updates if there were
+      any, the learning rate of the last update, real tokens a second, and MFU
+      where the device's peak is known.
 
     Raises:
-      NotFiniteError: a figure is not.
+      DivergedError: a figure is not finite, or too many updates in a row were
+        skipped.
     """
     steps = len(self._measures)
-    totals = add_means(jax.device_get(list(self._measures)))
+    measures = jax.device_get(list(self._measures))
+    in_a_row = max(m.pop("skipped_in_a_row").total for m in measures)
+    totals = add_means(measures)
     values = {name: float(mean.value()) for name, mean in totals.items()}
-    wrong = [name for name, value in values.items() if not math.isfinite(value)]
-    if wrong:
-      raise NotFiniteError(
-        f"{', '.join(wrong)} is not finite at step {step}; the last checkpoint"
-        " is good: try a lower config.optimizer.learning_rate or a longer"
-        " warm-up in another --workdir"
-      )
+    check(values, step, in_a_row, self._max_skipped)
+    if share := values.pop("skipped_updates"):
+      values["skipped_updates"] = round(share * steps)
     values["learning_rate"] = float(self._learning_rate(step - 1))
     seconds, tokens = self._seconds, values.pop("real_tokens") * steps
     positions = values.pop("positions") * steps
@@ -94,3 +97,33 @@ class Window:
     self._measures.clear()
     self._seconds = 0.0
     return values
+
+
+def check(
+  values: Mapping[str, float], step: int, in_a_row: int = 0, most: int = 1
+) -> None:
+  """Ends a run whose figures show that it has diverged.
+
+  Args:
+    values: figures that should be finite.
+    step: the number of updates done.
+    in_a_row: the most updates that were skipped one after the other.
+    most: so many are too many.
+
+  Raises:
+    DivergedError: it has.
+  """
+  wrong = [name for name, value in values.items() if not math.isfinite(value)]
+  if wrong:
+    what = f"{', '.join(wrong)} is not finite"
+  elif in_a_row >= most:
+    what = (
+      f"{in_a_row} updates in a row were skipped (config.guard), since their"
+      " gradients were not finite or too large"
+    )
+  else:
+    return
+  raise DivergedError(
+    f"{what} at step {step}; the last checkpoint is good: try a lower"
+    " config.optimizer.learning_rate or a longer warm-up in another --workdir"
+  )

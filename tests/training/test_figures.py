@@ -18,11 +18,14 @@ def make_window(peak=None):
     learning_rate=lambda step: 0.1 * step,
     flops_per_token=100.0,
     peak_flops=peak,
+    max_skipped=2,
   )
 
 
-def measures(loss, weight=1.0, tokens=40.0):
+def measures(loss, weight=1.0, tokens=40.0, skipped=0):
   return {
+    "skipped_updates": Mean(jnp.float32(skipped > 0), jnp.ones(())),
+    "skipped_in_a_row": Mean(jnp.asarray(skipped), jnp.ones(())),
     "loss": Mean(jnp.asarray(loss * weight), jnp.asarray(weight)),
     "real_tokens": Mean(jnp.asarray(tokens), jnp.ones(())),
     "positions": Mean(jnp.asarray(50.0), jnp.ones(())),
@@ -67,6 +70,19 @@ def test_a_figure_that_is_not_finite_is_an_error(bad):
   window.pause()
   with pytest.raises(UserError, match="loss is not finite at step 2"):
     window.close(2)
+
+
+def test_skipped_updates_are_counted_and_too_many_end_the_run():
+  window = make_window()
+  for skipped in (0, 1, 0, 1):
+    window.add(measures(1.0, skipped=skipped))
+  window.pause()
+  assert window.close(4)["skipped_updates"] == 2
+  for skipped in (1, 2, 0):
+    window.add(measures(1.0, skipped=skipped))
+  window.pause()
+  with pytest.raises(UserError, match="2 updates in a row were skipped"):
+    window.close(7)
 
 
 def write_run(folder, steps=(1, 2, 3)):

@@ -8,7 +8,7 @@ from bert_jax.settings import UserError
 from bert_jax.training import loop, repeats
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.window import NotFiniteError
+from bert_jax.training.window import DivergedError
 from tests.training import finetune_runs
 
 
@@ -20,7 +20,7 @@ def runs(monkeypatch):
   def train(recipe, workdir):
     workdir.mkdir(parents=True)
     if found[recipe.seed] is None:
-      raise NotFiniteError("the loss is not finite")
+      raise DivergedError("the loss is not finite")
     return found[recipe.seed]
 
   monkeypatch.setattr(loop, "train", train)

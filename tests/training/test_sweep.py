@@ -7,7 +7,7 @@ from bert_jax.settings import UserError
 from bert_jax.training import loop, sweep
 from bert_jax.training.interruption import Interrupted
 from bert_jax.training.sweep import Search
-from bert_jax.training.window import NotFiniteError
+from bert_jax.training.window import DivergedError
 
 CONFIG = {
   "batch_size": 4,
@@ -76,7 +76,7 @@ def tried(monkeypatch):
   def train(recipe, workdir):
     tried.append((workdir.name, recipe))
     if recipe.batch_size == 16:
-      raise NotFiniteError("the loss is not finite")
+      raise DivergedError("the loss is not finite")
     accuracy = recipe.batch_size / 10 - recipe.optimizer.learning_rate
     return {"accuracy": accuracy, "loss": accuracy}
 
