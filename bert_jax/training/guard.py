@@ -29,20 +29,25 @@ class GuardConfig:
       standard deviations above the running mean of such norms (over about a
       hundred updates, in logarithms); 0 skips only what is not finite. OLMo's
       SkipStepAdamW does so with 6 (OLMo et al. 2025, arXiv:2501.00656).
+    stuck_seconds: a process that gets no further for so long ends, and tells
+      what all are at (see `watchdog`); longer than any compilation and
+      evaluation takes. 0 never ends one.
   """
 
   max_skipped: int = 10
   spike_sigmas: float = 0.0
+  stuck_seconds: float = 3600.0
 
   def __post_init__(self):
     if self.max_skipped < 1:
       raise ValueError(
         f"max_skipped: expected at least 1, got {self.max_skipped}"
       )
-    if not 0 <= self.spike_sigmas < float("inf"):
-      raise ValueError(
-        f"spike_sigmas: expected at least 0, got {self.spike_sigmas}"
-      )
+    for name in ("spike_sigmas", "stuck_seconds"):
+      if not 0 <= getattr(self, name) < float("inf"):
+        raise ValueError(
+          f"{name}: expected at least 0, got {getattr(self, name)}"
+        )
 
 
 class GuardState(NamedTuple):

@@ -8,6 +8,7 @@ import jax
 
 from bert_jax import trees
 from bert_jax.data import loader
+from bert_jax.data.loader import Batches
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.models import flops
 from bert_jax.training import (
@@ -19,10 +20,12 @@ from bert_jax.training import (
   optimizer,
   processes,
   substitution,
+  watchdog,
 )
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.logging import Logger
+from bert_jax.training.goodput import Ledger
+from bert_jax.training.logging import Log
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import Run, start
 from bert_jax.training.updates import Updates
@@ -50,19 +53,22 @@ def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
       workdir / workdirs.CHECKPOINTS, keep=recipe.checkpoint.keep
     ) as checkpoints,
   ):
+    ledger = Ledger(workdir)
     pretrained = _pretrained(recipe, workdir, bool(checkpoints.steps()))
     model = recipe.augmentation.model
     fill = substitution.open_fill(model) if model else None
     task = recipe.make_task(pretrained, fill)
     workdirs.claim(workdir, recipe, task)
     run = start(recipe, task, checkpoints, pretrained)
+    ledger.resume(run.ledger)
     with (
       logging.open_log(
         workdir, int(run.state.step), run.recipe.steps
       ) as logger,
       interruption.watch() as asked,
+      watchdog.watch(ledger, workdir, recipe.guard.stuck_seconds),
     ):
-      return _Loop(run, workdir, checkpoints, logger).run(asked)
+      return _Loop(run, workdir, checkpoints, logger, ledger).run(asked)
 
 
 def _pretrained(
@@ -81,12 +87,14 @@ class _Loop:
   of: Run
   workdir: pathlib.Path
   checkpoints: Checkpoints
-  logger: Logger
+  logger: Log
+  ledger: Ledger
 
   def run(self, asked_to_stop: interruption.Asked) -> dict[str, float]:
     """Goes from the run's state to its last step."""
     run, recipe, logger = self.of, self.of.recipe, self.logger
-    first = int(run.state.step)
+    ledger, first = self.ledger, int(run.state.step)
+    ledger.step = first
     self._say_what_begins(first)
     wanted = recipe.evaluation
     evaluate = evaluation.make(
@@ -99,24 +107,13 @@ class _Loop:
       logger.say(f"nothing to do: the run ended at step {first}")
       return self._outcome(evaluate(run.state.params).values)
     if not first and (recipe.init is not None or wanted.metric):
-      found = evaluate(run.state.params).values
-      run.best.check(found)
-      logger.write(0, "held_out", found)
+      run.best.check(self._evaluate(evaluate, 0).values)
     window = _make_window(run)
     update = Updates(run.task, run.optimizer, recipe, run.mesh, run.frozen)
-    with loader.training_batches(
-      run.stream,
-      meshes.own_rows(run.mesh, recipe.batch_size),
-      recipe.workers,
-    ) as batches:
+    rows = meshes.own_rows(run.mesh, recipe.batch_size)
+    with loader.training_batches(run.stream, rows, recipe.workers) as batches:
       for done in range(first + 1, recipe.steps + 1):
-        batch = next(batches)
-        if not update.knows(batch):
-          window.pause()
-          update.compile(run.state, batch)
-          window.resume()
-        run.state, measures = update(run.state, batch)
-        window.add(measures)
+        self._update(update, batches, window)
         logger.progress(done)
         last = done == recipe.steps
         stop = asked_to_stop(done) and not last
@@ -125,13 +122,10 @@ class _Loop:
         if not (save or look or done % recipe.logging.every == 0):
           continue
         window.pause()
-        logger.write(done, "train", window.close(done))
-        found = None
-        if look:
-          found = evaluate(run.state.params)
-          losses = {n: x for n, x in found.values.items() if n.endswith("loss")}
-          check(losses, done)
-          logger.write(done, "held_out", found.values)
+        values = window.close(done)
+        ledger.write()
+        logger.write(done, "train", values | {"goodput": ledger.goodput()})
+        found = self._evaluate(evaluate, done) if look else None
         over = self._keep(done, first, found, save)
         if stop:
           raise interruption.Interrupted(
@@ -140,8 +134,35 @@ class _Loop:
         if over:
           break
         window.resume()
+    ledger.write()
     logger.say(update.summary())
     return self._outcome(found.values)
+
+  def _update(self, update: Updates, batches: Batches, window: Window) -> None:
+    """Takes the next batch and does one update."""
+    run, ledger = self.of, self.ledger
+    ledger.turn("loading")
+    batch = next(batches)
+    if not update.knows(batch):
+      window.pause()
+      ledger.turn("compiling")
+      update.compile(run.state, batch)
+      window.resume()
+    ledger.turn("training")
+    run.state, measures = update(run.state, batch)
+    window.add(measures)
+    ledger.step += 1
+
+  def _evaluate(
+    self, evaluate: evaluation.Evaluate, done: int
+  ) -> evaluation.Found:
+    """Measures the state as it is, and writes what was found."""
+    self.ledger.turn("evaluating")
+    found = evaluate(self.of.state.params)
+    losses = {n: x for n, x in found.values.items() if n.endswith("loss")}
+    check(losses, done)
+    self.logger.write(done, "held_out", found.values)
+    return found
 
   def _keep(
     self,
@@ -152,6 +173,7 @@ class _Loop:
   ) -> bool:
     """Saves what is to be saved; whether the run is over before its end."""
     run, best = self.of, self.of.best
+    self.ledger.turn("saving")
     is_best = found is not None and best.see(done, found.values)
     if save or is_best or best.is_over:
       changes = found is not None and (is_best or not best.metric)
@@ -160,6 +182,7 @@ class _Loop:
       metadata = {
         "position": run.stream.position_after(done - first),
         "best": best.state(),
+        "ledger": self.ledger.state(),
       }
       self.checkpoints.save(run.state, metadata, best=is_best)
     if best.is_over:

@@ -33,6 +33,8 @@ MAY_CHANGE = (
   "data.train",
   "data.tokenizer",
   "evaluation",
+  "guard.max_skipped",
+  "guard.stuck_seconds",
   "logging",
   "mesh",
   "workers",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,6 +33,7 @@ class Run:
   state: TrainState
   best: Best
   fresh: tuple[str, ...]
+  ledger: Mapping[str, Any] | None
 
 
 def start(
@@ -43,13 +45,7 @@ def start(
   """Makes the state, or takes it from the newest checkpoint that verifies."""
   layout = partitioning.make_layout(recipe.mesh)
   mesh = layout.mesh
-  rows = meshes.batch_devices(mesh) * recipe.accumulation
-  if recipe.batch_size % rows:
-    raise UserError(
-      f"config.batch_size: {recipe.batch_size} rows do not divide over"
-      f" {rows // recipe.accumulation} devices x {recipe.accumulation}"
-      " micro-batches"
-    )
+  _check_rows(recipe, mesh)
   open_stream = functools.partial(
     task.data.training, recipe.batch_size, recipe.seed
   )
@@ -100,7 +96,17 @@ def start(
     state,
     best,
     fresh,
+    metadata.get("ledger"),
   )
+
+
+def _check_rows(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
+  devices = meshes.batch_devices(mesh)
+  if recipe.batch_size % (devices * recipe.accumulation):
+    raise UserError(
+      f"config.batch_size: {recipe.batch_size} rows do not divide over"
+      f" {devices} devices x {recipe.accumulation} micro-batches"
+    )
 
 
 def _pretrained_params(
