@@ -96,6 +96,35 @@ def batch_devices(mesh: jax.sharding.Mesh) -> int:
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def check_rows(
+  batch_size: int, accumulation: int, mesh: jax.sharding.Mesh
+) -> None:
+  """Checks that every device has a row of every micro-batch, and as many.
+
+  Raises:
+    UserError: it does not.
+  """
+  devices = batch_devices(mesh)
+  if batch_size % (devices * accumulation):
+    raise UserError(
+      f"config.batch_size: {batch_size} rows do not divide over {devices}"
+      f" devices x {accumulation} micro-batches"
+    )
+
+
+def batch_shapes(
+  blank: Batch, mesh: jax.sharding.Mesh, batch_size: int
+) -> Batch:
+  """The shapes and shardings of a batch of such examples."""
+  sharding = NamedSharding(mesh, _BATCH)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      (batch_size, *x.shape), x.dtype, sharding=sharding
+    ),
+    blank,
+  )
+
+
 @functools.lru_cache
 def own_rows(mesh: jax.sharding.Mesh, batch_size: int) -> tuple[int, ...]:
   """Which rows of a batch lie on this process's devices, in order.

@@ -212,6 +212,11 @@ class Recipe:
         head = pretrained.head
     return module.make(config, tokenizer, head, data=data, seed=self.seed)
 
+  def task_of(self, config: EncoderConfig) -> Task:
+    """The task with an encoder, for its shapes: its data are not read."""
+    module = TASKS[self.task]
+    return module.make(config, None, data=self._data(), seed=self.seed)
+
   def _pretrained_config(self, config: EncoderConfig) -> EncoderConfig:
     """The checkpoint's encoder, run in the way that the recipe asks for."""
     for name, value in self.model.items():

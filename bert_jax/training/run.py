@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,13 @@ import optax
 
 from bert_jax.data.stream import Batched
 from bert_jax.interop.pretrained import Pretrained
-from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
 from bert_jax.training import finetuning, guard, meshes, optimizer, partitioning
 from bert_jax.training.best import Best
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.state import TrainState
+from bert_jax.types import Parameters
 
 
 @dataclasses.dataclass
@@ -36,24 +36,33 @@ class Run:
   ledger: Mapping[str, Any] | None
 
 
-def start(
-  recipe: Recipe,
-  task: Task,
-  checkpoints: Checkpoints,
-  pretrained: Pretrained | None,
-) -> Run:
-  """Makes the state, or takes it from the newest checkpoint that verifies."""
-  layout = partitioning.make_layout(recipe.mesh)
-  mesh = layout.mesh
-  _check_rows(recipe, mesh)
-  open_stream = functools.partial(
-    task.data.training, recipe.batch_size, recipe.seed
-  )
-  # The length of an epoch of pretraining takes a plan of all its examples.
-  epoch = open_stream(None).batches_per_epoch if recipe.counts_epochs else 0
-  recipe = recipe.planned(epoch)
+class Parts(NamedTuple):
+  """What a recipe makes the state and its updates of, without any array.
 
-  def initial_params() -> Any:
+  Attributes:
+    shapes: of the parameters.
+    frozen: which of them are not trained.
+    optimizer: what turns gradients into updates.
+    state_of: from parameters to the state that training begins with.
+    initial: the state that training from scratch begins with.
+  """
+
+  shapes: Any
+  frozen: Any
+  optimizer: optax.GradientTransformation
+  state_of: Callable[[Parameters], TrainState]
+  initial: Callable[[], TrainState]
+
+
+def make_parts(recipe: Recipe, task: Task) -> Parts:
+  """Makes the optimizer and what gives the first state.
+
+  Args:
+    recipe: with its number of steps.
+    task: made by the recipe.
+  """
+
+  def initial_params() -> Parameters:
     batch = jax.tree.map(lambda x: x[None], task.blank)
     return task.model.init(jax.random.key(recipe.seed), batch)["params"]
 
@@ -63,7 +72,7 @@ def start(
     optimizer.make(recipe.optimizer, recipe.steps, frozen), recipe.guard
   )
 
-  def state_of(params: Any) -> TrainState:
+  def state_of(params: Parameters) -> TrainState:
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
@@ -71,18 +80,48 @@ def start(
       key=jax.random.key(recipe.seed, impl=recipe.prng),
     )
 
-  def initial() -> TrainState:
-    return state_of(initial_params())
+  return Parts(
+    shapes,
+    frozen,
+    transformation,
+    state_of,
+    lambda: state_of(initial_params()),
+  )
 
-  restored = checkpoints.restore(partitioning.state_shapes(initial, layout))
+
+def start(
+  recipe: Recipe,
+  task: Task,
+  checkpoints: Checkpoints,
+  pretrained: Pretrained | None,
+) -> Run:
+  """Makes the state, or takes it from the newest checkpoint that verifies."""
+  layout = partitioning.make_layout(recipe.mesh)
+  mesh = layout.mesh
+  meshes.check_rows(recipe.batch_size, recipe.accumulation, mesh)
+  open_stream = functools.partial(
+    task.data.training, recipe.batch_size, recipe.seed
+  )
+  # The length of an epoch of pretraining takes a plan of all its examples.
+  epoch = open_stream(None).batches_per_epoch if recipe.counts_epochs else 0
+  recipe = recipe.planned(epoch)
+
+  parts = make_parts(recipe, task)
+  restored = checkpoints.restore(
+    partitioning.state_shapes(parts.initial, layout)
+  )
   fresh, metadata = (), {}
   if restored is not None:
     state, metadata = restored
   elif pretrained is None:
-    state = partitioning.init_state(initial, layout)
+    state = partitioning.init_state(parts.initial, layout)
   else:
-    params, fresh = _pretrained_params(recipe, task, layout, pretrained, shapes)
-    state = partitioning.init_state(initial, layout, state_of, params)
+    params, fresh = _pretrained_params(
+      recipe, task, layout, pretrained, parts.shapes
+    )
+    state = partitioning.init_state(
+      parts.initial, layout, parts.state_of, params
+    )
   wanted = recipe.evaluation
   best = Best(wanted.metric, wanted.patience)
   best.resume(metadata.get("best"))
@@ -90,23 +129,14 @@ def start(
     recipe,
     task,
     mesh,
-    transformation,
-    frozen,
+    parts.optimizer,
+    parts.frozen,
     open_stream(metadata.get("position")),
     state,
     best,
     fresh,
     metadata.get("ledger"),
   )
-
-
-def _check_rows(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
-  devices = meshes.batch_devices(mesh)
-  if recipe.batch_size % (devices * recipe.accumulation):
-    raise UserError(
-      f"config.batch_size: {recipe.batch_size} rows do not divide over"
-      f" {devices} devices x {recipe.accumulation} micro-batches"
-    )
 
 
 def _pretrained_params(

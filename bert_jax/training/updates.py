@@ -50,16 +50,23 @@ class Updates:
 
   def compile(self, state: TrainState, batch: Batch) -> None:
     """Compiles the update for this shape."""
+    lowered = self.lower(state, self._put(batch))
+    self._compiled[_shape(batch)] = lowered.compile()
+
+  def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+    """The update to be compiled.
+
+    Args:
+      state: arrays, or shape structs with their shardings.
+      batch: the same, where they lie on the mesh.
+    """
     everywhere = NamedSharding(self._mesh, PartitionSpec())
-    update = jax.jit(
+    return jax.jit(
       self._step,
       donate_argnums=0,
       # Else the compiler may lay the next state out in another way.
       out_shardings=(jax.tree.map(lambda x: x.sharding, state), everywhere),
-    )
-    self._compiled[_shape(batch)] = update.lower(
-      state, self._put(batch)
-    ).compile()
+    ).lower(state, batch)
 
   def __call__(
     self, state: TrainState, batch: Batch

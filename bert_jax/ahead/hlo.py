@@ -1,0 +1,163 @@
+"""What a compiled program's text tells: collectives, and the cost model."""
+
+import dataclasses
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+COLLECTIVES = (
+  "all-reduce",
+  "all-gather",
+  "reduce-scatter",
+  "all-to-all",
+  "collective-permute",
+)
+
+_BITS = {
+  "pred": 8,
+  "s4": 4,
+  "u4": 4,
+  "bf16": 16,
+  "f8e4m3fn": 8,
+  "f8e5m2": 8,
+}
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) .*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
+_OPCODE = re.compile(r"(?:^|\s)([a-z][\w-]*)\(")
+_ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
+_CALLED = re.compile(
+  r"\b(?:calls|body|branch_computations|called_computations)="
+  r"(?:\{([^}]*)\}|%?([\w.-]+))"
+)
+_COMMENT = re.compile(r"/\*.*?\*/")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+  """A line of a computation.
+
+  Attributes:
+    name: unique within the program.
+    opcode: as `all-reduce` or `fusion`.
+    result: the bytes of each array of what it gives.
+    operands: the names of its operands.
+    cycles: by the compiler's cost model, 0 where it has none.
+    trips: how often a loop goes round; 1 for anything else.
+    called: the computations that it runs.
+  """
+
+  name: str
+  opcode: str
+  result: tuple[int, ...]
+  operands: tuple[str, ...]
+  cycles: int
+  trips: int
+  called: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """The computations of a program by name, and which one it begins with."""
+
+  entry: str
+  computations: Mapping[str, Sequence[Instruction]]
+
+
+def parse(text: str) -> Program:
+  """Reads what `jax.stages.Compiled.as_text` gives."""
+  entry, computations = "", {}
+  current: list[Instruction] = []
+  for line in text.splitlines():
+    if header := _HEADER.match(line):
+      current = computations.setdefault(header[2], [])
+      if header[1]:
+        entry = header[2]
+    elif found := _INSTRUCTION.match(line):
+      current.append(_instruction(found[1], found[2]))
+  return Program(entry, computations)
+
+
+def estimated_cycles(program: Program) -> int:
+  """The cost model's cycles of all instructions, each time that they run.
+
+  Only TPU programs have any. They add up as if nothing overlapped.
+  """
+  return sum(
+    instruction.cycles * times
+    for instruction, times, is_fused in _walk(program, program.entry)
+    if not is_fused
+  )
+
+
+def collective_bytes(program: Program) -> dict[str, int]:
+  """The bytes of arrays that each kind of collective makes on one device.
+
+  Of a reduce-scatter those that it takes, which is what it adds up.
+  """
+  sizes: Counter[str] = Counter()
+  results = {
+    i.name: sum(i.result) for c in program.computations.values() for i in c
+  }
+  for instruction, times, _ in _walk(program, program.entry):
+    kind = instruction.opcode.removesuffix("-start")
+    if kind not in COLLECTIVES:
+      continue
+    size = sum(results.get(name, 0) for name in instruction.operands)
+    if kind == "all-gather":
+      # What begins one gives its operands and its results.
+      made = sum(instruction.result)
+      size = made - size if instruction.opcode != kind else made
+    sizes[kind] += size * times
+  return dict(sizes)
+
+
+def _walk(
+  program: Program, name: str, times: int = 1, is_fused: bool = False
+) -> Iterator[tuple[Instruction, int, bool]]:
+  """Every instruction, how often it runs, and whether it is in a fusion."""
+  for instruction in program.computations.get(name, ()):
+    yield instruction, times, is_fused
+    if instruction.opcode.endswith(("-done", "-update")):
+      continue  # Names again what its beginning ran.
+    for called in instruction.called:
+      yield from _walk(
+        program,
+        called,
+        times * instruction.trips,
+        is_fused or instruction.opcode == "fusion",
+      )
+
+
+def _instruction(name: str, rest: str) -> Instruction:
+  found = _OPCODE.search(rest)
+  opcode, shapes, tail = (
+    (found[1], rest[: found.start()], rest[found.end() :])
+    if found
+    else ("", "", rest)
+  )
+  arguments, _, attributes = tail.partition(")")
+  cycles, trips = _CYCLES.search(attributes), _TRIPS.search(attributes)
+  called = []
+  for several, one in _CALLED.findall(attributes):
+    called += [x.strip().lstrip("%") for x in (several or one).split(",")]
+  return Instruction(
+    name=name,
+    opcode=opcode,
+    result=tuple(_bytes(*found) for found in _ARRAY.findall(shapes)),
+    operands=tuple(
+      x.split()[-1].lstrip("%")
+      for x in _COMMENT.sub("", arguments).split(",")
+      if x.strip()
+    ),
+    cycles=int(cycles[1]) if cycles else 0,
+    trips=int(trips[1]) if trips else 1,
+    called=tuple(called),
+  )
+
+
+def _bytes(dtype: str, shape: str) -> int:
+  bits = _BITS.get(dtype) or int(re.sub(r"\D", "", dtype) or 0)
+  return math.prod(int(n) for n in shape.split(",") if n) * bits // 8
