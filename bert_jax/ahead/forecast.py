@@ -111,7 +111,8 @@ def _read(
   program = hlo.parse(compiled.as_text())
   memory = compiled.memory_analysis()
   cycles = hlo.estimated_cycles(program)
-  seconds = cycles / chip.clock
+  # No other compiler than that of TPUs tells any.
+  seconds = cycles / chip.clock or math.nan
   return dataclasses.replace(
     known,
     fits=True,
@@ -194,7 +195,7 @@ def print_report(found: Forecast) -> None:
   else:
     console.print("The compiler says:")
     for line in found.largest:
-      console.print(f"  {line}", markup=False, highlight=False)
+      console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _bytes(size: int) -> str:

@@ -28,6 +28,7 @@ class Best:
     metric: its name; empty to follow none.
     patience: evaluations without a better value after which to stop; 0 never
       stops.
+    target: the value at which to stop; None never stops.
     step: that of the best evaluation, None before the first.
     values: all that was measured there.
     waited: evaluations since.
@@ -35,6 +36,7 @@ class Best:
 
   metric: str
   patience: int = 0
+  target: float | None = None
   step: int | None = None
   values: Mapping[str, float] = dataclasses.field(default_factory=dict)
   waited: int = 0
@@ -67,8 +69,25 @@ class Best:
 
   @property
   def is_over(self) -> bool:
-    """Whether to stop: nothing better came for as long as one would wait."""
-    return 0 < self.patience <= self.waited
+    """Whether to stop: see `why_over`."""
+    return self.why_over is not None
+
+  @property
+  def why_over(self) -> str | None:
+    """Why to stop: the target is reached, or nothing better came for long."""
+    value = self.values.get(self.metric, math.nan)
+    if (
+      self.target is not None
+      and not math.isnan(value)
+      and not is_better(self.metric, self.target, value)
+    ):
+      return f"{self.metric} reached {self.target:g} at step {self.step}"
+    if 0 < self.patience <= self.waited:
+      return (
+        f"no better {self.metric} than at step {self.step} in {self.waited}"
+        " evaluations"
+      )
+    return None
 
   def state(self) -> dict[str, Any]:
     """What `resume` takes, for JSON."""

@@ -8,7 +8,7 @@ that a crash threw away, and not into the time until somebody restarted it.
 import json
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bert_jax.data import folders
@@ -84,6 +84,11 @@ class Ledger:
     self.turn(self.kind)
     total = sum(self._seconds.values()) or 1.0
     return {kind: value / total for kind, value in self._seconds.items()}
+
+  def spent(self, kinds: Iterable[str]) -> float:
+    """The seconds of some kinds, until now."""
+    self.turn(self.kind)
+    return sum(self._seconds[kind] for kind in kinds)
 
   def goodput(self) -> float:
     """The share of updates that count."""

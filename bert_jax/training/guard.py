@@ -70,7 +70,7 @@ class GuardState(NamedTuple):
 
 def guarded(
   inner: optax.GradientTransformation, config: GuardConfig
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
   """An optimizer whose harmful updates are zero.
 
   Args:
@@ -80,6 +80,7 @@ def guarded(
   Returns:
     A transformation with a `GuardState`.
   """
+  inner = optax.with_extra_args_support(inner)
 
   def init(params: Any) -> GuardState:
     zero = jnp.zeros(())
@@ -87,7 +88,7 @@ def guarded(
     return GuardState(inner.init(params), count, count, zero, zero)
 
   def update(
-    gradients: Any, state: GuardState, params: Any = None
+    gradients: Any, state: GuardState, params: Any = None, **extra: Any
   ) -> tuple[Any, GuardState]:
     norm = optax.tree.norm(gradients)
     height = jnp.log(jnp.maximum(norm, 1e-30))
@@ -96,7 +97,7 @@ def guarded(
       spread = jnp.sqrt(jnp.maximum(state.square - state.mean**2, 1e-6))
       limit = state.mean + config.spike_sigmas * spread
       is_good &= (state.done < _WARMUP) | (height <= limit)
-    updates, after = inner.update(gradients, state.inner, params)
+    updates, after = inner.update(gradients, state.inner, params, **extra)
 
     def keep(new: Array, old: Array) -> Array:
       return jnp.where(is_good, new, old)
@@ -116,7 +117,7 @@ def guarded(
       )
     )
 
-  return optax.GradientTransformation(init, update)
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
 def skipped_in_a_row(optimizer_state: Any) -> Int[Array, ""]:

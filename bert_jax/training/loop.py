@@ -24,6 +24,7 @@ from bert_jax.training import (
 )
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.clock import Clock
 from bert_jax.training.goodput import Ledger
 from bert_jax.training.logging import Log
 from bert_jax.training.recipe import Recipe
@@ -103,7 +104,7 @@ class _Loop:
       wanted.batch_size or recipe.batch_size,
       wanted.examples or None,
     )
-    if first >= recipe.steps or run.best.is_over:
+    if self._now() >= recipe.steps or run.best.is_over:
       logger.say(f"nothing to do: the run ended at step {first}")
       return self._outcome(evaluate(run.state.params).values)
     if not first and (recipe.init is not None or wanted.metric):
@@ -113,9 +114,9 @@ class _Loop:
     rows = meshes.own_rows(run.mesh, recipe.batch_size)
     with loader.training_batches(run.stream, rows, recipe.workers) as batches:
       for done in range(first + 1, recipe.steps + 1):
-        self._update(update, batches, window)
+        time_is_up = self._update(update, batches, window)
         logger.progress(done)
-        last = done == recipe.steps
+        last = done == recipe.steps or time_is_up
         stop = asked_to_stop(done) and not last
         save = last or stop or done % recipe.checkpoint.every == 0
         look = last or done % wanted.every == 0
@@ -131,27 +132,41 @@ class _Loop:
           raise interruption.Interrupted(
             f"stopped at step {done} of {recipe.steps}, which is saved"
           )
-        if over:
+        if over or last:
           break
         window.resume()
     ledger.write()
     logger.say(update.summary())
     return self._outcome(found.values)
 
-  def _update(self, update: Updates, batches: Batches, window: Window) -> None:
-    """Takes the next batch and does one update."""
+  def _now(self) -> float:
+    """Where the run is in its schedule."""
+    recipe, done = self.of.recipe, self.ledger.step
+    if not recipe.hours:
+      return done
+    return Clock(recipe.hours, recipe.steps, self.ledger).now(done)
+
+  def _update(self, update: Updates, batches: Batches, window: Window) -> bool:
+    """Takes the next batch and does one update; whether the time is up."""
     run, ledger = self.of, self.ledger
+    clock = self._now() if run.recipe.hours else None
     ledger.turn("loading")
     batch = next(batches)
     if not update.knows(batch):
       window.pause()
       ledger.turn("compiling")
-      update.compile(run.state, batch)
+      update.compile(run.state, batch, clock)
       window.resume()
     ledger.turn("training")
-    run.state, measures = update(run.state, batch)
-    window.add(measures)
+    run.state, measures = update(run.state, batch, clock)
     ledger.step += 1
+    # Of an older update, so that all processes see the same and none waits.
+    seen = window.add(measures)
+    return (
+      clock is not None
+      and seen is not None
+      and float(seen["clock"].total) >= run.recipe.steps
+    )
 
   def _evaluate(
     self, evaluate: evaluation.Evaluate, done: int
@@ -186,10 +201,7 @@ class _Loop:
       }
       self.checkpoints.save(run.state, metadata, best=is_best)
     if best.is_over:
-      self.logger.say(
-        f"stopped at step {done}: no better {best.metric} than at step"
-        f" {best.step} in {best.waited} evaluations"
-      )
+      self.logger.say(f"stopped at step {done}: {best.why_over}")
     return best.is_over
 
   def _outcome(self, last: Mapping[str, float]) -> dict[str, float]:

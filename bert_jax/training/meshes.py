@@ -125,6 +125,14 @@ def batch_shapes(
   )
 
 
+def put_clock(seen: float, mesh: jax.sharding.Mesh) -> jax.Array:
+  """The clock of each process, once for each of its devices; float32."""
+  sharding = NamedSharding(mesh, PartitionSpec(AXES))
+  return jax.make_array_from_callback(
+    (mesh.size,), sharding, lambda _: np.full(1, seen, np.float32)
+  )
+
+
 @functools.lru_cache
 def own_rows(mesh: jax.sharding.Mesh, batch_size: int) -> tuple[int, ...]:
   """Which rows of a batch lie on this process's devices, in order.

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import optax
 
 from bert_jax import trees
 from bert_jax.models import encoder
-from bert_jax.training import schedules
+from bert_jax.training import schedules, transforms
 from bert_jax.training.schedules import ScheduleConfig
 from bert_jax.types import Parameters
 
@@ -77,6 +76,7 @@ def make(
   config: OptimizerConfig,
   total_steps: int,
   frozen: Parameters | None = None,
+  clocked: bool = False,
 ) -> optax.GradientTransformation:
   """The optimizer as an optax transformation.
 
@@ -93,15 +93,15 @@ def make(
     frozen: a tree of bools like the parameters, see `finetuning.frozen`.
       Where it is True, updates are zero, gradients do not count for
       `clip_norm`, and the state holds nothing.
+    clocked: whether `update` takes the step of the schedule as `clock`, and
+      does not count for itself.
 
   Raises:
     UserError: the schedule does not fit the run.
   """
   rate = learning_rate(config, total_steps)
-  chain = [
-    OPTIMIZERS[config.name](config),
-    optax.scale_by_learning_rate(rate),
-  ]
+  scale = transforms.scale_by_clock if clocked else optax.scale_by_learning_rate
+  chain = [OPTIMIZERS[config.name](config), scale(rate)]
   if config.clip_norm:
     chain.insert(0, optax.clip_by_global_norm(config.clip_norm))
   if config.layer_decay != 1:
@@ -111,7 +111,7 @@ def make(
     transformation = optax.selective_transform(
       transformation, freeze_mask=frozen
     )
-  return _in_float32(transformation)
+  return transforms.in_float32(transformation)
 
 
 def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
@@ -168,7 +168,7 @@ def _adamw(config: OptimizerConfig) -> optax.GradientTransformation:
 def _bert_adam(config: OptimizerConfig) -> optax.GradientTransformation:
   """AdamWeightDecayOptimizer of google-research/bert `optimization.py`."""
   return optax.chain(
-    _scale_by_uncorrected_adam(config.b1, config.b2, config.eps),
+    transforms.scale_by_uncorrected_adam(config.b1, config.b2, config.eps),
     _decay(config),
   )
 
@@ -214,33 +214,8 @@ def _decay(config: OptimizerConfig) -> optax.GradientTransformation:
 
   return optax.chain(
     optax.add_decayed_weights(config.weight_decay, mask=of_heads),
-    optax.masked(_pull_to_start(config.l2_to_start), of_encoder),
+    optax.masked(transforms.pull_to_start(config.l2_to_start), of_encoder),
   )
-
-
-class PulledState(NamedTuple):
-  """The values that parameters are pulled to."""
-
-  start: optax.Params
-
-
-def _pull_to_start(strength: float) -> optax.GradientTransformation:
-  """Adds `strength` times the way that parameters have come."""
-
-  def init(params):
-    # A copy, since the caller may donate state and parameters together.
-    return PulledState(jax.tree.map(jnp.copy, params))
-
-  def update(updates, state, params):
-    pulled = jax.tree.map(
-      lambda u, now, start: u + strength * (now - start),
-      updates,
-      params,
-      state.start,
-    )
-    return pulled, state
-
-  return optax.GradientTransformation(init, update)
 
 
 def _scale_by_layer(layer_decay: float) -> optax.GradientTransformation:
@@ -251,46 +226,3 @@ def _scale_by_layer(layer_decay: float) -> optax.GradientTransformation:
     )
 
   return optax.stateless(scale)
-
-
-class UncorrectedAdamState(NamedTuple):
-  """The moments of Adam, without a count, since nothing is corrected."""
-
-  mu: optax.Updates
-  nu: optax.Updates
-
-
-def _scale_by_uncorrected_adam(
-  b1: float, b2: float, eps: float
-) -> optax.GradientTransformation:
-  """`optax.scale_by_adam` without the correction for moments from zero."""
-
-  def init(params):
-    zeros = optax.tree.zeros_like(params)
-    return UncorrectedAdamState(mu=zeros, nu=zeros)
-
-  def update(updates, state, params=None):
-    del params
-    mu = optax.tree.update_moment(updates, state.mu, b1, 1)
-    nu = optax.tree.update_moment(updates, state.nu, b2, 2)
-    scaled = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
-    return scaled, UncorrectedAdamState(mu, nu)
-
-  return optax.GradientTransformation(init, update)
-
-
-def _in_float32(
-  inner: optax.GradientTransformation,
-) -> optax.GradientTransformation:
-  """Moments, norms and updates in float32 whatever the parameters are in."""
-
-  def widen(tree):
-    return optax.tree.cast(tree, jnp.float32)
-
-  def init(params):
-    return inner.init(widen(params))
-
-  def update(updates, state, params=None):
-    return inner.update(widen(updates), state, widen(params))
-
-  return optax.GradientTransformation(init, update)

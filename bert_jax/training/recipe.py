@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -21,25 +20,6 @@ from bert_jax.training.guard import GuardConfig
 from bert_jax.training.meshes import MeshConfig
 from bert_jax.training.optimizer import OptimizerConfig
 from bert_jax.training.sections import Checkpointing, Evaluation, Logging
-
-# Keys that a resumed run may change: they do not touch what is learned.
-# Paths may be others to the same data, which is checked; those of each part
-# of several tasks too.
-MAY_CHANGE = (
-  "checkpoint",
-  "corpus",
-  "data.corpus",
-  "data.eval",
-  "data.train",
-  "data.tokenizer",
-  "evaluation",
-  "guard.max_skipped",
-  "guard.stuck_seconds",
-  "logging",
-  "mesh",
-  "workers",
-)
-_PART = re.compile(r"^data\.tasks\.[^.]+\.")
 
 # Keys of `model` that a pretrained model does not fix.
 _OF_A_RUN = (
@@ -62,6 +42,9 @@ class Recipe:
     batch_size: rows of an update, over all devices and hosts.
     steps: optimizer updates in all; 0 where `epochs` says.
     epochs: how often to go through the training data; 0 where `steps` says.
+    hours: above 0, the run ends after so many hours of training, however far
+      it is by then, and its schedule goes by the time: `steps` are those of
+      the schedule, and the most that are done. See `clock.Clock`.
     accumulation: micro-batches that an update's rows are cut into.
     seed: of initial values, dropout and the order and masks of examples.
     prng: the generator for dropout, a name that `jax.random.key` knows;
@@ -80,6 +63,7 @@ class Recipe:
   batch_size: int
   steps: int = 0
   epochs: float = 0.0
+  hours: float = 0.0
   accumulation: int = 1
   seed: int = 0
   prng: str = "threefry2x32"
@@ -112,6 +96,10 @@ class Recipe:
       raise ValueError(
         "steps: give a number above 0 of either steps or epochs, got"
         f" {self.steps} and {self.epochs}"
+      )
+    if not 0 <= self.hours < math.inf or (self.hours and not self.steps):
+      raise ValueError(
+        f"hours: expected at least 0, and steps with it, got {self.hours}"
       )
     if self.finetuning != FinetuningConfig() and not self.init:
       raise ValueError("finetuning: there is no config.init to fine-tune")
@@ -263,31 +251,6 @@ class Recipe:
     return encoder_config(model)
 
 
-def differences(
-  old: Mapping[str, Any], new: Mapping[str, Any], path: str = ""
-) -> list[str]:
-  """What a resumed run would change, one line a key, or nothing.
-
-  Keys in `MAY_CHANGE` are passed over.
-  """
-  lines = []
-  for key in sorted({*old, *new}):
-    name = f"{path}{key}"
-    if _PART.sub("data.", name) in MAY_CHANGE:
-      continue
-    before, after = old.get(key), new.get(key)
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-      lines += differences(before, after, f"{name}.")
-    elif _plain(before) != _plain(after):
-      lines.append(f"config.{name}: {before!r} -> {after!r}")
-  return lines
-
-
 def _same_ids(a: Tokenizer, b: Tokenizer) -> bool:
   size = len(a)
   return size == len(b) and all(a.token(i) == b.token(i) for i in range(size))
-
-
-def _plain(value: Any) -> Any:
-  """JSON has lists where dataclasses have tuples."""
-  return list(value) if isinstance(value, tuple) else value

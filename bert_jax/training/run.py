@@ -69,7 +69,10 @@ def make_parts(recipe: Recipe, task: Task) -> Parts:
   shapes = jax.eval_shape(initial_params)
   frozen = finetuning.frozen(shapes, recipe.finetuning)
   transformation = guard.guarded(
-    optimizer.make(recipe.optimizer, recipe.steps, frozen), recipe.guard
+    optimizer.make(
+      recipe.optimizer, recipe.steps, frozen, clocked=recipe.hours > 0
+    ),
+    recipe.guard,
   )
 
   def state_of(params: Parameters) -> TrainState:
@@ -123,7 +126,7 @@ def start(
       parts.initial, layout, parts.state_of, params
     )
   wanted = recipe.evaluation
-  best = Best(wanted.metric, wanted.patience)
+  best = Best(wanted.metric, wanted.patience, wanted.target)
   best.resume(metadata.get("best"))
   return Run(
     recipe,

@@ -17,6 +17,7 @@ class Evaluation:
       the run has ended; empty to use the last.
     patience: stop after so many evaluations without a better value of
       `metric`; 0 never does.
+    target: stop once `metric` is as good as that; None never does.
   """
 
   every: int = 1000
@@ -24,12 +25,13 @@ class Evaluation:
   batch_size: int = 0
   metric: str = ""
   patience: int = 0
+  target: float | None = None
 
   def __post_init__(self):
     if self.patience < 0:
       raise ValueError(f"patience: expected at least 0, got {self.patience}")
-    if self.patience and not self.metric:
-      raise ValueError("metric: missing; patience asks for one")
+    if (self.patience or self.target is not None) and not self.metric:
+      raise ValueError("metric: missing; patience and target ask for one")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   accumulation: int = 1,
   frozen: Parameters | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Measures]]:
+) -> Callable[..., tuple[TrainState, Measures]]:
   """Makes the function that maps a state and a batch to the next state.
 
   Args:
@@ -37,6 +37,8 @@ def make_train_step(
     `gradient_norm` (before clipping), `real_tokens`, `positions`, which
     counts padding too, and, of the guard, `skipped_updates` and
     `skipped_in_a_row`. What is not finite of a skipped update has no weight.
+    As a third argument it takes the `clock` of the processes, if the
+    optimizer has one, and measures which of them holds.
   """
 
   def objective(params, batch, weights, key):
@@ -54,7 +56,9 @@ def make_train_step(
 
   gradient = jax.grad(objective, has_aux=True)
 
-  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
+  def step(
+    state: TrainState, batch: Batch, clock: Array | None = None
+  ) -> tuple[TrainState, Measures]:
     key = jax.random.fold_in(state.key, state.step)
     weights = _loss_weights(task, state.params, batch)
     if accumulation == 1:
@@ -63,10 +67,12 @@ def make_train_step(
       gradients, measures = _accumulate(
         gradient, state.params, batch, weights, key, accumulation
       )
-    updates, optimizer_state = optimizer.update(
-      gradients, state.optimizer_state, state.params
-    )
     one = jnp.ones(())
+    # Clocks differ a little: the one that is furthest ahead holds for all.
+    now = {} if clock is None else {"clock": clock.max()}
+    updates, optimizer_state = optimizer.update(
+      gradients, state.optimizer_state, state.params, **now
+    )
     measures |= {"gradient_norm": Mean(optax.tree.norm(gradients), one)}
     skipped = guard.skipped_in_a_row(optimizer_state)
     measures = {
@@ -75,6 +81,7 @@ def make_train_step(
     measures |= {
       "skipped_updates": Mean(jnp.float32(skipped > 0), one),
       "skipped_in_a_row": Mean(skipped, one),
+      **{name: Mean(value, one) for name, value in now.items()},
       "real_tokens": Mean(
         (batch.sequence_ids > 0).sum().astype(jnp.float32), one
       ),

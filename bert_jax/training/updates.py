@@ -48,17 +48,22 @@ class Updates:
     """Whether the update of batches of this shape is compiled."""
     return _shape(batch) in self._compiled
 
-  def compile(self, state: TrainState, batch: Batch) -> None:
+  def compile(
+    self, state: TrainState, batch: Batch, clock: float | None = None
+  ) -> None:
     """Compiles the update for this shape."""
-    lowered = self.lower(state, self._put(batch))
+    lowered = self.lower(state, self._put(batch), *self._clock(clock))
     self._compiled[_shape(batch)] = lowered.compile()
 
-  def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+  def lower(
+    self, state: TrainState, batch: Batch, *clock: jax.Array
+  ) -> jax.stages.Lowered:
     """The update to be compiled.
 
     Args:
       state: arrays, or shape structs with their shardings.
       batch: the same, where they lie on the mesh.
+      *clock: from `meshes.put_clock`, for a run of so many hours.
     """
     everywhere = NamedSharding(self._mesh, PartitionSpec())
     return jax.jit(
@@ -66,21 +71,26 @@ class Updates:
       donate_argnums=0,
       # Else the compiler may lay the next state out in another way.
       out_shardings=(jax.tree.map(lambda x: x.sharding, state), everywhere),
-    ).lower(state, batch)
+    ).lower(state, batch, *clock)
 
   def __call__(
-    self, state: TrainState, batch: Batch
+    self, state: TrainState, batch: Batch, clock: float | None = None
   ) -> tuple[TrainState, Measures]:
     """One update.
 
     Args:
       state: its arrays are gone afterwards.
       batch: this process's rows, NumPy arrays of a shape that is compiled.
+      clock: of a run of so many hours, where in its schedule it is.
     """
-    return self._compiled[_shape(batch)](state, self._put(batch))
+    update = self._compiled[_shape(batch)]
+    return update(state, self._put(batch), *self._clock(clock))
 
   def _put(self, batch: Batch) -> Batch:
     return meshes.put_batch(batch, self._mesh, self._batch_size)
+
+  def _clock(self, clock: float | None) -> tuple[jax.Array, ...]:
+    return () if clock is None else (meshes.put_clock(clock, self._mesh),)
 
   def summary(self) -> str:
     """How many shapes were compiled for, and which row lengths they have."""

@@ -25,7 +25,7 @@ class Window:
 
   def __init__(
     self,
-    learning_rate: Callable[[int], float],
+    learning_rate: Callable[[float], float],
     flops_per_token: float,
     peak_flops: float | None,
     max_skipped: int,
@@ -33,7 +33,8 @@ class Window:
     """Starts an empty window.
 
     Args:
-      learning_rate: the rate of an update by its number, from 0.
+      learning_rate: the rate of an update by its number, from 0, or by its
+        clock.
       flops_per_token: what training costs for each position of a row.
       peak_flops: of all devices together, in FLOP/s; None if not known.
       max_skipped: so many skipped updates in a row are too many.
@@ -46,11 +47,16 @@ class Window:
     self._seconds = 0.0
     self._resumed = time.perf_counter()
 
-  def add(self, measures: Measures) -> None:
-    """Adds a step; waits until all but the newest steps are done."""
+  def add(self, measures: Measures) -> Measures | None:
+    """Adds a step, and waits until all but the newest steps are done.
+
+    Returns:
+      The measures of the last of these, the same on all processes.
+    """
     self._measures.append(measures)
-    if len(self._measures) > _AHEAD:
-      jax.block_until_ready(self._measures[-1 - _AHEAD])
+    if len(self._measures) <= _AHEAD:
+      return None
+    return jax.block_until_ready(self._measures[-1 - _AHEAD])
 
   def pause(self) -> None:
     """Waits for the steps and stops the clock, for what is not training."""
@@ -81,12 +87,14 @@ class Window:
     steps = len(self._measures)
     measures = jax.device_get(list(self._measures))
     in_a_row = max(m.pop("skipped_in_a_row").total for m in measures)
+    clocks = [m.pop("clock").total for m in measures if "clock" in m]
     totals = add_means(measures)
     values = {name: float(mean.value()) for name, mean in totals.items()}
     check(values, step, in_a_row, self._max_skipped)
     if share := values.pop("skipped_updates"):
       values["skipped_updates"] = round(share * steps)
-    values["learning_rate"] = float(self._learning_rate(step - 1))
+    at = float(clocks[-1]) if clocks else step - 1
+    values["learning_rate"] = float(self._learning_rate(at))
     seconds, tokens = self._seconds, values.pop("real_tokens") * steps
     positions = values.pop("positions") * steps
     values["steps_per_second"] = steps / seconds

@@ -24,8 +24,9 @@ from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import processes, saved_params
+from bert_jax.training.changes import differences
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.recipe import Recipe, differences
+from bert_jax.training.recipe import Recipe
 from bert_jax.training.state import TrainState
 from bert_jax.types import Parameters
 

@@ -71,6 +71,22 @@ def test_it_waits_as_long_as_its_patience(patience, over):
   assert found == over
 
 
+@pytest.mark.parametrize(
+  ("metric", "target", "values", "over"),
+  [
+    ("accuracy", 0.72, [0.5, 0.72, 0.6], [False, True, True]),
+    ("mlm_loss", 1.5, [math.nan, 2.0, 1.5], [False, False, True]),
+    ("accuracy", None, [0.5, 1.0], [False, False]),
+  ],
+)
+def test_it_ends_at_its_target(metric, target, values, over):
+  best, found = Best(metric, target=target), []
+  for step, value in enumerate(values):
+    best.see(step, {metric: value})
+    found.append(best.is_over)
+  assert found == over
+
+
 def test_what_is_no_number_is_never_better():
   best = Best("accuracy")
   assert see(best, [math.nan, 0.1, math.nan]) == [True, True, False]

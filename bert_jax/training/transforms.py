@@ -1,0 +1,90 @@
+"""Optax transformations that optimizers are chained of."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class UncorrectedAdamState(NamedTuple):
+  """The moments of Adam, without a count, since nothing is corrected."""
+
+  mu: optax.Updates
+  nu: optax.Updates
+
+
+def scale_by_uncorrected_adam(
+  b1: float, b2: float, eps: float
+) -> optax.GradientTransformation:
+  """`optax.scale_by_adam` without the correction for moments from zero."""
+
+  def init(params):
+    zeros = optax.tree.zeros_like(params)
+    return UncorrectedAdamState(mu=zeros, nu=zeros)
+
+  def update(updates, state, params=None):
+    del params
+    mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+    nu = optax.tree.update_moment(updates, state.nu, b2, 2)
+    scaled = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu)
+    return scaled, UncorrectedAdamState(mu, nu)
+
+  return optax.GradientTransformation(init, update)
+
+
+class PulledState(NamedTuple):
+  """The values that parameters are pulled to."""
+
+  start: optax.Params
+
+
+def pull_to_start(strength: float) -> optax.GradientTransformation:
+  """Adds `strength` times the way that parameters have come."""
+
+  def init(params):
+    # A copy, since the caller may donate state and parameters together.
+    return PulledState(jax.tree.map(jnp.copy, params))
+
+  def update(updates, state, params):
+    pulled = jax.tree.map(
+      lambda u, now, start: u + strength * (now - start),
+      updates,
+      params,
+      state.start,
+    )
+    return pulled, state
+
+  return optax.GradientTransformation(init, update)
+
+
+def scale_by_clock(
+  rate: optax.Schedule,
+) -> optax.GradientTransformationExtraArgs:
+  """`optax.scale_by_learning_rate`, at the step that is given as `clock`."""
+
+  def update(updates, state, params=None, *, clock, **_):
+    del params
+    return jax.tree.map(lambda u: -rate(clock) * u, updates), state
+
+  return optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
+  )
+
+
+def in_float32(
+  inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+  """Moments, norms and updates in float32 whatever the parameters are in."""
+  inner = optax.with_extra_args_support(inner)
+
+  def widen(tree):
+    return optax.tree.cast(tree, jnp.float32)
+
+  def init(params):
+    return inner.init(widen(params))
+
+  def update(updates, state, params=None, **extra):
+    return inner.update(widen(updates), state, widen(params), **extra)
+
+  return optax.GradientTransformationExtraArgs(init, update)
