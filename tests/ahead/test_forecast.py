@@ -31,10 +31,9 @@ CHIP = chips.CHIPS["v5e"]
 
 @pytest.fixture(scope="module")
 def on_cpu():
-  patch = pytest.MonkeyPatch()
-  patch.setattr(chips, "topology", lambda name: (CHIP, jax.devices()[:1]))
-  yield forecast.forecast(Recipe.from_dict(CONFIG), "v5e:1x1")
-  patch.undo()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(chips, "topology", lambda name: (CHIP, jax.devices()[:1]))
+    return forecast.forecast(Recipe.from_dict(CONFIG), "v5e:1x1")
 
 
 def test_it_tells_the_memory_by_kind_and_the_work(on_cpu, capsys):
