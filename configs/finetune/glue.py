@@ -12,7 +12,7 @@ section A.3): 3 epochs of 32, 2e-5 for a BERT-base. Scores to compare with
 from ml_collections import ConfigDict
 
 # Set, columns of the text and its pair, split to evaluate on, and measure.
-_SETS = {
+ARGUMENTS = {
   "cola": ("glue/cola", "sentence", None, "validation", "mcc"),
   "sst2": ("glue/sst2", "sentence", None, "validation", "accuracy"),
   "mrpc": ("glue/mrpc", "sentence1", "sentence2", "validation", "f1"),
@@ -41,9 +41,9 @@ _SETS = {
 
 
 def get_config(name: str = "sst2") -> ConfigDict:
-  if name not in _SETS:
-    raise ValueError(f"unknown {name!r}; known: {', '.join(_SETS)}")
-  dataset, text, pair, split, metric = _SETS[name]
+  if name not in ARGUMENTS:
+    raise ValueError(f"unknown {name!r}; known: {', '.join(ARGUMENTS)}")
+  dataset, text, pair, split, metric = ARGUMENTS[name]
   config = ConfigDict()
   config.task = "regression" if name == "stsb" else "classification"
   config.epochs = 3.0
