@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Trains on a Cloud TPU slice, as a queued resource, until it is done:
+#
+#   PROJECT=... ZONE=... NAME=bert ACCELERATOR=v5litepod-16 \
+#     launch/cluster/tpu_vm.sh --config configs/pretrain/bert_base.py \
+#     --config.data.corpus=/mnt/bucket/corpora/wikipedia \
+#     --workdir /mnt/bucket/runs/base
+#
+# The flags are those of launch.train. Needed: gcloud, logged in, and BUCKET, a
+# bucket that is mounted at /mnt/bucket on every worker (with gcsfuse), for the
+# corpus and the workdir. Every worker runs the same command; jax finds the
+# others. The slice may be SPOT=1: preempted, it is asked for again, and the run
+# goes on from its newest checkpoint. The slice is deleted at the end; to stop
+# earlier, end this script and `launch/cluster/tpu_vm.sh --delete`.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+: "${PROJECT:?expected a Google Cloud project}" "${ZONE:?expected a zone}"
+: "${BUCKET:=}"
+NAME=${NAME:-bert}
+ACCELERATOR=${ACCELERATOR:-v5litepod-16}
+RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
+
+tpu() { gcloud compute tpus "$@" --project "$PROJECT" --zone "$ZONE"; }
+on_all() { tpu tpu-vm ssh "$NAME" --worker=all --command "$1"; }
+state() {
+  tpu queued-resources describe "$NAME" --format='value(state.state)' \
+    2>/dev/null || echo NONE
+}
+delete() {
+  if [ "$(state)" != NONE ]; then
+    tpu queued-resources delete "$NAME" --force --quiet
+  fi
+}
+
+if [ "${1:-}" = --delete ]; then
+  delete
+  exit
+fi
+if [ -z "$BUCKET" ] || [ $# = 0 ]; then
+  echo "error: expected BUCKET=... and the flags of launch.train" >&2
+  exit 2
+fi
+
+setup="set -e
+sudo mkdir -p /mnt/bucket && sudo chown \$USER /mnt/bucket
+mountpoint -q /mnt/bucket || gcsfuse --implicit-dirs $BUCKET /mnt/bucket
+rm -rf bert_jax && mkdir bert_jax && tar xzf bert_jax.tar.gz -C bert_jax
+python3 -m venv venv && venv/bin/pip install -q -e 'bert_jax[tpu]'"
+printf -v flags ' %q' "$@"
+train="cd bert_jax && ../venv/bin/python -m launch.train$flags"
+
+while true; do
+  case $(state) in
+    NONE)
+      echo "asking for $ACCELERATOR as $NAME"
+      tpu queued-resources create "$NAME" --node-id "$NAME" \
+        --accelerator-type "$ACCELERATOR" --runtime-version "$RUNTIME" \
+        ${SPOT:+--spot}
+      ;;
+    ACTIVE)
+      git archive --format=tar.gz HEAD > /tmp/bert_jax.tar.gz
+      if tpu tpu-vm scp /tmp/bert_jax.tar.gz "$NAME": --worker=all &&
+        on_all "$setup"; then
+        code=0
+        on_all "$train" || code=$?
+        # 0: done; 2: a mistake in the flags, which no restart mends.
+        if [ "$code" = 0 ] || [ "$code" = 2 ]; then
+          delete
+          exit "$code"
+        fi
+        echo "the run ended with code $code; going on"
+      fi
+      ;;
+    SUSPENDED | SUSPENDING | FAILED)
+      echo "$NAME was preempted"
+      delete
+      ;;
+  esac
+  sleep "${POLL_SECONDS:-60}"
+done
