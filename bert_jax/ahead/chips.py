@@ -22,6 +22,7 @@ class Chip:
       cycle (4 of 128 x 128 a core, of v6e 4 of 256 x 256).
     link_bytes: between chips of a slice, over all links of one chip and both
       ways, in bytes/s.
+    most: chips of the largest slice.
     options: what the topology takes besides its name.
   """
 
@@ -29,15 +30,18 @@ class Chip:
   hbm_bytes: int
   clock: float
   link_bytes: float
+  most: int
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 CHIPS = {
   # Both cores as one device, which is how jax runs on a v4.
-  "v4": Chip(275e12, 32 << 30, 1.05e9, 300e9, {"chip_config_name": "megacore"}),
-  "v5e": Chip(197e12, 16 << 30, 1.5e9, 200e9),
-  "v5p": Chip(459e12, 96 << 30, 1.75e9, 600e9),
-  "v6e": Chip(918e12, 32 << 30, 1.75e9, 448e9),
+  "v4": Chip(
+    275e12, 32 << 30, 1.05e9, 300e9, 4096, {"chip_config_name": "megacore"}
+  ),
+  "v5e": Chip(197e12, 16 << 30, 1.5e9, 200e9, 256),
+  "v5p": Chip(459e12, 96 << 30, 1.75e9, 600e9, 8960),
+  "v6e": Chip(918e12, 32 << 30, 1.75e9, 448e9, 256),
 }
 
 

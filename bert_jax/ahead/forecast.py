@@ -25,6 +25,7 @@ class Forecast:
   """Figures of one update; memory, work and communication are of one chip.
 
   Attributes:
+    name: the encoder and the length of its rows.
     topology: the slice, as `v5e:4x4`.
     chips: how many it has.
     mesh: the sizes of its axes.
@@ -43,6 +44,7 @@ class Forecast:
     mfu: an estimate: the FLOPs over what the chip could do in that time.
   """
 
+  name: str
   topology: str
   chips: int
   mesh: Mapping[str, int]
@@ -84,6 +86,7 @@ def forecast(recipe: Recipe, topology: str) -> Forecast:
     task.config, length, task.data.predictions
   )
   known = Forecast(
+    name=f"{recipe.model.get('preset', 'encoder')}, length {length}",
     topology=topology,
     chips=len(devices),
     mesh=dict(ahead.layout.mesh.shape),
@@ -165,7 +168,7 @@ def print_report(found: Forecast) -> None:
   """Prints a forecast for people."""
   console = rich.console.Console()
   title = (
-    f"{found.topology}: {found.chips} chips,"
+    f"{found.name}, on {found.topology}: {found.chips} chips,"
     f" {' x '.join(f'{n} {size}' for n, size in found.mesh.items())};"
     f" {found.rows:,} rows of {found.length}"
   )

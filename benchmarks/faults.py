@@ -1,0 +1,275 @@
+"""Kills and damaged files by the hundred: is anything lost, or silently wrong?
+
+  python -m benchmarks.faults [--kills 50] [--flips 1000] [--seed 0]
+
+Kills: a small pretraining run on the CPU is killed (SIGKILL) so many times at
+random moments, at its start, between updates and in saves, and goes on each
+time. In the end its parameters, optimizer state, key and position in the data
+must be, bit for bit, those of a run that nobody touched. What was redone is
+counted from the last line of the figures to the step it went on from.
+
+Damage: in a folder of checkpoints a random bit of a random file is flipped, or
+a file is cut or removed, so many times; each time the checkpoints are restored
+and the damage is undone. `noticed`: an older step was used, and it was whole.
+`harmless`: the same step was used, and it was whole. `wrong`: anything else.
+
+Meshes: the same run on 1, 2, 4 and 8 simulated devices, each begun on another
+number than it ends on.
+
+Writes benchmarks/results/faults.json.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from typing import Any
+
+import jax
+import numpy as np
+import rich
+from absl import logging
+from rich.table import Table
+
+from bert_jax import trees
+from bert_jax.settings import UserError
+from bert_jax.training import manifest, partitioning
+from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.logging import read_metrics
+from bert_jax.training.meshes import MeshConfig
+from bert_jax.training.recipe import Recipe
+from bert_jax.training.run import make_parts
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_RESULTS = _ROOT / "benchmarks" / "results" / "faults.json"
+_EVERY = 20
+_CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config():
+  return ConfigDict({
+    'steps': %d, 'batch_size': 8,
+    'corpus': {'source': 'text_files', 'files': ('text.txt',),
+               'sentences': 'line', 'vocab_size': 120, 'shards': 2},
+    'model': {'hidden_size': 32, 'num_layers': 2, 'num_heads': 2,
+              'intermediate_size': 64, 'max_positions': 32},
+    'data': {'corpus': 'corpus', 'length': 32, 'max_predictions': 4},
+    'evaluation': {'every': 10000, 'examples': 16},
+    'checkpoint': {'every': %d},
+    'logging': {'every': 1},
+  })
+"""
+
+
+class Runs:
+  """A folder with a corpus and a config, and the runs made of them."""
+
+  def __init__(self, folder: pathlib.Path, steps: int):
+    self.folder, self.steps = folder, steps
+    rng = random.Random(0)
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"]
+    documents = [
+      "\n".join(" ".join(rng.choices(words, k=6)) for _ in range(5))
+      for _ in range(200)
+    ]
+    (folder / "text.txt").write_text("\n\n".join(documents))
+    (folder / "config.py").write_text(_CONFIG % (steps, _EVERY))
+    self.launch("prepare", "--output=corpus").wait()
+
+  def launch(
+    self, name: str, *arguments: str, devices: int = 1
+  ) -> subprocess.Popen:
+    """Begins a command on so many simulated devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    # A file and not a pipe, which would fill up.
+    with (self.folder / "log.txt").open("w") as log:
+      return subprocess.Popen(
+        [sys.executable, "-m", f"launch.{name}", "--config=config.py"]
+        + [*arguments],
+        cwd=self.folder,
+        env={
+          **os.environ,
+          "PYTHONPATH": str(_ROOT),
+          "JAX_PLATFORMS": "cpu",
+          "XLA_FLAGS": flags,
+        },
+        stdout=log,
+        stderr=log,
+      )
+
+  def train(self, workdir: str, *arguments: str, devices: int = 1) -> None:
+    """Trains to the end."""
+    process = self.launch(
+      "train", f"--workdir={workdir}", *arguments, devices=devices
+    )
+    if process.wait():
+      sys.exit((self.folder / "log.txt").read_text())
+
+  def last_step(self, workdir: str) -> int:
+    """The last step whose figures were written."""
+    rows = read_metrics(self.folder / workdir)
+    return rows[-1]["step"] if rows else 0
+
+  def losses(self, workdir: str) -> np.ndarray:
+    """The loss of every update."""
+    rows = read_metrics(self.folder / workdir)
+    return np.array([x["mlm_loss"] for x in rows if x["split"] == "train"])
+
+  def state(self, workdir: str) -> tuple[dict[str, np.ndarray], Any]:
+    """All arrays of the newest step by path, and its metadata."""
+    with Checkpoints(self.folder / workdir / "checkpoints") as checkpoints:
+      restored = checkpoints.restore(self.target())
+    assert restored is not None
+    return _arrays(restored[0]), restored[1]
+
+  def target(self) -> Any:
+    """The shapes of the state of every run."""
+    entry = json.loads((self.folder / "plain" / "bert_jax.json").read_text())
+    config = entry["run"]["config"] | {"corpus": None}
+    config["data"]["corpus"] = str(self.folder / "corpus")
+    recipe = Recipe.from_dict(config)
+    layout = partitioning.make_layout(MeshConfig(), jax.devices()[:1])
+    parts = make_parts(recipe, recipe.make_task())
+    return partitioning.state_shapes(parts.initial, layout)
+
+
+def _arrays(state: Any) -> dict[str, np.ndarray]:
+  found = trees.flatten(state)
+  found["key"] = jax.random.key_data(state.key)
+  return {path: np.asarray(leaf) for path, leaf in found.items()}
+
+
+def _same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+  return a.keys() == b.keys() and all(
+    a[path].tobytes() == b[path].tobytes() for path in a
+  )
+
+
+def kill(runs: Runs, kills: int, rng: random.Random) -> dict[str, Any]:
+  """Kills a run again and again, and compares how it ends."""
+  done, redone, before = 0, [], 0
+  while done < kills:
+    process = runs.launch("train", "--workdir=killed")
+    if rng.random() < 0.2:
+      time.sleep(rng.uniform(0, 6))  # Perhaps before the first update.
+    else:
+      wanted = min(before + rng.randrange(1, 2 * _EVERY), runs.steps - 1)
+      while process.poll() is None and runs.last_step("killed") < wanted:
+        time.sleep(0.002)
+      time.sleep(rng.uniform(0, 0.05))
+    if process.poll() is not None:
+      log = (runs.folder / "log.txt").read_text()
+      sys.exit(f"the run ended too soon:\n{log}")
+    process.kill()
+    process.wait()
+    seen = runs.last_step("killed")
+    steps = manifest.finished_steps(runs.folder / "killed" / "checkpoints")
+    before = max(steps, default=0)
+    redone.append(seen - before)
+    done += 1
+  runs.train("killed")
+  (plain, metadata), (killed, other) = runs.state("plain"), runs.state("killed")
+  return {
+    "kills": done,
+    "bit for bit the same": _same(plain, killed),
+    "same position in the data": metadata["position"] == other["position"],
+    "most updates redone": max(redone),
+    "updates from save to save": _EVERY,
+  }
+
+
+def damage(runs: Runs, times: int, rng: random.Random) -> dict[str, int]:
+  """Damages checkpoints, restores, and undoes the damage."""
+  logging.set_verbosity(logging.FATAL)
+  folder, target = runs.folder / "plain" / "checkpoints", runs.target()
+  newest = max(manifest.finished_steps(folder))
+  files = sorted(p for p in (folder / str(newest)).rglob("*") if p.is_file())
+  # Large files first, as bits fall on them.
+  weights = [path.stat().st_size for path in files]
+  with Checkpoints(folder) as checkpoints:
+    truth = {newest: _arrays(checkpoints.restore(target)[0])}
+    found: Counter[str] = Counter()
+    for _ in range(times):
+      path = rng.choices(files, weights if rng.random() < 0.5 else None)[0]
+      whole = path.read_bytes()
+      what = rng.choices(("flip", "cut", "remove"), (90, 5, 5))[0]
+      if what == "remove":
+        path.unlink()
+      else:
+        path.write_bytes(_damaged(whole, what, rng))
+      try:
+        state = checkpoints.restore(target)[0]
+        arrays, step = _arrays(state), int(state.step)
+        if step != newest:
+          truth.setdefault(step, arrays)
+        name = "harmless" if step == newest else "noticed"
+        found[name if _same(arrays, truth[step]) else "wrong"] += 1
+      except (UserError, OSError):
+        found["refused"] += 1
+      path.write_bytes(whole)
+  return {"damages": times, "wrong": found.pop("wrong", 0), **found}
+
+
+def _damaged(whole: bytes, what: str, rng: random.Random) -> bytes:
+  if what == "cut":
+    return whole[: rng.randrange(len(whole) or 1)]
+  changed = bytearray(whole or b"\0")
+  changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+  return bytes(changed)
+
+
+def meshes(runs: Runs) -> dict[str, Any]:
+  """Runs that end on other numbers of devices than they began on."""
+  half = runs.steps // 2 // _EVERY * _EVERY
+  losses = {}
+  for devices in (1, 2, 4, 8):
+    workdir, other = f"devices_{devices}", 8 // devices
+    process = runs.launch("train", f"--workdir={workdir}", devices=other)
+    while process.poll() is None and runs.last_step(workdir) < half + 1:
+      time.sleep(0.01)
+    process.terminate()
+    process.wait()
+    runs.train(workdir, devices=devices)
+    losses[devices] = runs.losses(workdir)
+  expected = runs.losses("plain")
+  return {
+    f"greatest difference of a loss, {8 // n} then {n} devices": float(
+      f"{np.abs(losses[n] - expected).max():.2g}"
+    )
+    for n in losses
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser.add_argument("--kills", type=int, default=50)
+  parser.add_argument("--flips", type=int, default=1000)
+  parser.add_argument("--seed", type=int, default=0)
+  arguments = parser.parse_args()
+  rng = random.Random(arguments.seed)
+  with tempfile.TemporaryDirectory() as folder:
+    runs = Runs(pathlib.Path(folder), max(_EVERY * (arguments.kills + 5), 100))
+    runs.train("plain")
+    found = {
+      "kills": kill(runs, arguments.kills, rng),
+      "damage": damage(runs, arguments.flips, rng),
+      "meshes": meshes(runs),
+    }
+  table = Table("fault", "what came of it", "", title=platform.platform())
+  for fault, figures in found.items():
+    for name, value in figures.items():
+      table.add_row(fault, name, str(value))
+  rich.print(table)
+  _RESULTS.parent.mkdir(exist_ok=True)
+  _RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+  main()
