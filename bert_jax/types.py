@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float, Int
 
+from bert_jax.record import Record
+
+__all__ = ["Batch", "Mean", "Parameters", "Record", "add_means"]
+
 Parameters = Mapping[str, Any]
 """A plain nested dict of arrays, `layer_0` ... `layer_{L-1}` unrolled."""
-
-Record = Mapping[str, Any]
-"""What a `Source` yields: a plain mapping of named fields."""
 
 
 @jax.tree_util.register_dataclass

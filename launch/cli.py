@@ -3,6 +3,7 @@
 import errno
 import sys
 import traceback
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +12,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from bert_jax import settings
-from bert_jax.training import interruption, processes
 
 _MISTAKE = 2
 _INTERRUPTED = 130
+_AGAIN = 75  # The same command goes on; `interruption.EXIT_CODE`.
 _USERS_OS_ERRORS = {
   errno.EACCES,
   errno.EDQUOT,
@@ -27,6 +28,10 @@ _USERS_OS_ERRORS = {
   errno.EPERM,
   errno.EROFS,
 }
+
+
+# The module that knows of the other processes, once they are joined.
+_processes: types.ModuleType | None = None
 
 
 def define_config() -> flags.FlagHolder:
@@ -46,11 +51,12 @@ def define_config() -> flags.FlagHolder:
   return holder
 
 
-def define_cluster() -> Callable[[], None]:
+def define_cluster() -> Callable[[], types.ModuleType]:
   """Defines the flags that say where the other processes of a run are.
 
   Returns:
-    What joins them; to be called before jax is used.
+    What joins them, and gives the module that knows of them; to be called
+    before jax is used.
   """
   address = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of the first process."
@@ -60,9 +66,20 @@ def define_cluster() -> Callable[[], None]:
   heartbeat = flags.DEFINE_integer(
     "heartbeat_seconds", 10, "How long a silent process is waited for."
   )
-  return lambda: processes.join(
-    processes.Cluster(address.value, count.value, index.value, heartbeat.value)
-  )
+
+  def join() -> types.ModuleType:
+    global _processes
+    # With jax, which the workers of other commands do without.
+    from bert_jax.training import processes
+
+    cluster = processes.Cluster(
+      address.value, count.value, index.value, heartbeat.value
+    )
+    processes.join(cluster)
+    _processes = processes
+    return processes
+
+  return join
 
 
 def run(
@@ -90,11 +107,11 @@ def run(
     except KeyboardInterrupt:
       _fail("interrupted", _INTERRUPTED)
     except Exception as error:
-      if told := processes.lost(error):
-        _fail(told, interruption.EXIT_CODE)
-      if processes.has_joined():
+      if _processes and (told := _processes.lost(error)):
+        _fail(told, _AGAIN)
+      if _processes and _processes.has_joined():
         traceback.print_exc()
-        processes.exit_alone(1)
+        _processes.exit_alone(1)
       raise
 
   def parse(argv: list[str]) -> list[str]:
@@ -110,7 +127,8 @@ def run(
 def _fail(message: str, code: int = _MISTAKE) -> None:
   sys.stdout.flush()
   print("error:", " ".join(message.split()), file=sys.stderr)
-  processes.exit_alone(code)
+  if _processes:
+    _processes.exit_alone(code)
   sys.exit(code)
 
 

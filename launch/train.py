@@ -18,7 +18,7 @@ import sys
 from absl import flags
 
 from bert_jax.settings import UserError
-from bert_jax.training import interruption, loop, processes, repeats
+from bert_jax.training import interruption, loop, repeats
 from bert_jax.training.recipe import Recipe
 from launch import cli
 
@@ -41,7 +41,7 @@ def _seeds() -> list[int]:
 
 def main(_) -> int:
   """Trains."""
-  _JOIN()
+  processes = _JOIN()
   recipe = Recipe.from_dict(_CONFIG.value.to_dict())
   workdir = pathlib.Path(_WORKDIR.value)
   try:

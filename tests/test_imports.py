@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -9,7 +11,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # From the ground up; names on one line are neighbours, which do not import
 # each other.
 FLOORS = [
-  {"types", "settings", "checksums"},
+  {"record", "settings", "checksums"},
+  {"types"},
   {"trees"},
   {"text"},
   {"models"},
@@ -91,3 +94,15 @@ def test_files_and_functions_stay_short(path):
     if isinstance(node, ast.FunctionDef):
       first = node.body[ast.get_docstring(node) is not None :] or node.body
       assert node.end_lineno - first[0].lineno < 60, node.name
+
+
+def test_preparing_text_works_without_jax():
+  # Each of its worker processes would import jax, and hold it in memory.
+  done = subprocess.run(
+    [sys.executable, "-c", "import launch.prepare, sys; print(*sys.modules)"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert not {"jax", "flax", "tensorflow"} & {*done.stdout.split()}

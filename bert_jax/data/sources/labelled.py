@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from bert_jax import settings
-from bert_jax.types import Record
+from bert_jax.record import Record
 
 
 class Row(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from bert_jax import settings
 from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
-from bert_jax.types import Record
+from bert_jax.record import Record
 
 FILES: Mapping[str, str] = {
   "words": "seq.in",

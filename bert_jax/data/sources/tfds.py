@@ -11,7 +11,7 @@ from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
-from bert_jax.types import Record
+from bert_jax.record import Record
 
 
 class Dataset(NamedTuple):
