@@ -41,7 +41,7 @@ def home(tmp_path_factory):
   source = corpus.CorpusConfig(
     source="text_files",
     files=(str(folder / "text.txt"),),
-    documents="file",
+    documents="blank_line",
     sentences="line",
     vocab_size=100,
     held_out=0.1,
