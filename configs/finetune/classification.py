@@ -5,7 +5,7 @@ Give `--config.init=WHERE`, `--config.data.train=FILE` and
 with `--config.data.format=tfds` a TFDS set. Columns bear the names of the
 fields, or `--config.data.columns.text=NAME_OR_NUMBER` says which they are.
 
-Cost: for MiniLM (6 layers of width 384) and SST-2's 6,919 sentences about four
+Cost: for MiniLM (6 layers of width 384) and SST-2's 6,919 sentences about five
 minutes an epoch on two cores. Seen with `--config.model.pooling=mean`, which is
 how MiniLM was trained: dev accuracy 0.882 (three seeds, spread 0.001). The rate
 is one for small encoders; a BERT-base is tuned with 2e-5 to 5e-5 (Devlin et al.

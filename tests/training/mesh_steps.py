@@ -8,6 +8,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from bert_jax import trees
+from bert_jax.models.config import EncoderConfig
+from bert_jax.tasks import pretraining
 from bert_jax.training import meshes, optimizer, partitioning
 from bert_jax.training.meshes import MeshConfig
 from bert_jax.training.recipe import Recipe
@@ -17,6 +19,15 @@ from bert_jax.types import Batch
 from tests import small
 
 ROWS, LENGTH = 16, 8
+# One layer: what is compiled for eight devices takes its time.
+ENCODER = EncoderConfig(
+  vocab_size=24,
+  hidden_size=16,
+  num_layers=1,
+  num_heads=2,
+  intermediate_size=32,
+  max_positions=LENGTH,
+)
 # Large, for what divides small gradients by their size makes noise of them.
 LAMB = optimizer.OptimizerConfig("lamb", learning_rate=0.1, eps=1e-2)
 
@@ -40,11 +51,16 @@ def batch():
   )
 
 
+@functools.cache
+def task():
+  data = pretraining.Data(corpus="unused", length=LENGTH, max_predictions=2)
+  return pretraining.make(ENCODER, small.tokenizer(), data=data)
+
+
 def initial(transformation):
   """A state whose values do not depend on where it lies."""
-  task = small.task()
-  blank = jax.tree.map(lambda x: x[None], task.blank)
-  params = task.model.init(jax.random.key(1), blank)["params"]
+  blank = jax.tree.map(lambda x: x[None], task().blank)
+  params = task().model.init(jax.random.key(1), blank)["params"]
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -63,7 +79,7 @@ def one_update(config, devices=None):
   init = functools.partial(initial, transformation)
   state = partitioning.init_state(init, layout)
   recipe = Recipe.from_dict({"steps": 1, "batch_size": ROWS})
-  update = Updates(small.task(), transformation, recipe, layout.mesh)
+  update = Updates(task(), transformation, recipe, layout.mesh)
   rows = np.array(meshes.own_rows(layout.mesh, ROWS))
   own = jax.tree.map(lambda x: x[rows], batch())
   update.compile(state, own)

@@ -11,7 +11,6 @@ from bert_jax.training import guard, step
 from bert_jax.training.guard import GuardConfig
 from bert_jax.training.state import TrainState
 from bert_jax.types import Mean
-from tests import small
 from tests.training import mesh_steps
 
 PARAMS = {"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
@@ -76,7 +75,7 @@ def test_an_optimizer_without_a_guard_skips_nothing():
 
 
 def test_a_step_that_is_skipped_changes_nothing_but_the_count():
-  task = small.task()
+  task = mesh_steps.task()
   guarded = guard.guarded(optax.adam(1e-2), GuardConfig())
   params = mesh_steps.initial(optax.identity()).params
   state = TrainState(
