@@ -1,6 +1,7 @@
 """Compiling takes nearly all the time of tests whose models are tiny."""
 
 import contextlib
+import os
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -28,3 +29,27 @@ def _set(few_optimisations, folder, seconds):
   jax.config.update("jax_disable_most_optimizations", few_optimisations)
   jax.config.update("jax_compilation_cache_dir", folder)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+
+
+def simulated(devices, folder=None):
+  """The environment of a process with so many devices that compiles cheaply.
+
+  Args:
+    devices: how many.
+    folder: where compiled programs are kept for further processes.
+  """
+  flags = (
+    f"--xla_force_host_platform_device_count={devices}",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+  )
+  kept = {
+    "JAX_COMPILATION_CACHE_DIR": str(folder),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+  return {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": " ".join(flags),
+    **(kept if folder else {}),
+  }

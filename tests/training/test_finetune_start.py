@@ -154,7 +154,7 @@ def test_other_training_records_are_refused(home):
   [
     ({"finetuning": {"freeze_layers": 3}}, "freeze_layers: 3 layers, but the "),
     ({"steps": 0}, "steps: give a number above 0 of either steps or epochs"),
-    ({"evaluation__patience": 1}, "evaluation.metric: missing; patience asks"),
+    ({"evaluation__patience": 1}, "evaluation.metric: missing; patience"),
     ({"evaluation__patience": -1}, "evaluation.patience: expected at least"),
     ({"data__eval": "nowhere.jsonl"}, "config.data.eval: .*nowhere.jsonl"),
     ({"data__labels": ["list"]}, r"n_train.jsonl:2: label: unknown 'array'"),

@@ -1,4 +1,3 @@
-import os
 import pathlib
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from bert_jax.models.heads import PretrainingModel
 from bert_jax.training import meshes, partitioning
 from bert_jax.training.meshes import MeshConfig
 from bert_jax.types import Batch
+from tests import compiling
 
 HERE = pathlib.Path(__file__).parent
 
@@ -23,11 +23,10 @@ def mesh():
 
 
 def test_on_eight_devices():
-  flags = "--xla_force_host_platform_device_count=8"
   done = subprocess.run(
     [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"]
     + [str(HERE / "on_eight_devices.py")],
-    env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+    env=compiling.simulated(8),
     capture_output=True,
     text=True,
     timeout=300,

@@ -1,4 +1,3 @@
-import os
 import pathlib
 import socket
 import subprocess
@@ -10,6 +9,7 @@ import pytest
 from bert_jax.settings import UserError
 from bert_jax.training import processes
 from bert_jax.training.processes import Cluster
+from tests import compiling
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -22,12 +22,11 @@ def free_address():
 
 def test_two_processes_are_one_run(tmp_path):
   address = free_address()
-  flags = "--xla_force_host_platform_device_count=4"
   started = [
     subprocess.Popen(
       [sys.executable, "-m", "tests.training.on_two_processes"]
       + [address, str(me), str(tmp_path)],
-      env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+      env=compiling.simulated(4),
       cwd=ROOT,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
