@@ -15,7 +15,6 @@ from bert_jax import settings
 
 _MISTAKE = 2
 _INTERRUPTED = 130
-_AGAIN = 75  # The same command goes on; `interruption.EXIT_CODE`.
 _USERS_OS_ERRORS = {
   errno.EACCES,
   errno.EDQUOT,
@@ -108,7 +107,9 @@ def run(
       _fail("interrupted", _INTERRUPTED)
     except Exception as error:
       if _processes and (told := _processes.lost(error)):
-        _fail(told, _AGAIN)
+        from bert_jax.training import interruption
+
+        _fail(told, interruption.EXIT_CODE)
       if _processes and _processes.has_joined():
         traceback.print_exc()
         _processes.exit_alone(1)

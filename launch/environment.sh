@@ -2,6 +2,18 @@
 # PYTHON names the interpreter that environments are made with, 3.11 or newer.
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
+# wait_for PID: waits until the process has ended, and gives its exit code; a
+# wait that a trapped signal cuts short is taken up again.
+wait_for() {
+  local code=0
+  wait "$1" || code=$?
+  while kill -0 "$1" 2>/dev/null; do
+    code=0
+    wait "$1" || code=$?
+  done
+  return "$code"
+}
+
 # environment FOLDER PACKAGE...: makes a virtual environment with these
 # packages (as pip takes them) unless it is there, and puts it on the PATH.
 environment() {

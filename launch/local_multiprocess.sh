@@ -48,12 +48,7 @@ trap '' INT
 status=0
 for pid in "${pids[@]}"; do
   code=0
-  wait "$pid" || code=$?
-  # A wait that a signal cut short is taken up again.
-  while kill -0 "$pid" 2>/dev/null; do
-    code=0
-    wait "$pid" || code=$?
-  done
+  wait_for "$pid" || code=$?
   if ((code != 0 && status == 0)); then status=$code; fi
 done
 exit "$status"

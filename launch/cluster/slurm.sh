@@ -18,18 +18,14 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
 set -uo pipefail
-cd "${SLURM_SUBMIT_DIR:-.}" || exit 2
+source "${SLURM_SUBMIT_DIR:-.}/launch/environment.sh" || exit 2
 
 srun --kill-on-bad-exit=1 .venv/bin/python -m launch.train "$@" &
 step=$!
 # The shell of the job passes the signal on only where it waits for it.
 trap 'kill -TERM "$step" 2>/dev/null' TERM
 code=0
-wait "$step" || code=$?
-while kill -0 "$step" 2>/dev/null; do
-  code=0
-  wait "$step" || code=$?
-done
+wait_for "$step" || code=$?
 
 # 0: done; 2: a mistake in the flags. Everything else is worth another try.
 if [ "$code" != 0 ] && [ "$code" != 2 ] &&

@@ -1,5 +1,6 @@
 """One update on a mesh, to be compared with the same on one device."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from bert_jax import trees
-from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import pretraining
 from bert_jax.training import meshes, optimizer, partitioning
 from bert_jax.training.meshes import MeshConfig
@@ -20,12 +20,9 @@ from tests import small
 
 ROWS, LENGTH = 16, 8
 # One layer without dropout: to compile for eight devices takes its time.
-ENCODER = EncoderConfig(
-  vocab_size=24,
-  hidden_size=16,
+ENCODER = dataclasses.replace(
+  small.ENCODER,
   num_layers=1,
-  num_heads=2,
-  intermediate_size=32,
   max_positions=LENGTH,
   hidden_dropout=0.0,
   attention_dropout=0.0,
