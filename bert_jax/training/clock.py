@@ -10,28 +10,16 @@ from bert_jax.training.goodput import Ledger
 _COUNTED = ("training", "loading", "evaluating", "saving")
 
 
-class Clock:
-  """Where a run of so many hours is in its schedule.
+def now(ledger: Ledger, hours: float, steps: int) -> float:
+  """Where a run of so many hours is in its schedule: a step, at most the last.
 
-  Starting and compiling do not count, nor what a crash threw away.
+  Starting and compiling do not count, nor what a crash threw away. A run that
+  is faster than its schedule goes by its updates.
+
+  Args:
+    ledger: of the run.
+    hours: of the whole run, over restarts.
+    steps: of the schedule.
   """
-
-  def __init__(self, hours: float, steps: int, ledger: Ledger):
-    """Makes a clock.
-
-    Args:
-      hours: of the whole run, over restarts.
-      steps: of the schedule.
-      ledger: of the run.
-    """
-    self._seconds, self._steps, self._ledger = hours * 3600, steps, ledger
-
-  def now(self, done: int) -> float:
-    """The step of the schedule, at most the last.
-
-    Args:
-      done: updates so far; a run that is faster than its schedule goes by
-        them.
-    """
-    share = self._ledger.spent(_COUNTED) / self._seconds
-    return min(max(share * self._steps, done), self._steps)
+  share = ledger.spent(_COUNTED) / (hours * 3600)
+  return min(max(share * steps, ledger.step), steps)

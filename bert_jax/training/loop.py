@@ -12,6 +12,7 @@ from bert_jax.data.loader import Batches
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.models import flops
 from bert_jax.training import (
+  clock,
   evaluation,
   interruption,
   logging,
@@ -24,7 +25,6 @@ from bert_jax.training import (
 )
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.clock import Clock
 from bert_jax.training.goodput import Ledger
 from bert_jax.training.logging import Log
 from bert_jax.training.recipe import Recipe
@@ -141,29 +141,29 @@ class _Loop:
 
   def _now(self) -> float:
     """Where the run is in its schedule."""
-    recipe, done = self.of.recipe, self.ledger.step
+    recipe, ledger = self.of.recipe, self.ledger
     if not recipe.hours:
-      return done
-    return Clock(recipe.hours, recipe.steps, self.ledger).now(done)
+      return ledger.step
+    return clock.now(ledger, recipe.hours, recipe.steps)
 
   def _update(self, update: Updates, batches: Batches, window: Window) -> bool:
     """Takes the next batch and does one update; whether the time is up."""
     run, ledger = self.of, self.ledger
-    clock = self._now() if run.recipe.hours else None
+    clock_now = self._now() if run.recipe.hours else None
     ledger.turn("loading")
     batch = next(batches)
     if not update.knows(batch):
       window.pause()
       ledger.turn("compiling")
-      update.compile(run.state, batch, clock)
+      update.compile(run.state, batch, clock_now)
       window.resume()
     ledger.turn("training")
-    run.state, measures = update(run.state, batch, clock)
+    run.state, measures = update(run.state, batch, clock_now)
     ledger.step += 1
     # Of an older update, so that all processes see the same and none waits.
     seen = window.add(measures)
     return (
-      clock is not None
+      clock_now is not None
       and seen is not None
       and float(seen["clock"].total) >= run.recipe.steps
     )

@@ -44,7 +44,7 @@ class Recipe:
     epochs: how often to go through the training data; 0 where `steps` says.
     hours: above 0, the run ends after so many hours of training, however far
       it is by then, and its schedule goes by the time: `steps` are those of
-      the schedule, and the most that are done. See `clock.Clock`.
+      the schedule, and the most that are done. See `clock.now`.
     accumulation: micro-batches that an update's rows are cut into.
     seed: of initial values, dropout and the order and masks of examples.
     prng: the generator for dropout, a name that `jax.random.key` knows;

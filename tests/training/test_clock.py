@@ -3,8 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from bert_jax.training import goodput, optimizer
-from bert_jax.training.clock import Clock
+from bert_jax.training import clock, goodput, optimizer
 from bert_jax.training.goodput import Ledger
 from bert_jax.training.optimizer import OptimizerConfig
 from bert_jax.training.schedules import ScheduleConfig
@@ -19,7 +18,7 @@ def time(monkeypatch):
 
 def test_the_schedule_goes_by_the_time_that_is_trained(time, tmp_path):
   ledger = Ledger(tmp_path)
-  clock = Clock(0.5, 100, ledger)
+  ledger.step = 3
   for kind, seconds, now in (
     ("starting", 1000, 3),
     ("compiling", 1000, 3),
@@ -30,11 +29,12 @@ def test_the_schedule_goes_by_the_time_that_is_trained(time, tmp_path):
   ):
     ledger.turn(kind)
     time[0] += seconds
-    assert clock.now(3) == pytest.approx(now), kind
+    assert clock.now(ledger, 0.5, 100) == pytest.approx(now), kind
   # A run that is faster than its schedule goes by its updates.
-  assert clock.now(70) == 70
+  ledger.step = 70
+  assert clock.now(ledger, 0.5, 100) == 70
   time[0] += 5000
-  assert clock.now(70) == 100
+  assert clock.now(ledger, 0.5, 100) == 100
 
 
 def test_an_optimizer_by_the_clock_has_the_rate_of_that_step():
