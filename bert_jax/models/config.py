@@ -31,7 +31,7 @@ class EncoderConfig:
   the switches from `family` on.
 
   Attributes:
-    vocab_size: rows of the word embedding.
+    vocab_size: rows of the word embedding; raised to a vocab_multiple.
     hidden_size: the width of a token's vector.
     num_layers: Transformer layers.
     num_heads: attention heads; must divide hidden_size.
@@ -77,6 +77,9 @@ class EncoderConfig:
     pooler_activation: `tanh`, `gelu` (ELECTRA) or `relu` (DistilBERT).
     head_norm: whether every head begins with a dense layer, the activation
       and a norm (ModernBERT).
+    vocab_multiple: of what vocab_size is a multiple, so that the word
+      embedding divides over devices and fills their tiles (128, say); rows
+      beyond the vocabulary stand for no token.
   """
 
   vocab_size: int = 30522
@@ -109,6 +112,7 @@ class EncoderConfig:
   pooling: str = "first"
   pooler_activation: str = "tanh"
   head_norm: bool = False
+  vocab_multiple: int = 1
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -138,6 +142,8 @@ class EncoderConfig:
           f"layer_dropouts: expected rates in [0, 1), got {rate}"
         )
     self._check_together()
+    rows = -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+    object.__setattr__(self, "vocab_size", rows)
 
   def _check_together(self):
     if self.hidden_size % self.num_heads:

@@ -53,6 +53,10 @@ DEFAULT_RULES: Rules = (
 )
 
 
+_BY_VOCABULARY = re.compile(rf"encoder/.*word/.*|{_HEAD}masked_lm/bias")
+_REMEDY = "; config.model.vocab_multiple pads the vocabulary"
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
   """What it takes to say where each array of a state lies.
@@ -214,6 +218,7 @@ def _partition(
       raise UserError(
         f"parameter {path}: a dimension of {size} does not divide over"
         f" {ways} devices, the size of config.mesh {' x '.join(names)}"
+        f"{_REMEDY if _BY_VOCABULARY.fullmatch(path) else ''}"
       )
   return PartitionSpec(*axes)
 

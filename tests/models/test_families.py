@@ -148,6 +148,13 @@ def test_flops_of_the_mechanics():
   assert count(plain) - count(local) == 3 * 4 * 4 * 768 * (512 - 65)
 
 
+def test_a_vocabulary_is_padded_to_a_multiple_once():
+  padded = encoder_config({"preset": "bert_base", "vocab_multiple": 128})
+  assert padded.vocab_size == 30592
+  again = encoder_config(dataclasses.asdict(padded))
+  assert again == padded == dataclasses.replace(padded, num_layers=12)
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
