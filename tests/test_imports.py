@@ -12,6 +12,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 # each other.
 FLOORS = [
   {"record", "settings", "checksums"},
+  {"stores"},
+  {"copies"},
+  {"paths"},
   {"types"},
   {"trees"},
   {"text"},

@@ -1,0 +1,35 @@
+import itertools
+import logging
+
+import pytest
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+  """A store on this machine that answers as Amazon's does."""
+  pytest.importorskip("s3fs")
+  server_lib = pytest.importorskip("moto.server")
+  logging.getLogger("werkzeug").setLevel(logging.ERROR)
+  server = server_lib.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+  server.start()
+  host, port = server.get_host_and_port()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    patch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    yield server
+  server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, tmp_path, monkeypatch):
+  """The address of an empty bucket; copies of what is in it are new too."""
+  import fsspec
+
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  name = f"bucket-{next(_NUMBERS)}"
+  fsspec.filesystem("s3").mkdir(name)
+  return f"s3://{name}"
