@@ -38,14 +38,8 @@ import tokenizers
 from rich.table import Table
 from tokenizers import models, trainers
 
-from bert_jax.data import (
-  corpus,
-  sentences,
-  shards,
-  sources,
-  tokenising,
-  workers,
-)
+from bert_jax import text
+from bert_jax.data import corpus, sentences, sources, tokenising, workers
 from bert_jax.data.sources import installed_docs
 from bert_jax.text import vocabulary, wordpiece, words
 
@@ -144,11 +138,11 @@ def measure_tokenising(
       for index in range(len(source))
       for line in sentences.lines(source[index]["text"])
     ]
-    for file in prepared.glob("*.*"):
-      if file.suffix in (".txt", ".json") and file.name != shards.MANIFEST:
-        shutil.copy(file, folder)
-    job = tokenising.Job(source, config.sentences, folder, config.shards, 0)
-    tasks = [(job, shard) for shard in range(config.shards)]
+    job = tokenising.Job(
+      source, config.sentences, folder, folder, config.shards, 0
+    )
+    tokenizer = text.load(prepared)
+    tasks = [(job, shard, tokenizer) for shard in range(config.shards)]
 
     def ours() -> None:
       for _ in workers.run(tokenising.write_shard, tasks, processes):

@@ -5,6 +5,10 @@ about it. Uses the section `corpus` of the config, and the vocabulary of the
 model that `init` names, if it names one; any key can be set on the command
 line: `--config.corpus.source=text_files --config.corpus.files='*.txt'`.
 Run again, it says that the corpus is there already.
+
+On many machines: `--beam_runner=DataflowRunner --beam_options='--project=mine
+--region=europe-west4 ...'`, or another of Apache Beam's runners, with options
+of its own. All machines must see the text and the output by the same paths.
 """
 
 import dataclasses
@@ -12,7 +16,7 @@ import dataclasses
 from absl import flags
 
 from bert_jax import settings
-from bert_jax.data import corpus, report
+from bert_jax.data import beam, corpus, report, workers
 from launch import cli
 
 _CONFIG = cli.define_config()
@@ -22,6 +26,15 @@ _PROCESSES = flags.DEFINE_integer(
 )
 _OVERWRITE = flags.DEFINE_bool(
   "overwrite", False, "Whether to replace another corpus at --output."
+)
+_BEAM_RUNNER = flags.DEFINE_enum(
+  "beam_runner",
+  None,
+  beam.RUNNERS,
+  "What of Apache Beam runs the work, if any.",
+)
+_BEAM_OPTIONS = flags.DEFINE_string(
+  "beam_options", None, "Apache Beam's pipeline options, '--name=value ...'."
 )
 
 
@@ -42,11 +55,20 @@ def main(_) -> None:
     _OUTPUT.value,
     _PROCESSES.value,
     _OVERWRITE.value,
+    _run(),
   )
   report.print_report(prepared.report)
   print(
     "already prepared:" if prepared.was_there else "prepared:", _OUTPUT.value
   )
+
+
+def _run() -> workers.Run | None:
+  if _BEAM_RUNNER.value is None:
+    if _BEAM_OPTIONS.value is not None:
+      raise settings.UserError("--beam_options: give --beam_runner too")
+    return None
+  return beam.on(_BEAM_RUNNER.value, _BEAM_OPTIONS.value or "")
 
 
 def _vocabulary_of(init: str) -> str:

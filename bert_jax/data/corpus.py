@@ -9,12 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import rich.console
 import rich.progress
 
 from bert_jax import settings
-from bert_jax import text as text_lib
 from bert_jax.data import (
   folders,
   report,
@@ -23,17 +21,15 @@ from bert_jax.data import (
   sources,
   statistics,
   tokenising,
+  vocabularies,
   workers,
 )
-from bert_jax.data.sources import files
-from bert_jax.text import files as tokenizer_files
-from bert_jax.text import loading, vocabulary
+from bert_jax.text import vocabulary
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.text.wordpiece import WordPiece
 from bert_jax.text.words import WordRules
 
 _SCRATCH = "scratch"
-_PROBED = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,18 +91,20 @@ def prepare(
   output: str | pathlib.Path,
   processes: int | None = None,
   overwrite: bool = False,
+  run: workers.Run | None = None,
 ) -> Prepared:
   """Makes a corpus that `shards.Corpus.open` opens.
 
   The same documents and settings give the same bytes, with any number of
-  processes. The work is done in `OUTPUT.partial`, which becomes `output` at
-  the end; what a killed run leaves there the next run clears.
+  processes and machines. The work is done in `OUTPUT.partial`, which becomes
+  `output` at the end; what a killed run leaves there the next run clears.
 
   Args:
     config: what to prepare.
     output: the folder to make.
     processes: how many processes work; None takes one for each core.
     overwrite: whether to replace another corpus at `output`.
+    run: what runs the work on the shards; None for processes of this machine.
 
   Returns:
     The report, made now or when the same corpus was made.
@@ -129,7 +127,8 @@ def prepare(
   try:
     with folders.exclusive(partial):
       processes = processes or workers.available_cores()
-      manifest = _make(config, made_from, partial, processes)
+      run = run or workers.here(processes)
+      manifest = _make(config, made_from, partial, processes, run)
       folders.put_in_place(partial, output)
   except OSError as error:
     raise settings.UserError(f"cannot write {output}: {error}") from None
@@ -140,14 +139,7 @@ def _describe(config: CorpusConfig) -> list[dict[str, Any]]:
   """What is read: the source's documents and a given vocabulary."""
   described = sources.describe(config)
   if config.vocabulary is not None:
-    path = pathlib.Path(config.vocabulary).expanduser()
-    text_lib.load(path)  # A damaged one is an error before any work.
-    paths = [path]
-    if path.is_dir():
-      named = [path / name for name in tokenizer_files.NAMES]
-      paths = [name for name in named if name.is_file()]
-      paths += sorted(path.glob("*.model"))
-    described += files.describe(list(map(str, paths)))
+    described += vocabularies.describe(config.vocabulary)
   return described
 
 
@@ -180,6 +172,7 @@ def _make(
   made_from: dict[str, Any],
   folder: pathlib.Path,
   processes: int,
+  run: workers.Run,
 ) -> dict[str, Any]:
   """Fills `folder`, the manifest last; returns the manifest."""
   scratch = folder / _SCRATCH
@@ -200,13 +193,15 @@ def _make(
     source=source,
     sentences=config.sentences,
     folder=folder,
+    scratch=scratch,
     shards=min(config.shards, size),
     held_out_below=tokenising.held_out_bound(size, config.held_out),
   )
-  tokenizer = _tokenizer(config, job, processes)
+  tokenizer = _tokenizer(config, job, run)
   tokenizer.save(folder)
   counts = statistics.Statistics()
-  for part in _run("tokens", tokenising.write_shard, job, (), processes):
+  arguments = (tokenizer,)
+  for part in _run("tokens", tokenising.write_shard, job, arguments, run):
     counts = counts.merge(part)
   shutil.rmtree(scratch)
   for name, number, needed in (
@@ -238,12 +233,14 @@ def _run(
   function: Callable[..., Any],
   job: tokenising.Job,
   arguments: tuple[Any, ...],
-  processes: int,
+  run: workers.Run,
 ) -> Iterator[Any]:
   """Runs a function on every shard, and shows the progress on a terminal."""
   tasks = [(job, shard, *arguments) for shard in range(job.shards)]
+  scratch = job.scratch / name
+  scratch.mkdir()
   return rich.progress.track(
-    workers.run(function, tasks, processes),
+    run(function, tasks, scratch),
     description=name,
     total=len(tasks),
     console=rich.console.Console(stderr=True),
@@ -253,38 +250,22 @@ def _run(
 
 
 def _tokenizer(
-  config: CorpusConfig, job: tokenising.Job, processes: int
+  config: CorpusConfig, job: tokenising.Job, run: workers.Run
 ) -> Tokenizer:
   """The given tokenizer, or one trained on a sample of the documents."""
   if config.vocabulary is not None:
-    return _given_tokenizer(config)
+    return vocabularies.load(config.vocabulary, config.lowercase)
   rules = WordRules(lowercase=config.lowercase is not False)
-  size = len(job.source)
-  probed = np.linspace(0, size - 1, min(size, _PROBED)).astype(int)
-  mean = np.mean([len(job.source[i]["text"]) for i in probed.tolist()])
-  step = max(1, int(mean * size / config.vocabulary_sample))
+  step = vocabularies.sample_step(job.source, config.vocabulary_sample)
   counts: collections.Counter[str] = collections.Counter()
   arguments = (step, rules)
-  for part in _run("words", tokenising.count_words, job, arguments, processes):
+  for part in _run("words", tokenising.count_words, job, arguments, run):
     counts.update(part)
   try:
     trained = vocabulary.train(counts, config.vocab_size)
   except settings.UserError as error:
     raise settings.UserError(f"config.corpus.vocab_size: {error}") from None
   return WordPiece(trained.tokens, rules)
-
-
-def _given_tokenizer(config: CorpusConfig) -> Tokenizer:
-  path = pathlib.Path(config.vocabulary).expanduser()
-  if path.suffix == ".txt" and config.lowercase is not None:
-    return loading.from_vocabulary_file(path, WordRules(config.lowercase))
-  tokenizer = text_lib.load(path)
-  rules = getattr(tokenizer, "rules", None)
-  if config.lowercase not in (None, rules and rules.lowercase):
-    raise settings.UserError(
-      f"config.corpus.lowercase: {path} says otherwise; leave it out"
-    )
-  return tokenizer
 
 
 def _split_entry(

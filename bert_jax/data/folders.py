@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,25 @@ def exclusive(partial: pathlib.Path) -> Iterator[None]:
     raise
   finally:
     os.close(descriptor)
+
+
+@contextlib.contextmanager
+def filling(
+  folder: pathlib.Path, scratch: pathlib.Path
+) -> Iterator[pathlib.Path]:
+  """A new folder whose files, once all are whole, go to `folder`.
+
+  So two that do the same work at once, as a cluster's machines may when one
+  of them seems lost, do not mix their files.
+
+  Args:
+    folder: where the files go, in the place of any of the same name.
+    scratch: where they are until then, on the same file system.
+  """
+  with tempfile.TemporaryDirectory(dir=scratch) as name:
+    yield pathlib.Path(name)
+    for path in pathlib.Path(name).iterdir():
+      path.replace(folder / path.name)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -1,7 +1,7 @@
-"""What the processes of corpus preparation do: count words, write shards.
+"""What the workers of corpus preparation do: count words, write shards.
 
 Each shard is a contiguous range of documents, whatever the number of
-processes, so that the same text gives the same bytes on any machine.
+workers, so that the same text gives the same bytes on any machine.
 """
 
 import collections
@@ -13,10 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from bert_jax import text as text_lib
+from bert_jax.data import folders, sources, statistics
 from bert_jax.data import sentences as sentences_lib
 from bert_jax.data import shards as shards_lib
-from bert_jax.data import sources, statistics
 from bert_jax.text import vocabulary, words
 from bert_jax.text.tokenizer import Tokenizer
 
@@ -27,12 +26,13 @@ _HASHED_AT_ONCE = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What every process needs to know.
+  """What every worker needs to know.
 
   Attributes:
     source: the documents.
     sentences: a name in `sentences.SPLITTERS`.
-    folder: where the tokenizer is and the shards go.
+    folder: where the shards go.
+    scratch: where they are while they grow.
     shards: how many there are.
     held_out_below: a document is held out where its index hashes below this.
   """
@@ -40,6 +40,7 @@ class Job:
   source: sources.Source
   sentences: str
   folder: pathlib.Path
+  scratch: pathlib.Path
   shards: int
   held_out_below: int
 
@@ -91,29 +92,31 @@ def count_words(
   )
 
 
-def write_shard(job: Job, shard: int) -> statistics.Statistics:
+def write_shard(
+  job: Job, shard: int, tokenizer: Tokenizer
+) -> statistics.Statistics:
   """Tokenises the documents of a shard and writes them, in both splits.
 
   Raises:
     UserError: a document is damaged, or the shard cannot be written.
   """
-  tokenizer = text_lib.load(job.folder)
   counts = statistics.Statistics()
-  writers = [
-    shards_lib.ShardWriter(
-      job.folder / shards_lib.shard_name(split, shard, job.shards),
-      len(tokenizer),
-    )
-    for split in shards_lib.SPLITS
-  ]
-  held_out = is_held_out(job.documents(shard), job.held_out_below)
-  first = 0
-  for batch in _batches(job, job.documents(shard), counts):
-    splits = held_out[first : first + len(batch)]
-    _write_batch(batch, splits, tokenizer, writers, counts)
-    first += len(batch)
-  for writer in writers:
-    writer.close()
+  with folders.filling(job.folder, job.scratch) as folder:
+    writers = [
+      shards_lib.ShardWriter(
+        folder / shards_lib.shard_name(split, shard, job.shards),
+        len(tokenizer),
+      )
+      for split in shards_lib.SPLITS
+    ]
+    held_out = is_held_out(job.documents(shard), job.held_out_below)
+    first = 0
+    for batch in _batches(job, job.documents(shard), counts):
+      splits = held_out[first : first + len(batch)]
+      _write_batch(batch, splits, tokenizer, writers, counts)
+      first += len(batch)
+    for writer in writers:
+      writer.close()
   return counts
 
 

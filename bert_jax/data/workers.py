@@ -4,6 +4,7 @@ import concurrent.futures
 import multiprocessing
 import multiprocessing.synchronize
 import os
+import pathlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,13 @@ from typing import Any, TypeVar
 from bert_jax import settings
 
 T = TypeVar("T")
+
+# What runs a function on each of many tasks and yields the results in their
+# order. It is also given an empty folder that it may use, which all machines
+# that work can see.
+Run = Callable[
+  [Callable[..., Any], Sequence[tuple[Any, ...]], pathlib.Path], Iterator[Any]
+]
 
 
 def available_cores() -> int:
@@ -63,6 +71,11 @@ def run(
     raise
   finally:
     executor.shutdown(cancel_futures=True)
+
+
+def here(processes: int) -> Run:
+  """`run` with so many processes, where a `Run` is wanted."""
+  return lambda function, tasks, _: run(function, tasks, processes)
 
 
 def _start_worker(stop: multiprocessing.synchronize.Event) -> None:

@@ -1,0 +1,88 @@
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from bert_jax import settings
+from bert_jax.data import beam, corpus
+from tests.data.test_corpus import content, random_text
+
+
+@pytest.fixture
+def direct():
+  pytest.importorskip("apache_beam")
+  return beam.on("DirectRunner")
+
+
+@pytest.fixture
+def config(tmp_path):
+  (tmp_path / "text.txt").write_text(random_text(0), encoding="utf-8")
+  return corpus.CorpusConfig(
+    source="text_files",
+    files=(str(tmp_path / "text.txt"),),
+    vocab_size=50,
+    shards=3,
+    held_out=0.1,
+  )
+
+
+def test_it_makes_the_bytes_of_the_local_run(config, tmp_path, direct):
+  corpus.prepare(config, tmp_path / "local", 1)
+  corpus.prepare(config, tmp_path / "beam", run=direct)
+  assert content(tmp_path / "beam") == content(tmp_path / "local")
+  # With a given vocabulary, which is no stage of its own.
+  config = dataclasses.replace(config, vocabulary=str(tmp_path / "local"))
+  corpus.prepare(config, tmp_path / "local_given", 1)
+  corpus.prepare(config, tmp_path / "beam_given", run=direct)
+  assert content(tmp_path / "beam_given") == content(tmp_path / "local_given")
+  assert len(content(tmp_path / "beam_given")) == 3 * 2 + 2 * 2 + 3 + 1
+  assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_damaged_document_is_one_line(config, tmp_path, direct, caplog):
+  lines = [json.dumps({"text": text}) for text in random_text(0).split("\n\n")]
+  path = tmp_path / "text.jsonl"
+  path.write_text("\n".join([*lines, "{damaged"]))
+  config = dataclasses.replace(config, files=(str(path),))
+  with pytest.raises(settings.UserError, match=r"text\.jsonl:121: expected"):
+    corpus.prepare(config, tmp_path / "beam", run=direct)
+  assert not caplog.records
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    "text.jsonl",
+    "text.txt",
+  ]
+
+
+def test_a_failed_pipeline_says_why(tmp_path, direct):
+  with pytest.raises(settings.UserError, match=r"failed: ZeroDivisionError"):
+    list(direct(divmod, [(7, 2), (9, 0)], tmp_path))
+
+
+def test_several_workers(tmp_path, direct):
+  run = beam.on(
+    "DirectRunner",
+    "--direct_num_workers=2 --direct_running_mode=multi_processing",
+  )
+  assert list(run(divmod, [(7, 2), (9, 4)], tmp_path)) == [(3, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(
+  ("runner", "options", "message"),
+  [
+    ("Direct", "", r"^--beam_runner: unknown 'Direct'; did you mean"),
+    ("DirectRunner", "project=x", r"expected '--name=value ...', got 'project"),
+    ("DirectRunner", "--projct=x", r"^--beam_options: unknown --projct; did"),
+    ("DirectRunner", "--direct_num_workers=two", "invalid int value: 'two'$"),
+    ("DirectRunner", "--project='", "No closing quotation"),
+  ],
+)
+def test_mistakes_in_the_options(runner, options, message, direct):
+  with pytest.raises(settings.UserError, match=message):
+    beam.on(runner, options)
+
+
+def test_without_apache_beam(monkeypatch):
+  monkeypatch.setitem(sys.modules, "apache_beam", None)
+  with pytest.raises(settings.UserError, match=r"install 'bert_jax\[beam\]'"):
+    beam.on("DirectRunner")
