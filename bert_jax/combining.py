@@ -1,7 +1,7 @@
 """One predictor of several models: soups and ensembles."""
 
 import dataclasses
-import pathlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_jax import trees
+from bert_jax import paths, trees
 from bert_jax.predictor import Predictor, load
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS, ensembles
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training import manifest, saved_params, workdir
+from bert_jax.training import contents, manifest, saved_params, workdir
 from bert_jax.types import Parameters
 
-Where = str | pathlib.Path
+Where = paths.Path
 
 # Fields of encoders' configurations that predictions do not depend on, or
 # that say only how a model is run.
@@ -123,7 +123,7 @@ def checkpoints(folder: Where, task: str | None = None) -> Iterator[Predictor]:
   Raises:
     UserError: there is no such run, or it is damaged.
   """
-  kept = pathlib.Path(folder) / workdir.CHECKPOINTS
+  kept = contents.absolute(paths.at(folder) / workdir.CHECKPOINTS)
   predictor = load(folder, task)
   # Without the sharding of what is loaded here: it goes where that went.
   shapes = jax.tree.map(
@@ -131,7 +131,7 @@ def checkpoints(folder: Where, task: str | None = None) -> Iterator[Predictor]:
   )
   for step in manifest.finished_steps(kept):
     if manifest.damage(kept / str(step)) is None:
-      params = saved_params.restore_step(kept.absolute() / str(step), shapes)
+      params = saved_params.restore_step(kept / str(step), shapes)
       yield dataclasses.replace(predictor, params=params)
 
 
@@ -139,8 +139,8 @@ def _members(
   models: Where | Sequence[Where | Predictor], task: str | None
 ) -> Iterator[tuple[str, Predictor]]:
   """At least two models, with what to call them by."""
-  if isinstance(models, str | pathlib.Path):
-    if not (pathlib.Path(models) / workdir.MODEL_FILE).is_file():
+  if isinstance(models, str | os.PathLike):
+    if not workdir.is_run(models):
       raise UserError(
         f"{models}: expected several models, or the folder of a run that has"
         " kept several checkpoints"

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from bert_jax import settings
+from bert_jax import paths, settings
 from bert_jax.data import folders
 from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
@@ -22,10 +22,12 @@ from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import opening, workdir
 from bert_jax.types import Batch, Parameters, Record
 
-# What writes a model to an empty folder, by the name of the format.
-_FORMATS: Mapping[str, Callable[[Task, Parameters, pathlib.Path], None]] = {
-  "huggingface": huggingface.save,
-  "bert_jax": workdir.save,
+_Write = Callable[[Task, Parameters, pathlib.Path], None]
+# What writes a model to an empty folder, and the file that makes it a model's,
+# by the name of the format.
+_FORMATS: Mapping[str, tuple[_Write, str]] = {
+  "huggingface": (huggingface.save, huggingface.CONFIG_FILE),
+  "bert_jax": (workdir.save, workdir.MODEL_FILE),
 }
 
 
@@ -58,7 +60,7 @@ class Predictor:
 
   @classmethod
   def load(
-    cls, where: str | pathlib.Path, task: str | None = None, **options: Any
+    cls, where: paths.Path, task: str | None = None, **options: Any
   ) -> Self:
     """See `bert_jax.load`."""
     pretrained = opening.open_model(where)
@@ -161,7 +163,7 @@ class Predictor:
 
 
 def load(
-  where: str | pathlib.Path, task: str | None = None, **options: Any
+  where: paths.Path, task: str | None = None, **options: Any
 ) -> Predictor:
   """Loads a model.
 
@@ -170,6 +172,7 @@ def load(
   Args:
     where: the `--workdir` of a training run; a Hugging Face folder, or
       `hf://org/name[@revision]`; a BERT release of Google's, a folder or zip.
+      All but `hf://` may be in an object store, `gs://...` or `s3://...`.
     task: a name in `bert_jax.tasks.TASKS`, by default the one that the
       model's head is for.
     **options: further fields of `Predictor`.
@@ -186,14 +189,14 @@ def load(
 
 def save(
   predictor: Predictor,
-  folder: str | pathlib.Path,
+  folder: paths.Path,
   format: str = "huggingface",
 ) -> None:
   """Saves a model for others to load; there is all of it or nothing.
 
   Args:
     predictor: the model.
-    folder: a new or an empty one.
+    folder: a new or an empty one, here or in an object store.
     format: `huggingface`, which Transformers (and sentence-transformers, for
       the task embedding) opens with the same outputs; or `bert_jax`.
 
@@ -206,14 +209,18 @@ def save(
       "an ensemble is several models, which no format holds in one folder;"
       " save each of them, or a soup"
     )
-  write, folder = (
-    settings.choice("format", format, _FORMATS),
-    pathlib.Path(folder),
-  )
-  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+  write, marker = settings.choice("format", format, _FORMATS)
+  folder = paths.at(folder)
+  if paths.exists(folder) and (
+    not paths.is_folder(folder) or paths.names(folder, None)
+  ):
     raise UserError(f"{folder}: there is something; name a new folder")
-  partial = folder.with_name(folder.name + ".partial")
   try:
+    if paths.is_remote(folder):
+      with paths.made_here(folder, last=marker) as here:
+        write(predictor.task, predictor.params, here)
+      return
+    partial = folder.with_name(folder.name + ".partial")
     with folders.exclusive(partial):
       write(predictor.task, predictor.params, partial)
       folders.put_in_place(partial, folder)

@@ -11,11 +11,12 @@ Writes to --output, by default into the folder of the run: `evaluation.json`,
 `predictions.json`, for SQuAD's scorer) and a page, `evaluation.html`.
 """
 
-import pathlib
 import re
+from typing import Any
 
 from absl import flags
 
+from bert_jax import paths
 from bert_jax.evaluation import measuring, output
 from bert_jax.settings import UserError
 from bert_jax.training import report, workdir
@@ -51,16 +52,15 @@ def _columns() -> dict[str, str | int] | None:
   return columns
 
 
-def _folder(names: list[str]) -> pathlib.Path:
+def _folder(names: list[str]) -> Any:
   if _OUTPUT.value is not None:
-    return pathlib.Path(_OUTPUT.value)
-  folder = pathlib.Path(names[0])
-  if len(names) > 1 or not (folder / workdir.MODEL_FILE).is_file():
+    return paths.at(_OUTPUT.value)
+  if len(names) > 1 or not workdir.is_run(names[0]):
     raise UserError(
       "--output: name a folder to write to; only the folder of a run is its"
       " own default"
     )
-  return folder
+  return paths.at(names[0])
 
 
 def _evaluate(name: str) -> measuring.Evaluation:

@@ -18,7 +18,6 @@ import contextlib
 import inspect
 import itertools
 import json
-import pathlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +26,7 @@ import numpy as np
 from absl import flags
 
 import bert_jax
+from bert_jax import paths
 from bert_jax.predictor import InputError
 from bert_jax.settings import UserError
 from bert_jax.tasks import answering, mixed
@@ -54,14 +54,15 @@ def _parse(line: str, where: str) -> dict[str, Any]:
   return record
 
 
-def _read(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read(where: str) -> Iterator[tuple[int, dict[str, Any]]]:
   """The records of a file, each with the number of its line."""
+  path = paths.local(where)
   with path.open(encoding="utf-8", errors="replace") as file:
     for number, line in enumerate(file, 1):
       if not line.strip():
         continue
       if path.suffix == ".jsonl":
-        yield number, _parse(line, f"{path}:{number}")
+        yield number, _parse(line, f"{where}:{number}")
       else:
         yield number, {"text": line.rstrip("\r\n")}
 
@@ -85,15 +86,15 @@ def _answers(
   predictor: bert_jax.Predictor,
 ) -> Iterator[tuple[dict[str, Any], Any]]:
   """The records of --input and what the model says to them."""
-  path, options = pathlib.Path(_INPUT.value), _options(predictor)
-  numbered = _read(path)
+  where, options = _INPUT.value, _options(predictor)
+  numbered = _read(where)
   while chunk := list(itertools.islice(numbered, _CHUNK)):
     records = [record for _, record in chunk]
     try:
       yield from zip(records, predictor(records, **options))
     except InputError as error:
       line = chunk[error.number - 1][0]
-      raise UserError(f"{path}:{line}: {error.reason}") from error
+      raise UserError(f"{where}:{line}: {error.reason}") from error
 
 
 def _write_lines(predictor: bert_jax.Predictor, file: Any) -> int:
@@ -126,20 +127,21 @@ def _predict_file(predictor: bert_jax.Predictor) -> None:
   if _OUTPUT.value is None:
     _write_lines(predictor, sys.stdout)
     return
-  target = pathlib.Path(_OUTPUT.value)
-  partial = target.with_name(target.name + ".partial")
-  try:
-    if target.suffix == ".npy":
-      with partial.open("wb") as file:
-        lines = _write_array(predictor, file)
-    else:
-      with partial.open("w", encoding="utf-8") as file:
-        lines = _write_lines(predictor, file)
-    partial.replace(target)
-  finally:
-    with contextlib.suppress(OSError):
-      partial.unlink(missing_ok=True)
-  print(f"{lines} answers in {target}")
+  output = paths.at(_OUTPUT.value)
+  with paths.made_here(output.parent) as folder:
+    target, partial = folder / output.name, folder / f"{output.name}.partial"
+    try:
+      if target.suffix == ".npy":
+        with partial.open("wb") as file:
+          lines = _write_array(predictor, file)
+      else:
+        with partial.open("w", encoding="utf-8") as file:
+          lines = _write_lines(predictor, file)
+      partial.replace(target)
+    finally:
+      with contextlib.suppress(OSError):
+        partial.unlink(missing_ok=True)
+  print(f"{lines} answers in {output}")
 
 
 def _predict_one(predictor: bert_jax.Predictor) -> None:
@@ -170,7 +172,7 @@ def main(_) -> None:
     )
   if _PAIR.value is not None and _TEXT.value is None:
     raise UserError("--pair goes with --text")
-  if _INPUT.value is not None and not pathlib.Path(_INPUT.value).is_file():
+  if _INPUT.value is not None and not paths.local(_INPUT.value).is_file():
     raise UserError(f"--input {_INPUT.value}: no such file")
   predictor = models.load()
   if _PAIR.value is not None and not _takes_pair(predictor.task.name):

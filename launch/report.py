@@ -5,10 +5,9 @@ Prints a table, and writes `DIR/results.json` and `DIR/curves.png`. With
 is in the results too, as `NAME_MEASURE`.
 """
 
-import pathlib
-
 from absl import flags
 
+from bert_jax import paths
 from bert_jax.settings import UserError
 from bert_jax.training import report
 from launch import cli
@@ -19,13 +18,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The --workdir of a run.")
 
 def main(_) -> None:
   """Reports."""
-  workdir = pathlib.Path(_WORKDIR.value)
+  workdir = paths.at(_WORKDIR.value)
   others = {}
   for given in _BESIDE.value:
     name, equals, folder = given.partition("=")
     if not name or not equals:
       raise UserError(f"--beside {given}: expected NAME=DIR")
-    others[name] = pathlib.Path(folder)
+    others[name] = paths.at(folder)
   report.print_table(report.report(workdir, others))
   print(f"{workdir / report.RESULTS_FILE}, {workdir / report.CURVES_FILE}")
 

@@ -6,7 +6,6 @@ trains in DIR/trial_N and makes `config.evaluation.metric` better; needs
 `pip install 'bert_jax[sweep]'`. Interrupted, the same command goes on.
 """
 
-import pathlib
 import sys
 
 from absl import flags
@@ -24,7 +23,7 @@ _SEARCH = flags.DEFINE_multi_string(
 
 def main(_) -> int:
   """Searches."""
-  config, workdir = _CONFIG.value.to_dict(), pathlib.Path(_WORKDIR.value)
+  config, workdir = _CONFIG.value.to_dict(), _WORKDIR.value
   searches = [sweep.parse(text) for text in _SEARCH.value]
   try:
     rows = sweep.sweep(config, workdir, searches, _TRIALS.value)

@@ -9,14 +9,14 @@ Ctrl-C), it saves and exits with code 75.
 Of a run of several processes, each runs the same command. On Cloud TPU, GKE's
 TPU slices, Slurm and Open MPI they find each other; elsewhere each is given
 `--coordinator_address`, `--num_processes` and its `--process_id`. The workdir
-must be a folder that all of them share.
+must be a folder that all of them share, or gs://BUCKET/... or s3://BUCKET/...
 """
 
-import pathlib
 import sys
 
 from absl import flags
 
+from bert_jax import paths
 from bert_jax.settings import UserError
 from bert_jax.training import interruption, loop, repeats
 from bert_jax.training.recipe import Recipe
@@ -43,7 +43,7 @@ def main(_) -> int:
   """Trains."""
   processes = _JOIN()
   recipe = Recipe.from_dict(_CONFIG.value.to_dict())
-  workdir = pathlib.Path(_WORKDIR.value)
+  workdir = paths.at(_WORKDIR.value)
   try:
     if _SEEDS.value is None:
       loop.train(recipe, workdir)

@@ -3,10 +3,10 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
+from bert_jax import paths as paths_lib
 from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources import formats, labelled, parallel, squad, tfds
@@ -222,7 +222,7 @@ def fingerprint(
       )
       continue
     for path in paths:
-      folder = os.path.isdir(path)
+      folder = paths_lib.is_folder(path)
       files = parallel.folder_files(path, config.columns) if folder else [path]
       described += files_lib.describe(files)
   contents = [

@@ -25,7 +25,7 @@ import numpy as np
 from array_record.python import array_record_data_source, array_record_module
 from jaxtyping import Int, Int64, UInt32
 
-from bert_jax import settings
+from bert_jax import paths, settings
 
 FORMAT = 1
 MANIFEST = "corpus.json"
@@ -132,13 +132,13 @@ def join_indices(folder: pathlib.Path, split: str, shards: int) -> list[int]:
   return [len(count) for count in counts]
 
 
-def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+def read_manifest(folder: paths.Path) -> dict[str, Any]:
   """The content of a corpus's `corpus.json`.
 
   Raises:
     UserError: there is none, or it cannot be read.
   """
-  path = folder / MANIFEST
+  path = paths.local(folder) / MANIFEST
   try:
     manifest = json.loads(path.read_text(encoding="utf-8"))
     version = manifest["format"]
@@ -199,7 +199,7 @@ class Corpus:
   )
 
   @classmethod
-  def open(cls, folder: str | pathlib.Path, split: str = "train") -> "Corpus":
+  def open(cls, folder: paths.Path, split: str = "train") -> "Corpus":
     """Opens a corpus that `launch.prepare` has made.
 
     Args:
@@ -210,7 +210,7 @@ class Corpus:
       UserError: there is no finished corpus, a file is missing or has another
         size than when it was written, or the split is unknown or empty.
     """
-    folder = pathlib.Path(folder)
+    folder = paths.local(folder)
     if split not in SPLITS:
       raise settings.UserError(
         f"unknown split {split!r} of a corpus; known: {', '.join(SPLITS)}"

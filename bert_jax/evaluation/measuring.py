@@ -2,14 +2,12 @@
 
 import dataclasses
 import functools
-import json
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from bert_jax import settings
+from bert_jax import paths, settings
 from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS, answering, embedding, mixed, supervised
@@ -51,7 +49,7 @@ class Source(NamedTuple):
 
 
 def labelled(
-  where: str | pathlib.Path,
+  where: paths.Path,
   task: Task,
   files: str,
   part: str | None = None,
@@ -135,12 +133,9 @@ def _module(task: Task) -> Any:
   return TASKS[task.name]
 
 
-def _section(
-  where: str | pathlib.Path, task: Task, part: str | None
-) -> dict[str, Any]:
+def _section(where: paths.Path, task: Task, part: str | None) -> dict[str, Any]:
   """The section `config.data` of the run that trained a task; empty else."""
-  path = pathlib.Path(where) / workdir.MODEL_FILE
-  run = json.loads(path.read_text())["run"] if path.is_file() else None
+  run = workdir.run_of(where)
   if run is None:
     return {}
   name, section = run["config"]["task"], dict(run["config"]["data"])

@@ -3,10 +3,10 @@
 import dataclasses
 import io
 import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from bert_jax import paths
 from bert_jax.data import folders
 from bert_jax.data.records import RecordsConfig
 from bert_jax.evaluation import page, pair_views, views
@@ -14,7 +14,6 @@ from bert_jax.evaluation.measuring import Evaluation
 from bert_jax.settings import UserError
 from bert_jax.tasks import answering, question_answering
 from bert_jax.training import report
-from bert_jax.training.logging import METRICS_FILE
 
 SCORES_FILE = "evaluation.json"
 ANSWERS_FILE = "predictions.jsonl"
@@ -22,22 +21,20 @@ SQUAD_FILE = "predictions.json"
 PAGE_FILE = "evaluation.html"
 
 
-def write(
-  evaluation: Evaluation, folder: pathlib.Path, model: str
-) -> list[pathlib.Path]:
+def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
   """Writes scores, answers and a page.
 
   Args:
     evaluation: what to write.
-    folder: made if it is not there; files of an evaluation before are
-      replaced.
+    folder: here or in a store; made if it is not there; files of an
+      evaluation before are replaced.
     model: what to call the model by; where it is the folder of a run, its
       curves are on the page.
 
   Returns:
-    `evaluation.json`; `predictions.jsonl`, each record with its answer; of
-    question answering also `predictions.json`, as SQuAD's official scorers
-    take it; and `evaluation.html`.
+    The paths of `evaluation.json`; `predictions.jsonl`, each record with its
+    answer; of question answering also `predictions.json`, as SQuAD's official
+    scorers take it; and `evaluation.html`.
 
   Raises:
     OSError: a file cannot be written.
@@ -57,7 +54,6 @@ def write(
       "labels": list(view.confusion.labels),
       "counts": view.confusion.counts.tolist(),
     }
-  folder.mkdir(parents=True, exist_ok=True)
   answers = "".join(
     json.dumps(
       {**record, "answer": answer}, default=answering.plain, ensure_ascii=False
@@ -78,12 +74,14 @@ def write(
     evaluation.baselines,
     view,
     evaluation.skipped,
-    _curves(pathlib.Path(model)),
+    _curves(model),
   )
   files[SCORES_FILE] = json.dumps(contents, indent=2) + "\n"
-  for name, text in files.items():
-    folders.write_text(folder / name, text)
-  return [folder / name for name in reversed(files)]
+  with paths.made_here(folder) as here:
+    here.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+      folders.write_text(here / name, text)
+  return [paths.at(folder) / name for name in reversed(files)]
 
 
 def _data(evaluation: Evaluation) -> dict[str, Any]:
@@ -117,13 +115,11 @@ def _answers(evaluation: Evaluation) -> list[Any]:
   return [{"cosine": float(cosine)} for cosine in cosines]
 
 
-def _curves(workdir: pathlib.Path) -> bytes | None:
+def _curves(model: str) -> bytes | None:
   """A PNG of a run's curves, if this is a run that has any."""
-  if not (workdir / METRICS_FILE).is_file():
-    return None
   file = io.BytesIO()
   try:
-    report.draw(workdir, file)
+    report.draw(paths.at(model), file)
   except UserError:
     return None
   return file.getvalue()

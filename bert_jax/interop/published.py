@@ -5,17 +5,18 @@ import dataclasses
 import pathlib
 import weakref
 
+from bert_jax import paths
 from bert_jax.interop import archives, google, hub, huggingface
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.settings import UserError
 
 
-def open_published(where: str | pathlib.Path) -> Pretrained:
+def open_published(where: paths.Path) -> Pretrained:
   """Reads all but the weights of a published model.
 
   Args:
     where: `hf://org/name[@revision]`, a folder of Hugging Face's form, or a
-      release of Google's, a folder or a zip.
+      release of Google's, a folder or a zip; on this machine or in a store.
 
   Raises:
     UserError: there is no such model, or it is damaged or not supported.
@@ -25,7 +26,7 @@ def open_published(where: str | pathlib.Path) -> Pretrained:
     return dataclasses.replace(
       huggingface.open_folder(folder), where=str(where)
     )
-  path = pathlib.Path(where)
+  path = paths.local(where)
   if path.is_file() and path.suffix == ".zip":
     return _open_zip(path)
   if (path / google.CONFIG_FILE).is_file():

@@ -11,12 +11,11 @@ import dataclasses
 import functools
 import hashlib
 import json
-import pathlib
 from collections.abc import Iterable
 
 import numpy as np
 
-from bert_jax import text
+from bert_jax import paths, text
 from bert_jax.data import shards
 from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
 from bert_jax.data.sources import files, pretraining_records
@@ -67,8 +66,8 @@ def load_tokenizer(data: Data) -> Tokenizer | None:
       " `python -m launch.prepare --config CONFIG --output FOLDER`"
     )
   if data.corpus:
-    shards.read_manifest(pathlib.Path(data.corpus))
-  return text.load(pathlib.Path(folder)) if folder else None
+    shards.read_manifest(data.corpus)
+  return text.load(folder) if folder else None
 
 
 def make(
@@ -140,7 +139,7 @@ def _examples(
     return pretraining_records.PretrainingRecords(
       getattr(data, name), data, config.vocab_size, f"config.data.{name}"
     )
-  corpus = shards.Corpus.open(pathlib.Path(data.corpus), split)
+  corpus = shards.Corpus.open(data.corpus, split)
   return PretrainingExamples(
     corpus,
     tokenizer.special,
@@ -154,10 +153,11 @@ def _examples(
 def _fingerprint(data: Data) -> str:
   """A hash of the corpus's files, or the names and sizes of the records."""
   if data.corpus:
-    identity = shards.read_manifest(pathlib.Path(data.corpus))["files"]
+    identity = shards.read_manifest(data.corpus)["files"]
   else:
-    paths = map(pathlib.Path, files.find(data.records, "config.data.records"))
-    identity = [[path.name, path.stat().st_size] for path in paths]
+    found = files.find(data.records, "config.data.records")
+    found = map(paths.local, found)
+    identity = [[path.name, path.stat().st_size] for path in found]
   return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 

@@ -1,7 +1,6 @@
 """What tasks that learn from labelled records have in common."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -56,7 +55,7 @@ class Data(records.RecordsConfig):
 
 def load_tokenizer(data: Data) -> Tokenizer | None:
   """The vocabulary that the data name; that of `config.init` has none."""
-  return text.load(pathlib.Path(data.tokenizer)) if data.tokenizer else None
+  return text.load(data.tokenizer) if data.tokenizer else None
 
 
 class Fields(NamedTuple):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bert_jax import paths
 from bert_jax.settings import UserError
 from bert_jax.text import (
   byte_level,
@@ -44,7 +45,7 @@ def load(path: pathlib.Path | str) -> Tokenizer:
       lacks a special token, or two files in the folder disagree on ids; the
       message names the file.
   """
-  path = pathlib.Path(path)
+  path = paths.local(path)
   if path.is_dir():
     folder, path = path, _find(path)
   elif not path.is_file():
@@ -70,7 +71,7 @@ def from_vocabulary_file(
     UserError: the file is missing, no UTF-8, empty, has a line twice or
       lacks a special token.
   """
-  path = pathlib.Path(path)
+  path = paths.local(path)
   tokens = _lines(path)
   added = config_files.added_tokens(path.parent)
   for id, token in sorted(added.items()):

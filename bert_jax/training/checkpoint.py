@@ -14,7 +14,6 @@ import contextlib
 import json
 import logging as python_logging
 import os
-import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any, Self
@@ -22,6 +21,7 @@ from typing import Any, Self
 import orbax.checkpoint as ocp
 from absl import logging
 
+from bert_jax import paths, stores
 from bert_jax.settings import UserError
 from bert_jax.training import contents, manifest, processes
 from bert_jax.training.state import TrainState
@@ -45,11 +45,12 @@ class Checkpoints:
   `save`, `wait` or `close`, and leaves the steps saved before as they were.
   """
 
-  def __init__(self, folder: str | os.PathLike, keep: int = 3):
+  def __init__(self, folder: paths.Path, keep: int = 3):
     """Opens the folder, which the first save makes.
 
     Args:
-      folder: of a local or shared file system, for one run at a time.
+      folder: of a local or shared file system, or of an object store, for one
+        run at a time.
       keep: how many steps to keep, the newest ones; the best one stays
         besides, until another is the best.
 
@@ -62,7 +63,14 @@ class Checkpoints:
       )
     self._folder = contents.absolute(folder)
     self._keep = keep
-    self._checkpointer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+    # The manifest says when a step counts, so no store need rename its files.
+    mode = ocp.options.AtomicityMode
+    self._checkpointer = ocp.AsyncCheckpointer(
+      ocp.StandardCheckpointHandler(),
+      atomicity_options=ocp.options.AtomicityOptions(
+        mode.COMMIT_FILE if paths.is_remote(folder) else mode.AUTO
+      ),
+    )
     self._executor = concurrent.futures.ThreadPoolExecutor(1)
     self._pending: concurrent.futures.Future[None] | None = None
 
@@ -117,7 +125,8 @@ class Checkpoints:
     with self._writing(step):
       if processes.is_first():
         manifest.remove(target)
-        target.mkdir(parents=True)
+        if not paths.is_remote(target):
+          target.mkdir(parents=True)
       self._checkpointer.save(target / contents.STATE, args=arrays)
     self._pending = self._executor.submit(self._finish, step, saved, best)
 
@@ -142,9 +151,10 @@ class Checkpoints:
       return None
     folder = self._folder / str(step)
     metadata = contents.check(folder, target)
-    state = self._checkpointer.restore(
-      folder / contents.STATE, args=ocp.args.StandardRestore(target)
-    )
+    with stores.explained(folder):
+      state = self._checkpointer.restore(
+        folder / contents.STATE, args=ocp.args.StandardRestore(target)
+      )
     return state, metadata
 
   def wait(self) -> None:
@@ -175,7 +185,7 @@ class Checkpoints:
     with self._writing(step):
       self._checkpointer.wait_until_finished()
       if processes.is_first():
-        (folder / contents.FILE).write_text(saved)
+        paths.write_bytes(folder / contents.FILE, saved.encode())
         manifest.write(folder, best)
     if processes.is_first():
       self._prune(step)
@@ -193,12 +203,12 @@ class Checkpoints:
     kept += [old for old in best if old <= step][-1:]
     for old in manifest.steps(self._folder):
       folder = self._folder / str(old)
-      ours = any(folder.glob(f"{contents.STATE}*"))
+      ours = _has_state(folder)
       if ours and old < step and old not in kept:
         try:
           manifest.remove(folder)
-        except OSError as error:
-          logging.error("%s cannot be removed: %s", folder, error.strerror)
+        except (OSError, UserError) as error:
+          logging.error("%s cannot be removed: %s", folder, error)
 
   @contextlib.contextmanager
   def _writing(self, step: int):
@@ -207,7 +217,7 @@ class Checkpoints:
       yield
     except Exception as error:
       if processes.is_first():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):
           manifest.remove(self._folder / str(step))
       raise UserError(
         f"the checkpoint of step {step} could not be written to"
@@ -215,7 +225,14 @@ class Checkpoints:
       ) from error
 
 
-def _mark_best(folder: pathlib.Path) -> None:
+def _has_state(folder: Any) -> bool:
+  """Whether the folder of a step has arrays, finished or not."""
+  if paths.is_remote(folder):
+    return paths.exists(folder / contents.STATE)
+  return any(folder.glob(f"{contents.STATE}*"))
+
+
+def _mark_best(folder: Any) -> None:
   try:
     manifest.mark_best(folder)
   except OSError as error:

@@ -2,32 +2,33 @@
 
 import json
 import os
-import pathlib
 from typing import Any
 
-from bert_jax import trees
+from bert_jax import paths, trees
 from bert_jax.settings import UserError
-from bert_jax.training import manifest, processes
+from bert_jax.training import manifest, processes, s3
 
 STATE = "state"
 FILE = "contents.json"
 
 
-def absolute(folder: str | os.PathLike) -> pathlib.Path:
-  """The absolute path of a folder for checkpoints.
+def absolute(folder: paths.Path) -> Any:
+  """The absolute path of a folder for checkpoints, here or in a store.
 
   Raises:
-    UserError: it is a file, or an address.
+    UserError: it is a file, or an address of no store.
   """
-  if "://" in os.fspath(folder):
-    raise UserError(f"{folder}: expected a folder; mount the bucket as one")
-  path = pathlib.Path(folder).absolute()
+  if paths.is_remote(folder):
+    if os.fspath(folder).startswith("s3:"):
+      s3.teach_orbax()
+    return paths.at(folder)
+  path = paths.at(folder).absolute()
   if path.exists() and not path.is_dir():
     raise UserError(f"{path}: expected a folder for checkpoints, found a file")
   return path
 
 
-def newest_step(folder: pathlib.Path) -> int | None:
+def newest_step(folder: Any) -> int | None:
   """The newest step that verifies, None if nothing was ever saved.
 
   Raises:
@@ -42,15 +43,13 @@ def newest_step(folder: pathlib.Path) -> int | None:
   return None if step == manifest.NONE else step
 
 
-def check(
-  folder: pathlib.Path, target: Any, partly: bool = False
-) -> dict[str, Any]:
+def check(folder: Any, target: Any, partly: bool = False) -> dict[str, Any]:
   """The metadata of a step whose arrays are, or contain, the target's.
 
   Raises:
     UserError: an array is of another shape or dtype, or not there.
   """
-  contents = json.loads((folder / FILE).read_text())
+  contents = json.loads(paths.read_bytes(folder / FILE))
   saved, expected = contents["arrays"], kinds(target)
   names = expected.keys() if partly else saved.keys() | expected.keys()
   for name in sorted(names, key=lambda name: (name[:7] != "params/", name)):

@@ -7,25 +7,26 @@ import sys
 import time
 import types
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import rich.console
 import rich.progress
 import tensorboardX
 
+from bert_jax import paths
 from bert_jax.data import folders
 from bert_jax.training import processes
 
 METRICS_FILE = "metrics.jsonl"
 
 
-def read_metrics(workdir: pathlib.Path) -> list[dict]:
+def read_metrics(workdir: Any) -> list[dict]:
   """The lines of a run's metrics.jsonl; a line cut short is left out."""
   rows = []
   path = workdir / METRICS_FILE
-  if not path.exists():
+  if not paths.exists(path):
     return rows
-  for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+  for line in paths.read_bytes(path).decode(errors="replace").splitlines():
     try:
       rows.append(json.loads(line))
     except json.JSONDecodeError:

@@ -1,12 +1,11 @@
 """The one loop that trains every task."""
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 
 import jax
 
-from bert_jax import trees
+from bert_jax import paths, trees
 from bert_jax.data import loader
 from bert_jax.data.loader import Batches
 from bert_jax.interop.pretrained import Pretrained
@@ -25,6 +24,7 @@ from bert_jax.training import (
 )
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.folder import Folder
 from bert_jax.training.goodput import Ledger
 from bert_jax.training.logging import Log
 from bert_jax.training.recipe import Recipe
@@ -33,7 +33,7 @@ from bert_jax.training.updates import Updates
 from bert_jax.training.window import Window, check
 
 
-def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
+def train(recipe: Recipe, workdir: paths.Path) -> dict[str, float]:
   """Trains a recipe to its end, from the newest checkpoint if there is one.
 
   Args:
@@ -49,31 +49,29 @@ def train(recipe: Recipe, workdir: pathlib.Path) -> dict[str, float]:
     Interrupted: the process was asked to stop; the state is saved.
   """
   with (
-    workdirs.locked(workdir),
-    Checkpoints(
-      workdir / workdirs.CHECKPOINTS, keep=recipe.checkpoint.keep
-    ) as checkpoints,
+    workdirs.locked(workdir) as folder,
+    Checkpoints(folder.checkpoints, keep=recipe.checkpoint.keep) as checkpoints,
   ):
-    ledger = Ledger(workdir)
+    ledger = Ledger(folder.here)
     pretrained = _pretrained(recipe, workdir, bool(checkpoints.steps()))
     model = recipe.augmentation.model
     fill = substitution.open_fill(model) if model else None
     task = recipe.make_task(pretrained, fill)
-    workdirs.claim(workdir, recipe, task)
+    workdirs.claim(folder, recipe, task)
     run = start(recipe, task, checkpoints, pretrained)
     ledger.resume(run.ledger)
     with (
       logging.open_log(
-        workdir, int(run.state.step), run.recipe.steps
+        folder.here, int(run.state.step), run.recipe.steps
       ) as logger,
       interruption.watch() as asked,
-      watchdog.watch(ledger, workdir, recipe.guard.stuck_seconds),
+      watchdog.watch(ledger, folder.where, recipe.guard.stuck_seconds),
     ):
-      return _Loop(run, workdir, checkpoints, logger, ledger).run(asked)
+      return _Loop(run, folder, checkpoints, logger, ledger).run(asked)
 
 
 def _pretrained(
-  recipe: Recipe, workdir: pathlib.Path, has_begun: bool
+  recipe: Recipe, workdir: paths.Path, has_begun: bool
 ) -> Pretrained | None:
   """What the run goes on from; the run itself, once it has begun."""
   if recipe.init is None:
@@ -86,7 +84,7 @@ class _Loop:
   """The run, and all that it writes to."""
 
   of: Run
-  workdir: pathlib.Path
+  folder: Folder
   checkpoints: Checkpoints
   logger: Log
   ledger: Ledger
@@ -193,12 +191,13 @@ class _Loop:
     if save or is_best or best.is_over:
       changes = found is not None and (is_best or not best.metric)
       if changes and processes.is_first():
-        workdirs.write_head(self.workdir, found.head)
+        workdirs.write_head(self.folder.here, found.head)
       metadata = {
         "position": run.stream.position_after(done - first),
         "best": best.state(),
         "ledger": self.ledger.state(),
       }
+      self.folder.put()
       self.checkpoints.save(run.state, metadata, best=is_best)
     if best.is_over:
       self.logger.say(f"stopped at step {done}: {best.why_over}")

@@ -2,25 +2,28 @@
 
 A manifest in each step's folder vouches for its files: their names, sizes and
 SHA-256. It also says whether the step was the best so far, so that a step is
-saved and marked as the best at once.
+saved and marked as the best at once. Folders are paths as `paths.at` gives
+them, of this machine or of an object store.
 """
 
 import hashlib
 import json
 import os
-import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
+from bert_jax import paths
+from bert_jax.settings import UserError
+
 NAME = "manifest.json"
 _PARTIAL = NAME + ".tmp"
 NONE, ALL_DAMAGED = -1, -2
 
 
-def write(folder: pathlib.Path, best: bool = False) -> None:
+def write(folder: Any, best: bool = False) -> None:
   """Writes the manifest, once every file has reached the disk.
 
   It is there as a whole or not at all, whenever the process or the machine
@@ -35,25 +38,27 @@ def write(folder: pathlib.Path, best: bool = False) -> None:
   """
   entries = {}
   for name, path in sorted(_files(folder).items()):
-    with path.open("rb") as file:
-      os.fsync(file.fileno())
-      digest = hashlib.file_digest(file, "sha256").hexdigest()
-      entries[name] = {"size": file.tell(), "sha256": digest}
+    size, digest = _measured(path, settled=True)
+    entries[name] = {"size": size, "sha256": digest}
   _replace(folder, {"files": entries, "best": best})
 
 
-def mark_best(folder: pathlib.Path) -> None:
+def mark_best(folder: Any) -> None:
   """Marks a step that is whole as the best so far.
 
   Raises:
     OSError: the manifest cannot be written; the old one stays.
   """
-  contents = json.loads((folder / NAME).read_bytes())
+  contents = json.loads(paths.read_bytes(folder / NAME))
   _replace(folder, contents | {"best": True})
 
 
-def _replace(folder: pathlib.Path, contents: Mapping[str, Any]) -> None:
+def _replace(folder: Any, contents: Mapping[str, Any]) -> None:
   """Puts a manifest in the place of the one that is there, if any."""
+  if paths.is_remote(folder):
+    # An object is there as a whole or not at all.
+    paths.write_bytes(folder / NAME, json.dumps(contents, indent=1).encode())
+    return
   partial = folder / _PARTIAL
   with partial.open("w") as file:
     json.dump(contents, file, indent=1)
@@ -67,15 +72,23 @@ def _replace(folder: pathlib.Path, contents: Mapping[str, Any]) -> None:
     os.close(descriptor)
 
 
-def damage(folder: pathlib.Path) -> str | None:
-  """What is wrong with the folder, or None if it is as it was written."""
+def damage(folder: Any) -> str | None:
+  """What is wrong with the folder, or None if it is as it was written.
+
+  Raises:
+    UserError: it is in a store that cannot be reached, so nothing is known.
+  """
   try:
-    contents = json.loads((folder / NAME).read_bytes())
+    data = paths.read_bytes(folder / NAME)
+  except OSError as error:
+    return f"{NAME} cannot be read ({error!r:.100})"
+  try:
+    contents = json.loads(data)
     listed = contents["files"]
     listed = {name: (e["size"], e["sha256"]) for name, e in listed.items()}
     if contents.keys() - {"files", "best"}:
       return f"{NAME} is not a manifest"
-  except (OSError, ValueError, LookupError, TypeError) as error:
+  except (ValueError, LookupError, TypeError) as error:
     return f"{NAME} cannot be read ({error!r:.100})"
   except (AttributeError, RecursionError):
     return f"{NAME} is not a manifest"
@@ -88,34 +101,40 @@ def damage(folder: pathlib.Path) -> str | None:
     return f"{extra[0]} is not in its {NAME}"
   for name, (size, digest) in listed.items():
     try:
-      with found[name].open("rb") as file:
-        if (got := os.fstat(file.fileno()).st_size) != size:
-          return f"{name} has {got} bytes in place of {size}"
-        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-          return f"{name} has other contents than were written"
+      got, found_digest = _measured(found[name])
+      if got != size:
+        return f"{name} has {got} bytes in place of {size}"
+      if found_digest != digest:
+        return f"{name} has other contents than were written"
     except OSError as error:
       return f"{name} cannot be read ({error.strerror})"
   return None
 
 
-def steps(folder: pathlib.Path) -> list[int]:
+def _measured(path: Any, settled: bool = False) -> tuple[int, str]:
+  """Size and SHA-256 of a file, which is on the disk then if it has to."""
+  with paths.opened(path) as file:
+    if settled and not paths.is_remote(path):
+      os.fsync(file.fileno())
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return file.tell(), digest
+
+
+def steps(folder: Any) -> list[int]:
   """Steps by their folders' names, finished or not, the oldest first."""
-  if not folder.is_dir():
-    return []
-  names = (path.name for path in folder.iterdir() if path.is_dir())
+  names = paths.names(folder, "directory")
   return sorted(
     int(name) for name in names if name.isdecimal() and str(int(name)) == name
   )
 
 
-def finished_steps(folder: pathlib.Path) -> list[int]:
+def finished_steps(folder: Any) -> list[int]:
   """Steps with a manifest; without one a save was cut off."""
-  return [
-    step for step in steps(folder) if os.path.lexists(folder / str(step) / NAME)
-  ]
+  there = paths.exists if paths.is_remote(folder) else os.path.lexists
+  return [step for step in steps(folder) if there(folder / str(step) / NAME)]
 
 
-def best_steps(folder: pathlib.Path) -> list[int]:
+def best_steps(folder: Any) -> list[int]:
   """Finished steps that were the best when they were saved, oldest first.
 
   The last of them is the best of all.
@@ -123,7 +142,7 @@ def best_steps(folder: pathlib.Path) -> list[int]:
   return [step for step in finished_steps(folder) if _is_best(folder, step)]
 
 
-def newest_step(folder: pathlib.Path) -> int:
+def newest_step(folder: Any) -> int:
   """The newest step that is whole, or else `NONE` or `ALL_DAMAGED`.
 
   What is wrong with newer ones goes to the log.
@@ -132,7 +151,7 @@ def newest_step(folder: pathlib.Path) -> int:
   return ALL_DAMAGED if step == NONE and finished_steps(folder) else step
 
 
-def best_step(folder: pathlib.Path) -> int:
+def best_step(folder: Any) -> int:
   """The best step that is whole, or else `NONE`.
 
   What is wrong with better ones goes to the log.
@@ -140,7 +159,7 @@ def best_step(folder: pathlib.Path) -> int:
   return _newest_whole(folder, best_steps(folder))
 
 
-def _newest_whole(folder: pathlib.Path, candidates: Sequence[int]) -> int:
+def _newest_whole(folder: Any, candidates: Sequence[int]) -> int:
   finished = finished_steps(folder)
   for step in reversed(candidates):
     if step in finished:
@@ -153,29 +172,31 @@ def _newest_whole(folder: pathlib.Path, candidates: Sequence[int]) -> int:
   return NONE
 
 
-def _is_best(folder: pathlib.Path, step: int) -> bool:
+def _is_best(folder: Any, step: int) -> bool:
   path = folder / str(step) / NAME
   try:
-    return json.loads(path.read_bytes()).get("best") is True
+    return json.loads(paths.read_bytes(path)).get("best") is True
+  except UserError:
+    raise
   except (OSError, ValueError, AttributeError, RecursionError) as error:
     logging.error("%s cannot be read (%.100r): taken for not best", path, error)
     return False
 
 
-def remove(folder: pathlib.Path) -> None:
+def remove(folder: Any) -> None:
   """Removes a step, its manifest first, so that it never half counts."""
+  if paths.is_remote(folder):
+    paths.remove(folder / NAME)
+    paths.remove(folder)
+    return
   (folder / NAME).unlink(missing_ok=True)
   if folder.exists():
     shutil.rmtree(folder)
 
 
-def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def _files(folder: Any) -> dict[str, Any]:
   """Every file by its relative name, but for those of the manifest itself."""
-  paths = {
-    path.relative_to(folder).as_posix(): path
-    for path in folder.rglob("*")
-    if not path.is_dir()
-  }
-  paths.pop(NAME, None)
-  paths.pop(_PARTIAL, None)  # What a kill has left.
-  return paths
+  found = paths.files(folder)
+  found.pop(NAME, None)
+  found.pop(_PARTIAL, None)  # What a kill has left.
+  return found

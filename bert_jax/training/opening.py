@@ -2,6 +2,7 @@
 
 import pathlib
 
+from bert_jax import paths
 from bert_jax.interop import hub
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.interop.published import open_published
@@ -9,7 +10,7 @@ from bert_jax.settings import UserError
 from bert_jax.training import workdir
 
 
-def open_model(where: str | pathlib.Path) -> Pretrained:
+def open_model(where: paths.Path) -> Pretrained:
   """Reads all but the weights of a model.
 
   Args:
@@ -18,13 +19,12 @@ def open_model(where: str | pathlib.Path) -> Pretrained:
   Raises:
     UserError: there is no such model, or it is damaged or not supported.
   """
-  folder = pathlib.Path(where)
-  if (folder / workdir.MODEL_FILE).is_file():
-    return workdir.open_workdir(folder)
+  if workdir.is_run(where):
+    return workdir.open_workdir(where)
   return open_published(where)
 
 
-def vocabulary_of(where: str | pathlib.Path) -> pathlib.Path:
+def vocabulary_of(where: paths.Path) -> pathlib.Path:
   """The folder of a model's vocabulary, as `bert_jax.text.load` reads it.
 
   Args:
@@ -35,12 +35,11 @@ def vocabulary_of(where: str | pathlib.Path) -> pathlib.Path:
   """
   if str(where).startswith(hub.PREFIX):
     return hub.download(str(where))
-  folder = pathlib.Path(where)
-  if not folder.is_dir():
+  folder = paths.at(where)
+  if not paths.is_folder(folder):
     raise UserError(
       f"config.init: {where}: expected a folder or hf://ORG/NAME; unpack a zip"
       " to prepare text for it"
     )
-  if (folder / workdir.MODEL_FILE).is_file():
-    return folder / workdir.TOKENIZER
-  return folder
+  is_run = workdir.is_run(folder)
+  return paths.local(folder / workdir.TOKENIZER if is_run else folder)

@@ -7,7 +7,6 @@ a single run says little.
 
 import dataclasses
 import json
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import rich.console
 import rich.table
 
+from bert_jax import paths
 from bert_jax.data import folders
 from bert_jax.settings import UserError
 from bert_jax.training import baselines, loop, processes
@@ -26,7 +26,7 @@ SEEDS_FILE = "seeds.json"
 
 
 def repeat(
-  recipe: Recipe, workdir: pathlib.Path, seeds: Sequence[int]
+  recipe: Recipe, workdir: paths.Path, seeds: Sequence[int]
 ) -> dict[str, Any]:
   """Trains a recipe once a seed, each in `workdir/seed_N`.
 
@@ -50,6 +50,7 @@ def repeat(
   """
   if not seeds or len({*seeds}) < len(seeds):
     raise UserError(f"--seeds: expected different seeds, got {list(seeds)}")
+  workdir = paths.at(workdir)
   runs: dict[int, Mapping[str, float] | None] = {}
   for seed in seeds:
     try:
@@ -76,7 +77,8 @@ def repeat(
   }
   text = json.dumps(summary, indent=2) + "\n"
   if processes.is_first():
-    folders.write_text(workdir / SEEDS_FILE, text)
+    with paths.made_here(workdir) as here:
+      folders.write_text(here / SEEDS_FILE, text)
   return summary
 
 

@@ -10,6 +10,7 @@ import matplotlib.figure
 import rich.console
 import rich.table
 
+from bert_jax import paths
 from bert_jax.data import folders
 from bert_jax.settings import UserError
 from bert_jax.training import baselines
@@ -24,12 +25,12 @@ _COLUMNS = 4  # Panels beside each other, at most.
 
 
 def report(
-  workdir: pathlib.Path, others: Mapping[str, pathlib.Path] | None = None
+  workdir: Any, others: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
   """Writes `results.json` and `curves.png` into a run's folder.
 
   Args:
-    workdir: the folder.
+    workdir: the folder, as `paths.at` gives it.
     others: folders of further runs by the names that their measures are to
       bear; of each the measure that its recipe follows, and its baselines.
 
@@ -53,8 +54,9 @@ def report(
     "real_tokens_per_second": _throughput(train),
   }
   text = json.dumps(results, indent=2) + "\n"
-  folders.write_text(workdir / RESULTS_FILE, text)
-  draw(workdir, workdir / CURVES_FILE)
+  with paths.made_here(workdir) as here:
+    folders.write_text(here / RESULTS_FILE, text)
+    draw(workdir, here / CURVES_FILE)
   return results
 
 
@@ -70,7 +72,7 @@ def print_table(results: Mapping[str, Any]) -> None:
   rich.console.Console().print(table)
 
 
-def draw(workdir: pathlib.Path, file: pathlib.Path | BinaryIO) -> None:
+def draw(workdir: Any, file: pathlib.Path | BinaryIO) -> None:
   """Writes a PNG of a run's curves.
 
   What training measures, or a baseline is known of, has a panel of its own;
@@ -136,7 +138,7 @@ def _finish(axes: matplotlib.axes.Axes, title: str) -> None:
 
 
 def _rows(
-  workdir: pathlib.Path,
+  workdir: Any,
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
   """The figures of training, and those of evaluations."""
   rows = read_metrics(workdir)
@@ -165,7 +167,7 @@ def _best(
   return best
 
 
-def _followed(others: Mapping[str, pathlib.Path]) -> dict[str, float]:
+def _followed(others: Mapping[str, Any]) -> dict[str, float]:
   """The best value of the measure that each run follows, with baselines."""
   found = {}
   for name, workdir in others.items():

@@ -1,18 +1,18 @@
 """The parameters in a run's checkpoints, without the rest of its state."""
 
 import json
-import os
-import pathlib
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from bert_jax import paths, stores
 from bert_jax.settings import UserError
 from bert_jax.training import contents, manifest, processes
 from bert_jax.types import Parameters
 
 
-def restore_params(folder: str | os.PathLike, target: Parameters) -> Parameters:
+def restore_params(folder: paths.Path, target: Parameters) -> Parameters:
   """Reads only the parameters of the best step, or else of the newest.
 
   Args:
@@ -27,7 +27,7 @@ def restore_params(folder: str | os.PathLike, target: Parameters) -> Parameters:
   return restore_step(best_folder(folder), target)
 
 
-def restore_step(folder: pathlib.Path, target: Parameters) -> Parameters:
+def restore_step(folder: Any, target: Parameters) -> Parameters:
   """`restore_params`, of the folder of a step that is known to verify."""
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   item = {
@@ -36,7 +36,10 @@ def restore_step(folder: pathlib.Path, target: Parameters) -> Parameters:
     )
   }
   contents.check(folder, item, partly=True)
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+  with (
+    stores.explained(folder),
+    ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+  ):
     args = ocp.args.PyTreeRestore(
       item=item,
       restore_args=ocp.checkpoint_utils.construct_restore_args(item),
@@ -46,9 +49,9 @@ def restore_step(folder: pathlib.Path, target: Parameters) -> Parameters:
   return restored["params"]
 
 
-def saved_paths(folder: pathlib.Path) -> set[str]:
+def saved_paths(folder: Any) -> set[str]:
   """The paths of the parameters in the folder of a step."""
-  listed = json.loads((folder / contents.FILE).read_text())["arrays"]
+  listed = json.loads(paths.read_bytes(folder / contents.FILE))["arrays"]
   return {
     path.removeprefix("params/")
     for path in listed
@@ -56,7 +59,7 @@ def saved_paths(folder: pathlib.Path) -> set[str]:
   }
 
 
-def best_folder(folder: str | os.PathLike) -> pathlib.Path:
+def best_folder(folder: paths.Path) -> Any:
   """The folder of the best step, or else the newest; all of it is hashed.
 
   That is the step that was saved as the best, or, if it does not verify, the

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import rich.console
 import rich.table
 
+from bert_jax import paths
 from bert_jax.settings import UserError
 from bert_jax.training import loop
 from bert_jax.training.best import is_better
@@ -71,7 +71,7 @@ def _value(text: str) -> Any:
 
 def sweep(
   config: Mapping[str, Any],
-  workdir: pathlib.Path,
+  workdir: paths.Path,
   searches: Sequence[Search],
   trials: int,
   seed: int = 0,
@@ -103,7 +103,9 @@ def sweep(
     raise UserError("config.evaluation.metric: missing; a sweep asks for one")
   # Either way of the comparison: by the rule that `Best` goes by.
   direction = "maximize" if is_better(metric, 1.0, 0.0) else "minimize"
-  workdir.mkdir(parents=True, exist_ok=True)
+  workdir = paths.at(workdir)
+  if not paths.is_remote(workdir):
+    workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / TRIALS_FILE
   done = _done(path)
   space = {search.key: _distribution(optuna, search) for search in searches}
@@ -115,8 +117,7 @@ def sweep(
     study.sampler = optuna.samplers.TPESampler(seed=seed + number)
     values = study.ask(space).params
     row = _try(config, workdir / f"trial_{number}", number, values, metric)
-    with path.open("a", encoding="utf-8") as file:
-      file.write(json.dumps(row) + "\n")
+    _append(path, json.dumps(row) + "\n")
     done.append(row)
     study = optuna.create_study(direction=direction)
     for row in done:
@@ -129,16 +130,25 @@ def sweep(
   return sorted(done, key=worst_last)
 
 
-def _done(path: pathlib.Path) -> list[dict[str, Any]]:
+def _append(path: Any, line: str) -> None:
+  if not paths.is_remote(path):
+    with path.open("a", encoding="utf-8") as file:
+      file.write(line)
+    return
+  before = paths.read_bytes(path) if paths.exists(path) else b""
+  paths.write_bytes(path, before + line.encode())
+
+
+def _done(path: Any) -> list[dict[str, Any]]:
   """The trials of a file; a last line that was cut short is taken off it.
 
   Raises:
     UserError: the file is damaged.
   """
-  text = path.read_text(encoding="utf-8") if path.exists() else ""
+  text = paths.read_bytes(path).decode() if paths.exists(path) else ""
   whole = text[: text.rfind("\n") + 1]
   if whole != text:
-    path.write_text(whole, encoding="utf-8")
+    paths.write_bytes(path, whole.encode())
   try:
     return [json.loads(line) for line in whole.splitlines()]
   except ValueError as error:
@@ -146,7 +156,7 @@ def _done(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _check_same(
-  path: pathlib.Path, tried: Mapping[str, Any], searches: Sequence[Search]
+  path: Any, tried: Mapping[str, Any], searches: Sequence[Search]
 ) -> None:
   """Refuses to go on with a search over other values than were tried."""
   is_same = tried.keys() == {search.key for search in searches} and all(
@@ -211,7 +221,7 @@ def _tell(
 
 def _try(
   config: Mapping[str, Any],
-  workdir: pathlib.Path,
+  workdir: Any,
   number: int,
   values: Mapping[str, Any],
   metric: str,

@@ -9,7 +9,6 @@ import contextlib
 import faulthandler
 import json
 import os
-import pathlib
 import sys
 import threading
 import time
@@ -18,7 +17,9 @@ from typing import Any
 
 import jax
 
+from bert_jax import paths
 from bert_jax.data import folders
+from bert_jax.settings import UserError
 from bert_jax.training.goodput import Ledger
 from bert_jax.training.interruption import EXIT_CODE
 
@@ -26,7 +27,7 @@ FOLDER = "processes"
 
 
 @contextlib.contextmanager
-def watch(ledger: Ledger, workdir: pathlib.Path, seconds: float) -> Iterator:
+def watch(ledger: Ledger, workdir: Any, seconds: float) -> Iterator:
   """Ends this process once its ledger has had no `turn` for so long.
 
   Before, it writes the stacks of all its threads to stderr, and what every
@@ -34,7 +35,8 @@ def watch(ledger: Ledger, workdir: pathlib.Path, seconds: float) -> Iterator:
 
   Args:
     ledger: what this process does.
-    workdir: of the run, a folder that all processes share.
+    workdir: of the run, a path as `paths.at` gives it that all processes
+      share.
     seconds: how long; 0 for ever.
   """
   if not seconds:
@@ -54,14 +56,14 @@ def watch(ledger: Ledger, workdir: pathlib.Path, seconds: float) -> Iterator:
 
 
 def _watch(
-  ledger: Ledger, workdir: pathlib.Path, seconds: float, over: threading.Event
+  ledger: Ledger, workdir: Any, seconds: float, over: threading.Event
 ) -> None:
   me, count = jax.process_index(), jax.process_count()
   folder = workdir / FOLDER
   pause = min(seconds / 4, 10.0)
   while not over.wait(pause):
     if count > 1:
-      with contextlib.suppress(OSError):
+      with contextlib.suppress(OSError, UserError):
         _tell(folder / f"{me}.json", ledger)
     if time.time() - ledger.since > seconds:
       # What the others were at is known once they have told it again.
@@ -70,27 +72,28 @@ def _watch(
         _end(ledger, folder, seconds, 4 * pause)
 
 
-def _tell(path: pathlib.Path, ledger: Ledger) -> None:
-  path.parent.mkdir(exist_ok=True)
+def _tell(path: Any, ledger: Ledger) -> None:
   entry = {
     "step": ledger.step,
     "kind": ledger.kind,
     "since": ledger.since,
     "told": time.time(),
   }
+  if paths.is_remote(path):
+    paths.write_bytes(path, json.dumps(entry).encode())
+    return
+  path.parent.mkdir(exist_ok=True)
   folders.write_text(path, json.dumps(entry))
 
 
-def _end(
-  ledger: Ledger, folder: pathlib.Path, seconds: float, silent: float
-) -> None:
+def _end(ledger: Ledger, folder: Any, seconds: float, silent: float) -> None:
   me, count = jax.process_index(), jax.process_count()
   faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-  found = {i: _read(folder / f"{i}.json") for i in range(count)}
+  found = {i: _read(folder / f"{i}.json") for i in range(count) if i != me}
   found[me] = {"step": ledger.step, "kind": ledger.kind, "told": time.time()}
   lines = [
     f"process {i} of {count}: {_what(entry, silent)}"
-    for i, entry in found.items()
+    for i, entry in sorted(found.items())
   ]
   behind = min(found, key=lambda i: _place(found[i], silent))
   held_up = f"; process {behind} is the furthest behind" if count > 1 else ""
@@ -104,9 +107,9 @@ def _end(
   os._exit(EXIT_CODE)
 
 
-def _read(path: pathlib.Path) -> dict[str, Any] | None:
+def _read(path: Any) -> dict[str, Any] | None:
   try:
-    return json.loads(path.read_text())
+    return json.loads(paths.read_bytes(path))
   except (OSError, ValueError):
     return None
 

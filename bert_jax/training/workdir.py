@@ -1,21 +1,20 @@
-"""A run's folder: what the run is, its vocabulary, and the lock on it."""
+"""What a run's folder says of it: what the run is, and its vocabulary."""
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_jax import settings, text, trees
+from bert_jax import paths, settings, text, trees
 from bert_jax.data import folders
+from bert_jax.interop import hub
 from bert_jax.interop.names import Merged
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.models.config import EncoderConfig
@@ -23,63 +22,46 @@ from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.training import folder as folder_lib
 from bert_jax.training import processes, saved_params
 from bert_jax.training.changes import differences
 from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.folder import CHECKPOINTS, Folder
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.state import TrainState
 from bert_jax.types import Parameters
 
 MODEL_FILE = "bert_jax.json"
 TOKENIZER = "tokenizer"
-CHECKPOINTS = "checkpoints"
+
+locked = folder_lib.held
 
 
-@contextlib.contextmanager
-def locked(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds the folder for one run; the system lets go when the process ends.
-
-  Of several processes of the run the first does.
+def is_run(where: paths.Path) -> bool:
+  """Whether a folder is one of ours, of a run or with a model.
 
   Raises:
-    UserError: another run holds it, or it cannot be made.
+    UserError: it is in a store that cannot be reached.
   """
-  with contextlib.ExitStack() as stack:
-
-    def hold() -> None:
-      stack.enter_context(_held(workdir))
-
-    processes.on_first(hold)
-    yield
+  if os.fspath(where).startswith(hub.PREFIX):
+    return False
+  return paths.exists(paths.at(where) / MODEL_FILE)
 
 
-@contextlib.contextmanager
-def _held(workdir: pathlib.Path) -> Iterator[None]:
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    file = (workdir / ".lock").open("a+")
-  except (FileExistsError, NotADirectoryError, PermissionError) as error:
-    raise UserError(f"--workdir {workdir}: {error.strerror}") from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      raise UserError(
-        f"--workdir {workdir}: in use by another run"
-        f" (process {file.read().strip() or 'unknown'})"
-      ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    yield
+def run_of(where: paths.Path) -> Mapping[str, Any] | None:
+  """The `config` and the `data` of a run; None if this is no run's folder.
+
+  Raises:
+    UserError: the folder's files are damaged, or cannot be reached.
+  """
+  return _read(paths.at(where))["run"] if is_run(where) else None
 
 
-def claim(workdir: pathlib.Path, recipe: Recipe, task: Task) -> None:
+def claim(folder: Folder, recipe: Recipe, task: Task) -> None:
   """Writes what the run is, or checks that it is still the same.
 
   Args:
-    workdir: the run's folder.
+    folder: the run's, which is held.
     recipe: what to run now.
     task: made by the recipe.
 
@@ -90,14 +72,16 @@ def claim(workdir: pathlib.Path, recipe: Recipe, task: Task) -> None:
   config = json.loads(json.dumps(recipe.to_dict()))
   config["model"]["vocab_size"] = task.config.vocab_size
   data = task.data.fingerprint()
-  processes.on_first(lambda: _claim(workdir, task, config, data))
+  processes.on_first(lambda: _claim(folder, task, config, data))
 
 
 def _claim(
-  workdir: pathlib.Path, task: Task, config: Mapping[str, Any], data: Any
+  folder: Folder, task: Task, config: Mapping[str, Any], data: Any
 ) -> None:
-  if not (workdir / MODEL_FILE).exists():
-    _write(workdir, task, {"config": config, "data": data})
+  workdir = folder.where
+  if not (folder.here / MODEL_FILE).exists():
+    _write(folder.here, task, {"config": config, "data": data})
+    folder.put()
     return
   run = _read(workdir)["run"]
   if run is None:
@@ -124,15 +108,16 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
   return full
 
 
-def open_workdir(workdir: pathlib.Path) -> Pretrained:
+def open_workdir(workdir: paths.Path) -> Pretrained:
   """What a run has trained, or `save` has saved.
 
   Raises:
-    UserError: the folder's files are damaged.
+    UserError: the folder's files are damaged, or cannot be reached.
   """
+  workdir = paths.at(workdir)
   entry, where = _read(workdir), f"{workdir / MODEL_FILE}"
   folder = workdir / TOKENIZER
-  tokenizer = text.load(folder) if folder.exists() else None
+  tokenizer = text.load(folder) if paths.exists(folder) else None
   if _fingerprint(tokenizer) != entry["vocabulary"]:
     raise UserError(
       f"{folder}: this is not the vocabulary that the model was trained with"
@@ -179,13 +164,13 @@ def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
   _write(workdir, task, run=None)
 
 
-def metric(workdir: pathlib.Path) -> str:
+def metric(workdir: Any) -> str:
   """The measure that a run's recipe follows; empty if it follows none.
 
   Raises:
     UserError: the folder's files are damaged.
   """
-  run = _read(workdir)["run"] if (workdir / MODEL_FILE).exists() else None
+  run = run_of(workdir)
   section = run["config"].get("evaluation", {}) if run else {}
   return section.get("metric", "")
 
@@ -217,10 +202,11 @@ def _put(path: pathlib.Path, entry: Mapping[str, Any]) -> None:
   folders.write_text(path, json.dumps(entry, indent=2) + "\n")
 
 
-def _read(workdir: pathlib.Path) -> Mapping[str, Any]:
+def _read(workdir: Any) -> Mapping[str, Any]:
   path = workdir / MODEL_FILE
+  data = paths.read_bytes(path)
   try:
-    entry = json.loads(path.read_text(encoding="utf-8"))
+    entry = json.loads(data.decode())
     names = ("task", "model", "head", "vocabulary", "run")
     entry = {name: entry[name] for name in names}
     run = entry["run"]

@@ -179,7 +179,7 @@ def test_folders_that_cannot_be(tmp_path):
   (tmp_path / "file").touch()
   for folder, message in {
     tmp_path / "file": "found a file",
-    "gs://bucket/run": "mount the bucket",
+    "http://bucket/run": "expected a local path, gs://",
   }.items():
     with pytest.raises(settings.UserError, match=message):
       Checkpoints(folder)

@@ -10,6 +10,7 @@ import shutil
 import zlib
 from typing import Any
 
+from bert_jax import paths as paths_lib
 from bert_jax import settings
 
 _OTHER_FORMATS = (
@@ -40,6 +41,9 @@ def find(patterns: tuple[str, ...], key: str) -> list[str]:
     patterns: glob patterns, `**` for any folders.
     key: the config key to name in errors.
 
+  Returns:
+    Paths as the patterns have them: `paths.local` finds those in a store.
+
   Raises:
     UserError: a pattern matches no file, or something that cannot be read.
   """
@@ -47,14 +51,9 @@ def find(patterns: tuple[str, ...], key: str) -> list[str]:
     raise settings.UserError(f"{key}: name at least one file or pattern")
   found = set()
   for pattern in patterns:
-    expanded = os.path.expanduser(pattern)
-    if os.path.exists(expanded):
-      paths = [expanded]
-    else:
-      paths = glob.glob(expanded, recursive=True)
-    files = [path for path in paths if os.path.isfile(path)]
+    folders, files = matches(pattern, key)
     if not files:
-      what = "is a folder; add /*" if paths else "matches no file"
+      what = "is a folder; add /*" if folders else "matches no file"
       raise settings.UserError(f"{key}: {pattern!r} {what}")
     found.update(files)
   for path in found:
@@ -63,16 +62,38 @@ def find(patterns: tuple[str, ...], key: str) -> list[str]:
         f"{key}: {path} is not text; known are text and JSON lines,"
         " as they are or with .gz"
       )
-    if not os.access(path, os.R_OK):
+    if not paths_lib.is_remote(path) and not os.access(path, os.R_OK):
       raise settings.UserError(f"{key}: {path} cannot be read")
   return sorted(found)
+
+
+def matches(pattern: str, key: str) -> tuple[list[str], list[str]]:
+  """The folders and the files that a path or glob pattern names.
+
+  Raises:
+    UserError: the store that it is in cannot be reached.
+  """
+  try:
+    if paths_lib.is_remote(pattern):
+      files = paths_lib.find(pattern)
+      is_folder = not files and paths_lib.is_folder(pattern)
+      return [pattern] if is_folder else [], files
+  except settings.UserError as error:
+    raise settings.UserError(f"{key}: {error}") from error
+  expanded = os.path.expanduser(pattern)
+  is_there = os.path.exists(expanded)
+  found = [expanded] if is_there else glob.glob(expanded, recursive=True)
+  return (
+    sorted(filter(os.path.isdir, found)),
+    sorted(filter(os.path.isfile, found)),
+  )
 
 
 def describe(paths: list[str]) -> list[dict[str, Any]]:
   """Names, sizes and SHA-256 of files."""
   described = []
   for path in paths:
-    with open(path, "rb") as file:
+    with paths_lib.local(path).open("rb") as file:
       digest = hashlib.file_digest(file, "sha256").hexdigest()
       described.append({"file": path, "bytes": file.tell(), "sha256": digest})
   return described
@@ -84,11 +105,12 @@ def decompressed(name: str, scratch: pathlib.Path) -> str:
   Raises:
     UserError: the gzip file is damaged.
   """
-  with open(name, "rb") as file:
+  path = paths_lib.local(name)
+  with path.open("rb") as file:
     if file.read(2) != b"\x1f\x8b":
       return name
   try:
-    with gzip.open(name, "rb") as source, open(scratch, "wb") as copy:
+    with gzip.open(path, "rb") as source, open(scratch, "wb") as copy:
       shutil.copyfileobj(source, copy, 1 << 20)
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     raise settings.UserError(

@@ -4,7 +4,6 @@ A new format is one file here with a function `read(path, layout)`, and its
 line in `FILE_FORMATS`.
 """
 
-import glob
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -67,9 +66,7 @@ def find(
   """
   found, patterns = [], []
   for pattern in given:
-    expanded = os.path.expanduser(pattern)
-    paths = [expanded] if os.path.exists(expanded) else glob.glob(expanded)
-    folders = [path for path in sorted(paths) if os.path.isdir(path)]
+    folders, _ = files_lib.matches(pattern, f"{section}.{key}")
     if folders and format_ in ("", "parallel"):
       found += [("parallel", [folder]) for folder in folders]
     else:

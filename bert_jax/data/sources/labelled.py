@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
-from bert_jax import settings
+from bert_jax import paths, settings
 from bert_jax.record import Record
 
 
@@ -147,7 +147,7 @@ def open_text(path: str, newline: str = "\n") -> Iterator[TextIO]:
   """
   try:
     with contextlib.ExitStack() as stack:
-      data = stack.enter_context(open(path, "rb"))
+      data = stack.enter_context(paths.local(path).open("rb"))
       zipped = data.read(2) == b"\x1f\x8b"
       data.seek(0)
       if zipped:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from bert_jax import paths as paths_lib
 from bert_jax import settings
 from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
@@ -56,13 +57,14 @@ def read(paths: Sequence[str], layout: Layout) -> Iterator[Row | BadRow]:
 def folder_files(folder: str, columns: Mapping[str, str | int]) -> list[str]:
   """The files of a folder that may be read from it."""
   names = {*FILES.values(), *map(str, columns.values())}
+  folder = paths_lib.local(folder)
   paths = (os.path.join(folder, name) for name in sorted(names))
   return [path for path in paths if os.path.isfile(path)]
 
 
 def _files(paths: Sequence[str], layout: Layout) -> dict[str, str]:
   """The file of each field."""
-  if len(paths) > 1 or not os.path.isdir(paths[0]):
+  if len(paths) > 1 or not paths_lib.is_folder(paths[0]):
     fields = layout.in_order(len(paths))
     if fields is None:
       raise settings.UserError(
@@ -70,7 +72,7 @@ def _files(paths: Sequence[str], layout: Layout) -> dict[str, str]:
         f" file for each of {', '.join(layout.fields)}; got {', '.join(paths)}"
       )
     return dict(zip(fields, paths))
-  (folder,) = paths
+  folder = str(paths_lib.local(paths[0]))
   files = {}
   for field in layout.fields:
     column = layout.column(field)

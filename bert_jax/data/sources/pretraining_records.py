@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from bert_jax import paths
 from bert_jax.checksums import masked_crc32c
 from bert_jax.data.examples import ExamplesConfig
 from bert_jax.data.sources import example_proto, files
@@ -53,7 +54,8 @@ class PretrainingRecords:
     self._config = config
     self._id_limit = vocabulary_size or 1 << 31
     self._key = key
-    self._paths = files.find(patterns, key)
+    found = files.find(patterns, key)
+    self._paths = [str(paths.local(path)) for path in found]
     offsets = [
       np.fromiter(self._scan(path), np.int64, -1) for path in self._paths
     ]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bert_jax import paths as paths_lib
 from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
 
@@ -44,7 +45,7 @@ class TextFiles:
 
   Attributes:
     files: the files' names, as messages show them.
-    paths: where their decompressed text is.
+    paths: where their decompressed text is, here or in a store.
     documents: "blank_line", "line" or "file".
     field: the field of JSON lines that holds the text.
   """
@@ -56,7 +57,8 @@ class TextFiles:
 
   def __post_init__(self):
     blocks, document = [], 0
-    for file, path in enumerate(self.paths):
+    self._here = [paths_lib.local(path) for path in self.paths]
+    for file, path in enumerate(self._here):
       line = 0
       split = self._split(file)
       for offset, data in _blocks(path, self._unit(file), self.files[file]):
@@ -67,6 +69,11 @@ class TextFiles:
     self._blocks = blocks
     self._starts = np.array([block.document for block in blocks], np.int64)
     self._parsed: tuple[_Block, list[str]] = (_Block(0, 0, 0, 0, 0), [])
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    # Another machine has the copies of what is in a store elsewhere.
+    here = [paths_lib.local(path) for path in state["paths"]]
+    self.__dict__.update(state, _here=here)
 
   def __len__(self) -> int:
     """The number of documents."""
@@ -85,7 +92,7 @@ class TextFiles:
     if not block.document <= index < block.document + len(texts):
       number = int(np.searchsorted(self._starts, index, side="right")) - 1
       block = _Block(*self._blocks[number])
-      with open(self.paths[block.file], "rb") as file:
+      with self._here[block.file].open("rb") as file:
         file.seek(block.offset)
         texts = self._split(block.file)(file.read(block.size))
       self._parsed = block, texts
@@ -155,10 +162,12 @@ _SPLIT = {
 }
 
 
-def _blocks(path: str, unit: str, name: str) -> Iterator[tuple[int, bytes]]:
+def _blocks(
+  path: pathlib.Path, unit: str, name: str
+) -> Iterator[tuple[int, bytes]]:
   """Cuts a file between documents into runs of about a megabyte."""
   offset, data = 0, b""
-  with open(path, "rb") as file:
+  with path.open("rb") as file:
     while more := file.read(_BLOCK):
       if not offset and not data:
         _check_text(more, name)

@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bert_jax import paths as paths_lib
 from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources import labelled
@@ -44,6 +46,7 @@ def open_records(dataset: Dataset) -> Any:
   key = f"{dataset.section}.dataset"
   if not dataset.name:
     raise settings.UserError(f"{key}: name a TFDS data set")
+  dataset = dataset._replace(data_dir=_here(dataset))
   try:
     return _prepared(dataset)
   except settings.UserError:
@@ -66,6 +69,17 @@ def open_records(dataset: Dataset) -> Any:
     " prepare it where it can, as ArrayRecord, and name the folder as"
     f" {dataset.section}.data_dir"
   ) from None
+
+
+def _here(dataset: Dataset) -> str | None:
+  """The data_dir, or of one in a store a copy of this data set alone."""
+  if dataset.data_dir is None or not paths_lib.is_remote(dataset.data_dir):
+    return dataset.data_dir
+  name = re.split("[/:]", dataset.name)[0]
+  try:
+    return str(paths_lib.local(f"{dataset.data_dir}/{name}").parent)
+  except settings.UserError as error:
+    raise settings.UserError(f"{dataset.section}.data_dir: {error}") from error
 
 
 def _prepared(dataset: Dataset) -> Any:
