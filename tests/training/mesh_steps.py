@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from bert_jax import trees
+from bert_jax.ahead import hlo
 from bert_jax.tasks import pretraining
 from bert_jax.training import meshes, optimizer, partitioning
 from bert_jax.training.meshes import MeshConfig
@@ -18,10 +20,13 @@ from bert_jax.training.updates import Updates
 from bert_jax.types import Batch
 from tests import small
 
-ROWS, LENGTH = 16, 8
+ROWS, LENGTH = 64, 8
 # One layer without dropout: to compile for eight devices takes its time.
 ENCODER = dataclasses.replace(
   small.ENCODER,
+  # So that scalars are little of what is communicated.
+  hidden_size=32,
+  intermediate_size=64,
   num_layers=1,
   max_positions=LENGTH,
   hidden_dropout=0.0,
@@ -68,25 +73,45 @@ def initial(transformation):
   )
 
 
-def one_update(config, devices=None):
-  """All that an update of LAMB leaves, by path, and whether it took its memory.
+class Updated(NamedTuple):
+  """What an update of LAMB leaves.
 
-  The first moments are the gradients, but for a factor.
+  Attributes:
+    arrays: parameters, optimizer state and measures by path; the first moments
+      are the gradients, but for a factor.
+    is_donated: whether it took the memory of the state before.
+    state: shapes of the state, and where it lies.
+    program: what was compiled.
   """
+
+  arrays: dict[str, Any]
+  is_donated: bool
+  state: TrainState
+  program: hlo.Program
+
+
+def one_update(config, devices=None):
+  """Does one update on a mesh."""
   layout = partitioning.make_layout(config, devices)
   transformation = optimizer.make(LAMB, 10)
   init = functools.partial(initial, transformation)
   state = partitioning.init_state(init, layout)
   recipe = Recipe.from_dict({"steps": 1, "batch_size": ROWS})
-  update = Updates(task(), transformation, recipe, layout.mesh)
   rows = np.array(meshes.own_rows(layout.mesh, ROWS))
   own = jax.tree.map(lambda x: x[rows], batch())
-  update.compile(state, own)
-  after, measures = update(state, own)
+  put = meshes.put_batch(own, layout.mesh, ROWS)
+  updates = Updates(task(), transformation, recipe, layout.mesh)
+  update = updates.lower(state, put).compile()
+  after, measures = update(state, put)
   taken = all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
   found = trees.flatten((after.params, after.optimizer_state))
   values = {name: mean.value() for name, mean in measures.items()}
-  return {path: whole(x) for path, x in (found | values).items()}, taken
+  return Updated(
+    {path: whole(x) for path, x in (found | values).items()},
+    taken,
+    partitioning.state_shapes(init, layout),
+    hlo.parse(update.as_text()),
+  )
 
 
 def whole(array):
@@ -99,16 +124,21 @@ def whole(array):
 @functools.cache
 def on_one_device():
   """What `one_update` leaves on the first device of this process."""
-  return one_update(MeshConfig(), jax.local_devices()[:1])[0]
+  return one_update(MeshConfig(), jax.local_devices()[:1]).arrays
 
 
 def assert_as_on_one_device(config):
-  """Losses, gradients, LAMB's norms and parameters are the same to 1e-5."""
-  found, taken = one_update(config)
-  assert taken
+  """Losses, gradients, LAMB's norms and parameters are the same to 1e-5.
+
+  Returns:
+    What `one_update` leaves.
+  """
+  found = one_update(config)
+  assert found.is_donated
   expected = on_one_device()
-  assert found.keys() == expected.keys()
+  assert found.arrays.keys() == expected.keys()
   for path, value in expected.items():
     np.testing.assert_allclose(
-      found[path], value, atol=1e-5, rtol=1e-5, err_msg=path
+      found.arrays[path], value, atol=1e-5, rtol=1e-5, err_msg=path
     )
+  return found
