@@ -15,6 +15,7 @@ import bert_jax
 from bert_jax import trees
 from bert_jax.training.interruption import EXIT_CODE
 from bert_jax.training.logging import read_metrics
+from tests import compiling
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 40
@@ -40,7 +41,12 @@ def launch(name, *arguments, cwd):
   return subprocess.Popen(
     [sys.executable, "-m", f"launch.{name}", *arguments],
     cwd=cwd,
-    env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(cwd)},
+    env={
+      **compiling.simulated(1, cwd / "compiled"),
+      "PYTHONPATH": str(ROOT),
+      "PATH": "/usr/bin:/bin",
+      "HOME": str(cwd),
+    },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
