@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bert_jax import settings
+from bert_jax import paths, settings
 from bert_jax.data import folders, workers
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _run(
   make_pipeline: Callable[[], "apache_beam.Pipeline"],
   function: Callable[..., Any],
   tasks: Sequence[tuple[Any, ...]],
-  scratch: pathlib.Path,
+  scratch: paths.Path,
 ) -> Iterator[Any]:
   """See `workers.Run`.
 
@@ -118,7 +118,9 @@ def _run(
   import apache_beam
   from apache_beam.runners.runner import PipelineState
 
-  (scratch / _TASKS).write_bytes(pickle.dumps((function, tasks)))
+  if not paths.is_remote(scratch):
+    pathlib.Path(scratch).mkdir(exist_ok=True)
+  _write(scratch, _TASKS, (function, tasks))
   pipeline = make_pipeline()
   numbers = pipeline | apache_beam.Create(range(len(tasks)))
   # Or one worker would do all that one step has made.
@@ -133,34 +135,42 @@ def _run(
       raise
   except Exception as error:
     state = f"{type(error).__name__}: {_last_line(str(error))}"
-  if (scratch / _MISTAKE).exists():
-    raise pickle.loads((scratch / _MISTAKE).read_bytes())
+  if paths.exists(f"{scratch}/{_MISTAKE}"):
+    raise _read(scratch, _MISTAKE)
   if state != PipelineState.DONE:
     raise settings.UserError(f"--beam_runner={runner}: failed: {state}")
   for number in range(len(tasks)):
-    yield pickle.loads((scratch / str(number)).read_bytes())
+    yield _read(scratch, str(number))
 
 
-def _call(scratch: pathlib.Path, number: int) -> None:
+def _call(scratch: paths.Path, number: int) -> None:
   """Does a task and leaves its result in `scratch`; runs on the workers."""
-  if not (scratch / _TASKS).exists():
+  if not paths.exists(f"{scratch}/{_TASKS}"):
     raise FileNotFoundError(
       f"{scratch} is not there on a worker: --output must be a path that all"
       " machines see"
     )
-  if (scratch / _MISTAKE).exists():
+  if paths.exists(f"{scratch}/{_MISTAKE}"):
     return  # What is left to do would be for nothing.
   # For each task anew: a source keeps what it read last, and threads that
   # share one would read everything many times.
-  function, tasks = pickle.loads((scratch / _TASKS).read_bytes())
-  name = str(number)
+  function, tasks = _read(scratch, _TASKS)
   try:
     result = function(*tasks[number])
   except settings.UserError as error:
     # Not to Beam, which would try again and say it in forty lines.
-    name, result = _MISTAKE, error
+    _write(scratch, _MISTAKE, error)
+  else:
+    _write(scratch, str(number), result)
+
+
+def _write(scratch: paths.Path, name: str, content: Any) -> None:
   with folders.filling(scratch, scratch) as folder:
-    (folder / name).write_bytes(pickle.dumps(result))
+    (folder / name).write_bytes(pickle.dumps(content))
+
+
+def _read(scratch: paths.Path, name: str) -> Any:
+  return pickle.loads(paths.read_bytes(f"{scratch}/{name}"))
 
 
 def _last_line(text: str) -> str:

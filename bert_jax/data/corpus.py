@@ -3,16 +3,18 @@
 import collections
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import rich.console
 import rich.progress
 
-from bert_jax import settings
+from bert_jax import paths, settings
 from bert_jax.data import (
   folders,
   report,
@@ -88,7 +90,7 @@ class Prepared(NamedTuple):
 
 def prepare(
   config: CorpusConfig,
-  output: str | pathlib.Path,
+  output: paths.Path,
   processes: int | None = None,
   overwrite: bool = False,
   run: workers.Run | None = None,
@@ -97,11 +99,12 @@ def prepare(
 
   The same documents and settings give the same bytes, with any number of
   processes and machines. The work is done in `OUTPUT.partial`, which becomes
-  `output` at the end; what a killed run leaves there the next run clears.
+  `output` at the end; what a killed run leaves there the next run clears. For
+  an output in a store it is done in a temporary folder, which is then put up.
 
   Args:
     config: what to prepare.
-    output: the folder to make.
+    output: the folder to make, here or in a store.
     processes: how many processes work; None takes one for each core.
     overwrite: whether to replace another corpus at `output`.
     run: what runs the work on the shards; None for processes of this machine.
@@ -113,54 +116,58 @@ def prepare(
     UserError: the source is empty or unreadable, another corpus or something
       else is at `output`, the disk is full, or a process was killed.
   """
-  output = pathlib.Path(output)
+  output = os.fspath(output).rstrip("/")
   if processes is not None and processes < 1:
     raise settings.UserError(f"processes: expected at least 1, got {processes}")
   made_from = {
     "config": json.loads(json.dumps(dataclasses.asdict(config))),
-    "source": _describe(config),
+    "source": sources.describe(config)
+    + vocabularies.describe(config.vocabulary),
   }
   found = _already_there(output, made_from, overwrite)
   if found is not None:
     return Prepared(found, was_there=True)
-  partial = output.with_name(output.name + ".partial")
+  processes = processes or workers.available_cores()
   try:
-    with folders.exclusive(partial):
-      processes = processes or workers.available_cores()
+    with (
+      folders.made(output, shards.MANIFEST) as folder,
+      folders.shared(output, folder) if run else nullcontext(folder) as common,
+    ):
       run = run or workers.here(processes)
-      manifest = _make(config, made_from, partial, processes, run)
-      folders.put_in_place(partial, output)
+      manifest = _make(config, made_from, folder, common, processes, run)
   except OSError as error:
     raise settings.UserError(f"cannot write {output}: {error}") from None
   return Prepared(manifest["report"], was_there=False)
 
 
-def _describe(config: CorpusConfig) -> list[dict[str, Any]]:
-  """What is read: the source's documents and a given vocabulary."""
-  described = sources.describe(config)
-  if config.vocabulary is not None:
-    described += vocabularies.describe(config.vocabulary)
-  return described
-
-
 def _already_there(
-  output: pathlib.Path, made_from: dict[str, Any], overwrite: bool
+  output: str, made_from: dict[str, Any], overwrite: bool
 ) -> report.Figures | None:
   """The report of the same corpus at `output`; None if one is to be made."""
-  if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+  names = paths.names(output, None)
+  if not paths.exists(output) or (paths.is_folder(output) and not names):
     return None
-  if not (output / shards.MANIFEST).is_file():
+  if shards.MANIFEST not in names:
+    if paths.is_remote(output) and all(map(tokenising.is_part, names)):
+      return None  # It was not put up to its end.
     raise settings.UserError(
       f"--output: {output} exists and is no corpus; name another folder"
     )
   if overwrite:
     return None
-  manifest = shards.read_manifest(output)
+  folder = paths.local(f"{output}/{shards.MANIFEST}").parent
+  manifest = shards.read_manifest(folder)
   if any(manifest[key] != value for key, value in made_from.items()):
     raise settings.UserError(
       f"--output: {output} holds a corpus made from other text or settings;"
       " name another folder, or give --overwrite"
     )
+  if paths.is_remote(output):  # To open it would copy it all.
+    if missing := sorted(manifest["files"].keys() - set(names)):
+      raise settings.UserError(
+        f"--output: {output}/{missing[0]} is missing; give --overwrite"
+      )
+    return manifest["report"]
   for split in shards.SPLITS:
     if manifest["splits"][split]["documents"]:
       shards.Corpus.open(output, split)
@@ -171,10 +178,14 @@ def _make(
   config: CorpusConfig,
   made_from: dict[str, Any],
   folder: pathlib.Path,
+  common: paths.Path,
   processes: int,
   run: workers.Run,
 ) -> dict[str, Any]:
-  """Fills `folder`, the manifest last; returns the manifest."""
+  """Fills `folder`, the manifest last; returns the manifest.
+
+  What works sees the folder `common`; mostly the two are one.
+  """
   scratch = folder / _SCRATCH
   scratch.mkdir()
   source = sources.open_source(config, scratch, processes)
@@ -189,11 +200,14 @@ def _make(
       " held out; cut it into several (line or blank_line), or set"
       " config.corpus.held_out=0"
     )
+  common_scratch = os.path.join(common, _SCRATCH)
+  if common != folder:
+    source = sources.shared(source, scratch, f"{common_scratch}/text")
   job = tokenising.Job(
     source=source,
     sentences=config.sentences,
-    folder=folder,
-    scratch=scratch,
+    folder=common,
+    scratch=common_scratch,
     shards=min(config.shards, size),
     held_out_below=tokenising.held_out_bound(size, config.held_out),
   )
@@ -203,6 +217,8 @@ def _make(
   arguments = (tokenizer,)
   for part in _run("tokens", tokenising.write_shard, job, arguments, run):
     counts = counts.merge(part)
+  if common != folder:
+    folders.fetch(common, folder)
   shutil.rmtree(scratch)
   for name, number, needed in (
     ("train on", counts.documents - counts.held_out, True),
@@ -237,10 +253,8 @@ def _run(
 ) -> Iterator[Any]:
   """Runs a function on every shard, and shows the progress on a terminal."""
   tasks = [(job, shard, *arguments) for shard in range(job.shards)]
-  scratch = job.scratch / name
-  scratch.mkdir()
   return rich.progress.track(
-    run(function, tasks, scratch),
+    run(function, tasks, f"{job.scratch}/{name}"),
     description=name,
     total=len(tasks),
     console=rich.console.Console(stderr=True),

@@ -7,10 +7,11 @@ import os
 import pathlib
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from bert_jax import settings
+from bert_jax import paths, settings
 
 
 @contextlib.contextmanager
@@ -44,22 +45,91 @@ def exclusive(partial: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def filling(
-  folder: pathlib.Path, scratch: pathlib.Path
-) -> Iterator[pathlib.Path]:
-  """A new folder whose files, once all are whole, go to `folder`.
+def made(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
+  """An empty folder of this machine, which becomes `output` at the end.
+
+  It is `OUTPUT.partial`; that of an output in a store is a temporary one.
+
+  Args:
+    output: here or in a store; what is there is replaced.
+    last: the name of the file that says that all is there.
+
+  Raises:
+    UserError: another process has the folder, or the store refuses it.
+    OSError: it cannot be made.
+  """
+  if not paths.is_remote(output):
+    output = pathlib.Path(output)
+    partial = output.with_name(output.name + ".partial")
+    with exclusive(partial):
+      yield partial
+      put_in_place(partial, output)
+    return
+  with paths.made_here(output, last) as folder:
+    yield folder
+    names = set(os.listdir(folder))
+  for name in set(paths.names(output)) - names:
+    paths.remove(f"{output}/{name}")
+
+
+@contextlib.contextmanager
+def shared(output: paths.Path, folder: pathlib.Path) -> Iterator[paths.Path]:
+  """A folder that all machines see which see an output.
+
+  Args:
+    output: here, for instance in a folder of the network, or in a store.
+    folder: what `made` gives for the output; it is this, but for an output in
+      a store a new one beside it, which is removed at the end.
+  """
+  if not paths.is_remote(output):
+    yield folder
+    return
+  where = f"{output}.partial-{uuid.uuid4().hex[:8]}"
+  try:
+    yield where
+  finally:
+    with contextlib.suppress(settings.UserError):
+      paths.remove(where)
+
+
+def fetch(where: str, folder: pathlib.Path) -> None:
+  """Copies the files of a folder in a store.
+
+  Raises:
+    UserError: the store cannot be reached.
+    OSError: a copy cannot be written.
+  """
+  for name in paths.names(where):
+    with (
+      paths.opened(f"{where}/{name}") as source,
+      (folder / name).open("wb") as copy,
+    ):
+      shutil.copyfileobj(source, copy, 1 << 20)
+
+
+@contextlib.contextmanager
+def filling(folder: paths.Path, scratch: paths.Path) -> Iterator[pathlib.Path]:
+  """A new folder of this machine whose files, once whole, go to `folder`.
 
   So two that do the same work at once, as a cluster's machines may when one
   of them seems lost, do not mix their files.
 
   Args:
     folder: where the files go, in the place of any of the same name.
-    scratch: where they are until then, on the same file system.
+    scratch: where they are until then, on the same file system; where that
+      is a store, they are in a temporary folder.
+
+  Raises:
+    UserError: the store refuses them.
   """
-  with tempfile.TemporaryDirectory(dir=scratch) as name:
+  is_remote = paths.is_remote(folder)
+  with tempfile.TemporaryDirectory(dir=None if is_remote else scratch) as name:
     yield pathlib.Path(name)
-    for path in pathlib.Path(name).iterdir():
-      path.replace(folder / path.name)
+    if is_remote:
+      paths.put_folder(name, folder)
+    else:
+      for path in pathlib.Path(name).iterdir():
+        path.replace(pathlib.Path(folder) / path.name)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

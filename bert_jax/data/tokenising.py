@@ -7,15 +7,16 @@ workers, so that the same text gives the same bytes on any machine.
 import collections
 import dataclasses
 import itertools
-import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, UInt64
 
+from bert_jax import paths
 from bert_jax.data import folders, sources, statistics
 from bert_jax.data import sentences as sentences_lib
 from bert_jax.data import shards as shards_lib
+from bert_jax.text import files as tokenizer_files
 from bert_jax.text import vocabulary, words
 from bert_jax.text.tokenizer import Tokenizer
 
@@ -31,16 +32,16 @@ class Job:
   Attributes:
     source: the documents.
     sentences: a name in `sentences.SPLITTERS`.
-    folder: where the shards go.
-    scratch: where they are while they grow.
+    folder: where the shards go, a folder that all workers see.
+    scratch: another, which is removed when the work is done.
     shards: how many there are.
     held_out_below: a document is held out where its index hashes below this.
   """
 
   source: sources.Source
   sentences: str
-  folder: pathlib.Path
-  scratch: pathlib.Path
+  folder: paths.Path
+  scratch: paths.Path
   shards: int
   held_out_below: int
 
@@ -48,6 +49,12 @@ class Job:
     """The indices of the documents of a shard, held-out ones included."""
     size = len(self.source)
     return range(size * shard // self.shards, size * (shard + 1) // self.shards)
+
+
+def is_part(name: str) -> bool:
+  """Whether one of a corpus's files, but for its manifest, may be so named."""
+  is_data = name.startswith(shards_lib.SPLITS)
+  return is_data or name.endswith(".model") or name in tokenizer_files.NAMES
 
 
 def _hashes(indices: range) -> UInt64[np.ndarray, "n"]:

@@ -1,11 +1,10 @@
 """Where the vocabulary of a corpus comes from."""
 
-import pathlib
 from typing import Any
 
 import numpy as np
 
-from bert_jax import settings
+from bert_jax import paths, settings
 from bert_jax import text as text_lib
 from bert_jax.data import sources
 from bert_jax.data.sources import files
@@ -28,7 +27,7 @@ def load(given: str, lowercase: bool | None) -> Tokenizer:
   Raises:
     UserError: it cannot be read, or says otherwise than `lowercase`.
   """
-  path = pathlib.Path(given).expanduser()
+  path = paths.local(given).expanduser()
   if path.suffix == ".txt" and lowercase is not None:
     return loading.from_vocabulary_file(path, WordRules(lowercase))
   tokenizer = text_lib.load(path)
@@ -40,20 +39,22 @@ def load(given: str, lowercase: bool | None) -> Tokenizer:
   return tokenizer
 
 
-def describe(given: str) -> list[dict[str, Any]]:
-  """Names, sizes and SHA-256 of the files of a given vocabulary.
+def describe(given: str | None) -> list[dict[str, Any]]:
+  """Names, sizes and SHA-256 of the files of a given vocabulary, if any.
 
   Raises:
     UserError: it cannot be read; an error before any work.
   """
-  path = pathlib.Path(given).expanduser()
+  if given is None:
+    return []
+  path = paths.local(given).expanduser()
   text_lib.load(path)
-  paths = [path]
-  if path.is_dir():
-    named = [path / name for name in tokenizer_files.NAMES]
-    paths = [name for name in named if name.is_file()]
-    paths += sorted(path.glob("*.model"))
-  return files.describe(list(map(str, paths)))
+  where = given if paths.is_remote(given) else str(path)
+  if not path.is_dir():
+    return files.describe([where])
+  names = [name for name in tokenizer_files.NAMES if (path / name).is_file()]
+  names += sorted(model.name for model in path.glob("*.model"))
+  return files.describe([f"{where}/{name}" for name in names])
 
 
 def sample_step(source: sources.Source, characters: int) -> int:

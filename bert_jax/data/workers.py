@@ -4,22 +4,21 @@ import concurrent.futures
 import multiprocessing
 import multiprocessing.synchronize
 import os
-import pathlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import process
 from typing import Any, TypeVar
 
-from bert_jax import settings
+from bert_jax import paths, settings
 
 T = TypeVar("T")
 
 # What runs a function on each of many tasks and yields the results in their
-# order. It is also given an empty folder that it may use, which all machines
-# that work can see.
+# order. It is also given the path of a folder that it may make, which all
+# machines that work can see.
 Run = Callable[
-  [Callable[..., Any], Sequence[tuple[Any, ...]], pathlib.Path], Iterator[Any]
+  [Callable[..., Any], Sequence[tuple[Any, ...]], paths.Path], Iterator[Any]
 ]
 
 

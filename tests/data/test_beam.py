@@ -1,10 +1,11 @@
 import dataclasses
+import gzip
 import json
 import sys
 
 import pytest
 
-from bert_jax import settings
+from bert_jax import paths, settings
 from bert_jax.data import beam, corpus
 from tests.data.test_corpus import content, random_text
 
@@ -86,3 +87,21 @@ def test_without_apache_beam(monkeypatch):
   monkeypatch.setitem(sys.modules, "apache_beam", None)
   with pytest.raises(settings.UserError, match=r"install 'bert_jax\[beam\]'"):
     beam.on("DirectRunner")
+
+
+def test_from_one_store_to_another(config, tmp_path, s3, direct):
+  corpus.prepare(config, tmp_path / "local", 1)
+  (tmp_path / "text.txt.gz").write_bytes(
+    gzip.compress((tmp_path / "text.txt").read_bytes())
+  )
+  paths.put_file(tmp_path / "text.txt.gz", f"{s3}/text.txt.gz")
+  config = dataclasses.replace(config, files=(f"{s3}/*.gz",))
+  corpus.prepare(config, f"{s3}/beam/corpus/", run=direct)
+  found = content(paths.local(f"{s3}/beam/corpus"))
+  expected = content(tmp_path / "local")
+  assert found.keys() == expected.keys()
+  for name in expected.keys() - {"corpus.json"}:
+    assert found[name] == expected[name]
+  assert paths.names(f"{s3}/beam", None) == ["corpus"]
+  # What is in the store already is known by its manifest.
+  assert corpus.prepare(config, f"{s3}/beam/corpus", run=direct).was_there

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from bert_jax import settings, text
+from bert_jax import paths, settings, text
 from bert_jax.data import corpus, sentences, shards, tokenising, workers
 
 WORDS = ["the", "cat", "dog", "runs", "sleeps", "très", "here", "3.5", "and"]
@@ -245,3 +245,27 @@ def test_workers():
     list(workers.run(divmod, [(7, 2), (9, 0)], 2))
   with pytest.raises(settings.UserError, match="was killed"):
     list(workers.run(os._exit, [(1,)], 2))
+
+
+def test_an_output_in_a_store(config, tmp_path, s3):
+  corpus.prepare(config, tmp_path / "local", 1)
+  output = f"{s3}/corpora/mine"
+  assert not corpus.prepare(config, output, 1).was_there
+  assert content(paths.local(output)) == content(tmp_path / "local")
+  assert corpus.prepare(config, output, 1).was_there
+  assert paths.names(f"{s3}/corpora", None) == ["mine"]
+  fewer = dataclasses.replace(config, shards=2)
+  with pytest.raises(settings.UserError, match=r"s3://.*other text or setting"):
+    corpus.prepare(fewer, output, 1)
+  corpus.prepare(fewer, output, 1, overwrite=True)
+  assert len(content(paths.local(output))) == 2 * 2 + 2 * 2 + 3 + 1
+  # What was not put up to its end is no obstacle; what is not ours is.
+  paths.remove(f"{output}/corpus.json")
+  assert not corpus.prepare(config, output, 1).was_there
+  assert content(paths.local(output)) == content(tmp_path / "local")
+  paths.remove(f"{output}/corpus.json")
+  paths.write_bytes(f"{output}/thesis", b"mine")
+  with pytest.raises(settings.UserError, match="is no corpus"):
+    corpus.prepare(config, output, 1)
+  with pytest.raises(settings.UserError, match="no such bucket"):
+    corpus.prepare(config, f"{s3}-none/corpus", 1)

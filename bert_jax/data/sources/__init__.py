@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from bert_jax import settings
+from bert_jax import paths, settings
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources import installed_docs, text_files, tfds
 
@@ -123,3 +123,20 @@ def describe(config: SourceConfig) -> list[dict[str, Any]]:
   """What the source reads: files with their hashes, packages, versions."""
   kind = settings.choice("config.corpus.source", config.source, SOURCES)
   return kind.describe(config)
+
+
+def shared(source: Source, scratch: pathlib.Path, where: str) -> Source:
+  """The same source, read on other machines than the one that opened it.
+
+  Args:
+    source: what `open_source` gave.
+    scratch: the folder that it was given; its files are put into a store.
+    where: the folder of the store.
+
+  Raises:
+    UserError: the store refuses the files.
+  """
+  if not any(scratch.iterdir()):
+    return source
+  paths.put_folder(scratch, where)
+  return source.moved(scratch, where)

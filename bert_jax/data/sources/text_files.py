@@ -6,6 +6,7 @@ size of the text. Reading a document parses the megabyte around it, which is
 kept for the neighbours.
 """
 
+import copy
 import dataclasses
 import json
 import pathlib
@@ -57,11 +58,11 @@ class TextFiles:
 
   def __post_init__(self):
     blocks, document = [], 0
-    self._here = [paths_lib.local(path) for path in self.paths]
-    for file, path in enumerate(self._here):
+    self._here: dict[int, pathlib.Path] = {}
+    for file, name in enumerate(self.files):
       line = 0
       split = self._split(file)
-      for offset, data in _blocks(path, self._unit(file), self.files[file]):
+      for offset, data in _blocks(self._path(file), self._unit(file), name):
         blocks.append(_Block(file, offset, len(data), line, document))
         document += len(split(data))
         line += data.count(b"\n")
@@ -70,10 +71,21 @@ class TextFiles:
     self._starts = np.array([block.document for block in blocks], np.int64)
     self._parsed: tuple[_Block, list[str]] = (_Block(0, 0, 0, 0, 0), [])
 
-  def __setstate__(self, state: dict[str, Any]) -> None:
-    # Another machine has the copies of what is in a store elsewhere.
-    here = [paths_lib.local(path) for path in state["paths"]]
-    self.__dict__.update(state, _here=here)
+  def __getstate__(self) -> dict[str, Any]:
+    # Another machine has the copies of what is in a store elsewhere, and
+    # makes them of what it reads alone.
+    return self.__dict__ | {"_here": {}}
+
+  def moved(self, folder: pathlib.Path, where: str) -> "TextFiles":
+    """The same documents, now that the files of `folder` are at `where`."""
+    other = copy.copy(self)
+    other.paths = [
+      f"{where}/{pathlib.Path(path).name}"
+      if pathlib.Path(path).parent == folder
+      else path
+      for path in self.paths
+    ]
+    return other
 
   def __len__(self) -> int:
     """The number of documents."""
@@ -92,7 +104,7 @@ class TextFiles:
     if not block.document <= index < block.document + len(texts):
       number = int(np.searchsorted(self._starts, index, side="right")) - 1
       block = _Block(*self._blocks[number])
-      with self._here[block.file].open("rb") as file:
+      with self._path(block.file).open("rb") as file:
         file.seek(block.offset)
         texts = self._split(block.file)(file.read(block.size))
       self._parsed = block, texts
@@ -102,6 +114,11 @@ class TextFiles:
     if self._is_json(block.file):
       text, fields = self._json_text(block, text)
     return fields | {"text": text, "replaced_bytes": replaced}
+
+  def _path(self, file: int) -> pathlib.Path:
+    if file not in self._here:
+      self._here[file] = paths_lib.local(self.paths[file])
+    return self._here[file]
 
   def _is_json(self, file: int) -> bool:
     name = self.files[file].lower().removesuffix(".gz")
