@@ -46,6 +46,8 @@ def simulated(devices, folder=None):
   kept = {
     "JAX_COMPILATION_CACHE_DIR": str(folder),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    # Of every program that was kept XLA tells 3 kB about this machine.
+    "TF_CPP_MIN_LOG_LEVEL": "3",
   }
   return {
     **os.environ,

@@ -1,63 +1,31 @@
 """The commands of the main job, as a user runs them, and what goes wrong."""
 
 import json
-import pathlib
-import random
 import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
 import bert_jax
+from benchmarks import small_runs
+from benchmarks.small_runs import Process, wait_for_step
 from bert_jax import trees
 from bert_jax.training.interruption import EXIT_CODE
-from bert_jax.training.logging import read_metrics
 from tests import compiling
 
-ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 40
-CONFIG = """
-from ml_collections import ConfigDict
-
-def get_config():
-  return ConfigDict({
-    'steps': %d, 'batch_size': 8,
-    'corpus': {'source': 'text_files', 'files': ('text.txt',),
-               'sentences': 'line', 'vocab_size': 120, 'shards': 2},
-    'model': {'hidden_size': 16, 'num_layers': 1, 'num_heads': 2,
-              'intermediate_size': 32, 'max_positions': 32},
-    'data': {'corpus': 'corpus', 'length': 32, 'max_predictions': 4},
-    'evaluation': {'every': 20, 'examples': 16},
-    'checkpoint': {'every': 2},
-    'logging': {'every': 1},
-  })
-"""
 
 
 def launch(name, *arguments, cwd):
-  return subprocess.Popen(
-    [sys.executable, "-m", f"launch.{name}", *arguments],
-    cwd=cwd,
-    env={
-      **compiling.simulated(1, cwd / "compiled"),
-      "PYTHONPATH": str(ROOT),
-      "PATH": "/usr/bin:/bin",
-      "HOME": str(cwd),
-    },
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  env = compiling.simulated(1, cwd / "compiled")
+  env |= {"PATH": "/usr/bin:/bin", "HOME": str(cwd)}
+  return Process(name, *arguments, cwd=cwd, env=env)
 
 
 def run(name, *arguments, cwd):
   """The exit code, what was printed, and the error output."""
-  process = launch(name, *arguments, cwd=cwd)
-  out, err = process.communicate(timeout=300)
-  return process.returncode, out, err
+  return launch(name, *arguments, cwd=cwd).end(300)
 
 
 def train(cwd, workdir, *arguments):
@@ -70,26 +38,16 @@ def train(cwd, workdir, *arguments):
 def home(tmp_path_factory):
   """A folder with text, a config, a prepared corpus and a finished run."""
   folder = tmp_path_factory.mktemp("home")
-  rng = random.Random(0)
-  words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"]
-  documents = [
-    "\n".join(" ".join(rng.choices(words, k=6)) for _ in range(5))
-    for _ in range(30)
-  ]
-  (folder / "text.txt").write_text("\n\n".join(documents))
-  (folder / "config.py").write_text(CONFIG % STEPS)
+  small_runs.write(
+    folder, STEPS, evaluation={"every": 20}, checkpoint={"every": 2}
+  )
   code, _, err = run(
     "prepare", "--config=config.py", "--output=corpus", cwd=folder
   )
   assert code == 0, err
-  process = train(folder, "finished")
-  assert process.wait(timeout=300) == 0, process.stderr.read()
+  code, _, err = train(folder, "finished").end(300)
+  assert code == 0, err
   return folder
-
-
-def wait_for_step(workdir, step):
-  while not any(row["step"] >= step for row in read_metrics(workdir)):
-    time.sleep(0.005)
 
 
 def assert_equal_runs(one, other):
@@ -102,21 +60,21 @@ def assert_equal_runs(one, other):
 def test_a_run_killed_twice_ends_as_one_that_was_not(home):
   # A checkpoint every other step: some kill falls into a save.
   for step in (3, 17):
-    process = train(home, "killed")
-    wait_for_step(home / "killed", step)
-    process.kill()
-    assert process.wait(timeout=60) == -signal.SIGKILL
-  process = train(home, "killed")
-  assert process.wait(timeout=300) == 0, process.stderr.read()
+    with train(home, "killed") as process:
+      wait_for_step(home / "killed", step, [process])
+      process.kill()
+      assert process.wait(timeout=60) == -signal.SIGKILL
+  code, _, err = train(home, "killed").end(300)
+  assert code == 0, err
   assert_equal_runs(home / "killed", home / "finished")
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_says_so(home):
-  process = train(home, "stopped")
-  wait_for_step(home / "stopped", 1)
-  process.terminate()
-  _, err = process.communicate(timeout=60)
-  assert process.returncode == EXIT_CODE
+  with train(home, "stopped") as process:
+    wait_for_step(home / "stopped", 1, [process])
+    process.terminate()
+    code, _, err = process.end(60)
+  assert code == EXIT_CODE
   assert "stopped at step" in err.splitlines()[-1]
 
 

@@ -1,11 +1,11 @@
 import pathlib
-import socket
 import subprocess
 import sys
 
 import jax
 import pytest
 
+from benchmarks import small_runs
 from bert_jax.settings import UserError
 from bert_jax.training import processes
 from bert_jax.training.processes import Cluster
@@ -14,14 +14,8 @@ from tests import compiling
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def free_address():
-  with socket.socket() as probe:
-    probe.bind(("localhost", 0))
-    return f"localhost:{probe.getsockname()[1]}"
-
-
 def test_two_processes_are_one_run(tmp_path):
-  address = free_address()
+  address = small_runs.free_address()
   started = [
     subprocess.Popen(
       [sys.executable, "-m", "tests.training.on_two_processes"]

@@ -1,0 +1,176 @@
+"""Small pretraining runs, each in a process of its own, to be ill-treated.
+
+Benchmarks and the end-to-end tests take their text, config and processes from
+here.
+"""
+
+import os
+import pathlib
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from bert_jax.training.logging import read_metrics
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta")
+_CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config():
+  return ConfigDict(%r)
+"""
+
+
+def write(
+  folder: pathlib.Path, steps: int, documents: int = 30, **changes: Any
+) -> dict[str, Any]:
+  """Writes a text and the config of a run on it.
+
+  `launch.prepare --config=config.py --output=corpus`, in that folder, makes
+  the corpus that the config names.
+
+  Args:
+    folder: where `text.txt` and `config.py` are put.
+    steps: of the run.
+    documents: of the text, of five lines each.
+    **changes: keys of the config, or of its sections.
+
+  Returns:
+    The config.
+  """
+  rng = random.Random(0)
+  texts = (
+    "\n".join(" ".join(rng.choices(_WORDS, k=6)) for _ in range(5))
+    for _ in range(documents)
+  )
+  (folder / "text.txt").write_text("\n\n".join(texts))
+  config: dict[str, Any] = {
+    "steps": steps,
+    "batch_size": 8,
+    "corpus": {
+      "source": "text_files",
+      "files": ("text.txt",),
+      "sentences": "line",
+      "vocab_size": 120,
+      "shards": 2,
+    },
+    "model": {
+      "hidden_size": 16,
+      "num_layers": 1,
+      "num_heads": 2,
+      "intermediate_size": 32,
+      "max_positions": 32,
+    },
+    "data": {"corpus": "corpus", "length": 32, "max_predictions": 4},
+    "evaluation": {"every": 10_000, "examples": 16},
+    "logging": {"every": 1},
+  }
+  for key, value in changes.items():
+    is_section = isinstance(value, Mapping)
+    config[key] = {**config.get(key, {}), **value} if is_section else value
+  (folder / "config.py").write_text(_CONFIG % config)
+  return config
+
+
+class Process(subprocess.Popen):
+  """A command of `launch`; leaving its `with` kills it.
+
+  What it prints goes to files. Into a pipe it could not be: one that nobody
+  reads is full after 64 KiB, and then the process waits for good.
+  """
+
+  def __init__(
+    self,
+    command: str,
+    *arguments: str,
+    cwd: pathlib.Path,
+    env: Mapping[str, str],
+  ):
+    """Begins.
+
+    Args:
+      command: the module in `launch`.
+      *arguments: its flags.
+      cwd: the folder it runs in.
+      env: environment variables besides those of this process.
+    """
+    # To be read once the process has ended.
+    self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
+    super().__init__(
+      [sys.executable, "-m", f"launch.{command}", *arguments],
+      cwd=cwd,
+      env={**os.environ, **env, "PYTHONPATH": str(_ROOT)},
+      stdout=self._files[0],
+      stderr=self._files[1],
+    )
+
+  def end(self, seconds: float = 120) -> tuple[int, str, str]:
+    """Waits for it; its exit code, what it printed, and its error output."""
+    code = self.wait(seconds)
+    texts = []
+    for file in self._files:
+      file.seek(0)
+      texts.append(file.read())
+    return code, *texts
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    if self.poll() is None:
+      self.kill()
+      self.wait()
+
+
+def free_address() -> str:
+  """`localhost:PORT`, where nobody listens."""
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    return f"localhost:{probe.getsockname()[1]}"
+
+
+def cluster(count: int) -> list[list[str]]:
+  """The flags by which so many processes of this host find each other."""
+  address = free_address()
+  return [
+    [
+      f"--coordinator_address={address}",
+      f"--num_processes={count}",
+      f"--process_id={index}",
+    ]
+    for index in range(count)
+  ]
+
+
+def last_step(workdir: pathlib.Path) -> int:
+  """The last step whose figures were written, 0 without any."""
+  rows = read_metrics(workdir)
+  return rows[-1]["step"] if rows else 0
+
+
+def wait_for_step(
+  workdir: pathlib.Path,
+  step: int,
+  processes: Sequence[Process],
+  seconds: float = 120,
+) -> None:
+  """Waits until the figures of a step are written.
+
+  Raises:
+    RuntimeError: a process ended before, or it takes too long.
+  """
+  limit = time.monotonic() + seconds
+  while last_step(workdir) < step:
+    for process in processes:
+      if process.poll() is not None:
+        code, out, err = process.end()
+        raise RuntimeError(f"ended with {code} before step {step}: {out}{err}")
+    if time.monotonic() > limit:
+      raise RuntimeError(f"step {step} was not reached in {seconds:g} s")
+    time.sleep(0.005)
