@@ -65,11 +65,22 @@ def made(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
       yield partial
       put_in_place(partial, output)
     return
-  with paths.made_here(output, last) as folder:
+  # A store that takes nothing should say so now, not at the end.
+  paths.write_bytes(f"{output}.partial", b"")
+  paths.remove(f"{output}.partial")
+  folder = pathlib.Path(tempfile.mkdtemp(prefix="bert_jax-"))
+  try:
     yield folder
-    names = set(os.listdir(folder))
-  for name in set(paths.names(output)) - names:
-    paths.remove(f"{output}/{name}")
+  except BaseException:
+    shutil.rmtree(folder, ignore_errors=True)
+    raise
+  try:
+    paths.put_folder(folder, output, last)
+    for name in set(paths.names(output)) - set(os.listdir(folder)):
+      paths.remove(f"{output}/{name}")
+  except settings.UserError as error:
+    raise settings.UserError(f"{error}; {folder} keeps what was made") from None
+  shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@ import dataclasses
 import fcntl
 import json
 import os
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -269,3 +271,15 @@ def test_an_output_in_a_store(config, tmp_path, s3):
     corpus.prepare(config, output, 1)
   with pytest.raises(settings.UserError, match="no such bucket"):
     corpus.prepare(config, f"{s3}-none/corpus", 1)
+
+
+def test_what_a_store_does_not_take_is_kept(config, s3, monkeypatch):
+  def refuse(folder, where, last=None):
+    raise settings.UserError(f"{where}: no answer")
+
+  monkeypatch.setattr(paths, "put_folder", refuse)
+  with pytest.raises(settings.UserError, match=r"no answer; .*keeps") as caught:
+    corpus.prepare(config, f"{s3}/corpus", 1)
+  kept = pathlib.Path(str(caught.value).split("; ")[1].split()[0])
+  assert len(shards.Corpus.open(kept)) > 90
+  shutil.rmtree(kept)
