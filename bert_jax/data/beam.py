@@ -174,5 +174,5 @@ def _read(scratch: paths.Path, name: str) -> Any:
 
 
 def _last_line(text: str) -> str:
-  lines = [line for line in text.splitlines() if line.strip()]
+  lines = [line for line in text.splitlines() if any(map(str.isalpha, line))]
   return lines[-1].strip() if lines else ""

@@ -59,7 +59,8 @@ def made(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
     OSError: it cannot be made.
   """
   if not paths.is_remote(output):
-    output = pathlib.Path(output)
+    # Workers may have another current directory.
+    output = pathlib.Path(output).absolute()
     partial = output.with_name(output.name + ".partial")
     with exclusive(partial):
       yield partial

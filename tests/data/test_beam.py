@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import gzip
 import json
@@ -105,3 +106,17 @@ def test_from_one_store_to_another(config, tmp_path, s3, direct):
   assert paths.names(f"{s3}/beam", None) == ["corpus"]
   # What is in the store already is known by its manifest.
   assert corpus.prepare(config, f"{s3}/beam/corpus", run=direct).was_there
+
+
+def test_workers_may_be_in_another_folder(config, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = dataclasses.replace(config, files=("text.txt",))
+  corpus.prepare(config, "local", 1)
+
+  def elsewhere(function, tasks, _):
+    (tmp_path / "elsewhere").mkdir(exist_ok=True)
+    with contextlib.chdir(tmp_path / "elsewhere"):
+      return [function(*task) for task in tasks]
+
+  corpus.prepare(config, "other", run=elsewhere)
+  assert content(tmp_path / "other") == content(tmp_path / "local")

@@ -9,6 +9,7 @@ kept for the neighbours.
 import copy
 import dataclasses
 import json
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -267,5 +268,10 @@ def open_source(
   paths = [
     files_lib.decompressed(name, scratch / f"{number:06d}")
     for number, name in enumerate(names)
+  ]
+  # Workers may have another current directory.
+  paths = [
+    path if paths_lib.is_remote(path) else os.path.abspath(path)
+    for path in paths
   ]
   return TextFiles(names, paths, documents, field)
