@@ -8,7 +8,8 @@ Run again, it says that the corpus is there already.
 
 On many machines: `--beam_runner=DataflowRunner --beam_options='--project=mine
 --region=europe-west4 ...'`, or another of Apache Beam's runners, with options
-of its own. All machines must see the text and the output by the same paths.
+of its own. All machines must see the text and the output by the same paths,
+which may be gs:// or s3://. As many can work at once as there are shards.
 """
 
 import dataclasses
@@ -20,7 +21,9 @@ from bert_jax.data import beam, corpus, report, workers
 from launch import cli
 
 _CONFIG = cli.define_config()
-_OUTPUT = flags.DEFINE_string("output", None, "The folder to make.")
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "The folder to make, here or in a store."
+)
 _PROCESSES = flags.DEFINE_integer(
   "processes", None, "How many work; by default one a core.", lower_bound=1
 )
