@@ -219,6 +219,8 @@ class Checkpoints:
       if processes.is_first():
         with contextlib.suppress(OSError, UserError):
           manifest.remove(self._folder / str(step))
+      if told := processes.lost(error):
+        raise processes.LostError(told) from error
       raise UserError(
         f"the checkpoint of step {step} could not be written to"
         f" {self._folder}: {_reason(error)}"

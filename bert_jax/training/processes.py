@@ -160,17 +160,30 @@ def exit_alone(code: int) -> None:
     os._exit(code)
 
 
-def lost(error: Exception) -> str | None:
-  """What to tell of an error that means that another process is gone."""
-  is_jax = isinstance(error, jax.errors.JaxRuntimeError)
-  if not (_joined and is_jax and _OF_PEERS.search(str(error))):
-    return None
-  return (
-    f"process {jax.process_index()} of {jax.process_count()}: another process"
-    f" of the run is gone ({_first_line(error)}); the same command, for all"
-    " of them, goes on from the newest checkpoint"
-  )
+class LostError(Exception):
+  """Another process of the run is gone, and so this one cannot go on."""
 
 
-def _first_line(error: Exception) -> str:
+def lost(error: BaseException | None) -> str | None:
+  """What to tell of an error that means that another process is gone.
+
+  Args:
+    error: that, or an error whose cause is that, as Orbax puts it.
+
+  Returns:
+    One line; None if the error means something else.
+  """
+  while error is not None and not isinstance(error, LostError):
+    is_jax = isinstance(error, jax.errors.JaxRuntimeError)
+    if _joined and is_jax and _OF_PEERS.search(str(error)):
+      return (
+        f"process {jax.process_index()} of {jax.process_count()}: another"
+        f" process of the run is gone ({_first_line(error)}); the same"
+        " command, for all of them, goes on from the newest checkpoint"
+      )
+    error = error.__cause__
+  return error and str(error)
+
+
+def _first_line(error: BaseException) -> str:
   return str(error).strip().split("\n")[0][:200]
