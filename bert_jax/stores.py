@@ -28,7 +28,7 @@ _ABOUT_ACCESS = re.compile(
 )
 
 # By what a store tells that an object is still the same.
-_VERSION = ("ETag", "etag", "generation", "LastModified", "updated", "created")
+_VERSION = ("ETag", "etag", "generation", "md5Hash", "LastModified", "updated")
 
 # For all that opens a store by fsspec, Orbax too: what other processes and
 # TensorStore write must be seen, and an endpoint that is not there is told of

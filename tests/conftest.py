@@ -3,6 +3,8 @@ import logging
 
 import pytest
 
+from tests import gcs_server
+
 _NUMBERS = itertools.count()
 
 
@@ -22,6 +24,36 @@ def s3_server():
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     yield server
   server.stop()
+
+
+@pytest.fixture(scope="session")
+def gcs():
+  """A store on this machine that answers as Google's does."""
+  import fsspec.config
+
+  with gcs_server.running() as server, pytest.MonkeyPatch.context() as patch:
+    for name, value in gcs_server.variables(server).items():
+      patch.setenv(name, value)
+    pytest.importorskip("gcsfs")  # It reads some of them when it is imported.
+    # What FSSPEC_GCS_TOKEN says was read when fsspec was imported.
+    options = {**fsspec.config.conf.get("gcs", {}), "token": "anon"}
+    patch.setitem(fsspec.config.conf, "gcs", options)
+    yield server
+
+
+@pytest.fixture
+def gs(gcs, tmp_path, monkeypatch):
+  """As `s3`."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  name = f"bucket-{next(_NUMBERS)}"
+  gcs.buckets[name] = {}
+  return f"gs://{name}"
+
+
+@pytest.fixture(params=["s3", "gs"])
+def store(request):
+  """The address of an empty bucket, of each kind of store."""
+  return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ def test_paths_of_stores_are_joined_as_others_are():
   assert paths.is_remote(run)
 
 
-def test_a_file_is_copied_once_for_each_of_its_versions(s3):
-  where = f"{s3}/texts/é a.txt"
+def test_a_file_is_copied_once_for_each_of_its_versions(store):
+  where = f"{store}/texts/é a.txt"
   paths.write_bytes(where, b"one")
   copy = paths.local(where)
   assert copy.read_bytes() == b"one"
@@ -51,23 +51,25 @@ def test_a_file_is_copied_once_for_each_of_its_versions(s3):
   assert copy.read_bytes() == b"one"  # Who has opened it goes on reading it.
 
 
-def test_a_folder_is_copied_with_all_that_is_in_it(s3):
+def test_a_folder_is_copied_with_all_that_is_in_it(store):
   for name in ("a.txt", "deep/er/b.txt", "empty"):
-    paths.write_bytes(f"{s3}/folder/{name}", name.encode() * (name != "empty"))
-  paths.write_bytes(f"{s3}/folder2/c.txt", b"c")
-  copy = paths.local(f"{s3}/folder/")
+    paths.write_bytes(
+      f"{store}/folder/{name}", name.encode() * (name != "empty")
+    )
+  paths.write_bytes(f"{store}/folder2/c.txt", b"c")
+  copy = paths.local(f"{store}/folder/")
   assert sorted(paths.files(copy)) == ["a.txt", "deep/er/b.txt", "empty"]
   assert (copy / "deep/er/b.txt").read_text() == "deep/er/b.txt"
-  assert sorted(paths.files(f"{s3}/folder")) == sorted(paths.files(copy))
-  assert paths.names(f"{s3}/folder", "directory") == ["deep"]
-  assert sorted(paths.names(f"{s3}/folder")) == ["a.txt", "empty"]
+  assert sorted(paths.files(f"{store}/folder")) == sorted(paths.files(copy))
+  assert paths.names(f"{store}/folder", "directory") == ["deep"]
+  assert sorted(paths.names(f"{store}/folder")) == ["a.txt", "empty"]
 
 
-def test_several_may_ask_for_a_copy_at_once(s3):
+def test_several_may_ask_for_a_copy_at_once(store):
   for number in range(20):
-    paths.write_bytes(f"{s3}/folder/{number}", bytes(number))
+    paths.write_bytes(f"{store}/folder/{number}", bytes(number))
   with concurrent.futures.ThreadPoolExecutor(4) as executor:
-    copies = [*executor.map(paths.local, [f"{s3}/folder"] * 4)]
+    copies = [*executor.map(paths.local, [f"{store}/folder"] * 4)]
   assert len(set(copies)) == 1
   assert len(paths.files(copies[0])) == 20
 
@@ -100,13 +102,16 @@ def test_names_that_lead_out_of_the_folder_are_refused(s3):
     paths.local(f"{s3}/f")
 
 
-def test_patterns_name_files(s3):
+def test_patterns_name_files(store):
   for name in ("a.txt", "b.txt", "c.md", "d/e.txt"):
-    paths.write_bytes(f"{s3}/t/{name}", b"x")
-  assert paths.find(f"{s3}/t/*.txt") == [f"{s3}/t/a.txt", f"{s3}/t/b.txt"]
-  assert paths.find(f"{s3}/t/**/e.*") == [f"{s3}/t/d/e.txt"]
-  assert paths.find(f"{s3}/t/c.md") == [f"{s3}/t/c.md"]
-  assert paths.find(f"{s3}/t") == paths.find(f"{s3}/none/*") == []
+    paths.write_bytes(f"{store}/t/{name}", b"x")
+  assert paths.find(f"{store}/t/*.txt") == [
+    f"{store}/t/a.txt",
+    f"{store}/t/b.txt",
+  ]
+  assert paths.find(f"{store}/t/**/e.*") == [f"{store}/t/d/e.txt"]
+  assert paths.find(f"{store}/t/c.md") == [f"{store}/t/c.md"]
+  assert paths.find(f"{store}/t") == paths.find(f"{store}/none/*") == []
 
 
 def test_a_folder_is_put_up_with_its_marker_last(s3, tmp_path, monkeypatch):
@@ -134,29 +139,30 @@ def test_a_folder_is_put_up_with_its_marker_last(s3, tmp_path, monkeypatch):
   assert paths.read_bytes(found["deep/b"]) == b"new"
 
 
-def test_what_is_made_here_is_put_up_only_when_it_is_whole(s3, tmp_path):
-  with pytest.raises(ZeroDivisionError), paths.made_here(f"{s3}/x") as here:
+def test_what_is_made_here_is_put_up_only_when_it_is_whole(store, tmp_path):
+  with pytest.raises(ZeroDivisionError), paths.made_here(f"{store}/x") as here:
     (here / "file").write_text("half")
     raise ZeroDivisionError
-  assert not paths.exists(f"{s3}/x")
-  with paths.made_here(f"{s3}/x") as here:
+  assert not paths.exists(f"{store}/x")
+  with paths.made_here(f"{store}/x") as here:
     (here / "file").write_text("whole")
-  assert paths.read_bytes(f"{s3}/x/file") == b"whole"
-  assert paths.is_folder(f"{s3}/x")
-  paths.remove(f"{s3}/x")
-  paths.remove(f"{s3}/x")
-  assert not paths.exists(f"{s3}/x")
+  assert paths.read_bytes(f"{store}/x/file") == b"whole"
+  assert paths.is_folder(f"{store}/x")
+  paths.remove(f"{store}/x")
+  paths.remove(f"{store}/x")
+  assert not paths.exists(f"{store}/x")
   with paths.made_here(tmp_path) as here:
     assert here == tmp_path
 
 
 @pytest.mark.parametrize("call", [paths.local, paths.read_bytes])
-def test_what_is_not_there(s3, call):
-  for where in (f"{s3}/nothing", "s3://no-such-bucket/file"):
+def test_what_is_not_there(store, call):
+  missing = f"{store[:5]}no-such-bucket/file"
+  for where in (f"{store}/nothing", missing):
     with pytest.raises((UserError, FileNotFoundError)):
       call(where)
   with pytest.raises(UserError, match="no-such-bucket/file: no such bucket"):
-    paths.write_bytes("s3://no-such-bucket/file", b"")
+    paths.write_bytes(missing, b"")
 
 
 def python(code, **environ):
@@ -185,10 +191,9 @@ def test_a_store_that_cannot_be_reached_is_told_of_in_one_line():
 
 
 def test_without_credentials_it_is_told_how_to_give_them(s3_server):
-  host, port = s3_server.get_host_and_port()
   last = python(
     "paths.local('s3://bucket/file')",
-    AWS_ENDPOINT_URL=f"http://{host}:{port}",
+    AWS_ENDPOINT_URL=os.environ["AWS_ENDPOINT_URL"],
     AWS_EC2_METADATA_DISABLED="true",
   )
   assert "UserError: s3://bucket/file: " in last

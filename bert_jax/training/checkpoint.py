@@ -247,4 +247,5 @@ def _reason(error: Exception) -> str:
   """The system's word for what went wrong, or else the error's last ones."""
   if code := re.search(r"os_error_code='(\d+)'", str(error)):
     return os.strerror(int(code[1]))
-  return " ".join(repr(error).split())[-200:]
+  said, is_of_arrays, _ = str(error).partition(" [tensorstore_spec=")
+  return " ".join((said if is_of_arrays else repr(error)).split())[-300:]
