@@ -88,15 +88,16 @@ def main() -> None:
     "estimated cycles", "estimated step", "estimated MFU", title=versions,
   )  # fmt: skip
   found = []
+  _RESULTS.mkdir(exist_ok=True)
   for topology in arguments.topology:
     for model in _MODELS:
       for length in _ROWS:
         found.append(forecast(model, length, topology))
         table.add_row(*_row(found[-1]))
+        # As it goes: each takes minutes.
+        text = json.dumps([one.to_dict() for one in found], indent=2) + "\n"
+        (_RESULTS / "tpu_compile.json").write_text(text)
   rich.print(table)
-  _RESULTS.mkdir(exist_ok=True)
-  text = json.dumps([one.to_dict() for one in found], indent=2) + "\n"
-  (_RESULTS / "tpu_compile.json").write_text(text)
   last = [
     one for one in found if one.topology == arguments.topology[-1] and one.fits
   ]
