@@ -196,9 +196,12 @@ def opened(where: Path) -> Iterator[BinaryIO]:
 
 
 def read_bytes(where: Path) -> bytes:
-  """The content of a file; raises as `opened`."""
-  with opened(where) as file:
-    return file.read()
+  """The content of a small file; raises as `opened`."""
+  if not is_remote(where):
+    return pathlib.Path(where).read_bytes()
+  # At once: it may be replaced at any time, which `opened` cannot stand.
+  with stores.reaching(where) as store:
+    return store.cat_file(os.fspath(where))
 
 
 def write_bytes(where: Path, data: bytes) -> None:

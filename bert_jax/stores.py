@@ -125,16 +125,14 @@ def listing(
     UserError: a name is none that a file can have.
   """
   url = os.fspath(where)
-  if store.isfile(url):
-    return {"": _version(store.info(url))}
   start = len(store._strip_protocol(url)) + 1
   found = {}
   for path, info in sorted(store.find(url, detail=True).items()):
     name = path[start:]
     # Stores' own pages mark a folder by an object that ends so.
-    if info["type"] != "file" or not name or name.endswith("/"):
+    if info["type"] != "file" or path.endswith("/"):
       continue
-    if not {"", ".", ".."}.isdisjoint(name.split("/")):
+    if name and not {"", ".", ".."}.isdisjoint(name.split("/")):
       raise UserError(f"{url}: {name!r} cannot be the name of a file")
     found[name] = _version(info)
   return found
