@@ -1,0 +1,78 @@
+"""Commands with paths in an object store, and a run there that is killed."""
+
+import json
+import signal
+import time
+
+import bert_jax
+from benchmarks import small_runs
+from bert_jax import paths
+from bert_jax.training import manifest
+from tests.e2e.test_train import assert_equal_runs, launch
+
+STEPS = 12
+
+
+def run(name, *arguments, cwd):
+  code, out, err = launch(name, *arguments, cwd=cwd).end(300)
+  assert code == 0, err
+  return out, err
+
+
+def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path):
+  home = tmp_path
+  small_runs.write(home, STEPS, checkpoint={"every": 2})
+  paths.put_file(home / "text.txt", f"{s3}/text/0.txt")
+  run(
+    "prepare",
+    "--config=config.py",
+    f"--config.corpus.files={s3}/text/*.txt",
+    f"--output={s3}/corpus",
+    "--processes=1",
+    cwd=home,
+  )
+  train = ["--config=config.py", f"--config.data.corpus={s3}/corpus"]
+  run("train", *train, "--workdir=here", cwd=home)
+  train.append(f"--workdir={s3}/run")
+  with launch("train", *train, cwd=home) as process:
+    checkpoints = paths.at(s3) / "run" / "checkpoints"
+    while not manifest.finished_steps(checkpoints):
+      assert process.poll() is None, process.end()
+      time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+  assert max(manifest.finished_steps(checkpoints)) < STEPS
+  _, err = run("train", *train, cwd=home)
+  assert "going on at step" in err
+  assert_equal_runs(home / "here", f"{s3}/run")
+  rows = paths.read_bytes(f"{s3}/run/metrics.jsonl").splitlines()
+  rows = [row for row in map(json.loads, rows) if row["split"] == "train"]
+  assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+
+  paths.write_bytes(f"{s3}/in.txt", b"alpha [MASK] gamma\n")
+  run(
+    "predict",
+    f"--model={s3}/run",
+    f"--input={s3}/in.txt",
+    f"--output={s3}/answers/out.jsonl",
+    cwd=home,
+  )
+  assert sorted(paths.files(f"{s3}/answers")) == ["out.jsonl"]
+  line = json.loads(paths.read_bytes(f"{s3}/answers/out.jsonl"))
+  (expected,) = bert_jax.load(home / "here")("alpha [MASK] gamma")
+  assert [c["token"] for c in line["answer"][0]] == [c.token for c in expected]
+
+
+def test_a_bucket_that_is_not_there_gets_one_clear_line(s3, tmp_path):
+  small_runs.write(tmp_path, STEPS)
+  code, out, err = launch(
+    "train",
+    "--config=config.py",
+    f"--workdir={s3}-that-is-not-there/run",
+    cwd=tmp_path,
+  ).end(100)
+  assert code == 2
+  assert not out
+  assert err.startswith("error: ")
+  assert "no such bucket" in err
+  assert len(err.splitlines()) == 1
