@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from bert_jax.training.logging import read_metrics
+from bert_jax.training.logging import METRICS_FILE, read_metrics
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta")
@@ -100,6 +100,7 @@ class Process(subprocess.Popen):
       cwd: the folder it runs in.
       env: environment variables besides those of this process.
     """
+    self.began = time.time()
     # To be read once the process has ended.
     self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
     super().__init__(
@@ -160,13 +161,13 @@ def wait_for_step(
   processes: Sequence[Process],
   seconds: float = 120,
 ) -> None:
-  """Waits until the figures of a step are written.
+  """Waits until these processes have written the figures of a step.
 
   Raises:
-    RuntimeError: a process ended before, or it takes too long.
+    RuntimeError: one of them ended before, or it takes too long.
   """
   limit = time.monotonic() + seconds
-  while last_step(workdir) < step:
+  while not _has_written(workdir, step, processes[0].began):
     for process in processes:
       if process.poll() is not None:
         code, out, err = process.end()
@@ -174,3 +175,16 @@ def wait_for_step(
     if time.monotonic() > limit:
       raise RuntimeError(f"step {step} was not reached in {seconds:g} s")
     time.sleep(0.005)
+
+
+def _has_written(workdir: pathlib.Path, step: int, began: float) -> bool:
+  """Whether a run that began then has; an earlier one may have gone further.
+
+  A run begins its file anew, with the figures up to where it goes on.
+  """
+  file = workdir / METRICS_FILE
+  return (
+    file.exists()
+    and file.stat().st_mtime >= began
+    and last_step(workdir) >= step
+  )

@@ -99,20 +99,20 @@ def run(
       return main(argv)
     except settings.UserError as error:
       _fail(str(error))
-    except OSError as error:
-      if error.errno not in _USERS_OS_ERRORS:
-        raise
-      _fail(str(error))
     except KeyboardInterrupt:
       _fail("interrupted", _INTERRUPTED)
     except Exception as error:
+      if isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
+        _fail(str(error))
       if _processes and (told := _processes.lost(error)):
         from bert_jax.training import interruption
 
         _fail(told, interruption.EXIT_CODE)
       if _processes and _processes.has_joined():
-        traceback.print_exc()
-        _processes.exit_alone(1)
+        try:
+          traceback.print_exc()
+        finally:
+          _processes.exit_alone(1)
       raise
 
   def parse(argv: list[str]) -> list[str]:
@@ -126,10 +126,13 @@ def run(
 
 
 def _fail(message: str, code: int = _MISTAKE) -> None:
-  sys.stdout.flush()
-  print("error:", " ".join(message.split()), file=sys.stderr)
-  if _processes:
-    _processes.exit_alone(code)
+  try:
+    sys.stdout.flush()
+    print("error:", " ".join(message.split()), file=sys.stderr)
+  finally:
+    # Even where the disk that the log is on is full: the others wait.
+    if _processes:
+      _processes.exit_alone(code)
   sys.exit(code)
 
 

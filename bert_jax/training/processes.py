@@ -4,6 +4,7 @@ On one host or many, each process runs the same program on its own devices,
 and together they are one run.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -27,6 +28,8 @@ _OF_PEERS = re.compile(
   r"|connection)\b",
   re.IGNORECASE,
 )
+# What a runtime's errors begin with, whatever class they arrive as.
+_STATUS = re.compile(r"[A-Z]+(_[A-Z]+)*: ")
 _joined = False
 
 
@@ -155,8 +158,9 @@ def exit_alone(code: int) -> None:
   is a run of its own is left to end as any other.
   """
   if _joined:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(OSError):
+        stream.flush()
     os._exit(code)
 
 
@@ -174,8 +178,10 @@ def lost(error: BaseException | None) -> str | None:
     One line; None if the error means something else.
   """
   while error is not None and not isinstance(error, LostError):
-    is_jax = isinstance(error, jax.errors.JaxRuntimeError)
-    if _joined and is_jax and _OF_PEERS.search(str(error)):
+    is_runtimes = isinstance(
+      error, jax.errors.JaxRuntimeError
+    ) or _STATUS.match(str(error))
+    if _joined and is_runtimes and _OF_PEERS.search(str(error)):
       return (
         f"process {jax.process_index()} of {jax.process_count()}: another"
         f" process of the run is gone ({_first_line(error)}); the same"

@@ -73,6 +73,8 @@ def test_only_what_a_peer_left_behind_is_taken_for_a_lost_peer(monkeypatch):
   assert "Gloo all-reduce failed" in processes.lost(gone)
   assert processes.lost(full) is None
   assert processes.lost(ValueError("Gloo")) is None
+  other = ValueError("UNKNOWN: Gloo all-reduce failed: reset")
+  assert "Gloo all-reduce failed" in processes.lost(other)
   # Orbax's own word for it, and ours.
   late = TimeoutError("Timed out while waiting for a barrier")
   late.__cause__ = gone
