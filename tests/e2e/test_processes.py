@@ -1,18 +1,16 @@
-"""A run of two processes, of which one is killed, as a cluster would."""
+"""Runs of two processes, and what becomes of them on a cluster."""
 
-import os
-import pathlib
-import random
+import contextlib
+import resource
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 import bert_jax
+from benchmarks import small_runs
+from benchmarks.small_runs import Process, wait_for_step
 from bert_jax import trees
 from bert_jax.data import corpus
 from bert_jax.training import loop
@@ -21,113 +19,98 @@ from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
 from tests import compiling
 
-ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 60
-CONFIG = """
-from ml_collections import ConfigDict
-
-def get_config():
-  return ConfigDict(%r)
-"""
+STEPS = 30
+# How one ends that the other has left: by itself, or the runtime is first.
+LEFT = (EXIT_CODE, -signal.SIGABRT)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-  """A folder with a prepared corpus and a config."""
+  """A folder with a prepared corpus, a config, and a run that none touched."""
   folder = tmp_path_factory.mktemp("home")
-  rng = random.Random(0)
-  words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"]
-  lines = (" ".join(rng.choices(words, k=6)) for _ in range(150))
-  (folder / "text.txt").write_text("\n\n".join(lines))
-  source = corpus.CorpusConfig(
-    source="text_files",
-    files=(str(folder / "text.txt"),),
-    documents="blank_line",
-    sentences="line",
-    vocab_size=100,
-    held_out=0.1,
-    shards=2,
+  config = small_runs.write(
+    folder,
+    STEPS,
+    task="masked_lm",
+    corpus={"files": (str(folder / "text.txt"),), "held_out": 0.1},
+    data={"corpus": str(folder / "corpus")},
+    # Both processes have something to save.
+    mesh={"shard_optimizer": True},
+    checkpoint={"every": 5},
+    guard={"stuck_seconds": 3600.0},
   )
-  corpus.prepare(source, folder / "corpus")
-  config = {
-    "steps": STEPS,
-    "batch_size": 8,
-    "task": "masked_lm",
-    "model": {
-      "hidden_size": 16,
-      "num_layers": 1,
-      "num_heads": 2,
-      "intermediate_size": 32,
-      "max_positions": 32,
-    },
-    "data": {
-      "corpus": str(folder / "corpus"),
-      "length": 32,
-      "max_predictions": 4,
-    },
-    "evaluation": {"every": 1000, "examples": 8},
-    "checkpoint": {"every": 5},
-    "logging": {"every": 1},
-  }
-  (folder / "config.py").write_text(CONFIG % config)
+  corpus.prepare(corpus.CorpusConfig(**config["corpus"]), folder / "corpus")
   loop.train(Recipe.from_dict(config), folder / "alone")
   return folder
 
 
-def launch(home, workdir="two"):
-  with socket.socket() as probe:
-    probe.bind(("localhost", 0))
-    address = f"localhost:{probe.getsockname()[1]}"
-  return [
-    subprocess.Popen(
-      [sys.executable, "-m", "launch.train", "--config=config.py"]
-      + [f"--workdir={workdir}", f"--coordinator_address={address}"]
-      + ["--num_processes=2", f"--process_id={i}"],
-      cwd=home,
-      env=compiling.simulated(1, home / "cache") | {"PYTHONPATH": str(ROOT)},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for i in range(2)
-  ]
+def launch(home, workdir, *arguments):
+  env = compiling.simulated(1, home / "compiled")
+  return Process(
+    "train",
+    "--config=config.py",
+    f"--workdir={workdir}",
+    *arguments,
+    cwd=home,
+    env=env,
+  )
 
 
-def wait_for_step(home, step):
-  began = time.monotonic()
-  while not any(x["step"] >= step for x in read_metrics(home / "two")):
-    assert time.monotonic() - began < 120
-    time.sleep(0.005)
+@contextlib.contextmanager
+def two(home, *arguments, workdir="two"):
+  with contextlib.ExitStack() as stack:
+    yield [
+      stack.enter_context(launch(home, workdir, *flags, *arguments))
+      for flags in small_runs.cluster(2)
+    ]
 
 
 def ends(processes):
-  """The exit codes, and the error output."""
-  found = [process.communicate(timeout=120)[1] for process in processes]
-  return [process.returncode for process in processes], "".join(found)
+  """The exit codes, and the error outputs."""
+  codes, _, errors = zip(*(process.end() for process in processes))
+  return list(codes), errors
 
 
-@pytest.mark.skipif(
-  "RUN_OF_TWO" not in os.environ, reason="hangs now and then: to be mended"
-)
 def test_a_run_of_two_loses_nothing(home):
-  # One is killed, the other notices.
-  processes = launch(home)
-  wait_for_step(home, 7)
-  processes[1].kill()
-  began = time.monotonic()
-  codes, err = ends(processes)
-  assert time.monotonic() - began < 15  # The heartbeat, and 5 s.
-  assert codes[1] == -signal.SIGKILL and codes[0] != 0
-  assert "the same command" in err or "could not be written" in err
-  # One is asked to stop, both save the same step.
-  processes = launch(home)
-  wait_for_step(home, 12)
-  processes[1].terminate()
-  codes, err = ends(processes)
-  assert codes == [EXIT_CODE, EXIT_CODE], err
+  workdir = home / "two"
+  # One is killed: the other notices.
+  with two(home) as processes:
+    wait_for_step(workdir, 7, processes)
+    processes[1].kill()
+    began = time.monotonic()
+    codes, errors = ends(processes)
+    assert time.monotonic() - began < 15  # The heartbeat, and 5 s.
+    assert codes[0] in LEFT and codes[1] == -signal.SIGKILL, errors
+  # The disk of one is full: it ends, and the other does not wait for it.
+  with two(home) as processes:
+    wait_for_step(workdir, 11, processes)
+    # So small that not even its log can be written to.
+    resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, (512, 512))
+    codes, errors = ends(processes)
+    assert codes[0] in LEFT and codes[1] == 2, errors
+  # One gets stuck, but for its heartbeat: the other names it, and ends.
+  stuck = ("--config.guard.stuck_seconds=12.0", "--heartbeat_seconds=100")
+  with two(home, *stuck) as processes:
+    wait_for_step(workdir, 17, processes)
+    processes[1].send_signal(signal.SIGSTOP)
+    code, _, err = processes[0].end(30)
+    assert code == EXIT_CODE, err
+    assert "process 1 is the furthest behind" in err
+    assert 'File "' in err  # The stacks.
+  # One is asked to stop: both save the same step.
+  with two(home) as processes:
+    wait_for_step(workdir, 20, processes)
+    processes[1].terminate()
+    codes, errors = ends(processes)
+    assert codes == [EXIT_CODE, EXIT_CODE], errors
   # The same command goes on to the end.
-  codes, err = ends(launch(home))
-  assert codes == [0, 0], err
+  with two(home) as processes:
+    codes, errors = ends(processes)
+    assert codes == [0, 0], errors
+  assert_as_alone(home)
+
+
+def assert_as_alone(home):
   losses = [
     [x["mlm_loss"] for x in read_metrics(home / name) if x["split"] == "train"]
     for name in ("alone", "two")
@@ -143,6 +126,7 @@ def test_a_run_of_two_loses_nothing(home):
 def test_a_mistake_ends_all_processes_with_its_line(home):
   (home / "damaged").mkdir()
   (home / "damaged" / "bert_jax.json").write_text("{")
-  codes, err = ends(launch(home, "damaged"))
-  assert codes == [2, 2], err
-  assert err.count("bert_jax.json: damaged") == 2
+  with two(home, workdir="damaged") as processes:
+    codes, errors = ends(processes)
+  assert codes == [2, 2], errors
+  assert all("bert_jax.json: damaged" in err for err in errors)
