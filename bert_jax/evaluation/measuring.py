@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -135,7 +136,10 @@ def _module(task: Task) -> Any:
 
 def _section(where: paths.Path, task: Task, part: str | None) -> dict[str, Any]:
   """The section `config.data` of the run that trained a task; empty else."""
-  run = workdir.run_of(where)
+  if not workdir.is_run(where):
+    return {}
+  path = paths.at(where) / workdir.MODEL_FILE
+  run = json.loads(paths.read_bytes(path))["run"]
   if run is None:
     return {}
   name, section = run["config"]["task"], dict(run["config"]["data"])

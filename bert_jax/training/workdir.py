@@ -48,15 +48,6 @@ def is_run(where: paths.Path) -> bool:
   return paths.exists(paths.at(where) / MODEL_FILE)
 
 
-def run_of(where: paths.Path) -> Mapping[str, Any] | None:
-  """The `config` and the `data` of a run; None if this is no run's folder.
-
-  Raises:
-    UserError: the folder's files are damaged, or cannot be reached.
-  """
-  return _read(paths.at(where))["run"] if is_run(where) else None
-
-
 def claim(folder: Folder, recipe: Recipe, task: Task) -> None:
   """Writes what the run is, or checks that it is still the same.
 
@@ -170,7 +161,7 @@ def metric(workdir: Any) -> str:
   Raises:
     UserError: the folder's files are damaged.
   """
-  run = run_of(workdir)
+  run = _read(workdir)["run"] if is_run(workdir) else None
   section = run["config"].get("evaluation", {}) if run else {}
   return section.get("metric", "")
 
