@@ -1,12 +1,13 @@
 """Kills and damaged files by the hundred: is anything lost, or silently wrong?
 
-  python -m benchmarks.faults [--kills 50] [--flips 1000] [--seed 0]
+  python -m benchmarks.faults [--kills 50] [--flips 1000] [--only kills ...]
 
 Kills: a small pretraining run on the CPU is killed (SIGKILL) so many times at
 random moments, at its start, between updates and in saves, and goes on each
 time. In the end its parameters, optimizer state, key and position in the data
 must be, bit for bit, those of a run that nobody touched. What was redone is
-counted from the last line of the figures to the step it went on from.
+counted from the last line of the figures to the step it went on from: less
+than one save interval, or less than two where a save was still under way.
 
 Damage: in a folder of checkpoints a random bit of a random file is flipped, or
 a file is cut or removed, so many times; each time the checkpoints are restored
@@ -21,11 +22,9 @@ Writes benchmarks/results/faults.json.
 
 import argparse
 import json
-import os
 import pathlib
 import platform
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,9 +34,13 @@ from typing import Any
 import jax
 import numpy as np
 import rich
+import rich.console
 from absl import logging
+from rich.progress import track
 from rich.table import Table
 
+from benchmarks import small_runs
+from benchmarks.small_runs import Process
 from bert_jax import trees
 from bert_jax.settings import UserError
 from bert_jax.training import manifest, partitioning
@@ -47,75 +50,50 @@ from bert_jax.training.meshes import MeshConfig
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import make_parts
 
-_ROOT = pathlib.Path(__file__).parents[1]
-_RESULTS = _ROOT / "benchmarks" / "results" / "faults.json"
+_RESULTS = pathlib.Path(__file__).parent / "results" / "faults.json"
 _EVERY = 20
-_CONFIG = """
-from ml_collections import ConfigDict
-
-def get_config():
-  return ConfigDict({
-    'steps': %d, 'batch_size': 8,
-    'corpus': {'source': 'text_files', 'files': ('text.txt',),
-               'sentences': 'line', 'vocab_size': 120, 'shards': 2},
-    'model': {'hidden_size': 32, 'num_layers': 2, 'num_heads': 2,
-              'intermediate_size': 64, 'max_positions': 32},
-    'data': {'corpus': 'corpus', 'length': 32, 'max_predictions': 4},
-    'evaluation': {'every': 10000, 'examples': 16},
-    'checkpoint': {'every': %d},
-    'logging': {'every': 1},
-  })
-"""
+_CONSOLE = rich.console.Console(stderr=True)
 
 
 class Runs:
   """A folder with a corpus and a config, and the runs made of them."""
 
   def __init__(self, folder: pathlib.Path, steps: int):
+    """Prepares the corpus."""
     self.folder, self.steps = folder, steps
-    rng = random.Random(0)
-    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"]
-    documents = [
-      "\n".join(" ".join(rng.choices(words, k=6)) for _ in range(5))
-      for _ in range(200)
-    ]
-    (folder / "text.txt").write_text("\n\n".join(documents))
-    (folder / "config.py").write_text(_CONFIG % (steps, _EVERY))
-    self.launch("prepare", "--output=corpus").wait()
+    small_runs.write(
+      folder,
+      steps,
+      documents=200,
+      model={"num_layers": 2},
+      checkpoint={"every": _EVERY},
+    )
+    self._end(self.launch("prepare", "--output=corpus"))
 
-  def launch(
-    self, name: str, *arguments: str, devices: int = 1
-  ) -> subprocess.Popen:
+  def launch(self, name: str, *arguments: str, devices: int = 1) -> Process:
     """Begins a command on so many simulated devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    # A file and not a pipe, which would fill up.
-    with (self.folder / "log.txt").open("w") as log:
-      return subprocess.Popen(
-        [sys.executable, "-m", f"launch.{name}", "--config=config.py"]
-        + [*arguments],
-        cwd=self.folder,
-        env={
-          **os.environ,
-          "PYTHONPATH": str(_ROOT),
-          "JAX_PLATFORMS": "cpu",
-          "XLA_FLAGS": flags,
-        },
-        stdout=log,
-        stderr=log,
-      )
+    env = {
+      "JAX_PLATFORMS": "cpu",
+      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+      # A program is compiled once, and not in every run.
+      "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+      "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    return Process(
+      name, "--config=config.py", *arguments, cwd=self.folder, env=env
+    )
 
   def train(self, workdir: str, *arguments: str, devices: int = 1) -> None:
     """Trains to the end."""
-    process = self.launch(
-      "train", f"--workdir={workdir}", *arguments, devices=devices
+    self._end(
+      self.launch("train", f"--workdir={workdir}", *arguments, devices=devices)
     )
-    if process.wait():
-      sys.exit((self.folder / "log.txt").read_text())
 
-  def last_step(self, workdir: str) -> int:
-    """The last step whose figures were written."""
-    rows = read_metrics(self.folder / workdir)
-    return rows[-1]["step"] if rows else 0
+  def _end(self, process: Process) -> None:
+    code, out, err = process.end(seconds=3600)
+    if code:
+      sys.exit(out + err)
 
   def losses(self, workdir: str) -> np.ndarray:
     """The loss of every update."""
@@ -154,39 +132,38 @@ def _same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 
 def kill(runs: Runs, kills: int, rng: random.Random) -> dict[str, Any]:
   """Kills a run again and again, and compares how it ends."""
-  done, redone, before = 0, [], 0
-  while done < kills:
-    process = runs.launch("train", "--workdir=killed")
-    if rng.random() < 0.2:
-      time.sleep(rng.uniform(0, 6))  # Perhaps before the first update.
-    else:
-      wanted = min(before + rng.randrange(1, 2 * _EVERY), runs.steps - 1)
-      while process.poll() is None and runs.last_step("killed") < wanted:
-        time.sleep(0.002)
-      time.sleep(rng.uniform(0, 0.05))
-    if process.poll() is not None:
-      log = (runs.folder / "log.txt").read_text()
-      sys.exit(f"the run ended too soon:\n{log}")
-    process.kill()
-    process.wait()
-    seen = runs.last_step("killed")
-    steps = manifest.finished_steps(runs.folder / "killed" / "checkpoints")
+  redone, under_way, before = [], 0, 0
+  workdir = runs.folder / "killed"
+  for _ in track(range(kills), "kills", console=_CONSOLE):
+    with runs.launch("train", "--workdir=killed") as process:
+      if rng.random() < 0.2:
+        time.sleep(rng.uniform(0, 6))  # Perhaps before the first update.
+      else:
+        wanted = min(before + rng.randrange(1, 2 * _EVERY), runs.steps - 1)
+        small_runs.wait_for_step(workdir, wanted, [process])
+        time.sleep(rng.uniform(0, 0.05))
+      if process.poll() is not None:
+        sys.exit(f"the run ended too soon: {process.end()}")
+    seen = small_runs.last_step(workdir)
+    steps = manifest.finished_steps(workdir / "checkpoints")
     before = max(steps, default=0)
     redone.append(seen - before)
-    done += 1
+    under_way += seen // _EVERY * _EVERY > before
   runs.train("killed")
   (plain, metadata), (killed, other) = runs.state("plain"), runs.state("killed")
   return {
-    "kills": done,
+    "kills": kills,
     "bit for bit the same": _same(plain, killed),
     "same position in the data": metadata["position"] == other["position"],
     "most updates redone": max(redone),
     "updates from save to save": _EVERY,
+    "kills while a save was under way": under_way,
   }
 
 
 def damage(runs: Runs, times: int, rng: random.Random) -> dict[str, int]:
   """Damages checkpoints, restores, and undoes the damage."""
+  verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.FATAL)
   folder, target = runs.folder / "plain" / "checkpoints", runs.target()
   newest = max(manifest.finished_steps(folder))
@@ -214,6 +191,7 @@ def damage(runs: Runs, times: int, rng: random.Random) -> dict[str, int]:
       except (UserError, OSError):
         found["refused"] += 1
       path.write_bytes(whole)
+  logging.set_verbosity(verbosity)
   return {"damages": times, "wrong": found.pop("wrong", 0), **found}
 
 
@@ -231,11 +209,10 @@ def meshes(runs: Runs) -> dict[str, Any]:
   losses = {}
   for devices in (1, 2, 4, 8):
     workdir, other = f"devices_{devices}", 8 // devices
-    process = runs.launch("train", f"--workdir={workdir}", devices=other)
-    while process.poll() is None and runs.last_step(workdir) < half + 1:
-      time.sleep(0.01)
-    process.terminate()
-    process.wait()
+    with runs.launch("train", f"--workdir={workdir}", devices=other) as process:
+      small_runs.wait_for_step(runs.folder / workdir, half + 1, [process])
+      process.terminate()
+      process.wait()
     runs.train(workdir, devices=devices)
     losses[devices] = runs.losses(workdir)
   expected = runs.losses("plain")
@@ -252,23 +229,28 @@ def main() -> None:
   parser.add_argument("--kills", type=int, default=50)
   parser.add_argument("--flips", type=int, default=1000)
   parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument(
+    "--only", nargs="*", choices=("kills", "damage", "meshes"), default=()
+  )
   arguments = parser.parse_args()
   rng = random.Random(arguments.seed)
   with tempfile.TemporaryDirectory() as folder:
     runs = Runs(pathlib.Path(folder), max(_EVERY * (arguments.kills + 5), 100))
     runs.train("plain")
-    found = {
-      "kills": kill(runs, arguments.kills, rng),
-      "damage": damage(runs, arguments.flips, rng),
-      "meshes": meshes(runs),
+    parts = {
+      "kills": lambda: kill(runs, arguments.kills, rng),
+      "damage": lambda: damage(runs, arguments.flips, rng),
+      "meshes": lambda: meshes(runs),
     }
+    found = {name: parts[name]() for name in arguments.only or parts}
   table = Table("fault", "what came of it", "", title=platform.platform())
   for fault, figures in found.items():
     for name, value in figures.items():
       table.add_row(fault, name, str(value))
   rich.print(table)
   _RESULTS.parent.mkdir(exist_ok=True)
-  _RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+  kept = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+  _RESULTS.write_text(json.dumps(kept | found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

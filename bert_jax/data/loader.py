@@ -9,6 +9,7 @@ checkpoint needs.
 import dataclasses
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -46,7 +47,19 @@ class Batches(Iterator[Batch]):
 
   def __next__(self) -> Batch:
     assert self._close.alive, "the batches are closed"
-    batch = next(self._iterator)
+    try:
+      batch = next(self._iterator)
+    except RuntimeError as error:
+      # Grain's words; it has no class of its own for this.
+      died = re.search(
+        r"terminated unexpectedly with (exit code \S+)\.", str(error)
+      )
+      if died is None:
+        raise
+      raise UserError(
+        f"config.workers: a process that makes batches ended with {died[1]};"
+        " -9 is killed, most likely for want of memory: try fewer"
+      ) from error
     # Shared memory is unmapped with its array, whoever still looks at it.
     return jax.tree.map(np.array, batch) if self._shared else batch
 

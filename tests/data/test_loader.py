@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -168,7 +169,7 @@ def test_a_worker_that_dies_is_an_error():
   stream = stream_lib.Stream(Counting(deadly=(0, 3)), 10, seed=0)
   with (
     loader.training_batches(stream, workers=1) as batches,
-    pytest.raises(RuntimeError, match="exit code 9"),
+    pytest.raises(settings.UserError, match=r"config\.workers.*exit code 9"),
   ):
     next(batches)
 
@@ -181,6 +182,18 @@ def test_closing_twice():
 
 
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="looks into /proc")
+def test_a_killed_worker_is_an_error_and_no_hang():
+  stream = stream_lib.Stream(Counting(), 3, seed=1)
+  before = set(multiprocessing.active_children())
+  with loader.training_batches(stream, workers=1) as batches:
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - before
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(settings.UserError, match="exit code -9"):
+      for _ in range(10):  # Some are ready beforehand.
+        next(batches)
+
+
 def test_workers_end_with_a_killed_parent():
   program = """
     import multiprocessing, os
