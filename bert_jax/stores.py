@@ -5,6 +5,7 @@ tools do, and take further settings from fsspec's files and variables.
 """
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,8 @@ for _scheme, _options in {
     **_options,
     **fsspec.config.conf.get(_scheme, {}),
   }
+# What fails reaches the caller as an exception; it would print tracebacks.
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 # Where TensorFlow happens to be installed, etils would have it read paths.
 os.environ.setdefault("EPATH_USE_TF", "false")
 

@@ -6,7 +6,8 @@ import time
 
 import bert_jax
 from benchmarks import small_runs
-from bert_jax import paths
+from bert_jax import paths, settings
+from bert_jax.data import corpus
 from bert_jax.training import manifest
 from tests.e2e.test_train import assert_equal_runs, launch
 
@@ -21,16 +22,11 @@ def run(name, *arguments, cwd):
 
 def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path):
   home = tmp_path
-  small_runs.write(home, STEPS, checkpoint={"every": 2})
+  config = small_runs.write(home, STEPS, checkpoint={"every": 2})
   paths.put_file(home / "text.txt", f"{s3}/text/0.txt")
-  run(
-    "prepare",
-    "--config=config.py",
-    f"--config.corpus.files={s3}/text/*.txt",
-    f"--output={s3}/corpus",
-    "--processes=1",
-    cwd=home,
-  )
+  source = {**config["corpus"], "files": f"{s3}/text/*.txt"}
+  source = settings.from_dict(corpus.CorpusConfig, source)
+  corpus.prepare(source, f"{s3}/corpus", processes=1)
   train = ["--config=config.py", f"--config.data.corpus={s3}/corpus"]
   run("train", *train, "--workdir=here", cwd=home)
   train.append(f"--workdir={s3}/run")
