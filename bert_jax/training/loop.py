@@ -22,6 +22,7 @@ from bert_jax.training import (
   substitution,
   watchdog,
 )
+from bert_jax.training import folder as folders
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.folder import Folder
@@ -49,7 +50,7 @@ def train(recipe: Recipe, workdir: paths.Path) -> dict[str, float]:
     Interrupted: the process was asked to stop; the state is saved.
   """
   with (
-    workdirs.locked(workdir) as folder,
+    folders.held(workdir) as folder,
     Checkpoints(folder.checkpoints, keep=recipe.checkpoint.keep) as checkpoints,
   ):
     ledger = Ledger(folder.here)

@@ -22,7 +22,6 @@ from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training import folder as folder_lib
 from bert_jax.training import processes, saved_params
 from bert_jax.training.changes import differences
 from bert_jax.training.checkpoint import Checkpoints
@@ -33,8 +32,6 @@ from bert_jax.types import Parameters
 
 MODEL_FILE = "bert_jax.json"
 TOKENIZER = "tokenizer"
-
-locked = folder_lib.held
 
 
 def is_run(where: paths.Path) -> bool:

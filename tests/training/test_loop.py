@@ -15,7 +15,7 @@ import bert_jax
 from bert_jax import trees
 from bert_jax.data import corpus
 from bert_jax.settings import UserError
-from bert_jax.training import interruption, loop, workdir
+from bert_jax.training import folder, interruption, loop, workdir
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
 from tests import small
@@ -198,7 +198,7 @@ def test_another_corpus_is_refused(finished, corpus_folder, tmp_path):
 
 def test_one_run_at_a_time(corpus_folder, tmp_path):
   with (
-    workdir.locked(tmp_path),
+    folder.held(tmp_path),
     pytest.raises(UserError, match=f"in use by another run.*{os.getpid()}"),
   ):
     loop.train(make_recipe(corpus_folder), tmp_path)
