@@ -1,6 +1,7 @@
 """What all mains share: flags, and a user's mistakes in one line."""
 
 import errno
+import re
 import sys
 import traceback
 import types
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from bert_jax import settings
 
@@ -36,8 +37,9 @@ _processes: types.ModuleType | None = None
 def define_config() -> flags.FlagHolder:
   """Defines `--config FILE`, and `--config.key=value` for any key.
 
-  A key that the file does not spell out can be given too: the dataclass that
-  a section becomes knows which keys there are, and refuses the others.
+  A key or section that the file does not spell out can be given too: the
+  dataclass that a section becomes knows which keys there are, and refuses the
+  others.
   """
   holder = config_flags.DEFINE_config_file(
     "config",
@@ -47,7 +49,24 @@ def define_config() -> flags.FlagHolder:
     accept_new_attributes=True,
   )
   flags.mark_flag_as_required("config")
+  parser = flags.FLAGS["config"].parser
+  load = parser.parse
+  parser.parse = lambda path: _with_sections(load(path))
   return holder
+
+
+def _with_sections(config: Any) -> Any:
+  """The config, with an empty section for each that the flags name."""
+  for argument in sys.argv:
+    found = re.match(r"--?(?:no)?config\.([\w.]+)\.", argument)
+    section = config
+    for name in found[1].split(".") if found else ():
+      if not isinstance(section, ConfigDict):
+        break  # A value: that it has no keys is told when they are set.
+      if name not in section:
+        section[name] = ConfigDict()
+      section = section[name]
+  return config
 
 
 def define_cluster() -> Callable[[], types.ModuleType]:

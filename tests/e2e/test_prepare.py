@@ -85,7 +85,7 @@ def test_twice_the_same_bytes_and_then_resumed(folder):
     (["--config.corpus.shards=abc"], "config.corpus.shards: expected int"),
     (["--config.corpus.vocab_size=abc"], "--config.corpus.vocab_size=abc"),
     (["--config.corpus.lowercased=1"], "did you mean 'lowercase'?"),
-    (["--config.corpsu.shards=1"], "unknown key 'corpsu'"),
+    (["--config.corpsu.shards=1"], "config: unknown 'corpsu'; did you mean"),
     (["--config.corpsu=1"], "did you mean 'corpus'?"),
     (["--config=none.py"], "No such file or directory: 'none.py'"),
     (["--config.corpus.files=none"], "config.corpus.files: 'none' matches no"),

@@ -124,6 +124,8 @@ def test_the_report_has_a_picture_and_the_figures(home):
   ("name", "arguments", "message"),
   [
     ("train", ["--config.model.hiden_size=3"], "hiden_size"),
+    # A section that the file does not have.
+    ("train", ["--config.mesh.fspd=3"], "config.mesh.fspd: unknown key; did"),
     ("train", ["--config.steps=many"], "many"),
     ("train", ["--config.data.corpus=nowhere"], "config.data.corpus"),
     ("train", ["--config=nowhere.py"], "nowhere.py"),
