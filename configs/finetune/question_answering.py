@@ -14,6 +14,12 @@ To train on some articles of one file and evaluate on the others:
     json.dump({"data": train}, open("train.json", "w"))
     json.dump({"data": [last]}, open("eval.json", "w"))
 
+Few questions want more epochs, and a higher rate: of MiniLM and 579 questions
+from four articles, all with answers, `--config.epochs=8
+--config.optimizer.learning_rate=2e-4` made EM 0.34 and F1 0.45 on 124 questions
+of a fifth (seed 0). The two epochs below, over 1,160 questions of which half
+have none, only taught it to say that there is no answer.
+
 Cost: for MiniLM (6 layers of width 384) and a thousand questions some minutes
 an epoch on two cores; SQuAD's 100,000 ask for an accelerator. The rate is one
 for small encoders; a BERT-base is tuned with 3e-5, for which
