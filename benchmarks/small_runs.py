@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from bert_jax.training.logging import METRICS_FILE, read_metrics
 
-_ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[1]
 _WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta")
 _CONFIG = """
 from ml_collections import ConfigDict
@@ -106,7 +106,7 @@ class Process(subprocess.Popen):
     super().__init__(
       [sys.executable, "-m", f"launch.{command}", *arguments],
       cwd=cwd,
-      env={**os.environ, **env, "PYTHONPATH": str(_ROOT)},
+      env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
       stdout=self._files[0],
       stderr=self._files[1],
     )

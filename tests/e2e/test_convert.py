@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import bert_jax
-from tests.e2e.test_train import ROOT, run
+from benchmarks.small_runs import ROOT
+from tests.e2e.test_train import run
 from tests.interop import folders, hub_server
 
 SENTENCES = ["the array is in place", "", "names", "it sorts a list"]

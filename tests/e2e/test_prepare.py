@@ -1,7 +1,6 @@
 """`launch.prepare` as a user runs it, in processes of its own."""
 
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -9,9 +8,9 @@ import time
 
 import pytest
 
+from benchmarks.small_runs import ROOT
 from bert_jax.data import shards
 
-ROOT = pathlib.Path(__file__).parents[2]
 TEXT = "\n\n".join(
   f"Document {i} is about number {i * i}. It has a second sentence. So it goes."
   for i in range(300)
@@ -25,9 +24,11 @@ def get_config():
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
   (tmp_path / "config.py").write_text(CONFIG)
   (tmp_path / "text.txt").write_text(TEXT)
+  # Reading the config must not leave anything in the folder either.
+  monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
   return tmp_path
 
 

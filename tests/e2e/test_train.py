@@ -1,7 +1,6 @@
 """The commands of the main job, as a user runs them, and what goes wrong."""
 
 import json
-import signal
 import subprocess
 
 import numpy as np
@@ -55,18 +54,6 @@ def assert_equal_runs(one, other):
   expected = trees.flatten(other.params)
   for path, value in trees.flatten(one.params).items():
     np.testing.assert_array_equal(value, expected[path], err_msg=path)
-
-
-def test_a_run_killed_twice_ends_as_one_that_was_not(home):
-  # A checkpoint every other step: some kill falls into a save.
-  for step in (3, 17):
-    with train(home, "killed") as process:
-      wait_for_step(home / "killed", step, [process])
-      process.kill()
-      assert process.wait(timeout=60) == -signal.SIGKILL
-  code, _, err = train(home, "killed").end(300)
-  assert code == 0, err
-  assert_equal_runs(home / "killed", home / "finished")
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_says_so(home):
