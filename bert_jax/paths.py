@@ -158,12 +158,11 @@ def put_folder(folder: Path, where: Path, last: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def made_here(where: Path, last: str | None = None) -> Iterator[pathlib.Path]:
+def made_here(where: Path) -> Iterator[pathlib.Path]:
   """A folder of this machine to write to, which is put up at the end.
 
   Args:
     where: where the files are to be; a local folder is written to itself.
-    last: as `put_folder`.
 
   Raises:
     UserError: they could not be put up.
@@ -173,7 +172,7 @@ def made_here(where: Path, last: str | None = None) -> Iterator[pathlib.Path]:
     return
   with tempfile.TemporaryDirectory(prefix="bert_jax-") as folder:
     yield pathlib.Path(folder)
-    put_folder(folder, where, last)
+    put_folder(folder, where)
 
 
 @contextlib.contextmanager

@@ -216,14 +216,8 @@ def save(
   ):
     raise UserError(f"{folder}: there is something; name a new folder")
   try:
-    if paths.is_remote(folder):
-      with paths.made_here(folder, last=marker) as here:
-        write(predictor.task, predictor.params, here)
-      return
-    partial = folder.with_name(folder.name + ".partial")
-    with folders.exclusive(partial):
-      write(predictor.task, predictor.params, partial)
-      folders.put_in_place(partial, folder)
+    with folders.made(folder, last=marker) as here:
+      write(predictor.task, predictor.params, here)
   except OSError as error:
     raise UserError(f"cannot write {folder}: {error}") from error
 

@@ -8,7 +8,6 @@ fit is told with the largest buffers, and exit code 1.
 
 import json
 import os
-import pathlib
 
 from absl import flags
 
@@ -37,7 +36,7 @@ def main(_) -> int:
   forecast.print_report(found)
   if _JSON.value:
     text = json.dumps(found.to_dict(), indent=2) + "\n"
-    folders.write_text(pathlib.Path(_JSON.value), text)
+    folders.write_text(_JSON.value, text)
   return 0 if found.fits else 1
 
 

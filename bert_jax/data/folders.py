@@ -144,13 +144,22 @@ def filling(folder: paths.Path, scratch: paths.Path) -> Iterator[pathlib.Path]:
         path.replace(pathlib.Path(folder) / path.name)
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file in the place of the one that is there, if any.
+def write_text(where: paths.Path, text: str) -> None:
+  """Writes a file, here or in a store, in the place of the one that is there.
 
   Characters that UTF-8 does not have are written as escapes.
+
+  Raises:
+    OSError: it is of this machine and cannot be written.
+    UserError: it is in a store and cannot be written.
   """
+  data = text.encode("utf-8", errors="backslashreplace")
+  if paths.is_remote(where):
+    paths.write_bytes(where, data)
+    return
+  path = pathlib.Path(where)
   partial = path.with_name(path.name + ".partial")
-  partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+  partial.write_bytes(data)
   partial.replace(path)
 
 

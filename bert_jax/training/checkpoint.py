@@ -229,9 +229,8 @@ class Checkpoints:
 
 def _has_state(folder: Any) -> bool:
   """Whether the folder of a step has arrays, finished or not."""
-  if paths.is_remote(folder):
-    return paths.exists(folder / contents.STATE)
-  return any(folder.glob(f"{contents.STATE}*"))
+  names = paths.names(folder, None)
+  return any(name.startswith(contents.STATE) for name in names)
 
 
 def _mark_best(folder: Any) -> None:

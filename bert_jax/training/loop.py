@@ -22,10 +22,9 @@ from bert_jax.training import (
   substitution,
   watchdog,
 )
-from bert_jax.training import folder as folders
+from bert_jax.training import folder as folder_lib
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.folder import Folder
 from bert_jax.training.goodput import Ledger
 from bert_jax.training.logging import Log
 from bert_jax.training.recipe import Recipe
@@ -50,7 +49,7 @@ def train(recipe: Recipe, workdir: paths.Path) -> dict[str, float]:
     Interrupted: the process was asked to stop; the state is saved.
   """
   with (
-    folders.held(workdir) as folder,
+    folder_lib.held(workdir) as folder,
     Checkpoints(folder.checkpoints, keep=recipe.checkpoint.keep) as checkpoints,
   ):
     ledger = Ledger(folder.here)
@@ -85,7 +84,7 @@ class _Loop:
   """The run, and all that it writes to."""
 
   of: Run
-  folder: Folder
+  folder: folder_lib.Folder
   checkpoints: Checkpoints
   logger: Log
   ledger: Ledger

@@ -77,8 +77,7 @@ def repeat(
   }
   text = json.dumps(summary, indent=2) + "\n"
   if processes.is_first():
-    with paths.made_here(workdir) as here:
-      folders.write_text(here / SEEDS_FILE, text)
+    folders.write_text(workdir / SEEDS_FILE, text)
   return summary
 
 

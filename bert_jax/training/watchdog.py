@@ -79,10 +79,8 @@ def _tell(path: Any, ledger: Ledger) -> None:
     "since": ledger.since,
     "told": time.time(),
   }
-  if paths.is_remote(path):
-    paths.write_bytes(path, json.dumps(entry).encode())
-    return
-  path.parent.mkdir(exist_ok=True)
+  if not paths.is_remote(path):
+    path.parent.mkdir(exist_ok=True)
   folders.write_text(path, json.dumps(entry))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from bert_jax import paths, settings
 from bert_jax.data import beam, corpus
-from tests.data.test_corpus import content, random_text
+from tests.data.test_corpus import content, make_config, random_text
 
 
 @pytest.fixture
@@ -19,14 +19,7 @@ def direct():
 
 @pytest.fixture
 def config(tmp_path):
-  (tmp_path / "text.txt").write_text(random_text(0), encoding="utf-8")
-  return corpus.CorpusConfig(
-    source="text_files",
-    files=(str(tmp_path / "text.txt"),),
-    vocab_size=50,
-    shards=3,
-    held_out=0.1,
-  )
+  return make_config(tmp_path)
 
 
 def test_it_makes_the_bytes_of_the_local_run(config, tmp_path, direct):

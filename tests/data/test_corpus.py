@@ -26,16 +26,20 @@ def random_text(seed, documents=120):
   )
 
 
-@pytest.fixture
-def config(tmp_path):
-  (tmp_path / "text.txt").write_text(random_text(0), encoding="utf-8")
+def make_config(folder):
+  (folder / "text.txt").write_text(random_text(0), encoding="utf-8")
   return corpus.CorpusConfig(
     source="text_files",
-    files=(str(tmp_path / "text.txt"),),
+    files=(str(folder / "text.txt"),),
     vocab_size=50,
     shards=3,
     held_out=0.1,
   )
+
+
+@pytest.fixture
+def config(tmp_path):
+  return make_config(tmp_path)
 
 
 def content(folder):

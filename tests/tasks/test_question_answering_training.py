@@ -14,6 +14,7 @@ from bert_jax.tasks.question_answering import Answer, Head
 from bert_jax.training import loop
 from bert_jax.training.recipe import Recipe
 from tests import small
+from tests.tasks import learnable
 from tests.tasks.cases import ENCODER, LONG
 
 
@@ -157,13 +158,7 @@ def run(tmp_path_factory):
     "task": "question_answering",
     "epochs": 6,
     "batch_size": 8,
-    "model": {
-      "hidden_size": 16,
-      "num_layers": 1,
-      "num_heads": 2,
-      "intermediate_size": 32,
-      "max_positions": 32,
-    },
+    "model": learnable.MODEL,
     "data": {
       "train": (str(folder / "train.json"),),
       "eval": (str(folder / "eval.json"),),

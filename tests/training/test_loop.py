@@ -46,9 +46,7 @@ def write_text(path, seed=0, documents=40):
   path.write_text("\n".join(lines))
 
 
-@pytest.fixture(scope="module")
-def corpus_folder(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("corpus")
+def make_corpus(folder):
   write_text(folder / "text.txt")
   config = corpus.CorpusConfig(
     source="text_files",
@@ -60,6 +58,11 @@ def corpus_folder(tmp_path_factory):
   )
   corpus.prepare(config, folder / "prepared", processes=1)
   return folder / "prepared"
+
+
+@pytest.fixture(scope="module")
+def corpus_folder(tmp_path_factory):
+  return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def make_recipe(corpus_folder, **changes):

@@ -9,7 +9,6 @@ import pytest
 
 import bert_jax
 from bert_jax import paths, stores
-from bert_jax.data import corpus
 from bert_jax.settings import UserError
 from bert_jax.training import (
   contents,
@@ -37,17 +36,7 @@ def quick_locks(monkeypatch):
 
 @pytest.fixture(scope="module")
 def corpus_folder(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("corpus")
-  test_loop.write_text(folder / "text.txt")
-  config = corpus.CorpusConfig(
-    source="text_files",
-    files=(str(folder / "text.txt"),),
-    sentences="line",
-    vocab_size=100,
-    held_out=0.1,
-  )
-  corpus.prepare(config, folder / "prepared", processes=1)
-  return folder / "prepared"
+  return test_loop.make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
