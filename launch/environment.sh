@@ -29,8 +29,11 @@ environment() {
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing $* into $folder ..."
     "$python" -m venv "$folder" || exit 1
+    # A pip as old as the interpreter may look for versions that go together
+    # for a quarter of an hour.
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
-      "$@" || exit 1
+      --upgrade pip || exit 1
+    "$folder/bin/python" -m pip install --quiet "$@" || exit 1
     echo "$wanted" > "$stamp"
   fi
   export PATH="$PWD/$folder/bin:$PATH"
