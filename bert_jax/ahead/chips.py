@@ -20,8 +20,8 @@ class Chip:
     hbm_bytes: the memory of a device, as the compiler has it.
     clock: of the cores, in Hz: the peak over what the matrix units do in a
       cycle (4 of 128 x 128 a core, of v6e 4 of 256 x 256).
-    link_bytes: between chips of a slice, over all links of one chip and both
-      ways, in bytes/s.
+    link_bytes: between chips of a slice, over all links of one chip, in each
+      direction, in bytes/s.
     most: chips of the largest slice.
     options: what the topology takes besides its name.
   """
