@@ -1,6 +1,7 @@
 """TPU chips that programs can be compiled for without having one."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ def topology(name: str) -> tuple[Chip, Sequence[jax.Device]]:
       platform="tpu", topology_name=name, **chip.options
     )
   except Exception as error:  # Of several types, by what is missing.
-    if "libtpu" in str(error) or isinstance(error, ImportError):
+    if importlib.util.find_spec("libtpu") is None:
       raise UserError(
         "--topology: the TPU compiler is not installed; pip install"
         " 'bert_jax[tpu]' or 'jax[tpu]' (x86-64 Linux)"

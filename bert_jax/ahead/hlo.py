@@ -32,6 +32,8 @@ _CALLED = re.compile(
 )
 _COMMENT = re.compile(r"/\*.*?\*/")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_CONDITION = re.compile(r"\bcondition=%?([\w.-]+)")
+_LIMIT = re.compile(r"^s32\[\]\S* constant\((\d+)\)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -45,7 +47,9 @@ class Instruction:
     result: the bytes of each array of what it gives.
     operands: the names of its operands.
     cycles: by the compiler's cost model, 0 where it has none.
-    trips: how often a loop goes round; 1 for anything else.
+    trips: how often a loop goes round, 0 where the compiler does not say; 1
+      for anything else.
+    condition: of a loop, the computation that ends it.
     called: the computations that it runs.
   """
 
@@ -55,29 +59,49 @@ class Instruction:
   operands: tuple[str, ...]
   cycles: int
   trips: int
+  condition: str
   called: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """The computations of a program by name, and which one it begins with."""
+  """A compiled program.
+
+  Attributes:
+    entry: the computation that it begins with.
+    computations: all of them, by name.
+    limits: the whole numbers that each of them has for constants.
+  """
 
   entry: str
   computations: Mapping[str, Sequence[Instruction]]
+  limits: Mapping[str, Sequence[int]]
+
+  def trips(self, instruction: Instruction) -> int:
+    """How often an instruction runs what it calls.
+
+    A loop whose condition has one number counts from 0 up to it, as those of
+    `jax.lax.scan` do.
+    """
+    limits = self.limits.get(instruction.condition, ())
+    return instruction.trips or (limits[0] if len(limits) == 1 else 1)
 
 
 def parse(text: str) -> Program:
   """Reads what `jax.stages.Compiled.as_text` gives."""
-  entry, computations = "", {}
+  entry, computations, limits = "", {}, {}
   current: list[Instruction] = []
+  numbers: list[int] = []
   for line in text.splitlines():
     if header := _HEADER.match(line):
       current = computations.setdefault(header[2], [])
+      numbers = limits.setdefault(header[2], [])
       if header[1]:
         entry = header[2]
     elif found := _INSTRUCTION.match(line):
       current.append(_instruction(found[1], found[2]))
-  return Program(entry, computations)
+      numbers += map(int, _LIMIT.findall(found[2]))
+  return Program(entry, computations, limits)
 
 
 def estimated_cycles(program: Program) -> int:
@@ -126,7 +150,7 @@ def _walk(
       yield from _walk(
         program,
         called,
-        times * instruction.trips,
+        times * program.trips(instruction),
         is_fused or instruction.opcode == "fusion",
       )
 
@@ -140,6 +164,7 @@ def _instruction(name: str, rest: str) -> Instruction:
   )
   arguments, _, attributes = tail.partition(")")
   cycles, trips = _CYCLES.search(attributes), _TRIPS.search(attributes)
+  condition = _CONDITION.search(attributes)
   called = []
   for several, one in _CALLED.findall(attributes):
     called += [x.strip().lstrip("%") for x in (several or one).split(",")]
@@ -153,7 +178,8 @@ def _instruction(name: str, rest: str) -> Instruction:
       if x.strip()
     ),
     cycles=int(cycles[1]) if cycles else 0,
-    trips=int(trips[1]) if trips else 1,
+    trips=int(trips[1]) if trips else int(opcode != "while"),
+    condition=condition[1] if condition else "",
     called=tuple(called),
   )
 

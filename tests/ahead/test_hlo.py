@@ -44,6 +44,23 @@ def test_loops_count_as_often_as_they_go_round_and_fusions_once():
   assert hlo.estimated_cycles(hlo.parse(TPU)) == 7 + 5 * 100
 
 
+def test_a_loop_goes_round_as_often_as_its_condition_says():
+  condition = """\
+%counted (p: (s32[], f32[8])) -> pred[] {
+  %end = s32[]{:T(128)} constant(64)
+  %at = s32[]{:T(128)} get-tuple-element(%p), index=0
+  ROOT %less = pred[]{:T(512)} compare(%at, %end), direction=LT
+}
+
+ENTRY"""
+  text = TPU.replace("ENTRY", condition)
+  text = text.replace('"known_trip_count":{"n":"5"}', "")
+  program = hlo.parse(text.replace("%unknown", "%counted"))
+  assert hlo.estimated_cycles(program) == 7 + 64 * 100
+  # Nothing tells how often: at least once.
+  assert hlo.estimated_cycles(hlo.parse(text)) == 7 + 100
+
+
 def test_bytes_of_each_kind_of_collective():
   assert hlo.collective_bytes(hlo.parse(TPU)) == {
     "all-reduce": (4 + 64) + 5 * 32,
