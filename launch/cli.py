@@ -120,6 +120,11 @@ def run(
       _fail(str(error))
     except KeyboardInterrupt:
       _fail("interrupted", _INTERRUPTED)
+    except SystemExit:
+      # Rich ends a program whose output nobody reads any more.
+      if _processes:
+        _processes.exit_alone(1)
+      raise
     except Exception as error:
       if isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
         _fail(str(error))

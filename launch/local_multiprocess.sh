@@ -34,11 +34,18 @@ s = socket.socket()
 s.bind(("localhost", 0))
 print(s.getsockname()[1])')}
 
+# number I: puts the number of process I before each line. It reads on until
+# the process has ended, whatever signal all of them get.
+number() {
+  trap '' INT TERM
+  exec sed -u "s/^/[$1] /"
+}
+
 pids=()
 for ((i = 0; i < count; i++)); do
   python -m launch.train "$@" --coordinator_address=localhost:"$port" \
     --num_processes="$count" --process_id="$i" \
-    > >(sed -u "s/^/[$i] /") 2> >(sed -u "s/^/[$i] /" >&2) &
+    > >(number "$i") 2> >(number "$i" >&2) &
   pids+=($!)
 done
 # To stop, all are asked; the shell waits until they have saved.

@@ -3,6 +3,8 @@
 import contextlib
 import resource
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -121,6 +123,26 @@ def assert_as_alone(home):
   expected = trees.flatten(alone)
   for path, value in trees.flatten(two).items():
     np.testing.assert_allclose(value, expected[path], atol=1e-4, err_msg=path)
+
+
+def test_one_whose_output_nobody_reads_does_not_wait_for_the_others():
+  code = """\
+import os
+import rich
+from launch import cli
+
+class Joined:
+  def exit_alone(code):
+    os._exit(70 + code)
+
+cli._processes = Joined
+cli.run(lambda _: [rich.print("a line") for _ in range(100_000)])
+"""
+  with subprocess.Popen(
+    [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=small_runs.ROOT
+  ) as process:
+    process.stdout.close()
+    assert process.wait(60) == 71
 
 
 def test_a_mistake_ends_all_processes_with_its_line(home):
