@@ -47,9 +47,8 @@ class Instruction:
     result: the bytes of each array of what it gives.
     operands: the names of its operands.
     cycles: by the compiler's cost model, 0 where it has none.
-    trips: how often a loop goes round, 0 where the compiler does not say; 1
-      for anything else.
-    condition: of a loop, the computation that ends it.
+    trips: how often a loop goes round; 1 where nothing tells, and for
+      anything else.
     called: the computations that it runs.
   """
 
@@ -59,37 +58,23 @@ class Instruction:
   operands: tuple[str, ...]
   cycles: int
   trips: int
-  condition: str
   called: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """A compiled program.
-
-  Attributes:
-    entry: the computation that it begins with.
-    computations: all of them, by name.
-    limits: the whole numbers that each of them has for constants.
-  """
+  """The computations of a program by name, and which one it begins with."""
 
   entry: str
   computations: Mapping[str, Sequence[Instruction]]
-  limits: Mapping[str, Sequence[int]]
-
-  def trips(self, instruction: Instruction) -> int:
-    """How often an instruction runs what it calls.
-
-    A loop whose condition has one number counts from 0 up to it, as those of
-    `jax.lax.scan` do.
-    """
-    limits = self.limits.get(instruction.condition, ())
-    return instruction.trips or (limits[0] if len(limits) == 1 else 1)
 
 
 def parse(text: str) -> Program:
   """Reads what `jax.stages.Compiled.as_text` gives."""
-  entry, computations, limits = "", {}, {}
+  entry, computations = "", {}
+  # What each computation has for whole numbers; a loop's condition is written
+  # before the loop.
+  limits: dict[str, list[int]] = {}
   current: list[Instruction] = []
   numbers: list[int] = []
   for line in text.splitlines():
@@ -99,9 +84,9 @@ def parse(text: str) -> Program:
       if header[1]:
         entry = header[2]
     elif found := _INSTRUCTION.match(line):
-      current.append(_instruction(found[1], found[2]))
+      current.append(_instruction(found[1], found[2], limits))
       numbers += map(int, _LIMIT.findall(found[2]))
-  return Program(entry, computations, limits)
+  return Program(entry, computations)
 
 
 def estimated_cycles(program: Program) -> int:
@@ -150,12 +135,14 @@ def _walk(
       yield from _walk(
         program,
         called,
-        times * program.trips(instruction),
+        times * instruction.trips,
         is_fused or instruction.opcode == "fusion",
       )
 
 
-def _instruction(name: str, rest: str) -> Instruction:
+def _instruction(
+  name: str, rest: str, limits: Mapping[str, Sequence[int]]
+) -> Instruction:
   found = _OPCODE.search(rest)
   opcode, shapes, tail = (
     (found[1], rest[: found.start()], rest[found.end() :])
@@ -163,8 +150,7 @@ def _instruction(name: str, rest: str) -> Instruction:
     else ("", "", rest)
   )
   arguments, _, attributes = tail.partition(")")
-  cycles, trips = _CYCLES.search(attributes), _TRIPS.search(attributes)
-  condition = _CONDITION.search(attributes)
+  cycles = _CYCLES.search(attributes)
   called = []
   for several, one in _CALLED.findall(attributes):
     called += [x.strip().lstrip("%") for x in (several or one).split(",")]
@@ -178,10 +164,21 @@ def _instruction(name: str, rest: str) -> Instruction:
       if x.strip()
     ),
     cycles=int(cycles[1]) if cycles else 0,
-    trips=int(trips[1]) if trips else int(opcode != "while"),
-    condition=condition[1] if condition else "",
+    trips=_trips(attributes, limits),
     called=tuple(called),
   )
+
+
+def _trips(attributes: str, limits: Mapping[str, Sequence[int]]) -> int:
+  """As the compiler says, or else as the loop's condition does.
+
+  One with a single number counts from 0 up to it, as those of `jax.lax.scan`.
+  """
+  if told := _TRIPS.search(attributes):
+    return int(told[1])
+  condition = _CONDITION.search(attributes)
+  numbers = limits.get(condition[1], ()) if condition else ()
+  return numbers[0] if len(numbers) == 1 else 1
 
 
 def _bytes(dtype: str, shape: str) -> int:
