@@ -25,6 +25,7 @@ Where = paths.Path
 _FREE = (
   "attention",
   "attention_dropout",
+  "attention_dropout_shared_by",
   "dtype",
   "head_dropout",
   "hidden_dropout",

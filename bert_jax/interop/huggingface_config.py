@@ -37,7 +37,13 @@ _WORDS = {
   "pooling": {"cls": "first", "mean": "mean"},
 }
 # They say how a model is run, not which it is.
-_NOT_OF_THE_MODEL = ("dtype", "attention", "head_dropout", "layer_dropouts")
+_NOT_OF_THE_MODEL = (
+  "dtype",
+  "attention",
+  "attention_dropout_shared_by",
+  "head_dropout",
+  "layer_dropouts",
+)
 # What a head for a whole sequence is for, by `problem_type`.
 _PROBLEMS = {
   "single_label_classification": "classification",

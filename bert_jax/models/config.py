@@ -17,7 +17,8 @@ _MOST_LAYERS = 1000
 _OPTIONS = {
   "activation": ("gelu", "gelu_tanh"),
   "dtype": ("float32", "bfloat16"),
-  "attention": ("xla",),
+  "attention": ("auto", "xla", "cudnn", "splash"),
+  "attention_dropout_shared_by": ("none", "rows", "queries"),
   "pooling": ("first", "mean"),
   "pooler_activation": ("tanh", "gelu", "relu"),
 }
@@ -42,6 +43,13 @@ class EncoderConfig:
       `gelu_tanh` (Google's repository since 2019, keras-hub).
     hidden_dropout: the rate after embeddings and each block.
     attention_dropout: the rate on attention weights.
+    attention_dropout_shared_by: what has the same dropout mask of attention
+      weights. `none`: every weight is dropped by itself, as BERT has it;
+      `rows`: all rows and heads have one mask, as Transformers' Flax models
+      have it; `queries`: all queries of a row and head lose the same keys,
+      which is dropout of whole value vectors, and needs the fewest random
+      bits. Only the last can be done by every attention backend: `cudnn` and
+      `splash` have no dropout of weights, and `auto` takes `xla` for it.
     head_dropout: the rate before the logits of heads for fine-tuning; None is
       hidden_dropout.
     layer_dropouts: for each layer, the lowest first, the rate after its
@@ -51,7 +59,10 @@ class EncoderConfig:
       kernels and embeddings start from.
     dtype: what activations are computed in, `float32` or `bfloat16`;
       parameters, softmax and LayerNorm statistics stay float32.
-    attention: the attention backend, a name in `models.attention`.
+    attention: the attention backend: `xla` (plain jax.numpy, everywhere),
+      `cudnn` (its fused kernels, on NVIDIA GPUs, in bfloat16), `splash` (a
+      Pallas kernel, on TPUs; on CPUs it is interpreted, for tests), or `auto`,
+      the fastest that can do what is asked, see `models.attention.choice`.
     family: whose names the parameters bear in other libraries' files, a key
       of `interop.families.FAMILIES`; it changes nothing that is computed.
     embedding_size: the width of the embeddings where a projection takes them
@@ -92,12 +103,13 @@ class EncoderConfig:
   activation: str = "gelu"
   hidden_dropout: float = 0.1
   attention_dropout: float = 0.1
+  attention_dropout_shared_by: str = "none"
   head_dropout: float | None = None
   layer_dropouts: tuple[float, ...] = ()
   layer_norm_epsilon: float = 1e-12
   initializer_range: float = 0.02
   dtype: str = "float32"
-  attention: str = "xla"
+  attention: str = "auto"
   family: str = "bert"
   embedding_size: int = 0
   position_offset: int = 0
@@ -141,9 +153,21 @@ class EncoderConfig:
         raise ValueError(
           f"layer_dropouts: expected rates in [0, 1), got {rate}"
         )
+    self._check_attention()
     self._check_together()
     rows = -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
     object.__setattr__(self, "vocab_size", rows)
+
+  def _check_attention(self):
+    if self.attention not in ("cudnn", "splash"):
+      return
+    if self.attention_dropout and self.attention_dropout_shared_by != "queries":
+      raise ValueError(
+        f"attention: {self.attention} has no dropout of attention weights; set"
+        " attention_dropout to 0, or attention_dropout_shared_by to queries"
+      )
+    if self.attention == "cudnn" and self.dtype == "float32":
+      raise ValueError("attention: cudnn needs the dtype bfloat16, got float32")
 
   def _check_together(self):
     if self.hidden_size % self.num_heads:

@@ -139,7 +139,13 @@ class SelfAttention(nn.Module):
       base = local if self.is_local else config.rotary_base
       query = attention.rotate(query, batch.position_ids, base)
       key = attention.rotate(key, batch.position_ids, base)
-    rate = 0.0 if deterministic else config.attention_dropout
+    dropout = None
+    if config.attention_dropout and not deterministic:
+      dropout = attention.Dropout(
+        config.attention_dropout,
+        self.make_rng("dropout"),
+        config.attention_dropout_shared_by,
+      )
     mixed = attention.attention(
       query,
       key,
@@ -147,8 +153,7 @@ class SelfAttention(nn.Module):
       batch.sequence_ids,
       window=config.local_window if self.is_local else 0,
       backend=config.attention,
-      dropout_rate=rate,
-      dropout_key=self.make_rng("dropout") if rate else None,
+      dropout=dropout,
     )
     return dense(config, config.hidden_size, "output")(mixed.reshape(x.shape))
 

@@ -54,7 +54,8 @@ def make(
 
   def evaluate(params: Parameters) -> Found:
     put = (meshes.put_batch(batch, mesh) for batch in batches)
-    found = means(measure(params, batch) for batch in put)
+    with jax.set_mesh(mesh):
+      found = means(measure(params, batch) for batch in put)
     return Found(found | baselines, task.head)
 
   return evaluate
@@ -87,7 +88,8 @@ def _of_answers(
     measures = []
 
     def forward(batch: Batch) -> Any:
-      outputs, found = measure(params, meshes.put_batch(batch, mesh))
+      with jax.set_mesh(mesh):
+        outputs, found = measure(params, meshes.put_batch(batch, mesh))
       measures.append(found)
       return jax.device_get(outputs)
 

@@ -25,6 +25,7 @@ from bert_jax.training.sections import Checkpointing, Evaluation, Logging
 _OF_A_RUN = (
   "attention",
   "attention_dropout",
+  "attention_dropout_shared_by",
   "dtype",
   "head_dropout",
   "hidden_dropout",

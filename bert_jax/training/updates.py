@@ -78,12 +78,15 @@ class Updates:
       *clock: from `meshes.put_clock`, for a run of so many hours.
     """
     everywhere = NamedSharding(self._mesh, PartitionSpec())
-    return jax.jit(
+    update = jax.jit(
       self._step,
       donate_argnums=0,
       # Else the compiler may lay the next state out in another way.
       out_shardings=(jax.tree.map(lambda x: x.sharding, state), everywhere),
-    ).lower(state, batch, *clock)
+    )
+    # Attention asks what it is compiled for.
+    with jax.set_mesh(self._mesh):
+      return update.lower(state, batch, *clock)
 
   def __call__(
     self, state: TrainState, batch: Batch, clock: float | None = None

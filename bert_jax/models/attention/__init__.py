@@ -1,0 +1,67 @@
+"""Attention, one function for every backend."""
+
+import functools
+from collections.abc import Callable
+
+from jaxtyping import Array, Float, Int
+
+from bert_jax.models.attention import choice, cudnn, devices, splash, xla
+from bert_jax.models.attention.dropout import Dropout, drop_keys
+from bert_jax.models.attention.rotary import rotate
+from bert_jax.settings import UserError
+
+__all__ = ["BACKENDS", "Dropout", "attention", "rotate"]
+
+BACKENDS: dict[str, Callable[..., Array]] = {
+  "xla": xla.attend,
+  "cudnn": cudnn.attend,
+  "splash": splash.attend,
+}
+"""From queries, keys, values, sequence ids and `window` to what is mixed; only
+`xla` takes a `dropout` too, and is split over devices by XLA itself."""
+
+
+def attention(
+  query: Float[Array, "batch length heads depth"],
+  key: Float[Array, "batch length heads depth"],
+  value: Float[Array, "batch length heads depth"],
+  sequence_ids: Int[Array, "batch length"],
+  *,
+  window: int = 0,
+  backend: str = "auto",
+  dropout: Dropout | None = None,
+) -> Float[Array, "batch length heads depth"]:
+  """Scaled dot-product attention within each packed sequence.
+
+  Tokens attend to the tokens with their own sequence id (padding, id 0, to
+  padding: what comes out there is finite and means nothing).
+
+  Args:
+    query: projected queries, not yet scaled.
+    key: projected keys.
+    value: projected values.
+    sequence_ids: which sequence of the row a token belongs to.
+    window: above 0, tokens see only those at most `window // 2` away.
+    backend: a name in `BACKENDS`, or `auto`, see `choice.choose`.
+    dropout: of attention weights; None for none.
+
+  Returns:
+    The weighted values, in the dtype of `query`.
+
+  Raises:
+    UserError: the backend cannot do this, or not on the devices that it is
+      compiled for: those of the mesh in context (`jax.set_mesh`), or else
+      jax's default.
+  """
+  shared_by = dropout.shared_by if dropout else None
+  call = choice.Call(devices.current(), query.dtype, query.shape, shared_by)
+  if backend == "auto":
+    backend = choice.choose(call)
+  elif reason := choice.refusal(backend, call):
+    raise UserError(f"config.model.attention: {backend} {reason}")
+  if shared_by == "queries":
+    value, dropout = drop_keys(value, dropout), None
+  if backend == "xla":
+    return xla.attend(query, key, value, sequence_ids, window, dropout)
+  attend = functools.partial(BACKENDS[backend], window=window)
+  return devices.per_device(attend)(query, key, value, sequence_ids)

@@ -1,0 +1,75 @@
+"""Which backend an attention is for, and which it is not for."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from bert_jax.models.attention.devices import Device
+
+_CUDNN_DEPTH = 128
+# From which length on a kernel is the faster one.
+_SPLASH_FROM = 256
+_CUDNN_FROM = 128
+
+
+class Call(NamedTuple):
+  """What is known of an attention before it is compiled.
+
+  Attributes:
+    device: what it is compiled for.
+    dtype: of queries, keys and values.
+    shape: theirs: rows, length, heads and the width of a head.
+    shared_by: by what a dropout mask of weights is shared, see
+      `EncoderConfig`; None without dropout.
+  """
+
+  device: Device
+  dtype: jnp.dtype
+  shape: tuple[int, int, int, int]
+  shared_by: str | None = None
+
+
+def choose(call: Call) -> str:
+  """The backend that `auto` stands for.
+
+  | compiled for | length | dropout of weights | what else | backend |
+  | --- | --- | --- | --- | --- |
+  | TPU | from 256 | none, or by `queries` | | `splash` |
+  | NVIDIA GPU | from 128 | none, or by `queries` | bfloat16 | `cudnn` |
+  | anything else | | | | `xla` |
+  """
+  kernels = {"tpu": ("splash", _SPLASH_FROM), "gpu": ("cudnn", _CUDNN_FROM)}
+  kernel, least = kernels.get(call.device.platform, ("xla", 0))
+  fits = call.shape[1] >= least and not refusal(kernel, call)
+  return kernel if fits else "xla"
+
+
+def refusal(backend: str, call: Call) -> str | None:
+  """Why a backend cannot do this; None where it can."""
+  if backend == "xla":
+    return None
+  device, (rows, _, heads, depth) = call.device, call.shape
+  if call.shared_by not in (None, "queries"):
+    return (
+      "has no dropout of attention weights; set attention_dropout to 0, or"
+      " attention_dropout_shared_by to queries"
+    )
+  if rows % device.rows or heads % device.heads:
+    return (
+      f"cannot divide {rows} rows and {heads} heads over config.mesh:"
+      f" {device.rows} ways by data x fsdp, {device.heads} by model"
+    )
+  if backend == "splash":
+    # On a CPU it is interpreted.
+    fits = device.platform in ("tpu", "cpu")
+    return None if fits else f"needs a TPU, and this is for {device.kind}"
+  if not device.kind.startswith("NVIDIA"):
+    return f"needs an NVIDIA GPU, and this is for {device.kind}"
+  if call.dtype not in (jnp.bfloat16, jnp.float16):
+    return f"needs the dtype bfloat16, got {call.dtype}"
+  if depth % 8 or depth > _CUDNN_DEPTH:
+    return (
+      f"needs heads of a width that 8 divides, up to {_CUDNN_DEPTH}; got"
+      f" {depth}"
+    )
+  return None

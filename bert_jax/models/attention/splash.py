@@ -1,0 +1,74 @@
+"""Attention by the Pallas kernel "splash", on TPUs.
+
+It never has the weights of a row in memory, knows sequence ids, and skips the
+blocks that a local window leaves empty.
+"""
+
+import types
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from bert_jax.models.attention import devices
+
+_LANES = 128
+_LARGEST_BLOCK = 512
+
+
+def attend(
+  query: Array, key: Array, value: Array, sequence_ids: Array, window: int
+) -> Array:
+  """See `attention.attention`; on a CPU it is interpreted, which is slow."""
+  _, length, heads, depth = query.shape
+  fill = -length % _LANES
+
+  def by_heads(x: Array) -> Array:
+    return jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))).swapaxes(1, 2)
+
+  splash = _splash()
+  query = query * jnp.asarray(depth**-0.5, query.dtype)
+  ids = jnp.pad(sequence_ids, ((0, 0), (0, fill)))
+  mixed = jax.vmap(_kernel(heads, length + fill, window))(
+    by_heads(query), by_heads(key), by_heads(value), splash.SegmentIds(ids, ids)
+  )
+  return mixed.swapaxes(1, 2)[:, :length]
+
+
+def _splash() -> types.ModuleType:
+  # Its import takes most of a second, and only TPUs need it.
+  from jax.experimental.pallas.ops.tpu import splash_attention
+
+  return splash_attention
+
+
+def _kernel(heads: int, length: int, window: int) -> Callable[..., Array]:
+  """Attention of one row, whose length the lanes of a TPU divide."""
+  splash, shape = _splash(), (length, length)
+  block = _block(length, window)
+  mask = (
+    splash.LocalMask(shape, (window // 2, window // 2), offset=0)
+    if window
+    else splash.FullMask(shape)
+  )
+  return splash.make_splash_mha(
+    splash.MultiHeadMask([mask] * heads),
+    block_sizes=splash.BlockSizes(
+      block_q=block,
+      block_kv=block,
+      block_q_dkv=block,
+      block_kv_dkv=block,
+      # One kernel for all gradients computes the weights anew only once.
+      use_fused_bwd_kernel=True,
+    ),
+    head_shards=1,
+    q_seq_shards=1,
+    interpret=devices.current().platform == "cpu",
+  )
+
+
+def _block(length: int, window: int) -> int:
+  """The largest block that divides a row."""
+  blocks = range(_LANES, _LARGEST_BLOCK + 1, _LANES)
+  return max(block for block in blocks if length % block == 0)
