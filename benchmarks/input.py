@@ -1,14 +1,16 @@
-"""How fast pretraining examples are made from a corpus in memory.
+"""How fast rows for pretraining are made from a corpus in memory.
 
   python -m benchmarks.input [--sentences 2000000] [--seconds 5]
 
-Sentences and documents have about the lengths of English Wikipedia's. The
-loader's figures are for batches of 256 rows; each measurement is repeated,
-and the middle one is given with the range. Writes
-benchmarks/results/input.json.
+Sentences and documents have about the lengths of English Wikipedia's. Given
+are tokens a second that are no padding, of one process, in batches of 256;
+each measurement is repeated, and the middle one is given with the range.
+Packed rows have up to 8 sequences. Writes benchmarks/results/input.json.
 """
 
 import argparse
+import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -20,13 +22,23 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from bert_jax.data import loader, masking, pairing
+from bert_jax.data import (
+  assembly,
+  draws,
+  loader,
+  masking,
+  packing,
+  pairing,
+  planning,
+)
 from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
+from bert_jax.data.stream import Stream
 from bert_jax.text.tokenizer import SpecialIds
 
 _VOCABULARY = 30_522
 _SPECIAL = SpecialIds(pad=0, unknown=100, cls=101, sep=102, mask=103)
 _BATCH = 256
+_SEQUENCES = 8
 _ROUNDS = 3
 _PREDICTIONS = {128: 20, 512: 76}
 _RESULTS = pathlib.Path(__file__).parent / "results" / "input.json"
@@ -76,54 +88,103 @@ def rate(work: Callable[[int], object], seconds: float) -> list[float]:
 def measure(
   corpus: SyntheticCorpus, length: int, seconds: float
 ) -> Iterator[tuple[str, list[float]]]:
-  """Examples a second by part, for rows of `length` tokens."""
+  """Real tokens a second by part, in one process, for rows of a length."""
   config = ExamplesConfig(length=length, max_predictions=_PREDICTIONS[length])
-  continuations = np.arange(_VOCABULARY) % 4 == 0
-  options = {"max_tokens": length - 3, "pairs": True}
 
-  def plan(epoch: int) -> pairing.Plan:
-    return pairing.make_plan(
-      corpus, **options, short_probability=0.1, seed=0, epoch=epoch
+  def plan(epoch: int) -> planning.Plan:
+    return planning.make_plan(
+      corpus,
+      max_tokens=config.max_tokens,
+      short_probability=config.short_probability,
+      pairs=config.next_sentence,
+      seed=0,
+      epoch=epoch,
     )
 
   planned = plan(0)
-  count = len(planned.first)
-  yield "plan", [count * value for value in rate(plan, seconds)]
+  special = length - config.max_tokens
+  lengths = planned.tokens + np.uint16(special)
+  total = float(lengths.sum())
+  yield "plan", [total * value for value in rate(plan, seconds)]
 
-  rng = np.random.default_rng(0)
-  scattered = rng.permutation(count)
+  def pack(call: int) -> packing.Packing:
+    rng = np.random.default_rng(call)
+    return packing.pack(lengths, length, _SEQUENCES, rng)
+
+  packed = pack(0)
   yield (
-    "pair",
-    rate(
-      lambda i: pairing.make_pair(
-        corpus, planned, scattered[i % count], rng=rng, **options
-      ),
-      seconds,
-    ),
+    f"pack ({packed.fill:.1%} full)",
+    [total * value for value in rate(pack, seconds)],
   )
 
-  row = rng.integers(1000, _VOCABULARY, length, dtype=np.int32)
+  yield from measure_parts(corpus, planned, config, seconds)
+  for most in (1, _SEQUENCES):
+    examples = PretrainingExamples(
+      corpus,
+      _SPECIAL,
+      _VOCABULARY,
+      np.zeros(_VOCABULARY, bool),
+      dataclasses.replace(config, max_sequences=most),
+      seed=0,
+    )
+    kind = "packed rows" if most > 1 else "rows"
+    yield from measure_rows(kind, examples, seconds)
+
+
+def measure_parts(
+  corpus: SyntheticCorpus,
+  planned: planning.Plan,
+  config: ExamplesConfig,
+  seconds: float,
+) -> Iterator[tuple[str, list[float]]]:
+  """Real tokens a second of what makes examples of a plan."""
+  lengths = planned.tokens + np.uint16(config.length - config.max_tokens)
+  # Some sets of examples from all over the corpus, as batches have them.
+  rng = np.random.default_rng(0)
+  chosen = [rng.integers(0, len(lengths), _BATCH) for _ in range(16)]
+  tokens = float(np.mean([lengths[examples].sum() for examples in chosen]))
+  key = draws.key(0)
+
+  def pair(call: int) -> pairing.Pairs:
+    return pairing.make_pairs(
+      corpus, planned, chosen[call % 16], max_tokens=config.max_tokens, key=key
+    )
+
+  yield "pairs", [tokens * value for value in rate(pair, seconds)]
+  sequences = assembly.join(pair(0), _SPECIAL, has_next=True)
+  continuations = np.arange(_VOCABULARY) % 4 == 0
   for name, groups in (("mask", None), ("mask whole words", continuations)):
     rules = masking.Masking(
-      _SPECIAL, _VOCABULARY, groups, _PREDICTIONS[length], 0.15, 0.8, 0.1
+      _SPECIAL, _VOCABULARY, groups, config.max_predictions, 0.15, 0.8, 0.1
     )
-    yield name, rate(lambda _, r=rules: masking.mask(row, r, rng), seconds)
+    mask = functools.partial(
+      masking.mask,
+      sequences.token_ids,
+      sequences.lengths,
+      chosen[0],
+      rules,
+      key,
+    )
+    own = len(sequences.token_ids)
+    yield name, [own * value for value in rate(lambda _, f=mask: f(), seconds)]
 
-  examples = PretrainingExamples(
-    corpus, _SPECIAL, _VOCABULARY, continuations, config, seed=0
+
+def measure_rows(
+  kind: str, examples: PretrainingExamples, seconds: float
+) -> Iterator[tuple[str, list[float]]]:
+  """Real tokens a second of whole rows, alone and through the loader."""
+  stream = Stream(examples, _BATCH, seed=0)
+  tokens = np.mean(
+    [(stream.batch(i, range(_BATCH)).sequence_ids > 0).sum() for i in range(8)]
   )
-  examples.epoch_length(0)
-  yield (
-    "example",
-    rate(lambda i: examples.example(0, scattered[i % count]), seconds),
-  )
+  values = rate(lambda i: stream.batch(i, range(_BATCH)), seconds)
+  yield kind, [tokens * value for value in values]
   for workers in (0, 2):
-    stream = loader.Stream(examples, _BATCH, seed=0)
     with loader.training_batches(stream, workers=workers) as batches:
       for _ in range(8):  # past the start of the workers and full buffers
         next(batches)
       values = rate(lambda _, b=batches: next(b), seconds)
-    yield f"loader, {workers} workers", [_BATCH * value for value in values]
+    yield f"{kind}, {workers} workers", [tokens * value for value in values]
 
 
 def main() -> None:
@@ -137,19 +198,16 @@ def main() -> None:
     f"{sentences:,} sentences, {len(corpus):,} documents,"
     f" {corpus.sentence_lengths.sum():,} tokens; {os.cpu_count()} cores"
   )
-  print(
-    f"{'length':>6}  {'part':<18} {'examples/s':>12} {'tokens/s':>14} range"
-  )
+  print(f"{'length':>6}  {'part':<22} {'real tokens/s':>15} range")
   rows = []
   for length in _PREDICTIONS:
     for part, rates in measure(corpus, length, arguments.seconds):
-      middle = statistics.median(rates)
       print(
-        f"{length:6}  {part:<18} {middle:12,.0f} {middle * length:14,.0f}"
+        f"{length:6}  {part:<22} {statistics.median(rates):15,.0f}"
         f" {rates[0]:,.0f} - {rates[-1]:,.0f}",
         flush=True,
       )
-      rows.append({"length": length, "part": part, "examples_per_s": rates})
+      rows.append({"length": length, "part": part, "real_tokens_per_s": rates})
   _RESULTS.parent.mkdir(exist_ok=True)
   machine = {"processor": platform.processor(), "cores": os.cpu_count()}
   content = {"machine": machine, "sentences": sentences, "rows": rows}

@@ -1,28 +1,37 @@
 """Pretraining examples, made while training from a corpus of token ids."""
 
 import dataclasses
+import math
 import threading
+from collections.abc import Sequence
 
+import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
-from bert_jax.data import masking, pairing
+from bert_jax.data import assembly, draws, masking, packing, pairing, planning
 from bert_jax.settings import UserError
 from bert_jax.text.tokenizer import SpecialIds
 from bert_jax.types import Batch
 
 # A batch may straddle two epochs, and so may the batches being prefetched.
-_PLANS_KEPT = 2
+_EPOCHS_KEPT = 2
+
+# What is drawn besides the plan, whose key is that of 0.
+_TRUNCATION, _MASKS, _PACKING = range(1, 4)
 
 
 @dataclasses.dataclass(frozen=True)
 class ExamplesConfig:
-  """How documents become examples.
+  """How documents become examples, and these rows.
 
   Attributes:
     length: tokens in a row, special tokens and padding included.
-    max_predictions: the most masked tokens in a row; about `mask_rate` times
-      the length.
+    max_sequences: the most examples that share a row, each a sequence of its
+      own; 1 packs nothing. Short documents need more of them than long ones:
+      the log of training tells how full the rows are.
+    max_predictions: the most masked tokens of an example; about `mask_rate`
+      times the length.
     mask_rate: the share of tokens to mask, counting the special ones.
     mask_share: of those, the share shown as `[MASK]`.
     random_share: the share shown as a random token; the rest stay.
@@ -34,6 +43,7 @@ class ExamplesConfig:
   """
 
   length: int = 128
+  max_sequences: int = 1
   max_predictions: int = 20
   mask_rate: float = 0.15
   mask_share: float = 0.8
@@ -45,10 +55,11 @@ class ExamplesConfig:
   def __post_init__(self):
     if not 5 <= self.length < 1 << 16:
       raise ValueError(f"length: expected 5 to 65535, got {self.length}")
-    if self.max_predictions < 1:
-      raise ValueError(
-        f"max_predictions: expected at least 1, got {self.max_predictions}"
-      )
+    for name in ("max_sequences", "max_predictions"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name}: expected at least 1, got {getattr(self, name)}"
+        )
     for name in ("mask_rate", "mask_share", "random_share"):
       if not 0 <= getattr(self, name) <= 1:
         raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
@@ -67,20 +78,71 @@ class ExamplesConfig:
     """Tokens in a row besides `[CLS]` and the `[SEP]`s."""
     return self.length - (3 if self.next_sentence else 2)
 
+  @property
+  def predictions(self) -> int:
+    """Slots for the masked tokens of a row: enough for all of its examples.
+
+    With a rate of r, an example of n tokens has round(r n) of them, but at
+    least one: at most a half more than r n, or 1 - r n in the shortest.
+    """
+    if self.max_sequences == 1:
+      return self.max_predictions
+    shortest = 1 + self.length - self.max_tokens + self.next_sentence
+    examples = min(self.max_sequences, self.length // shortest)
+    beyond = max(0.5, 1 - self.mask_rate * shortest)
+    together = self.mask_rate * self.length + examples * beyond
+    # An error of rounding must not take a whole one away.
+    return min(math.floor(together + 1e-6), examples * self.max_predictions)
+
+  @property
+  def shape(self) -> assembly.Shape:
+    """The shape of a row."""
+    return assembly.Shape(self.length, self.max_sequences, self.predictions)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Epoch:
+  """The examples of an epoch, and its rows; None where each has its own."""
+
+  plan: planning.Plan
+  rows: packing.Packing | None
+
+  def __len__(self) -> int:
+    """How many rows there are."""
+    if self.rows is None:
+      return len(self.plan.tokens)
+    return len(self.rows.starts) - 1
+
+  def examples(
+    self, rows: Int64[np.ndarray, "rows"]
+  ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+    """The examples of some rows, and for each of them which of these rows."""
+    if self.rows is None:
+      return rows, np.arange(len(rows))
+    begins = self.rows.starts[rows].astype(np.int64)
+    counts = self.rows.starts[rows + 1] - begins
+    row = np.repeat(np.arange(len(rows)), counts)
+    places = np.arange(len(row)) + (begins - np.cumsum(counts) + counts)[row]
+    return self.rows.sequences[places].astype(np.int64), row
+
 
 class PretrainingExamples:
-  """The examples of each epoch, by random access.
+  """The rows of each epoch, by random access.
 
-  Example `index` of an epoch is a function of (seed, epoch, index) and the
-  corpus, whoever asks, whenever. Within an epoch they follow the corpus;
-  `stream.Stream` shuffles. Threads may share an object; it pickles without
-  its plans, so each process makes its own (about 17 s and 0.5 GB an epoch
-  for English Wikipedia at length 128).
+  Row `index` of an epoch is a function of (seed, epoch, index) and the
+  corpus, whoever asks, whenever. It holds one example of the corpus, or, of
+  short ones, up to `max_sequences`; every example is in one row of an epoch,
+  and is drawn as it would be by itself. Within an epoch unpacked rows follow
+  the corpus, and packed ones nothing; `stream.Stream` shuffles.
+
+  Threads may share an object; it pickles without its plans, so each process
+  makes its own (about 17 s and 0.5 GB an epoch for English Wikipedia at
+  length 128).
   """
 
   def __init__(
     self,
-    corpus: pairing.Corpus,
+    corpus: planning.Corpus,
     special: SpecialIds,
     vocabulary_size: int,
     continuations: Bool[np.ndarray, "vocabulary"],
@@ -120,12 +182,12 @@ class PretrainingExamples:
     self._reset()
 
   def _reset(self) -> None:
-    self._plans: dict[int, pairing.Plan] = {}
+    self._epochs: dict[int, _Epoch] = {}
     self._lengths: dict[int, int] = {}
     self._lock = threading.Lock()
 
   def __getstate__(self) -> dict[str, object]:
-    own = ("_plans", "_lengths", "_lock")
+    own = ("_epochs", "_lengths", "_lock")
     return {k: v for k, v in self.__dict__.items() if k not in own}
 
   def __setstate__(self, state: dict[str, object]) -> None:
@@ -133,85 +195,82 @@ class PretrainingExamples:
     self._reset()
 
   def epoch_length(self, epoch: int) -> int:
-    """How many examples the epoch has; epochs differ a little."""
+    """How many rows the epoch has; epochs differ a little."""
     if epoch not in self._lengths:
-      self._plan(epoch)
+      self._epoch(epoch)
     return self._lengths[epoch]
 
   def example(self, epoch: int, index: int) -> Batch:
-    """Example `index` of `epoch`, unbatched, as NumPy arrays.
+    """Row `index` of `epoch`, unbatched; see `batch`."""
+    return jax.tree.map(lambda x: x[0], self.batch(epoch, [index]))
 
-    `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`, padded to `length`, int32.
-    The targets: `masked_positions`, `masked_ids` (int32) and
-    `masked_weights` (float32), all [max_predictions]; the scalars
+  def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
+    """Rows of `epoch`, as NumPy arrays.
+
+    Each is `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`, or several of these
+    one after the other, padded to `length`, int32. The targets:
+    `masked_positions`, places in the row, `masked_ids` (int32) and
+    `masked_weights` (float32), all [rows, predictions];
     `next_sentence_labels` (int32; 0 = next, 1 = random) and
-    `next_sentence_weights` (float32; 0 where there are no pairs).
+    `next_sentence_weights` (float32; 0 where there is no pair), both [rows,
+    max_sequences].
 
     Raises:
-      IndexError: the epoch has no such example.
+      IndexError: the epoch has no such row.
       UserError: the corpus is damaged.
     """
-    plan = self._plan(epoch)
-    if not 0 <= index < len(plan.first):
-      raise IndexError(f"example {index} of {len(plan.first)}")
-    rng = np.random.Generator(
-      np.random.Philox(key=[self._seed, epoch], counter=[0, 0, 0, index])
-    )
-    pair = pairing.make_pair(
+    config, found = self._config, self._epoch(epoch)
+    for index in indices:
+      if not 0 <= index < len(found):
+        raise IndexError(f"row {index} of {len(found)}")
+    examples, row = found.examples(np.array(indices, np.int64))
+    pairs = pairing.make_pairs(
       self._corpus,
-      plan,
-      index,
-      max_tokens=self._config.max_tokens,
-      pairs=self._config.next_sentence,
-      rng=rng,
+      found.plan,
+      examples,
+      max_tokens=config.max_tokens,
+      key=draws.key(self._seed, epoch, _TRUNCATION),
     )
-    return self._assemble(pair, rng)
+    sequences = assembly.join(pairs, self._special, config.next_sentence)
+    masked = masking.mask(
+      sequences.token_ids,
+      sequences.lengths,
+      examples,
+      self._masking,
+      draws.key(self._seed, epoch, _MASKS),
+    )
+    made = assembly.lay(sequences, masked, row, config.shape, self._special.pad)
+    if not config.next_sentence:
+      made.targets["next_sentence_weights"][:] = 0
+    return made
 
-  def _plan(self, epoch: int) -> pairing.Plan:
+  def _epoch(self, epoch: int) -> _Epoch:
     with self._lock:
-      if epoch not in self._plans:
+      if epoch not in self._epochs:
         # The oldest asked for goes; a reader that has it keeps it alive.
-        while len(self._plans) >= _PLANS_KEPT:
-          del self._plans[next(iter(self._plans))]
-        self._plans[epoch] = pairing.make_plan(
-          self._corpus,
-          max_tokens=self._config.max_tokens,
-          short_probability=self._config.short_probability,
-          pairs=self._config.next_sentence,
-          seed=self._seed,
-          epoch=epoch,
-        )
-        self._lengths[epoch] = len(self._plans[epoch].first)
-      return self._plans[epoch]
+        while len(self._epochs) >= _EPOCHS_KEPT:
+          del self._epochs[next(iter(self._epochs))]
+        self._epochs[epoch] = self._make_epoch(epoch)
+        self._lengths[epoch] = len(self._epochs[epoch])
+      return self._epochs[epoch]
 
-  def _assemble(self, pair: pairing.Pair, rng: np.random.Generator) -> Batch:
-    config, special = self._config, self._special
-    rows = np.zeros((4, config.length), np.int32)
-    token_ids, segment_ids, position_ids, sequence_ids = rows
-    used = len(pair.a) + len(pair.b) + 2 + config.next_sentence
-    a_end = len(pair.a) + 2
-    token_ids[0] = special.cls
-    token_ids[1 : a_end - 1] = pair.a
-    token_ids[a_end - 1] = special.sep
-    if config.next_sentence:
-      token_ids[a_end : used - 1] = pair.b
-      token_ids[used - 1] = special.sep
-    segment_ids[a_end:used] = 1
-    position_ids[:used] = np.arange(used)
-    sequence_ids[:used] = 1
-    masked = masking.mask(token_ids[:used], self._masking, rng)
-    token_ids[:used] = masked.token_ids
-    token_ids[used:] = special.pad
-    return Batch(
-      token_ids=token_ids,
-      segment_ids=segment_ids,
-      position_ids=position_ids,
-      sequence_ids=sequence_ids,
-      targets={
-        "masked_positions": masked.positions,
-        "masked_ids": masked.ids,
-        "masked_weights": masked.weights,
-        "next_sentence_labels": np.array(pair.is_random, np.int32),
-        "next_sentence_weights": np.array(config.next_sentence, np.float32),
-      },
+  def _make_epoch(self, epoch: int) -> _Epoch:
+    config = self._config
+    plan = planning.make_plan(
+      self._corpus,
+      max_tokens=config.max_tokens,
+      short_probability=config.short_probability,
+      pairs=config.next_sentence,
+      seed=self._seed,
+      epoch=epoch,
     )
+    if config.max_sequences == 1:
+      return _Epoch(plan, None)
+    special = config.length - config.max_tokens
+    rows = packing.pack(
+      plan.tokens + np.uint16(special),
+      config.length,
+      config.max_sequences,
+      np.random.default_rng([self._seed, epoch, _PACKING]),
+    )
+    return _Epoch(plan, rows)

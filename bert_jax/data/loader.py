@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from bert_jax.data.stream import Batched, Examples, stack
+from bert_jax.data.stream import Batched, Examples, join
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
@@ -156,17 +156,14 @@ class _EvaluationBatches:
     return -(-self.count // self.batch_size)
 
   def __getitem__(self, index: int) -> Batch:
-    return stack(
-      [
-        self._row(index * self.batch_size + row)
-        for row in range(self.batch_size)
-      ]
+    begin = index * self.batch_size
+    end = min(begin + self.batch_size, self.count)
+    found = self.examples.batch(0, range(begin, end))
+    missing = begin + self.batch_size - end
+    blank = jax.tree.map(
+      lambda x: np.zeros((missing, *x.shape[1:]), x.dtype), found
     )
-
-  def _row(self, index: int) -> Batch:
-    if index < self.count:
-      return self.examples.example(0, index)
-    return jax.tree.map(np.zeros_like, self.examples.example(0, 0))
+    return join([found, blank])
 
 
 def _prefetch(

@@ -1,7 +1,7 @@
-"""Hides words of a sequence and says what they were.
+"""Hides words of sequences and says what they were.
 
 `create_masked_lm_predictions` of Google's `create_pretraining_data.py`
-(Devlin et al. 2018, appendix A.1), in NumPy.
+(Devlin et al. 2018, appendix A.1), in NumPy, for many sequences at once.
 """
 
 import dataclasses
@@ -9,9 +9,15 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32
+from jaxtyping import Bool, Int, Int32, Int64, UInt64
 
+from bert_jax.data import draws
 from bert_jax.text.tokenizer import SpecialIds
+
+# What a random number is drawn for; its position is that of a token.
+_PURPOSES = _ORDER, _FATE, _REPLACEMENT = range(3)
+# A sequence's tokens have positions of their own, so many at most.
+_TOKENS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +30,7 @@ class Masking:
     vocabulary_size: random ids are drawn from the whole vocabulary.
     continuations: for each id, whether its piece continues a word; given,
       words are hidden whole.
-    max_predictions: the most tokens to hide, and the length of the targets.
+    max_predictions: the most tokens of a sequence to hide.
     rate: the share of tokens to hide, counting the special ones.
     mask_share: of the hidden tokens, the share that become `[MASK]`.
     random_share: the share that become a random id; the rest stay.
@@ -45,89 +51,121 @@ class Masking:
     table[list(dataclasses.astuple(self.special))] = False
     return table
 
+  def budgets(
+    self, lengths: Int[np.ndarray, "sequences"]
+  ) -> Int64[np.ndarray, "sequences"]:
+    """How many tokens to hide: `rate` of them, within the bounds."""
+    wanted = np.rint(lengths * self.rate).astype(np.int64)
+    return np.clip(wanted, 1, self.max_predictions)
+
 
 class Masked(NamedTuple):
-  """A sequence with words hidden, and the targets.
+  """Sequences end to end with words hidden, and what they were.
 
   Attributes:
-    token_ids: the sequence as the model sees it.
-    positions: where words are hidden, ascending; unused slots are 0.
-    ids: the ids that were there; unused slots are 0.
-    weights: 1 for a hidden token, 0 for an unused slot. Only this tells
-      them apart: id 0 and position 0 are as good as any other.
+    token_ids: as the model sees them.
+    places: where tokens are hidden, ascending.
+    ids: the ids that were there.
   """
 
-  token_ids: Int32[np.ndarray, "length"]
-  positions: Int32[np.ndarray, "predictions"]
-  ids: Int32[np.ndarray, "predictions"]
-  weights: Float32[np.ndarray, "predictions"]
+  token_ids: Int32[np.ndarray, "tokens"]
+  places: Int64[np.ndarray, "hidden"]
+  ids: Int32[np.ndarray, "hidden"]
 
 
 def mask(
-  token_ids: Int32[np.ndarray, "length"],
+  token_ids: Int32[np.ndarray, "tokens"],
+  lengths: Int[np.ndarray, "sequences"],
+  numbers: Int64[np.ndarray, "sequences"],
   masking: Masking,
-  rng: np.random.Generator,
+  key: UInt64[np.ndarray, "1"],
 ) -> Masked:
-  """Hides `rate` of the tokens, at least one, at most `max_predictions`.
+  """Hides `rate` of each sequence's tokens, from one to `max_predictions`.
 
   None are hidden where there is nothing but special tokens, or where, of
-  whole words, none is short enough for the budget.
+  whole words, none is short enough for the budget. What becomes of a sequence
+  depends on its number, not on the sequences beside it.
 
   Args:
-    token_ids: a sequence with its special tokens and without padding.
+    token_ids: sequences end to end, with their special tokens and without
+      padding.
+    lengths: tokens in each, less than 65,536.
+    numbers: what tells them apart, at least 0.
     masking: what to hide, and how.
-    rng: draws the tokens to hide and their replacements.
+    key: draws the tokens to hide and their replacements.
   """
-  budget = max(1, round(len(token_ids) * masking.rate))
-  budget = min(masking.max_predictions, budget)
   candidates = np.flatnonzero(masking.may_hide[token_ids])
+  owner = np.repeat(np.arange(len(lengths)), lengths)[candidates]
+  within = candidates - (np.cumsum(lengths) - lengths)[owner]
+  position = (numbers[owner] * _TOKENS + within) * len(_PURPOSES)
+  order = draws.bits(key, position + _ORDER)
+  budgets = masking.budgets(lengths)
   if masking.continuations is None:
-    chosen = rng.permutation(candidates)[:budget]
-    chosen.sort()
+    chosen = _first(owner, order, budgets)
   else:
     continues = masking.continuations[token_ids[candidates]]
-    chosen = _whole_words(candidates, continues, budget, rng)
+    # A piece whose word is cut off, or interrupted, stands for a word.
+    continues[:1] = False
+    continues[1:] &= np.diff(candidates) == 1
+    chosen = _whole_words(owner, ~continues, order, budgets)
 
-  count = len(chosen)
-  hidden = token_ids[chosen]
-  fate = rng.random(count)
-  anything = rng.integers(0, masking.vocabulary_size, count)
-  shown = np.where(
+  places, position = candidates[chosen], position[chosen]
+  hidden = token_ids[places]
+  fate = draws.uniform(key, position + _FATE)
+  anything = draws.uniform(key, position + _REPLACEMENT)
+  token_ids = token_ids.copy()
+  token_ids[places] = np.where(
     fate < masking.mask_share,
     masking.special.mask,
     np.where(
-      fate < masking.mask_share + masking.random_share, anything, hidden
+      fate < masking.mask_share + masking.random_share,
+      (anything * masking.vocabulary_size).astype(np.int32),
+      hidden,
     ),
   )
-  token_ids = token_ids.copy()
-  token_ids[chosen] = shown
-  positions, ids = np.zeros((2, masking.max_predictions), np.int32)
-  weights = np.zeros(masking.max_predictions, np.float32)
-  positions[:count], ids[:count], weights[:count] = chosen, hidden, 1
-  return Masked(token_ids, positions, ids, weights)
+  return Masked(token_ids, places, hidden)
+
+
+def _sorted(
+  owner: Int64[np.ndarray, "n"], order: UInt64[np.ndarray, "n"]
+) -> Int64[np.ndarray, "n"]:
+  """The places of what each owner has, in random order."""
+  # In one number: 40 random bits below the owner. Equal ones keep their order.
+  keys = (owner.astype(np.uint64) << np.uint64(40)) | (order >> np.uint64(24))
+  return np.argsort(keys, kind="stable")
+
+
+def _first(
+  owner: Int64[np.ndarray, "n"],
+  order: UInt64[np.ndarray, "n"],
+  budgets: Int64[np.ndarray, "sequences"],
+) -> Int64[np.ndarray, "m"]:
+  """As many tokens of each sequence as its budget allows, ascending."""
+  counts = np.bincount(owner, minlength=len(budgets))
+  rank = np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
+  return np.sort(_sorted(owner, order)[rank < budgets[owner]])
 
 
 def _whole_words(
-  candidates: Int[np.ndarray, "n"],
-  continues: Bool[np.ndarray, "n"],
-  budget: int,
-  rng: np.random.Generator,
-) -> Int[np.ndarray, "m"]:
-  """Positions of words in random order, leaving out what overflows."""
-  if not len(candidates):
-    return candidates
-  starts = ~continues
-  # A piece whose word is cut off, or interrupted, stands for a word.
-  starts[0] = True
-  starts[1:] |= np.diff(candidates) > 1
+  owner: Int64[np.ndarray, "n"],
+  starts: Bool[np.ndarray, "n"],
+  order: UInt64[np.ndarray, "n"],
+  budgets: Int64[np.ndarray, "sequences"],
+) -> Int64[np.ndarray, "m"]:
+  """Tokens of words in random order, leaving out what overflows."""
+  first = np.flatnonzero(starts)
   word = np.cumsum(starts) - 1
-  sizes = np.bincount(word)
-  order = rng.permutation(len(sizes))
-  taken = np.zeros(len(sizes), bool)
-  for index, size in zip(order.tolist(), sizes[order].tolist()):
-    if size <= budget:
-      taken[index] = True
-      budget -= size
-      if not budget:
-        break
-  return candidates[taken[word]]
+  sizes = np.bincount(word, minlength=len(first))
+  shuffled = _sorted(owner[first], order[first])
+  left, taken = budgets.tolist(), []
+  for place, sequence, size in zip(
+    shuffled.tolist(),
+    owner[first[shuffled]].tolist(),
+    sizes[shuffled].tolist(),
+  ):
+    if size <= left[sequence]:
+      left[sequence] -= size
+      taken.append(place)
+  is_taken = np.zeros(len(first), bool)
+  is_taken[taken] = True
+  return np.flatnonzero(is_taken[word])

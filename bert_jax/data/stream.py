@@ -2,6 +2,7 @@
 
 import bisect
 import functools
+import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -18,9 +19,13 @@ from bert_jax.types import Batch
 # no memory, but the slower the shorter: 15 ms an index for two examples.
 _SMALL = 1 << 16
 
+# So many rows are made at once: enough to spread NumPy's overhead, few enough
+# to stay in the cache.
+_AT_ONCE = 256
+
 
 class Examples(Protocol):
-  """The examples of each epoch, by random access.
+  """The examples of each epoch, by random access; each makes a row.
 
   Threads share it; for worker processes it must pickle.
   """
@@ -28,8 +33,8 @@ class Examples(Protocol):
   def epoch_length(self, epoch: int) -> int:
     """How many examples the epoch has."""
 
-  def example(self, epoch: int, index: int) -> Batch:
-    """An unbatched example of NumPy arrays, the same whenever asked for."""
+  def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
+    """Some of them as NumPy arrays, each the same whenever asked for."""
 
 
 class Batched(Protocol):
@@ -108,13 +113,8 @@ class Stream:
 
   def __getitem__(self, position: int) -> Batch:
     """The unbatched example at `position`, counted from the start."""
-    epoch = self._epoch_at(position)
-    index = _shuffled(
-      self._offset + position - epoch.begin,
-      epoch.end - epoch.begin,
-      epoch.seed,
-    )
-    return self._examples.example(epoch.number, index)
+    epoch, index = self._place(position)
+    return jax.tree.map(lambda x: x[0], self._examples.batch(epoch, [index]))
 
   @property
   def batches_per_epoch(self) -> int:
@@ -125,7 +125,14 @@ class Stream:
   def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """Some rows of batch `index`, counted from the start."""
     begin = index * self.batch_size
-    return stack([self[begin + row] for row in rows])
+    places = [self._place(begin + row) for row in rows]
+    parts = []
+    for epoch, found in itertools.groupby(places, lambda place: place[0]):
+      indices = [index for _, index in found]
+      for at in range(0, len(indices), _AT_ONCE):
+        chunk = indices[at : at + _AT_ONCE]
+        parts.append(self._examples.batch(epoch, chunk))
+    return join(parts)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """Where a new stream continues once `batches` batches are consumed.
@@ -137,6 +144,16 @@ class Stream:
     epoch = self._epoch_at(position)
     index = self._offset + position - epoch.begin
     return {"epoch": epoch.number, "index": index}
+
+  def _place(self, position: int) -> tuple[int, int]:
+    """The epoch of a position, and the example that is shown there."""
+    epoch = self._epoch_at(position)
+    index = _shuffled(
+      self._offset + position - epoch.begin,
+      epoch.end - epoch.begin,
+      epoch.seed,
+    )
+    return epoch.number, index
 
   def _epoch_at(self, position: int) -> _Epoch:
     wanted = self._offset + position
@@ -156,6 +173,11 @@ class Stream:
 def stack(rows: Sequence[Batch]) -> Batch:
   """A batch of examples of one shape."""
   return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+
+def join(parts: Sequence[Batch]) -> Batch:
+  """One batch of the rows of several."""
+  return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _shuffled(index: int, length: int, seed: int) -> int:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from bert_jax.models import layers
+from bert_jax.models import layers, pooling
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.encoder import Encoder
 from bert_jax.types import Batch, Parameters
@@ -87,7 +87,7 @@ class PretrainingOutputs(NamedTuple):
   """
 
   masked_lm: Float[Array, "batch predictions vocabulary"]
-  next_sentence: Float[Array, "batch 2"] | None
+  next_sentence: Float[Array, "batch sequences 2"] | None
 
 
 class MaskedLanguageModel(nn.Module):
@@ -127,9 +127,15 @@ class PretrainingModel(MaskedLanguageModel):
   def __call__(
     self, batch: Batch, deterministic: bool = True
   ) -> PretrainingOutputs:
-    """Scores the words at `batch.targets["masked_positions"]`, and the pair."""
+    """Scores the words at `batch.targets["masked_positions"]`, and the pairs.
+
+    A row has so many pairs as `batch.targets["next_sentence_labels"]` has
+    slots, or one where there are no such targets.
+    """
     hidden = self.encoder(batch, deterministic)
-    pooled = self.pooler(_pool(self.config, hidden, batch))
+    labels = batch.targets.get("next_sentence_labels")
+    count = 1 if labels is None else labels.shape[1]
+    pooled = self.pooler(pooling.pool_each(self.config, hidden, batch, count))
     return PretrainingOutputs(
       masked_lm=self._score(hidden, batch),
       next_sentence=self.next_sentence(pooled).astype(jnp.float32),
@@ -158,7 +164,7 @@ class SequenceClassifier(nn.Module):
   ) -> Float[Array, "*rows labels"]:
     """Scores the labels; float32."""
     hidden = self.encoder(batch, deterministic)
-    pooled = self.pooler(_pool(self.config, hidden, batch))
+    pooled = self.pooler(pooling.pool(self.config, hidden, batch))
     logits = self.classifier(self.dropout(pooled, deterministic))
     return logits.astype(jnp.float32)
 
@@ -246,7 +252,7 @@ class JointClassifier(nn.Module):
   def __call__(self, batch: Batch, deterministic: bool = True) -> JointOutputs:
     """Scores intents and slots."""
     hidden = self.encoder(batch, deterministic)
-    pooled = self.pooler(_pool(self.config, hidden, batch))
+    pooled = self.pooler(pooling.pool(self.config, hidden, batch))
     intents = self.intent(self.dropout(pooled, deterministic))
     slots = self.slots(self.dropout(hidden, deterministic))
     return JointOutputs(intents.astype(jnp.float32), slots.astype(jnp.float32))
@@ -260,27 +266,6 @@ def pooler_shapes(config: EncoderConfig) -> Parameters:
     return _pooler(config).init(jax.random.key(0), hidden)
 
   return {"pooler": jax.eval_shape(initial)["params"]}
-
-
-def mean_of_tokens(
-  hidden: Float[Array, "*rows length hidden"],
-  sequence_ids: Int[Array, "*rows length"],
-) -> Float[Array, "*rows hidden"]:
-  """The mean vector of each row's tokens, padding left out; float32."""
-  used = (sequence_ids > 0)[..., None]
-  total = (hidden * used).sum(-2, dtype=jnp.float32)
-  return total / jnp.maximum(used.sum(-2), 1)
-
-
-def _pool(
-  config: EncoderConfig,
-  hidden: Float[Array, "*rows length hidden"],
-  batch: Batch,
-) -> Float[Array, "*rows hidden"]:
-  """What heads for a whole sequence look at; rows hold one sequence each."""
-  if config.pooling == "first":
-    return hidden[..., 0, :]
-  return mean_of_tokens(hidden, batch.sequence_ids).astype(hidden.dtype)
 
 
 def _pooler(config: EncoderConfig) -> Transform:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bert_jax.models import heads
+from bert_jax.models import heads, pooling
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks import supervised
@@ -231,7 +231,7 @@ def pool(
   pooled = {
     "cls": lambda: hidden[..., 0, :],
     "max": lambda: jnp.where(used, hidden, -1e9).max(-2),
-    "mean": lambda: heads.mean_of_tokens(hidden, sequence_ids),
+    "mean": lambda: pooling.mean_of_tokens(hidden, sequence_ids),
   }
   vectors = jnp.concatenate(
     [pooled[name]() for name in POOLING if name in head.pooling], axis=-1

@@ -55,6 +55,11 @@ class Data(ExamplesConfig):
     super().__post_init__()
     if self.corpus and self.records:
       raise ValueError("records: give either corpus or records, not both")
+    if self.records and self.max_sequences > 1:
+      raise ValueError(
+        f"max_sequences: expected 1 with records, got {self.max_sequences};"
+        " only a corpus can be packed"
+      )
 
 
 def load_tokenizer(data: Data) -> Tokenizer | None:
@@ -117,7 +122,7 @@ def _training_data(
   examples = functools.partial(_examples, config, data, tokenizer)
   return TrainingData(
     length=data.length,
-    predictions=data.max_predictions,
+    predictions=data.predictions,
     training=lambda size, order, start: Stream(
       examples("train", seed), size, order, start
     ),
@@ -163,7 +168,8 @@ def _fingerprint(data: Data) -> str:
 
 def _blank(data: Data) -> Batch:
   row = np.zeros(data.length, np.int32)
-  places = np.zeros(data.max_predictions, np.int32)
+  places = np.zeros(data.predictions, np.int32)
+  pairs = np.zeros(data.max_sequences, np.int32)
   return Batch(
     token_ids=row,
     segment_ids=row,
@@ -173,8 +179,8 @@ def _blank(data: Data) -> Batch:
       "masked_positions": places,
       "masked_ids": places,
       "masked_weights": places.astype(np.float32),
-      "next_sentence_labels": np.zeros((), np.int32),
-      "next_sentence_weights": np.zeros((), np.float32),
+      "next_sentence_labels": pairs,
+      "next_sentence_weights": pairs.astype(np.float32),
     },
   )
 

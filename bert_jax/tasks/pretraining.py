@@ -2,8 +2,12 @@
 
 The targets of a batch are those of `masked_lm` and
 
-  next_sentence_labels: int32 [batch], 0 for the true next, 1 for a random.
-  next_sentence_weights: float32 [batch], 0 where there is no pair.
+  next_sentence_labels: int32 [batch, sequences], 0 for the true next, 1 for a
+    random one.
+  next_sentence_weights: float32 [batch, sequences], 0 where there is no pair.
+
+There are `max_sequences` slots a row, of which a row's sequences take the
+first ones, in their order.
 """
 
 import dataclasses
@@ -50,7 +54,7 @@ def make(
 
 
 def loss(outputs: heads.PretrainingOutputs, batch: Batch) -> dict[str, Mean]:
-  """Cross-entropy of the masked words and of the pair, in nats."""
+  """Cross-entropy of the masked words and of the pairs, in nats."""
   targets = batch.targets
   pairs = losses.mean(
     losses.cross_entropy(
@@ -77,8 +81,8 @@ def baselines(batches: Iterable[Batch]) -> dict[str, float]:
   labels = np.zeros(2)
   for batch in batches:
     labels += np.bincount(
-      batch.targets["next_sentence_labels"],
-      batch.targets["next_sentence_weights"],
+      batch.targets["next_sentence_labels"].ravel(),
+      batch.targets["next_sentence_weights"].ravel(),
       minlength=2,
     )
   majority = float(labels.max() / max(labels.sum(), 1))

@@ -46,7 +46,9 @@ class TrainingData:
   """What a task learns from.
 
   Attributes:
-    length: tokens in a training row, or their mean.
+    length: positions of a training row, or their mean. The FLOPs of
+      attention are counted as if a row were one sequence; where several share
+      it, that is what dense attention does, and more than they need.
     predictions: positions of a row that go through the vocabulary
       projection, 0 without one (for counting FLOPs).
     training: opens the training batches, of a batch size, a seed and the

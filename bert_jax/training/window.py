@@ -77,8 +77,9 @@ class Window:
 
     Returns:
       The means of all measures, the number of skipped updates if there were
-      any, the learning rate of the last update, real tokens a second, and MFU
-      where the device's peak is known.
+      any, the learning rate of the last update, real tokens a second, `fill`,
+      the share of the rows' positions that hold them, and MFU where the
+      device's peak is known.
 
     Raises:
       DivergedError: a figure is not finite, or too many updates in a row were
@@ -99,6 +100,7 @@ class Window:
     positions = values.pop("positions") * steps
     values["steps_per_second"] = steps / seconds
     values["real_tokens_per_second"] = tokens / seconds
+    values["fill"] = tokens / positions
     if self._peak:
       work = positions * self._flops_per_token
       values["mfu"] = work / seconds / self._peak

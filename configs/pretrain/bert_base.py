@@ -7,6 +7,11 @@ r"""BERT-base as in the paper, in two phases of length 128 and 512.
 Phase one has 90 % of a million updates, phase two the last 10 %, on the same
 line of the learning rate; it begins with moments of zero.
 
+A row has one example, as there. `--config.data.max_sequences=8` lets up to 8
+short ones share a row, which leaves hardly any padding, and makes an update one
+of more examples: lower `batch_size` or `steps` by as much (the log tells how
+full the rows are, as `fill`, without packing and with it).
+
 Reproduces: Devlin et al. 2018 (arXiv:1810.04805) with google-research/bert's
 optimizer. Cost: 256 rows an update. Expect from the paper's release: 88.4 F1
 on SQuAD 1.1 after fine-tuning.

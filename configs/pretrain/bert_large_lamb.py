@@ -5,7 +5,8 @@ r"""BERT-large with LAMB in two phases: batches of 65,536 and of 32,768 rows.
         --config.init=runs/large_1 --workdir runs/large_2
 
 Phase one has length 128; phase two has length 512, begins with the weights of
-phase one, and with moments of zero.
+phase one, and with moments of zero. For rows without padding, see
+`configs/pretrain/bert_base.py`.
 
 Reproduces: the numbers of NVIDIA's DeepLearningExamples and of MLPerf's LAMB
 (norms and biases out of decay and trust ratio). Cost: 7,038 and 1,563 updates.

@@ -5,8 +5,9 @@ r"""MLPerf's BERT: from its checkpoint to a masked-LM accuracy of 0.720.
         --config.data.evaluation_records='EVAL.tfrecord'
 
 CHECKPOINT is `model.ckpt-28252` of phase one, as MLPerf gives it in TF1's
-format with its `bert_config.json`. Length 512, 76 predictions; the run is
-measured on the first 10,000 held-out samples, and stops at the target.
+format with its `bert_config.json`. Length 512, 76 predictions, one sample a
+row: static records are not packed. The run is measured on the first 10,000
+held-out samples, and stops at the target.
 
 The argument is the batch size, 256 or 1536, each with the optimizer that
 submissions with it have used. Cost: at most 13,700 or 2,254 updates.

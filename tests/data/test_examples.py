@@ -70,8 +70,8 @@ def test_pair_layout(length, whole_word):
     assert example.segment_ids.tolist() == [0] * first + [1] * second + padding
     assert example.position_ids.tolist() == [*range(used), *padding]
     assert example.sequence_ids.tolist() == [1] * used + padding
-    labels.append(int(example.targets["next_sentence_labels"]))
-    assert example.targets["next_sentence_weights"] == 1
+    labels.append(int(example.targets["next_sentence_labels"][0]))
+    assert example.targets["next_sentence_weights"] == [1]
     # Ids count up through the corpus: B follows A where it is the true next.
     follows = ids[first] == ids[first - 2] + 1
     if length > 5 and used < length:
@@ -89,7 +89,7 @@ def test_single_segments_hold_whole_sentences_once():
     used = int(example.sequence_ids.sum())
     seen.append(unmasked(example)[1 : used - 1])
     assert used <= 64 and not example.segment_ids.any()
-    assert example.targets["next_sentence_weights"] == 0
+    assert example.targets["next_sentence_weights"] == [0]
   # No sentence is longer than a row, so nothing is ever cut.
   everything = np.concatenate([s for d in corpus.documents for s in d])
   np.testing.assert_array_equal(np.concatenate(seen), everything)
@@ -108,8 +108,8 @@ def test_dtypes_and_shapes():
     "masked_positions": ("int32", (6,)),
     "masked_ids": ("int32", (6,)),
     "masked_weights": ("float32", (6,)),
-    "next_sentence_labels": ("int32", ()),
-    "next_sentence_weights": ("float32", ()),
+    "next_sentence_labels": ("int32", (1,)),
+    "next_sentence_weights": ("float32", (1,)),
   }
 
 
@@ -142,13 +142,14 @@ def test_one_sentence_corpus():
   corpus = MemoryCorpus([[np.array([7], np.int32)]])
   example = make(corpus).example(0, 0)
   assert unmasked(example)[:5].tolist() == [2, 7, 3, 7, 3]
-  assert example.targets["next_sentence_labels"] == 1
+  assert example.targets["next_sentence_labels"] == [1]
 
 
-def test_index_out_of_range():
-  examples = make()
+@pytest.mark.parametrize("max_sequences", [1, 3])
+def test_index_out_of_range(max_sequences):
+  examples = make(max_sequences=max_sequences)
   for index in (-1, examples.epoch_length(0)):
-    with pytest.raises(IndexError, match="example"):
+    with pytest.raises(IndexError, match="row"):
       examples.example(0, index)
 
 
@@ -167,6 +168,7 @@ def test_empty_corpus_and_bad_seed_are_named():
     ("length", 4),
     ("length", 1 << 16),
     ("max_predictions", 0),
+    ("max_sequences", 0),
     ("mask_rate", 1.5),
     ("mask_share", -0.1),
     ("random_share", 0.3),

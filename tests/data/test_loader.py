@@ -1,4 +1,5 @@
 import multiprocessing
+import operator
 import os
 import pathlib
 import signal
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,15 +31,18 @@ class Counting:
   def epoch_length(self, epoch):
     return self.base + epoch
 
-  def example(self, epoch, index):
-    assert 0 <= index < self.epoch_length(epoch)
-    if (epoch, index) == self.broken:
-      raise settings.UserError(f"config.data.corpus: record {index} is damaged")
-    if (epoch, index) == self.deadly:
-      os._exit(9)
-    ids = np.array([epoch, index], np.int32)
-    weights = {"weights": np.array(1, np.float32)}
-    return Batch(ids, ids, ids, np.ones(2, np.int32), weights)
+  def batch(self, epoch, indices):
+    for index in indices:
+      assert 0 <= index < self.epoch_length(epoch)
+      if (epoch, index) == self.broken:
+        raise settings.UserError(
+          f"config.data.corpus: record {index} is damaged"
+        )
+      if (epoch, index) == self.deadly:
+        os._exit(9)
+    ids = np.array([[epoch, index] for index in indices], np.int32)
+    weights = {"weights": np.ones(len(ids), np.float32)}
+    return Batch(ids, ids, ids, np.ones_like(ids), weights)
 
 
 def names(batches):
@@ -132,22 +137,57 @@ def test_workers_do_not_change_the_batches():
   assert {type(batch.token_ids) for batch in batches} == {np.ndarray}
 
 
-def test_pretraining_examples_are_the_same_from_threads_and_workers():
-  examples = PretrainingExamples(
+def pretraining_examples(max_sequences):
+  return PretrainingExamples(
     make_corpus(30),
     SpecialIds(0, 1, 2, 3, 4),
     1 << 16,
     np.zeros(1 << 16, bool),
-    ExamplesConfig(length=32, max_predictions=5),
+    ExamplesConfig(length=32, max_predictions=5, max_sequences=max_sequences),
     seed=0,
   )
+
+
+def assert_same(left, right):
+  np.testing.assert_array_equal(left.token_ids, right.token_ids)
+  np.testing.assert_array_equal(left.sequence_ids, right.sequence_ids)
+  for name, values in left.targets.items():
+    np.testing.assert_array_equal(values, right.targets[name])
+    assert values.dtype == right.targets[name].dtype
+
+
+@pytest.mark.parametrize("max_sequences", [1, 3])
+def test_pretraining_examples_are_the_same_from_threads_and_workers(
+  max_sequences,
+):
+  examples = pretraining_examples(max_sequences)
   stream = stream_lib.Stream(examples, 40, seed=0)
   from_thread, from_worker = take(4, stream), take(4, stream, workers=1)
   for left, right in zip(from_thread, from_worker):
-    np.testing.assert_array_equal(left.token_ids, right.token_ids)
-    for name, values in left.targets.items():
-      np.testing.assert_array_equal(values, right.targets[name])
-      assert values.dtype == right.targets[name].dtype
+    assert_same(left, right)
+
+
+def test_packed_rows_are_resumed_and_shared_by_hosts_exactly():
+  examples = pretraining_examples(3)
+  whole = stream_lib.Stream(examples, 24, seed=0)
+  rows = examples.epoch_length(0)
+  done = rows // 24 + 2  # in the second epoch
+  expected = take(done + 2, whole)[done:]
+  position = whole.position_after(done)
+  assert position["epoch"] == 1
+  for own in (slice(0, 12), slice(12, 24)):
+    resumed = stream_lib.Stream(pretraining_examples(3), 24, 0, position)
+    share = range(24)[own]
+    for batch, wanted in zip(take(2, resumed, share), expected):
+      assert_same(batch, jax.tree.map(operator.itemgetter(own), wanted))
+
+
+def test_rows_are_made_some_at_a_time(monkeypatch):
+  stream = stream_lib.Stream(pretraining_examples(3), 40, seed=0)
+  whole = take(4, stream)
+  monkeypatch.setattr(stream_lib, "_AT_ONCE", 7)
+  for left, right in zip(take(4, stream), whole):
+    assert_same(left, right)
 
 
 def test_an_error_surfaces_once_and_as_itself():

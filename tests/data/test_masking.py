@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bert_jax.data import masking
+from bert_jax.data import draws, masking
 from bert_jax.text.tokenizer import SpecialIds
 
 SPECIAL = SpecialIds(pad=0, unknown=1, cls=2, sep=3, mask=4)
@@ -28,53 +28,57 @@ def sequence(length, seed=0):
   return ids.astype(np.int32)
 
 
+def mask(sequences, options=None, numbers=None, key=0):
+  """Masks sequences end to end."""
+  return masking.mask(
+    np.concatenate(sequences),
+    np.array([len(ids) for ids in sequences]),
+    np.arange(len(sequences)) if numbers is None else np.array(numbers),
+    options or make(),
+    draws.key(key),
+  )
+
+
+def mask_one(ids, options=None, number=0):
+  return mask([ids], options, [number])
+
+
+def mask_often(times, options=None):
+  """Ids, places and ids as shown of one sequence, with many numbers."""
+  ids = sequence(100)
+  masked = mask([ids] * times, options)
+  return ids, masked.places % 100, masked.token_ids[masked.places]
+
+
 @pytest.mark.parametrize(
   ("length", "count"),
   [(4, 1), (5, 1), (10, 2), (30, 4), (100, 15), (128, 19), (200, 20)],
 )
 def test_count_is_berts(length, count):
   # min(20, max(1, round(0.15 * length))), special tokens counted.
-  masked = masking.mask(sequence(length), make(), np.random.default_rng(0))
-  assert masked.weights.sum() == count
-  assert masked.weights.tolist() == [1.0] * count + [0.0] * (20 - count)
+  assert len(mask_one(sequence(length)).places) == count
 
 
-def test_targets_restore_the_sequence():
-  for seed in range(50):
-    ids = sequence(100, seed)
-    masked = masking.mask(ids, make(), np.random.default_rng(seed))
-    used = masked.weights > 0
-    positions = masked.positions[used]
-    assert (np.diff(positions) > 0).all()
-    assert not np.isin(ids[positions], [0, 1, 2, 3, 4]).any()
-    restored = masked.token_ids.copy()
-    restored[positions] = masked.ids[used]
-    np.testing.assert_array_equal(restored, ids)
-    assert (masked.positions[~used] == 0).all()
-    assert (masked.ids[~used] == 0).all()
-    for array in (masked.token_ids, masked.positions, masked.ids):
-      assert array.dtype == np.int32
-    assert masked.weights.dtype == np.float32
+def test_places_and_ids_restore_the_sequences():
+  sequences = [sequence(n, n) for n in range(4, 150)]
+  given, masked = np.concatenate(sequences), mask(sequences)
+  assert (np.diff(masked.places) > 0).all()
+  assert not np.isin(given[masked.places], [0, 1, 2, 3, 4]).any()
+  restored = masked.token_ids.copy()
+  restored[masked.places] = masked.ids
+  np.testing.assert_array_equal(restored, given)
+  assert masked.token_ids.dtype == masked.ids.dtype == np.int32
 
 
 def test_the_given_sequence_is_left_alone():
   ids = sequence(100)
-  masking.mask(ids, make(), np.random.default_rng(0))
+  mask_one(ids)
   np.testing.assert_array_equal(ids, sequence(100))
 
 
 def test_shares_and_evenness():
-  ids = sequence(100)
-  rng = np.random.default_rng(0)
-  shown, hidden, hits, drawn = [], [], np.zeros(100), []
-  for _ in range(4000):
-    masked = masking.mask(ids, make(), rng)
-    positions = masked.positions[masked.weights > 0]
-    hits[positions] += 1
-    shown.append(masked.token_ids[positions])
-    hidden.append(ids[positions])
-  shown, hidden = np.concatenate(shown), np.concatenate(hidden)
-  is_mask, is_kept = shown == SPECIAL.mask, shown == hidden
+  ids, places, shown = mask_often(4000)
+  is_mask, is_kept = shown == SPECIAL.mask, shown == ids[places]
   assert abs(is_mask.mean() - 0.8) < 0.01
   assert abs(is_kept.mean() - 0.1) < 0.01
   drawn = shown[~is_mask & ~is_kept]
@@ -83,6 +87,7 @@ def test_shares_and_evenness():
   assert drawn.min() < 5 and drawn.max() > VOCABULARY - 5
   assert abs(drawn.mean() - VOCABULARY / 2) < 20
   # Any token is hidden as often as any other: 15 of 97.
+  hits = np.bincount(places, minlength=100)
   content = hits[~np.isin(ids, [2, 3])]
   np.testing.assert_allclose(content, 4000 * 15 / 97, rtol=0.2)
 
@@ -91,34 +96,54 @@ def test_shares_and_evenness():
   ("mask_share", "random_share"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)]
 )
 def test_shares_follow_the_options(mask_share, random_share):
-  ids = sequence(100)
   options = make(mask_share=mask_share, random_share=random_share)
-  masked = masking.mask(ids, options, np.random.default_rng(0))
-  shown = masked.token_ids[masked.positions[masked.weights > 0]]
-  original = masked.ids[masked.weights > 0]
+  ids, places, shown = mask_often(20, options)
   if mask_share:
     assert (shown == SPECIAL.mask).all()
   else:
-    assert (shown == original).mean() == (0 if random_share else 1)
+    kept = (shown == ids[places]).mean()
+    assert kept < 0.05 if random_share else kept == 1
 
 
 def test_rate_follows_the_options():
-  masked = masking.mask(
-    sequence(100), make(rate=0.3, max_predictions=76), np.random.default_rng(0)
-  )
-  assert masked.weights.sum() == 30 and masked.weights.shape == (76,)
+  options = make(rate=0.3, max_predictions=76)
+  assert len(mask_one(sequence(100), options).places) == 30
 
 
 @pytest.mark.parametrize("whole_word", [False, True])
 def test_nothing_but_special_tokens(whole_word):
   continuations = np.zeros(VOCABULARY, bool) if whole_word else None
-  masked = masking.mask(
-    np.array([2, 1, 3], np.int32),
-    make(continuations=continuations),
-    np.random.default_rng(0),
+  masked = mask_one(
+    np.array([2, 1, 3], np.int32), make(continuations=continuations)
   )
-  assert masked.weights.sum() == 0
+  assert not len(masked.places) and not len(masked.ids)
   assert masked.token_ids.tolist() == [2, 1, 3]
+
+
+@pytest.mark.parametrize("whole_word", [False, True])
+def test_what_becomes_of_a_sequence_does_not_depend_on_its_neighbours(
+  whole_word,
+):
+  share = np.random.default_rng(1).random(VOCABULARY) < 0.4
+  options = make(continuations=share if whole_word else None)
+  sequences = [sequence(n, n) for n in (90, 5, 4, 128, 30)]
+  numbers = [7, 0, 1 << 33, 8, 3]
+  masked = mask(sequences, options, numbers)
+  begin = 0
+  for ids, number in zip(sequences, numbers):
+    alone = mask_one(ids, options, number)
+    end = begin + len(ids)
+    np.testing.assert_array_equal(masked.token_ids[begin:end], alone.token_ids)
+    own = (masked.places >= begin) & (masked.places < end)
+    np.testing.assert_array_equal(masked.places[own] - begin, alone.places)
+    begin = end
+
+
+def test_numbers_and_keys_mask_anew():
+  ids = sequence(100)
+  found = [mask_one(ids, number=n).places.tolist() for n in range(50)]
+  found += [mask([ids], key=n).places.tolist() for n in range(1, 50)]
+  assert len({*map(tuple, found)}) == 99
 
 
 def words_of(ids, continuations):
@@ -134,11 +159,10 @@ def words_of(ids, continuations):
   return [word for word in words if word is not None]
 
 
-def reference_whole_words(ids, continuations, budget, rng):
+def reference_whole_words(words, order, budget):
   """Google's loop over shuffled words."""
-  words = words_of(ids, continuations)
   taken = []
-  for index in rng.permutation(len(words)):
+  for index in order:
     if len(taken) >= budget:
       break
     if len(taken) + len(words[index]) > budget:
@@ -152,30 +176,20 @@ def test_whole_words_equal_google_loop(share):
   continuations = np.random.default_rng(1).random(VOCABULARY) < share
   for seed in range(60):
     ids = sequence(20 + 3 * seed, seed)
-    masked = masking.mask(
-      ids, make(continuations=continuations), np.random.default_rng(seed)
-    )
+    masked = mask_one(ids, make(continuations=continuations), seed)
+    words = words_of(ids, continuations)
+    # Words come in the order of the draws for their first tokens.
+    firsts = np.array([word[0] for word in words])
+    drawn = draws.bits(draws.key(0), 3 * ((seed << 16) + firsts))
     budget = min(20, max(1, round(len(ids) * 0.15)))
-    rng = np.random.default_rng(seed)
-    expected = reference_whole_words(ids, continuations, budget, rng)
-    assert masked.positions[masked.weights > 0].tolist() == expected
+    expected = reference_whole_words(words, np.argsort(drawn), budget)
+    assert masked.places.tolist() == expected
 
 
 def test_a_word_longer_than_the_budget_is_left_out():
   continuations = np.zeros(VOCABULARY, bool)
   continuations[100:] = True
   ids = np.array([2, 50, *range(100, 110), 3], np.int32)
-  for seed in range(20):
-    masked = masking.mask(
-      ids, make(continuations=continuations), np.random.default_rng(seed)
-    )
-    assert masked.weights.sum() == 0  # one word of 11 pieces, a budget of 2
-
-
-def test_equal_generators_mask_alike():
-  first, second = (
-    masking.mask(sequence(100), make(), np.random.default_rng(5))
-    for _ in range(2)
-  )
-  for left, right in zip(first, second):
-    np.testing.assert_array_equal(left, right)
+  # One word of 11 pieces, a budget of 2.
+  masked = mask([ids] * 20, make(continuations=continuations))
+  assert not len(masked.places)

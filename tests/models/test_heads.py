@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bert_jax import settings, trees
-from bert_jax.models import heads
+from bert_jax.models import heads, pooling
 from bert_jax.models.config import EncoderConfig, encoder_config
 from bert_jax.training import meshes, partitioning
 from tests.models import reference
@@ -77,8 +77,8 @@ def test_texts_on_an_axis_of_their_own_are_as_by_themselves():
   assert got.shape == (2, 3, 8, 16)
   np.testing.assert_array_equal(got.reshape(wanted.shape), wanted)
   np.testing.assert_allclose(
-    heads.mean_of_tokens(got, deep.sequence_ids).reshape(6, 16),
-    heads.mean_of_tokens(wanted, flat.sequence_ids),
+    pooling.mean_of_tokens(got, deep.sequence_ids).reshape(6, 16),
+    pooling.mean_of_tokens(wanted, flat.sequence_ids),
     atol=1e-6,
   )
 

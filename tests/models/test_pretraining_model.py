@@ -80,7 +80,7 @@ def test_logits_equal_the_numpy_reference(activation):
       params, config, hidden, batch.targets["masked_positions"][row]
     )
     np.testing.assert_allclose(outputs.masked_lm[row], words, atol=2e-5)
-    np.testing.assert_allclose(outputs.next_sentence[row], pair, atol=2e-5)
+    np.testing.assert_allclose(outputs.next_sentence[row, 0], pair, atol=2e-5)
 
 
 def test_what_stands_in_the_padding_changes_nothing():

@@ -127,15 +127,17 @@ def _labels(task: Task, batch: Batch, rng) -> dict[str, np.ndarray]:
     if task.name == "masked_lm":
       return {"labels": labels}
   pairs = rng.integers(0, 2, _ROWS)
-  if task.name in ("pretraining", "next_sentence"):
-    targets["next_sentence_labels"] = pairs
-    targets["next_sentence_weights"] = ones
   if task.name == "pretraining":
+    # Rows have slots for several pairs, here for one.
+    targets["next_sentence_labels"] = pairs[:, None]
+    targets["next_sentence_weights"] = ones[:, None]
     name = {"albert": "sentence_order_label"}.get(
       task.config.family, "next_sentence_label"
     )
     return {"labels": labels, name: pairs}
   if task.name == "next_sentence":
+    targets["next_sentence_labels"] = pairs
+    targets["next_sentence_weights"] = ones
     return {"labels": pairs}
   if task.name in ("classification", "multiple_choice"):
     targets["labels"], targets["label_weights"] = pairs, ones
@@ -229,7 +231,7 @@ def _comparable(task: Task, batch: Batch, outputs: list) -> list[np.ndarray]:
     places = np.asarray(batch.targets["masked_positions"])[..., None]
     if outputs[0].shape[1] == _LENGTH:
       outputs = [np.take_along_axis(outputs[0], places, 1), *outputs[1:]]
-    return outputs
+    return [outputs[0], *(pairs.reshape(_ROWS, 2) for pairs in outputs[1:])]
   first = outputs[0]
   if task.name == "replaced_tokens" and first.ndim == 2:
     first = first[..., None]

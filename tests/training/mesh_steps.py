@@ -49,8 +49,8 @@ def batch():
       "masked_positions": rng.integers(0, 3, (ROWS, 2), np.int32),
       "masked_ids": rng.integers(0, 24, (ROWS, 2), np.int32),
       "masked_weights": np.float32(rng.random((ROWS, 2)) < 0.7),
-      "next_sentence_labels": rng.integers(0, 2, ROWS, np.int32),
-      "next_sentence_weights": np.ones(ROWS, np.float32),
+      "next_sentence_labels": rng.integers(0, 2, (ROWS, 1), np.int32),
+      "next_sentence_weights": np.ones((ROWS, 1), np.float32),
     },
   )
 

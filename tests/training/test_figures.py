@@ -59,6 +59,7 @@ def test_throughput_counts_real_tokens_and_the_time_of_training_alone():
   seconds = 4 / values["steps_per_second"]
   assert 0.2 <= seconds <= time.perf_counter() - began - 0.5
   assert values["real_tokens_per_second"] == pytest.approx(160 / seconds)
+  assert values["fill"] == pytest.approx(40 / 50)
   assert values["mfu"] == pytest.approx(4 * 50 * 100 / seconds / 1e6)
 
 

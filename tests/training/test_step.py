@@ -47,8 +47,8 @@ def make_batch(rows, seed=0):
       "masked_weights": (np.arange(4) < rng.integers(1, 5, (rows, 1))).astype(
         np.float32
       ),
-      "next_sentence_labels": rng.integers(0, 2, rows),
-      "next_sentence_weights": np.ones(rows, np.float32),
+      "next_sentence_labels": rng.integers(0, 2, (rows, 1)),
+      "next_sentence_weights": np.ones((rows, 1), np.float32),
     },
   )
 

@@ -9,7 +9,7 @@ data's when a record is read. TensorFlow is not needed.
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -18,6 +18,7 @@ from bert_jax import paths
 from bert_jax.checksums import masked_crc32c
 from bert_jax.data.examples import ExamplesConfig
 from bert_jax.data.sources import example_proto, files
+from bert_jax.data.stream import stack
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
@@ -43,7 +44,8 @@ class PretrainingRecords:
 
     Args:
       patterns: names or glob patterns of files.
-      config: its `length`, `max_predictions` and `next_sentence` count.
+      config: its `length`, `max_predictions` and `next_sentence` count; a
+        record is one sequence.
       vocabulary_size: token ids from here on are an error.
       key: the config key to name in errors.
 
@@ -72,7 +74,7 @@ class PretrainingRecords:
   def example(self, epoch: int, index: int) -> Batch:
     """Record `index` as an unbatched example of NumPy arrays.
 
-    Its fields and targets are those of `PretrainingExamples.example`.
+    Its fields and targets are those of `PretrainingExamples.batch`.
 
     Raises:
       IndexError: there is no such record.
@@ -90,6 +92,10 @@ class PretrainingRecords:
       raise UserError(
         f"{self._key}: {path}, record {number} at byte {offset}: {error}"
       ) from None
+
+  def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
+    """Records as NumPy arrays; raises what `example` does."""
+    return stack([self.example(epoch, index) for index in indices])
 
   def _scan(self, path: str) -> Iterator[int]:
     """The offset of each record of a file."""
@@ -135,9 +141,9 @@ class PretrainingRecords:
         "masked_positions": positions,
         "masked_ids": ids,
         "masked_weights": weights,
-        "next_sentence_labels": np.array(label, np.int32),
+        "next_sentence_labels": np.array([label], np.int32),
         "next_sentence_weights": np.array(
-          self._config.next_sentence, np.float32
+          [self._config.next_sentence], np.float32
         ),
       },
     )

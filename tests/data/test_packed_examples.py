@@ -1,0 +1,186 @@
+"""Packed rows of pretraining examples, beside the same examples alone."""
+
+import collections
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bert_jax.data import packing, planning
+from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
+from bert_jax.text.tokenizer import SpecialIds
+from tests.data.memory_corpus import make_corpus
+
+SPECIAL = SpecialIds(pad=0, unknown=1, cls=2, sep=3, mask=4)
+VOCABULARY = 1 << 14
+FIELDS = ("token_ids", "segment_ids", "position_ids")
+
+
+def make(documents=200, seed=7, **config):
+  corpus = make_corpus(documents, mean_sentences=2)
+  for document in corpus.documents:
+    for sentence in document:
+      sentence %= VOCABULARY - 5
+      sentence += 5
+  return PretrainingExamples(
+    corpus,
+    SPECIAL,
+    VOCABULARY,
+    np.arange(VOCABULARY) % 3 == 0,
+    ExamplesConfig(**config),
+    seed,
+  )
+
+
+def sequences_of(examples, epoch=0):
+  """The sequences of all rows, each with its targets, as hashable tuples."""
+  rows = examples.batch(epoch, range(examples.epoch_length(epoch)))
+  found = []
+  for row, ids in enumerate(rows.sequence_ids):
+    targets = {name: x[row] for name, x in rows.targets.items()}
+    used = targets["masked_weights"] > 0
+    places, words = targets["masked_positions"][used], targets["masked_ids"]
+    for number in range(1, ids.max() + 1):
+      (own,) = np.nonzero(ids == number)
+      np.testing.assert_array_equal(np.diff(own), 1)
+      masked = np.isin(places, own)
+      found.append(
+        (
+          *(tuple(getattr(rows, name)[row, own].tolist()) for name in FIELDS),
+          tuple((places[masked] - own[0]).tolist()),
+          tuple(words[used][masked].tolist()),
+          int(targets["next_sentence_labels"][number - 1]),
+          float(targets["next_sentence_weights"][number - 1]),
+        )
+      )
+    # Nothing beyond the sequences counts or is seen.
+    assert (rows.token_ids[row, ids == 0] == SPECIAL.pad).all()
+    assert not targets["next_sentence_weights"][ids.max() :].any()
+    assert not (places[:, None] == np.flatnonzero(ids == 0)).any()
+  return found
+
+
+@pytest.mark.parametrize("max_sequences", [2, 5])
+@pytest.mark.parametrize(
+  "config",
+  [
+    {},
+    {"whole_word": True},
+    {"next_sentence": False},
+    {"length": 512, "max_predictions": 76},
+    {"length": 40, "max_predictions": 1},
+    {"mask_rate": 0.9, "max_predictions": 120},
+  ],
+  ids=str,
+)
+def test_each_example_is_in_one_row_and_as_by_itself(config, max_sequences):
+  alone = make(**config)
+  packed = make(**config, max_sequences=max_sequences)
+  assert packed.epoch_length(1) < alone.epoch_length(1)
+  expected = collections.Counter(sequences_of(alone, 1))
+  assert collections.Counter(sequences_of(packed, 1)) == expected
+
+
+def test_positions_begin_anew_and_rows_have_what_they_are_said_to_have():
+  examples = make(length=64, max_sequences=3, max_predictions=10)
+  rows = examples.batch(0, range(examples.epoch_length(0)))
+  assert (rows.position_ids[rows.token_ids == SPECIAL.cls] == 0).all()
+  assert rows.sequence_ids.max() == 3
+  shapes = {name: x.shape[1:] for name, x in rows.targets.items()}
+  slots = 9 + 2  # of 64 tokens 9.6, and three halves
+  assert shapes == {
+    "masked_positions": (slots,),
+    "masked_ids": (slots,),
+    "masked_weights": (slots,),
+    "next_sentence_labels": (3,),
+    "next_sentence_weights": (3,),
+  }
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.15, 0.3, 1.0])
+@pytest.mark.parametrize("next_sentence", [True, False])
+def test_slots_suffice_for_the_worst_row(rate, next_sentence):
+  for length in (16, 100, 128):
+    for most in (1, 2, 3, 8, 50):
+      config = ExamplesConfig(
+        length=length,
+        max_sequences=most,
+        max_predictions=length,
+        mask_rate=rate,
+        next_sentence=next_sentence,
+      )
+      budget = [max(1, round(rate * n)) for n in range(length + 1)]
+      # worst[n]: the most masks that sequences of n tokens together have.
+      worst = [0] + [-length] * length
+      for _ in range(most):
+        worst = [
+          max(
+            [worst[n]]
+            + [
+              worst[n - own] + budget[own]
+              for own in range(5 if next_sentence else 3, n + 1)
+            ]
+          )
+          for n in range(length + 1)
+        ]
+      assert config.predictions >= max(worst)
+      assert most == 1 or config.predictions <= max(worst) + most
+
+
+def test_rows_differ_from_epoch_to_epoch_and_are_the_same_when_asked_again():
+  examples, again = make(max_sequences=4), make(max_sequences=4)
+  rows = {epoch: examples.batch(epoch, range(9)).token_ids for epoch in (0, 1)}
+  for epoch in (1, 0):
+    np.testing.assert_array_equal(
+      np.stack([again.example(epoch, i).token_ids for i in range(9)]),
+      rows[epoch],
+    )
+  assert (rows[0] != rows[1]).any()
+
+
+def test_one_example_is_a_row_of_its_own():
+  alone, packed = make(1, length=512), make(1, length=512, max_sequences=3)
+  assert alone.epoch_length(0) >= packed.epoch_length(0)
+  one = dataclasses.replace(
+    ExamplesConfig(), short_probability=0.0, next_sentence=False
+  )
+  corpus = make_corpus(1, 1)
+  for most in (1, 4):
+    examples = PretrainingExamples(
+      corpus,
+      SPECIAL,
+      VOCABULARY,
+      np.zeros(VOCABULARY, bool),
+      dataclasses.replace(one, max_sequences=most),
+      0,
+    )
+    assert examples.epoch_length(0) == 1
+    assert examples.example(0, 0).sequence_ids.max() == 1
+
+
+@pytest.mark.parametrize("next_sentence", [True, False])
+def test_rows_of_512_are_98_percent_full_with_text_like_wikipedias(
+  next_sentence,
+):
+  # Documents of 400 tokens in the mean, many of them short, as in Wikipedia.
+  rng = np.random.default_rng(0)
+  sizes = np.clip(rng.lognormal(2.4, 1.1, 4000), 1, 5000).astype(int)
+
+  class Lengths:
+    document_starts = np.cumsum([0, *sizes])
+    sentence_lengths = np.clip(
+      rng.lognormal(3.0, 0.6, sizes.sum()), 1, 400
+    ).astype(np.uint32)
+
+  special = 2 + next_sentence
+  plan = planning.make_plan(
+    Lengths,
+    max_tokens=512 - special,
+    short_probability=0.1,
+    pairs=next_sentence,
+    seed=0,
+    epoch=0,
+  )
+  lengths = plan.tokens + np.uint16(special)
+  packed = packing.pack(lengths, 512, 8, np.random.default_rng(0))
+  assert packed.fill > 0.98
