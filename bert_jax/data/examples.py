@@ -136,8 +136,9 @@ class PretrainingExamples:
   the corpus, and packed ones nothing; `stream.Stream` shuffles.
 
   Threads may share an object; it pickles without its plans, so each process
-  makes its own (about 17 s and 0.5 GB an epoch for English Wikipedia at
-  length 128).
+  makes its own, an epoch at a time. For a million examples, of which English
+  Wikipedia has about 35 at length 128 and 12 at 512, that takes a second and
+  15 MB, and packing them as long again and 6 MB more.
   """
 
   def __init__(

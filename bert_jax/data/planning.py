@@ -108,9 +108,7 @@ def make_plan(
     epoch: another epoch gets another plan, not negative.
   """
   assert 2 <= max_tokens < 1 << 16
-  # Views that are no memory maps any more, whose every slice takes longer.
-  lengths = np.asarray(corpus.sentence_lengths)
-  starts = np.asarray(corpus.document_starts)
+  lengths, starts = corpus.sentence_lengths, corpus.document_starts
   pieces = _pieces(starts)
   random = _Random(lengths, starts, draws.key(seed, epoch))
   narrow = np.uint32 if len(lengths) < 1 << 32 else np.int64
