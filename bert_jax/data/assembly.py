@@ -19,12 +19,14 @@ class Sequences(NamedTuple):
     segment_ids: 0 up to the first `[SEP]`, then 1.
     lengths: tokens in each sequence.
     is_random: whether B is a random next.
+    has_next: whether there is a B.
   """
 
   token_ids: Int32[np.ndarray, "tokens"]
   segment_ids: Int32[np.ndarray, "tokens"]
   lengths: Int64[np.ndarray, "sequences"]
   is_random: Bool[np.ndarray, "sequences"]
+  has_next: bool
 
 
 def join(pairs: Pairs, special: SpecialIds, has_next: bool) -> Sequences:
@@ -44,6 +46,7 @@ def join(pairs: Pairs, special: SpecialIds, has_next: bool) -> Sequences:
     np.repeat(segments, sizes.ravel()),
     sizes.sum(axis=1),
     pairs.is_random,
+    has_next,
   )
 
 
@@ -70,8 +73,7 @@ def lay(
 ) -> Batch:
   """Lays sequences one after the other into rows.
 
-  The targets are those of `tasks.pretraining`, unused slots all 0; the next
-  sentence weighs 1.
+  The targets are those of `tasks.pretraining`, unused slots all 0.
 
   Args:
     sequences: those of one row next to each other.
@@ -109,6 +111,7 @@ def lay(
   labels = np.zeros((rows, shape.sequences), np.int32)
   labels[row, place] = sequences.is_random
   is_used = np.arange(shape.sequences) < np.bincount(row)[:, None]
+  is_used &= sequences.has_next
   return Batch(
     *ids,
     targets={

@@ -240,10 +240,7 @@ class PretrainingExamples:
       self._masking,
       draws.key(self._seed, epoch, _MASKS),
     )
-    made = assembly.lay(sequences, masked, row, config.shape, self._special.pad)
-    if not config.next_sentence:
-      made.targets["next_sentence_weights"][:] = 0
-    return made
+    return assembly.lay(sequences, masked, row, config.shape, self._special.pad)
 
   def _epoch(self, epoch: int) -> _Epoch:
     with self._lock:

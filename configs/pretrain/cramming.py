@@ -1,11 +1,12 @@
 """One accelerator for a day: what a single GPU makes of 24 hours.
 
 After: Cramming (Geiping and Goldstein 2023, arXiv:2212.14034): norms before
-the blocks, gated units, no biases, 25 % of the words masked, no dropout, a
-rate that rises to the middle of the time and falls to its end. The schedule
-goes by the clock (`config.hours`), so the run uses the day whatever the device;
-`config.steps` is only an upper bound. Other than there: rotary positions, and
-batches of one size. Give `--config.hours=1` for a first look.
+the blocks, gated units, no biases, 25 % of the words masked, no dropout, rows
+with hardly any padding, a rate that rises to the middle of the time and falls
+to its end. The schedule goes by the clock (`config.hours`), so the run uses the
+day whatever the device; `config.steps` is only an upper bound. Other than
+there: rotary positions, and batches of one size. Give `--config.hours=1` for a
+first look.
 """
 
 from ml_collections import ConfigDict

