@@ -115,6 +115,8 @@ def open_workdir(workdir: paths.Path) -> Pretrained:
   if head is not None:
     head = settings.from_dict(module.Head, head, f"{where}: head")
   config = settings.from_dict(EncoderConfig, entry["model"], f"{where}: model")
+  # What a run was computed by may not be there where its model is used.
+  config = dataclasses.replace(config, attention="auto")
 
   def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
     step = saved_params.best_folder(workdir / CHECKPOINTS)

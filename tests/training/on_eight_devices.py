@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bert_jax import trees
 from bert_jax.ahead import hlo
+from bert_jax.models import attention
 from bert_jax.settings import UserError
 from bert_jax.training import meshes, optimizer, partitioning
 from bert_jax.training.checkpoint import Checkpoints
@@ -165,3 +167,24 @@ def test_a_checkpoint_goes_from_mesh_to_mesh(tmp_path):
   params = restore_params(tmp_path, jax.eval_shape(lambda: saved.params))
   jax.tree.map(np.testing.assert_array_equal, params, saved.params)
   assert params["pooler"]["dense"]["kernel"].devices() == {jax.devices()[0]}
+
+
+def test_attention_kernels_see_the_rows_and_heads_of_their_device():
+  mesh = meshes.make_mesh(SPLIT)
+  rng = np.random.default_rng(0)
+  x = np.float32(rng.normal(size=(3, 8, 6, 4, 2)))
+  ids = np.int32(np.arange(6) < rng.integers(1, 7, (8, 1)))
+  split = NamedSharding(mesh, P(None, ("data", "fsdp"), None, "model"))
+
+  def mixed(x, backend):
+    return (attention.attention(*x, ids, backend=backend) ** 2).sum()
+
+  gradient = jax.grad(mixed)
+  with jax.set_mesh(mesh):
+    kernel = jax.jit(
+      functools.partial(gradient, backend="splash"), out_shardings=split
+    )
+    compiled = kernel.lower(jax.device_put(x, split)).compile()
+  found = compiled(jax.device_put(x, split))
+  np.testing.assert_allclose(found, gradient(x, "xla"), atol=1e-5)
+  assert not hlo.collective_bytes(hlo.parse(compiled.as_text()))

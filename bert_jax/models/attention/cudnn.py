@@ -22,7 +22,7 @@ def attend(
   query, key, value = (
     jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))) for x in (query, key, value)
   )
-  ids = jnp.pad(sequence_ids, ((0, 0), (0, fill)))
+  ids = jnp.pad(sequence_ids, ((0, 0), (0, fill)), constant_values=-1)
   mixed = jax.nn.dot_product_attention(
     query,
     key,

@@ -29,7 +29,7 @@ def attend(
 
   splash = _splash()
   query = query * jnp.asarray(depth**-0.5, query.dtype)
-  ids = jnp.pad(sequence_ids, ((0, 0), (0, fill)))
+  ids = jnp.pad(sequence_ids, ((0, 0), (0, fill)), constant_values=-1)
   mixed = jax.vmap(_kernel(heads, length + fill, window))(
     by_heads(query), by_heads(key), by_heads(value), splash.SegmentIds(ids, ids)
   )

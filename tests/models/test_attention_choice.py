@@ -1,0 +1,78 @@
+"""Which attention backend is taken, and what those are told who ask for one."""
+
+import jax.numpy as jnp
+import pytest
+
+from bert_jax.models.attention import choice
+from bert_jax.models.attention.choice import Call
+from bert_jax.models.attention.devices import Device
+from bert_jax.models.config import encoder_config
+from bert_jax.settings import UserError
+
+H100 = Device("gpu", "NVIDIA H100 80GB HBM3")
+V5E = Device("tpu", "TPU v5 lite")
+CPU = Device("cpu", "cpu")
+
+
+def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", shared_by=None):
+  return Call(device, jnp.dtype(dtype), shape, shared_by)
+
+
+@pytest.mark.parametrize(
+  ("asked", "chosen"),
+  [
+    (call(CPU), "xla"),
+    (call(V5E), "splash"),
+    (call(V5E, dtype="float32"), "splash"),
+    (call(V5E, shared_by="queries"), "splash"),
+    (call(V5E, shared_by="none"), "xla"),
+    (call(V5E, shared_by="rows"), "xla"),
+    (call(V5E, (4, 128, 12, 64)), "xla"),
+    (call(V5E._replace(rows=4, heads=4)), "splash"),
+    (call(V5E._replace(rows=8)), "xla"),
+    (call(V5E._replace(heads=8)), "xla"),
+    (call(H100), "cudnn"),
+    (call(H100, shared_by="queries"), "cudnn"),
+    (call(H100, shared_by="none"), "xla"),
+    (call(H100, dtype="float32"), "xla"),
+    (call(H100, (4, 512, 12, 60)), "xla"),
+    (call(Device("gpu", "AMD Instinct MI300X")), "xla"),
+  ],
+)
+def test_auto_takes_what_suits(asked, chosen):
+  assert choice.choose(asked) == chosen
+  assert choice.refusal(chosen, asked) is None
+
+
+@pytest.mark.parametrize(
+  ("backend", "asked", "message"),
+  [
+    ("splash", call(H100), "needs a TPU, and this is for NVIDIA H100"),
+    ("cudnn", call(CPU), "needs an NVIDIA GPU, and this is for cpu"),
+    ("cudnn", call(H100, dtype="float32"), "needs the dtype bfloat16"),
+    ("cudnn", call(H100, (4, 512, 12, 60)), "heads of a width that 8 divides"),
+    ("splash", call(V5E._replace(rows=8)), "4 rows and 12 heads"),
+  ],
+)
+def test_what_a_kernel_cannot_do(backend, asked, message):
+  assert message in choice.refusal(backend, asked)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"attention": "flash"}, "config.model.attention: expected one of auto"),
+    ({"attention": "splash"}, "attention_dropout_shared_by to queries"),
+    (
+      {"attention": "cudnn", "attention_dropout": 0.0},
+      "config.model.attention: cudnn needs the dtype bfloat16",
+    ),
+    (
+      {"attention_dropout_shared_by": "keys"},
+      "config.model.attention_dropout_shared_by: expected one of none",
+    ),
+  ],
+)
+def test_the_config_refuses(fields, message):
+  with pytest.raises(UserError, match=message):
+    encoder_config(fields)
