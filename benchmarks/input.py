@@ -17,10 +17,9 @@ import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Int32
 
 from bert_jax.data import (
   assembly,
@@ -31,6 +30,7 @@ from bert_jax.data import (
   pairing,
   planning,
 )
+from bert_jax.data.documents import Document
 from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
 from bert_jax.data.stream import Stream
 from bert_jax.text.tokenizer import SpecialIds
@@ -60,14 +60,10 @@ class SyntheticCorpus:
   def __len__(self) -> int:
     return len(self.document_starts) - 1
 
-  def __getitem__(self, index: int) -> Sequence[Int32[np.ndarray, "tokens"]]:
+  def __getitem__(self, index: int) -> Document:
     first, last = self.document_starts[index : index + 2]
     begin = index * 7919 % (len(self._ids) // 2)
-    document = []
-    for length in self.sentence_lengths[first:last].tolist():
-      document.append(self._ids[begin : begin + length])
-      begin += length
-    return document
+    return Document(self._ids[begin:], self.sentence_lengths[first:last])
 
   def __reduce__(self) -> tuple[object, ...]:
     return SyntheticCorpus, (self._sentences,)

@@ -10,7 +10,7 @@ class Evaluation:
   Attributes:
     every: steps between evaluations, 0 for one an epoch; there is always one
       at the end.
-    examples: how many held-out examples, or records, to look at, always the
+    examples: how many held-out rows, or records, to look at, always the
       first ones; 0 for all.
     batch_size: rows of a batch; 0 takes the training batch size.
     metric: the measure by which the best checkpoint is kept, and used once

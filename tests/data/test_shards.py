@@ -73,6 +73,21 @@ def test_what_was_written_is_read(tmp_path, vocabulary_size):
       corpus[index]
 
 
+def test_a_document_is_a_sequence_of_sentences(tmp_path):
+  wanted = max(write_corpus(tmp_path, (9,)), key=len)
+  (document,) = [
+    found
+    for found in map(shards.Corpus.open(tmp_path).__getitem__, range(9))
+    if sum(map(len, found)) == sum(map(len, wanted))
+  ]
+  assert_same(document[1:3], wanted[1:3])
+  assert_same(document[2:], wanted[2:])
+  assert_same([document[-1]], [wanted[-1]])
+  assert document[2:2] == []
+  with pytest.raises(IndexError):
+    document[len(wanted)]
+
+
 def test_the_two_byte_edge(tmp_path):
   assert shards.id_dtype(1 << 16) == np.uint16
   assert shards.id_dtype((1 << 16) + 1) == np.uint32
