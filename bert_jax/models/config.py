@@ -17,7 +17,7 @@ _MOST_LAYERS = 1000
 _OPTIONS = {
   "activation": ("gelu", "gelu_tanh"),
   "dtype": ("float32", "bfloat16"),
-  "attention": ("auto", "xla", "cudnn", "splash"),
+  "attention": ("auto", "xla", "cudnn", "splash", "short"),
   "attention_dropout_shared_by": ("none", "rows", "queries"),
   "pooling": ("first", "mean"),
   "pooler_activation": ("tanh", "gelu", "relu"),
@@ -48,8 +48,8 @@ class EncoderConfig:
       `rows`: all rows and heads have one mask, as Transformers' Flax models
       have it; `queries`: all queries of a row and head lose the same keys,
       which is dropout of whole value vectors, and needs the fewest random
-      bits. Only the last can be done by every attention backend: `cudnn` and
-      `splash` have no dropout of weights, and `auto` takes `xla` for it.
+      bits. Only the last can be done by every attention backend: but for
+      `xla` they have no dropout of weights, and `auto` takes `xla` for it.
     head_dropout: the rate before the logits of heads for fine-tuning; None is
       hidden_dropout.
     layer_dropouts: for each layer, the lowest first, the rate after its
@@ -60,9 +60,11 @@ class EncoderConfig:
     dtype: what activations are computed in, `float32` or `bfloat16`;
       parameters, softmax and LayerNorm statistics stay float32.
     attention: the attention backend: `xla` (plain jax.numpy, everywhere),
-      `cudnn` (its fused kernels, on NVIDIA GPUs, in bfloat16), `splash` (a
-      Pallas kernel, on TPUs; on CPUs it is interpreted, for tests), or `auto`,
-      the fastest that can do what is asked, see `models.attention.choice`.
+      `cudnn` (its fused kernels, on NVIDIA GPUs, in bfloat16), `splash` and
+      `short` (Pallas kernels, on TPUs: jax's for rows of any length, and ours
+      for up to 512 tokens; on CPUs they are interpreted, for tests), or
+      `auto`, the fastest that can do what is asked: see
+      `models.attention.choice`.
     family: whose names the parameters bear in other libraries' files, a key
       of `interop.families.FAMILIES`; it changes nothing that is computed.
     embedding_size: the width of the embeddings where a projection takes them
@@ -159,7 +161,7 @@ class EncoderConfig:
     object.__setattr__(self, "vocab_size", rows)
 
   def _check_attention(self):
-    if self.attention not in ("cudnn", "splash"):
+    if self.attention in ("auto", "xla"):
       return
     if self.attention_dropout and self.attention_dropout_shared_by != "queries":
       raise ValueError(

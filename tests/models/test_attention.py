@@ -15,7 +15,7 @@ from tests import compiling
 
 H100 = Device("gpu", "NVIDIA H100 80GB HBM3")
 V5E = Device("tpu", "TPU v5 lite")
-HEADS, DEPTH = 2, 8
+HEADS, DEPTH = 2, 64
 # The lengths of the sequences of each row, and the length of the rows.
 PADDED = (((11,), (5,)), 11)
 PACKED = (((4, 7, 3), (9, 2)), 15)

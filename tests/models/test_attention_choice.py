@@ -22,12 +22,16 @@ def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", shared_by=None):
   ("asked", "chosen"),
   [
     (call(CPU), "xla"),
-    (call(V5E), "splash"),
-    (call(V5E, dtype="float32"), "splash"),
-    (call(V5E, shared_by="queries"), "splash"),
+    (call(V5E), "short"),
+    (call(V5E, dtype="float32"), "short"),
+    (call(V5E, shared_by="queries"), "short"),
+    (call(V5E, (4, 513, 12, 64)), "splash"),
+    (call(V5E, (4, 512, 12, 60)), "splash"),
+    (call(V5E, (4, 512, 3, 64)), "splash"),
     (call(V5E, shared_by="none"), "xla"),
     (call(V5E, shared_by="rows"), "xla"),
     (call(V5E, (4, 128, 12, 64)), "xla"),
+    (call(V5E._replace(rows=4, heads=6)), "short"),
     (call(V5E._replace(rows=4, heads=4)), "splash"),
     (call(V5E._replace(rows=8)), "xla"),
     (call(V5E._replace(heads=8)), "xla"),
@@ -52,6 +56,8 @@ def test_auto_takes_what_suits(asked, chosen):
     ("cudnn", call(H100, dtype="float32"), "needs the dtype bfloat16"),
     ("cudnn", call(H100, (4, 512, 12, 60)), "heads of a width that 8 divides"),
     ("splash", call(V5E._replace(rows=8)), "4 rows and 12 heads"),
+    ("short", call(V5E, (4, 513, 12, 64)), "at most 512 tokens, got 513"),
+    ("short", call(V5E._replace(heads=4)), "got 3 of width 64"),
   ],
 )
 def test_what_a_kernel_cannot_do(backend, asked, message):

@@ -1,24 +1,20 @@
 """Attention, one function for every backend."""
 
 import functools
-from collections.abc import Callable
+import importlib
 
 from jaxtyping import Array, Float, Int
 
-from bert_jax.models.attention import choice, cudnn, devices, splash, xla
+from bert_jax.models.attention import choice, devices, xla
 from bert_jax.models.attention.dropout import Dropout, drop_keys
 from bert_jax.models.attention.rotary import rotate
 from bert_jax.settings import UserError
 
 __all__ = ["BACKENDS", "Dropout", "attention", "rotate"]
 
-BACKENDS: dict[str, Callable[..., Array]] = {
-  "xla": xla.attend,
-  "cudnn": cudnn.attend,
-  "splash": splash.attend,
-}
-"""From queries, keys, values, sequence ids and `window` to what is mixed; only
-`xla` takes a `dropout` too, and is split over devices by XLA itself."""
+BACKENDS = ("xla", "cudnn", "splash", "short")
+"""Modules beside this one. All but `xla` are kernels: they have no dropout of
+weights, and are not split over devices by XLA."""
 
 
 def attention(
@@ -63,5 +59,7 @@ def attention(
     value, dropout = drop_keys(value, dropout), None
   if backend == "xla":
     return xla.attend(query, key, value, sequence_ids, window, dropout)
-  attend = functools.partial(BACKENDS[backend], window=window)
+  # To import what kernels are written in takes most of a second.
+  kernel = importlib.import_module(f"{__name__}.{backend}")
+  attend = functools.partial(kernel.attend, window=window)
   return devices.per_device(attend)(query, key, value, sequence_ids)

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from bert_jax.models.attention.devices import Device
 
 _CUDNN_DEPTH = 128
-# From which length on a kernel is the faster one.
-_SPLASH_FROM = 256
-_CUDNN_FROM = 128
+# From which length on kernels are the faster ones.
+_TPU_FROM = 256
+_GPU_FROM = 128
+# Of the kernel for short rows.
+_LANES, _SHORT_UP_TO = 128, 512
 
 
 class Call(NamedTuple):
@@ -34,21 +36,27 @@ def choose(call: Call) -> str:
 
   | compiled for | length | dropout of weights | what else | backend |
   | --- | --- | --- | --- | --- |
+  | TPU | 256 to 512 | none, or by `queries` | heads fill lanes | `short` |
   | TPU | from 256 | none, or by `queries` | | `splash` |
   | NVIDIA GPU | from 128 | none, or by `queries` | bfloat16 | `cudnn` |
   | anything else | | | | `xla` |
   """
-  kernels = {"tpu": ("splash", _SPLASH_FROM), "gpu": ("cudnn", _CUDNN_FROM)}
-  kernel, least = kernels.get(call.device.platform, ("xla", 0))
-  fits = call.shape[1] >= least and not refusal(kernel, call)
-  return kernel if fits else "xla"
+  kernels, least = {
+    "tpu": (("short", "splash"), _TPU_FROM),
+    "gpu": (("cudnn",), _GPU_FROM),
+  }.get(call.device.platform, ((), 0))
+  if call.shape[1] >= least:
+    for kernel in kernels:
+      if not refusal(kernel, call):
+        return kernel
+  return "xla"
 
 
 def refusal(backend: str, call: Call) -> str | None:
   """Why a backend cannot do this; None where it can."""
   if backend == "xla":
     return None
-  device, (rows, _, heads, depth) = call.device, call.shape
+  device, (rows, length, heads, depth) = call.device, call.shape
   if call.shared_by not in (None, "queries"):
     return (
       "has no dropout of attention weights; set attention_dropout to 0, or"
@@ -59,10 +67,25 @@ def refusal(backend: str, call: Call) -> str | None:
       f"cannot divide {rows} rows and {heads} heads over config.mesh:"
       f" {device.rows} ways by data x fsdp, {device.heads} by model"
     )
+  if backend == "cudnn":
+    return _cudnn_refusal(call)
+  # On a CPU they are interpreted.
+  if device.platform not in ("tpu", "cpu"):
+    return f"needs a TPU, and this is for {device.kind}"
   if backend == "splash":
-    # On a CPU it is interpreted.
-    fits = device.platform in ("tpu", "cpu")
-    return None if fits else f"needs a TPU, and this is for {device.kind}"
+    return None
+  if length > _SHORT_UP_TO:
+    return f"takes rows of at most {_SHORT_UP_TO} tokens, got {length}"
+  if _LANES % depth or heads // device.heads * depth % _LANES:
+    return (
+      f"needs heads that fill {_LANES} lanes, got {heads // device.heads} of"
+      f" width {depth}"
+    )
+  return None
+
+
+def _cudnn_refusal(call: Call) -> str | None:
+  device, depth = call.device, call.shape[-1]
   if not device.kind.startswith("NVIDIA"):
     return f"needs an NVIDIA GPU, and this is for {device.kind}"
   if call.dtype not in (jnp.bfloat16, jnp.float16):

@@ -4,11 +4,11 @@ It never has the weights of a row in memory, knows sequence ids, and skips the
 blocks that a local window leaves empty.
 """
 
-import types
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jaxtyping import Array
 
 from bert_jax.models.attention import devices
@@ -27,7 +27,6 @@ def attend(
   def by_heads(x: Array) -> Array:
     return jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))).swapaxes(1, 2)
 
-  splash = _splash()
   query = query * jnp.asarray(depth**-0.5, query.dtype)
   ids = jnp.pad(sequence_ids, ((0, 0), (0, fill)), constant_values=-1)
   mixed = jax.vmap(_kernel(heads, length + fill, window))(
@@ -36,17 +35,9 @@ def attend(
   return mixed.swapaxes(1, 2)[:, :length]
 
 
-def _splash() -> types.ModuleType:
-  # Its import takes most of a second, and only TPUs need it.
-  from jax.experimental.pallas.ops.tpu import splash_attention
-
-  return splash_attention
-
-
 def _kernel(heads: int, length: int, window: int) -> Callable[..., Array]:
   """Attention of one row, whose length the lanes of a TPU divide."""
-  splash, shape = _splash(), (length, length)
-  block = _block(length, window)
+  block, shape = _block(length, window), (length, length)
   mask = (
     splash.LocalMask(shape, (window // 2, window // 2), offset=0)
     if window
