@@ -3,6 +3,9 @@
   pip install -e '.[tpu]'
   python -m benchmarks.tpu_compile [--topology v5e:4x4 v5e:16x16 v5p:8x8x8]
 
+  ./launch/peers.sh   # Once, for the environment of the peer.
+  python -m benchmarks.tpu_compile --peer [--fill PADDED PACKED]
+
 Compiles the updates of BERT-base and BERT-large, at length 128 with 32 rows a
 chip and at 512 with 8, data parallel in bfloat16, each in a process of its own.
 No TPU is used: the figures of memory are the compiler's, those of time its cost
@@ -14,49 +17,20 @@ last topology, tpu_compile.png: predicted weak scaling.
 import argparse
 import importlib.metadata
 import json
-import math
 import pathlib
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping
-from typing import Any
+import shutil
+from collections.abc import Sequence
 
 import rich
 from rich.table import Table
 
+from benchmarks import rounds, tpu_peer, tpu_updates
 from bert_jax.ahead import scaling
 from bert_jax.ahead.forecast import Forecast
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _RESULTS = _ROOT / "benchmarks" / "results"
-_MODELS = ("bert_base", "bert_large")
-_ROWS = {128: 32, 512: 8}
-_PREDICTIONS = {128: 20, 512: 76}
-
-
-def forecast(model: str, length: int, topology: str) -> Forecast:
-  shape = topology.partition(":")[2]
-  chips = math.prod(int(n) for n in shape.split("x"))
-  with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder) / "found.json"
-    subprocess.run(
-      [sys.executable, "-m", "launch.compile", f"--topology={topology}"]
-      + [f"--json={path}", "--config=configs/pretrain/bert_base.py"]
-      + [f"--config.model.preset={model}", f"--config.data.length={length}"]
-      + [f"--config.data.max_predictions={_PREDICTIONS[length]}"]
-      + [f"--config.batch_size={_ROWS[length] * chips}"],
-      cwd=_ROOT,
-      stdout=subprocess.DEVNULL,
-      check=False,  # 1 is the verdict that it does not fit.
-    )
-    return _read(json.loads(path.read_text()))
-
-
-def _read(entry: Mapping[str, Any]) -> Forecast:
-  return Forecast(
-    **{name: math.nan if x is None else x for name, x in entry.items()}
-  )
+_TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v5p:8x8x8")
 
 
 def _row(found: Forecast) -> list[str]:
@@ -74,34 +48,63 @@ def _row(found: Forecast) -> list[str]:
   ]
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument(
-    "--topology", nargs="+", default=["v5e:4x4", "v5e:16x16", "v5p:8x8x8"]
-  )
-  arguments = parser.parse_args()
-  versions = ", ".join(
-    f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu")
-  )
+def compile_all(topologies: Sequence[str], versions: str) -> None:
+  """Compiles all updates, writes and prints what they take."""
   table = Table(
     "slice", "update", "rows a chip", "HBM of a chip", "all-reduce",
     "estimated cycles", "estimated step", "estimated MFU", title=versions,
   )  # fmt: skip
   found = []
   _RESULTS.mkdir(exist_ok=True)
-  for topology in arguments.topology:
-    for model in _MODELS:
-      for length in _ROWS:
-        found.append(forecast(model, length, topology))
+  for topology in topologies:
+    for model in tpu_updates.MODELS:
+      for length in tpu_updates.ROWS:
+        found.append(tpu_updates.forecast(model, length, topology))
         table.add_row(*_row(found[-1]))
         # As it goes: each takes minutes.
         text = json.dumps([one.to_dict() for one in found], indent=2) + "\n"
         (_RESULTS / "tpu_compile.json").write_text(text)
   rich.print(table)
-  last = [
-    one for one in found if one.topology == arguments.topology[-1] and one.fits
-  ]
+  last = [one for one in found if one.topology == topologies[-1] and one.fits]
   scaling.draw(last, _RESULTS / "tpu_compile.png")
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--topology", nargs="+", help="CHIP:SHAPE")
+  parser.add_argument(
+    "--peer",
+    nargs="?",
+    const=str(rounds.PEERS),
+    metavar="PYTHON",
+    help="compare with Transformers, which this Python has",
+  )
+  parser.add_argument(
+    "--fill",
+    nargs=2,
+    type=float,
+    metavar=("PADDED", "PACKED"),
+    help="shares of rows of 512 that are no padding, see benchmarks.fill",
+  )
+  parser.add_argument("--max-sequences", type=int, default=8)
+  arguments = parser.parse_args()
+  versions = ", ".join(
+    f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu")
+  )
+  if not arguments.peer:
+    return compile_all(arguments.topology or _TOPOLOGIES, versions)
+  if shutil.which(arguments.peer) is None:
+    parser.error(f"--peer: no program {arguments.peer}; see ./launch/peers.sh")
+  for topology in arguments.topology or ["v5e:2x2"]:
+    tpu_peer.compare(
+      arguments.peer,
+      topology,
+      tpu_peer.Fill(*arguments.fill) if arguments.fill else None,
+      arguments.max_sequences,
+      versions,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,159 @@
+"""What the sides of a speed benchmark do, and the text they do it with."""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bert_jax import settings
+from bert_jax.data import corpus
+from bert_jax.models.config import EncoderConfig, encoder_config
+from bert_jax.training.optimizer import OptimizerConfig
+from configs.pretrain import bert_base
+
+PREDICTIONS = {128: 20, 512: 76}
+"""Masked words of a sequence, at most, by the length of rows."""
+
+VOCABULARY = 30522
+TINY = {
+  "hidden_size": 64,
+  "num_layers": 2,
+  "num_heads": 2,
+  "intermediate_size": 128,
+}
+"""The sizes of a model that shows no more than that things run."""
+
+_OPTIMIZER = ("learning_rate", "b1", "b2", "eps", "weight_decay", "clip_norm")
+_MODEL = (
+  "vocab_size",
+  "hidden_size",
+  "num_layers",
+  "num_heads",
+  "intermediate_size",
+  "max_positions",
+  "hidden_dropout",
+  "attention_dropout",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """What every side does.
+
+  Attributes:
+    kind: `training` or `inference`.
+    length: of a row.
+    rows: of a batch.
+    real: whether rows have the lengths of the text; else all are full.
+    model: `preset`, or sizes of `EncoderConfig`.
+  """
+
+  kind: str
+  length: int
+  rows: int
+  real: bool
+  model: Mapping[str, Any]
+
+  @property
+  def name(self) -> str:
+    """As `training-512-real`."""
+    return f"{self.kind}-{self.length}{'-real' if self.real else ''}"
+
+  @property
+  def encoder(self) -> EncoderConfig:
+    """The encoder of all sides."""
+    return encoder_config({"vocab_size": VOCABULARY, **self.model})
+
+  @property
+  def sizes(self) -> dict[str, Any]:
+    """The encoder as jobs have it."""
+    return {name: getattr(self.encoder, name) for name in _MODEL}
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """Where all text comes from, prepared.
+
+  Attributes:
+    config: the section `config.corpus`.
+    folder: of the corpus.
+  """
+
+  config: corpus.CorpusConfig
+  folder: str
+
+  @classmethod
+  def prepare(
+    cls, files: Sequence[str], documents: str, folder: pathlib.Path
+  ) -> "Text":
+    """Makes a corpus of text files, or else of the installed packages' docs.
+
+    Raises:
+      UserError: the files cannot be read.
+    """
+    config = corpus.CorpusConfig(
+      "text_files" if files else "installed_docs",
+      tuple(os.path.abspath(name) for name in files),
+      documents=documents,
+      vocab_size=VOCABULARY,
+      held_out=0.0,
+      shards=2,
+    )
+    corpus.prepare(config, folder / "corpus")
+    return cls(config, str(folder / "corpus"))
+
+
+def config(
+  case: Case, folder: str, max_sequences: int, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The recipe of a case: that of BERT-base, with AdamW as the peers have it.
+
+  Args:
+    case: of training.
+    folder: of the corpus.
+    max_sequences: that a row may have; 1 packs nothing.
+    changes: values by dotted keys, as `model.attention`.
+  """
+  made = bert_base.get_config().to_dict()
+  del made["corpus"], made["model"]["preset"]
+  made |= {"steps": 1_000_000, "batch_size": case.rows}
+  made["model"] |= {"dtype": "float32", **case.sizes}
+  made["data"] = {
+    "corpus": folder,
+    "length": case.length,
+    "max_predictions": PREDICTIONS[case.length],
+    "max_sequences": max_sequences,
+  }
+  made["optimizer"]["name"] = "adamw"
+  for key, value in changes.items():
+    *path, name = key.split(".")
+    section = made
+    for part in path:
+      section = section.setdefault(part, {})
+    section[name] = value
+  return made
+
+
+def optimizer(made: Mapping[str, Any]) -> dict[str, Any]:
+  """The optimizer of a recipe, as jobs have it."""
+  found = settings.from_dict(OptimizerConfig, made["optimizer"], "optimizer")
+  return {name: getattr(found, name) for name in _OPTIMIZER}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """The flags that say what the text is."""
+  parser.add_argument(
+    "--text",
+    nargs="+",
+    default=[],
+    metavar="FILE",
+    help="text files; by default the documentation of the installed packages",
+  )
+  parser.add_argument(
+    "--documents", default="blank_line", choices=("blank_line", "line", "file")
+  )
+  parser.add_argument(
+    "--max-sequences", type=int, default=8, help="that a packed row may have"
+  )

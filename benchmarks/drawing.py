@@ -1,0 +1,166 @@
+"""Rows and texts on disk for the sides of a speed benchmark.
+
+Rows of pretraining are made by the task `pretraining` of a corpus of the text,
+before anything is timed: how fast that goes is what `benchmarks.input` tells.
+"""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import sides
+from benchmarks.cases import Case, Text
+from bert_jax import text
+from bert_jax.data import grouping, sources, stream
+from bert_jax.models import flops
+from bert_jax.models.config import EncoderConfig
+from bert_jax.settings import UserError
+from bert_jax.tasks import embedding
+from bert_jax.training.recipe import Recipe
+from bert_jax.types import Batch
+
+# A text of fewer tokens is a heading.
+_SHORTEST = 16
+
+
+class Drawn(NamedTuple):
+  """A file of batches, and what of it is timed.
+
+  Attributes:
+    path: of the file.
+    tokens: that are no padding.
+    positions: padding too; None where the side decides.
+    sequences: of pretraining, or texts.
+    flops: what the mathematics of the tokens needs: padding, and words that
+      are not masked, need nothing of the vocabulary.
+  """
+
+  path: str
+  tokens: int
+  positions: int | None
+  sequences: int
+  flops: float
+
+
+def draw(
+  case: Case,
+  made: Mapping[str, Any],
+  count: int,
+  warmup: int,
+  path: pathlib.Path,
+) -> Drawn:
+  """Writes batches of pretraining; those after the first `warmup` are timed.
+
+  Raises:
+    UserError: the text does not do.
+  """
+  recipe = Recipe.from_dict(made)
+  task = recipe.make_task()
+  examples = _examples(task.data.training(case.rows, recipe.seed, None), case)
+  batches = [
+    stream.stack(list(itertools.islice(examples, case.rows)))
+    for _ in range(count)
+  ]
+  sides.save(path, [by_name(batch) for batch in batches])
+  timed = batches[warmup:]
+  sizes = _sizes(timed)
+  return Drawn(
+    str(path),
+    int(sizes.sum()),
+    sum(batch.token_ids.size for batch in timed),
+    len(sizes),
+    training_flops(task.config, timed),
+  )
+
+
+def _examples(rows: stream.Stream, case: Case) -> Iterator[Batch]:
+  for tried in itertools.count():
+    example = rows[tried]
+    if case.real or example.sequence_ids.all():
+      yield example
+    elif tried > 10_000 * case.rows:
+      raise UserError(f"--text: hardly any row of {case.length} gets full")
+
+
+def by_name(batch: Batch) -> dict[str, np.ndarray]:
+  """A batch as the sides have it."""
+  fields = {x.name: getattr(batch, x.name) for x in dataclasses.fields(batch)}
+  return fields | fields.pop("targets")
+
+
+def _sizes(batches: Sequence[Batch]) -> np.ndarray:
+  """The lengths of all sequences."""
+  found = [
+    np.bincount(row)[1:] for batch in batches for row in batch.sequence_ids
+  ]
+  return np.concatenate(found)
+
+
+def training_flops(config: EncoderConfig, batches: Sequence[Batch]) -> float:
+  """What updates on these sequences need, padding left out."""
+  one = flops.training_flops_per_token
+  sizes, times = np.unique(_sizes(batches), return_counts=True)
+  encoder = sum(
+    n * size * one(config, size, 0)
+    for size, n in zip(sizes.tolist(), times.tolist())
+  )
+  masked = sum(batch.targets["masked_weights"].sum() for batch in batches)
+  return encoder + float(masked) * (one(config, 1, 1) - one(config, 1, 0))
+
+
+def draw_texts(
+  case: Case, given: Text, count: int, folder: pathlib.Path
+) -> tuple[Drawn, Drawn]:
+  """Writes batches of texts, and the same as padded rows.
+
+  Raises:
+    UserError: there are not enough texts.
+  """
+  task = embedding.make(
+    case.encoder,
+    text.load(given.folder),
+    embedding.Head(max_length=case.length),
+  )
+  texts, examples = [], []
+  with tempfile.TemporaryDirectory() as scratch:
+    source = sources.open_source(given.config, pathlib.Path(scratch))
+    for index in np.random.default_rng(0).permutation(len(source)).tolist():
+      found = source[index]["text"]
+      (example,) = task.prepare({"text": found})
+      size = example.token_ids.size
+      if size >= (_SHORTEST if case.real else case.length):
+        texts.append(found)
+        examples.append(example)
+      if len(texts) == count * case.rows:
+        break
+    else:
+      raise UserError(f"--text: only {len(texts)} texts are long enough")
+  chunks = [
+    slice(n, n + case.rows) for n in range(0, count * case.rows, case.rows)
+  ]
+  batches = [
+    grouping.pad(examples[chunk], rows=case.rows, grow=lambda _: case.length)
+    for chunk in chunks
+  ]
+  sides.save(folder / "rows.npz", [by_name(batch) for batch in batches])
+  path = folder / "texts.json"
+  path.write_text(json.dumps([texts[chunk] for chunk in chunks]))
+  sizes = [example.token_ids.size for example in examples]
+  # A third of training: the forward pass.
+  work = sum(
+    n * flops.training_flops_per_token(case.encoder, n, 0) / 3 for n in sizes
+  )
+  padded = Drawn(
+    str(folder / "rows.npz"),
+    sum(sizes),
+    len(sizes) * case.length,
+    len(sizes),
+    work,
+  )
+  return padded._replace(path=str(path), positions=None), padded

@@ -1,0 +1,222 @@
+"""BERT's pretraining on one GPU in bfloat16, beside PyTorch Transformers.
+
+  pip install -e '.[cuda]' && ./launch/peers.sh
+  python -m benchmarks.gpu [--text FILE ...] [--models bert_large] [--rounds 3]
+
+Updates of BERT-base and BERT-large on full rows of 128 tokens, and on rows of
+real lengths of 512, where bert_jax is measured with a sequence to a row and
+packed, with each attention backend (`shared`: all queries of a row and head
+lose the same keys to dropout). Transformers has `sdpa` attention and
+`torch.compile`: as it is shipped it scores every position (`torch-compiled`);
+`torch-gathered` is given a head that scores the masked ones alone. All keep
+parameters and moments in float32, with AdamW and dropout 0.1.
+
+MFU is what the mathematics of the tokens that are no padding needs
+(`drawing.Drawn.flops`) over the device's dense bfloat16 peak. Sides take turns
+in new processes, as in `benchmarks.cpu`. Writes benchmarks/results/gpu.json.
+Without a GPU it ends with exit code 1; `--tiny` shows, on the CPU, that all of
+it runs.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import rich
+from rich.table import Table
+
+from benchmarks import cases, drawing, rounds
+from benchmarks.cases import Case, Text
+from benchmarks.rounds import Entry
+from benchmarks.sides import Job
+from bert_jax.models import flops
+from bert_jax.settings import UserError
+
+_RESULTS = rounds.ROOT / "benchmarks" / "results" / "gpu.json"
+_MODELS = ("bert_base", "bert_large")
+_LENGTHS = {128: False, 512: True}  # Whether rows have real lengths.
+_PEERS = {
+  "torch-compiled": {"compile": True, "autocast": True},
+  "torch-gathered": {"compile": True, "autocast": True, "gathered": True},
+}
+_REFERENCE = "torch-compiled"
+# cuDNN has no dropout of single attention weights, but all backends can drop
+# the same keys for all queries of a row and head.
+_SHARED = {"model.attention_dropout_shared_by": "queries"}
+_ATTENTION = {
+  "xla": {"model.attention": "xla"},
+  "xla-shared": {"model.attention": "xla", **_SHARED},
+  "cudnn-shared": {"model.attention": "cudnn", **_SHARED},
+  "auto-shared": {"model.attention": "auto", **_SHARED},
+}
+_DEVICE = "import jax; print(jax.devices('gpu')[0].device_kind)"
+
+
+def device() -> str | None:
+  """The kind of the GPU; None without any."""
+  env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+  ran = subprocess.run(
+    [sys.executable, "-c", _DEVICE],
+    capture_output=True,
+    text=True,
+    env=env,
+    check=False,
+  )
+  return None if ran.returncode else ran.stdout.splitlines()[-1]
+
+
+def entries(
+  case: Case, given: Text, arguments: argparse.Namespace, folder: pathlib.Path
+) -> dict[str, Entry]:
+  """What each side does, its batches drawn."""
+  warmup = arguments.warmup
+  packing = {"padded": 1}
+  if case.real:
+    packing["packed"] = arguments.max_sequences
+  made, drawn = {}, {}
+  for form, most in packing.items():
+    config = cases.config(case, given.folder, most, {})
+    drawn[form] = drawing.draw(
+      case, config, warmup + arguments.steps, warmup, folder / f"{form}.npz"
+    )
+    for name in arguments.attention:
+      changes = {"model.dtype": "bfloat16", **_ATTENTION[name]}
+      changes |= dict(arguments.ours)
+      config = cases.config(case, given.folder, most, changes)
+      job = Job(module="ours", kind="training", config=config)
+      made[f"ours, {form}, {name}"] = Entry(job, drawn[form])
+  for name, options in _PEERS.items():
+    job = Job(
+      module="pytorch",
+      kind="training",
+      model=case.sizes,
+      optimizer=cases.optimizer(config),
+      options=options,
+    )
+    made[name] = Entry(job, drawn["padded"], arguments.peer_python)
+  return {
+    name: entry._replace(
+      job=dataclasses.replace(
+        entry.job,
+        batches=entry.drawn.path,
+        warmup=warmup,
+        platform="cpu" if arguments.tiny else "gpu",
+        threads=arguments.threads,
+      )
+    )
+    for name, entry in made.items()
+  }
+
+
+def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
+  """The table of a case."""
+  found, limit = case["sides"], flops.peak_flops(results["device"])
+  made = Table(
+    case["name"],
+    "sequences/s (range)",
+    "real tokens/s",
+    "rows full",
+    "MFU",
+    "/ torch-compiled (range)",
+    "start, s",
+  )
+  for name, side in found.items():
+    if not rounds.seconds(side):
+      made.add_row(name, "failed")
+      continue
+    work = statistics.median(rounds.rates(side, "flops"))
+    ready = statistics.median(ran["ready_seconds"] for ran in side["runs"])
+    ratio = rounds.ratios(side, found[_REFERENCE])
+    made.add_row(
+      name,
+      rounds.spread(rounds.rates(side, "sequences"), ",.1f"),
+      f"{statistics.median(rounds.rates(side)):,.0f}",
+      f"{side['tokens'] / side['positions']:.0%}",
+      f"{work / limit:.0%}" if limit else "-",
+      rounds.spread(ratio, ".2f") if name != _REFERENCE and ratio else "-",
+      f"{ready:.0f}",
+    )
+  return made
+
+
+def measure(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
+  """All cases, written as they are done."""
+  results = {
+    "machine": rounds.machine(),
+    "device": kind,
+    "arguments": vars(arguments),
+    "cases": [],
+  }
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    given = Text.prepare(arguments.text, arguments.documents, folder)
+    for preset in arguments.models:
+      for length in arguments.lengths:
+        model = cases.TINY if arguments.tiny else {"preset": preset}
+        # Large models have less room.
+        share = 1 if preset == "bert_base" else 2
+        rows = max(1, arguments.tokens // length // share)
+        case = Case("training", length, rows, _LENGTHS[length], model)
+        found = rounds.alternate(
+          entries(case, given, arguments, folder), arguments.rounds
+        )
+        entry = {**dataclasses.asdict(case), "name": f"{preset}-{length}"}
+        results["cases"].append(entry | {"sides": found})
+        if not arguments.tiny:
+          _RESULTS.parent.mkdir(exist_ok=True)
+          _RESULTS.write_text(rounds.to_json(results))
+  return results
+
+
+def _arguments() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--models", nargs="+", default=_MODELS, choices=_MODELS)
+  parser.add_argument(
+    "--lengths", nargs="+", type=int, default=[*_LENGTHS], choices=_LENGTHS
+  )
+  parser.add_argument(
+    "--attention", nargs="+", default=[*_ATTENTION], choices=_ATTENTION
+  )
+  parser.add_argument("--rounds", type=int, default=3)
+  parser.add_argument(
+    "--tokens", type=int, default=32_768, help="of a batch; large has half"
+  )
+  parser.add_argument("--steps", type=int, default=30, help="that are timed")
+  parser.add_argument("--warmup", type=int, default=5)
+  rounds.add_arguments(parser)
+  cases.add_arguments(parser)
+  arguments = parser.parse_args()
+  rounds.check(parser, arguments)
+  return arguments
+
+
+def main() -> None:
+  arguments = _arguments()
+  kind = "cpu" if arguments.tiny else device()
+  if kind is None:
+    raise SystemExit("error: there is no GPU that jax can use; see --help")
+  # The device is the sides'.
+  jax.config.update("jax_platforms", "cpu")
+  try:
+    results = measure(arguments, kind)
+  except UserError as error:
+    raise SystemExit(f"error: {error}") from None
+  if arguments.tiny:
+    rich.print("A tiny model on the CPU: this shows that it runs, no speed.")
+  rich.print(f"{kind}; {rounds.title(results)}")
+  for case in results["cases"]:
+    rounds.print_table(table(results, case))
+
+
+if __name__ == "__main__":
+  main()

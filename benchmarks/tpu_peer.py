@@ -1,0 +1,185 @@
+"""Our update and that of Transformers' Flax BERT, by the TPU's own compiler.
+
+What `benchmarks.tpu_compile --peer` does. Transformers 4.57 is the last with
+Flax. Both are compiled for one slice by one compiler, with AdamW, parameters in
+float32 and the rest in bfloat16, the same dropout rates and as many rows a
+chip. Transformers has one mask of attention weights for all rows and heads;
+ours is compiled with each of its own ways to share them.
+
+At 512, ours has packed rows and Transformers padded ones. There a real token
+costs what an update costs over those of its positions that are no padding,
+the shares of which `--fill` gives, from `python -m benchmarks.fill`.
+"""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import rich.console
+from rich.table import Table
+
+from benchmarks import cases, rounds, tpu_updates
+from benchmarks.cases import Case
+from benchmarks.sides import Job
+from bert_jax.ahead import hlo
+from bert_jax.ahead.chips import CHIPS
+
+_RESULTS = rounds.ROOT / "benchmarks" / "results" / "tpu_peer.json"
+_THEIRS = "transformers, flax"
+_SHARED_BY = ("none", "rows", "queries")
+
+
+class Fill(NamedTuple):
+  """Which share of the positions of rows of 512 is no padding."""
+
+  padded: float
+  packed: float
+
+
+class Cost(NamedTuple):
+  """Of an update on one chip; None where it does not fit.
+
+  Attributes:
+    cycles: by the compiler's cost model.
+    hbm: bytes.
+  """
+
+  cycles: int | None
+  hbm: int | None
+
+
+def theirs(python: str, model: str, length: int, topology: str) -> Cost:
+  """Compiles Transformers' update in the environment of the peers."""
+  rows = tpu_updates.ROWS[length]
+  case = Case("training", length, rows, False, {"preset": model})
+  with tempfile.TemporaryDirectory() as folder:
+    path, text = (pathlib.Path(folder) / name for name in ("job", "text"))
+    job = Job(
+      module="flax_ahead",
+      kind="compile",
+      model=case.sizes,
+      optimizer=cases.optimizer(cases.config(case, "", 1, {})),
+      options={
+        "topology": topology,
+        "topology_options": CHIPS[topology.partition(":")[0]].options,
+        "rows": rows,
+        "length": length,
+        "text": str(text),
+      },
+    )
+    path.write_text(json.dumps(dataclasses.asdict(job)))
+    ran = subprocess.run(
+      [python, "-m", "benchmarks.sides.flax_ahead", str(path)],
+      cwd=rounds.ROOT,
+      stdout=subprocess.PIPE,
+      text=True,
+      check=True,
+    )
+    hbm = json.loads(ran.stdout.splitlines()[-1])
+    if hbm is None:
+      return Cost(None, None)
+    cycles = hlo.estimated_cycles(hlo.parse(text.read_text()))
+  return Cost(cycles, sum(hbm.values()))
+
+
+def ours(
+  shared_by: str, model: str, length: int, topology: str, max_sequences: int
+) -> Cost:
+  """Compiles our update, at 512 for packed rows."""
+  found = tpu_updates.forecast(
+    model,
+    length,
+    topology,
+    [
+      "--config.optimizer.name=adamw",
+      f"--config.model.attention_dropout_shared_by={shared_by}",
+      f"--config.data.max_sequences={max_sequences if length == 512 else 1}",
+    ],
+  )
+  if not found.fits:
+    return Cost(None, None)
+  return Cost(found.cycles, sum(found.hbm.values()))
+
+
+def compare(
+  python: str,
+  topology: str,
+  fill: Fill | None,
+  max_sequences: int,
+  versions: str,
+) -> None:
+  """Compiles all updates, writes and prints what they cost.
+
+  Args:
+    python: of the peers.
+    topology: as `v5e:2x2`.
+    fill: of rows of 512, if it is known.
+    max_sequences: of a packed row.
+    versions: of the compiler.
+  """
+  console = rich.console.Console(stderr=True)
+  results = {
+    "topology": topology,
+    "versions": versions,
+    "fill": fill and fill._asdict(),
+    "max_sequences": max_sequences,
+    "updates": [],
+  }
+  for model in tpu_updates.MODELS:
+    for length in tpu_updates.ROWS:
+      costs = {_THEIRS: theirs(python, model, length, topology)}
+      for name in _SHARED_BY:
+        costs[f"ours, masks shared by {name}"] = ours(
+          name, model, length, topology, max_sequences
+        )
+      results["updates"].append(
+        {
+          "model": model,
+          "length": length,
+          "costs": {name: cost._asdict() for name, cost in costs.items()},
+        }
+      )
+      console.print(f"{model}, {length}: {costs}", markup=False)
+      _RESULTS.parent.mkdir(exist_ok=True)
+      _RESULTS.write_text(rounds.to_json(results))
+  print_results(results)
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+  """Prints the table."""
+  fill = results["fill"] and Fill(**results["fill"])
+  made = Table(
+    f"update on {results['topology']}; {results['versions']}",
+    "side",
+    "estimated cycles",
+    "HBM of a chip",
+    "/ theirs, an update",
+    "/ theirs, a real token",
+  )
+  for update in results["updates"]:
+    name, length = f"{update['model']}, {update['length']}", update["length"]
+    base = update["costs"][_THEIRS]["cycles"]
+    for side, cost in update["costs"].items():
+      if cost["cycles"] is None:
+        made.add_row(name, side, "does not fit")
+        continue
+      ratio = cost["cycles"] / base if base and side != _THEIRS else None
+      made.add_row(
+        name,
+        side,
+        f"{cost['cycles'] / 1e6:.1f} M",
+        f"{cost['hbm'] / 2**30:.2f} GiB",
+        f"{ratio:.2f}" if ratio else "-",
+        _of_a_token(ratio, length, fill),
+      )
+  rounds.print_table(made)
+
+
+def _of_a_token(ratio: float | None, length: int, fill: Fill | None) -> str:
+  if ratio is None or (length == 512 and fill is None):
+    return "-"
+  return f"{ratio * (fill.padded / fill.packed if length == 512 else 1):.2f}"

@@ -1,0 +1,41 @@
+import random
+
+import pytest
+
+from benchmarks.cases import TINY, Case, Text
+from tests import compiling
+
+_WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_cheaply(tmp_path_factory):
+  with compiling.cheaply(tmp_path_factory.getbasetemp() / "compiled"):
+    yield
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory):
+  """A corpus of documents of many lengths."""
+  folder = tmp_path_factory.mktemp("speed")
+  rng = random.Random(0)
+  documents = (
+    "\n".join(
+      " ".join(rng.choices(_WORDS, k=12)) + "."
+      for _ in range(rng.choice((1, 3, 12)))
+    )
+    for _ in range(150)
+  )
+  path = folder / "text.txt"
+  path.write_text("\n\n".join(documents))
+  return Text.prepare([str(path)], "blank_line", folder)
+
+
+@pytest.fixture
+def case():
+  """Makes a case of a tiny encoder."""
+
+  def make(kind, length, real):
+    return Case(kind, length, rows=4, real=real, model=TINY)
+
+  return make
