@@ -15,7 +15,6 @@ from bert_jax.ahead.chips import Chip
 from bert_jax.ahead.lowering import Ahead, lower
 from bert_jax.models import flops
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.updates import compile_for
 
 # Of the buffers that do not fit, so many are told.
 _LARGEST = 8
@@ -101,7 +100,7 @@ def forecast(recipe: Recipe, topology: str) -> Forecast:
     collectives={},
   )
   try:
-    compiled = compile_for(ahead.layout.mesh, ahead.lowered)
+    compiled = ahead.lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise

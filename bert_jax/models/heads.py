@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from bert_jax.models import layers, pooling
 from bert_jax.models.config import EncoderConfig
+from bert_jax.models.dropout import Dropout
 from bert_jax.models.encoder import Encoder
 from bert_jax.types import Batch, Parameters
 
@@ -274,7 +275,7 @@ def _pooler(config: EncoderConfig) -> Transform:
   )
 
 
-def _dropout(config: EncoderConfig) -> nn.Dropout:
+def _dropout(config: EncoderConfig) -> Dropout:
   """What goes before the logits of a head for fine-tuning."""
   rate = config.head_dropout
-  return nn.Dropout(config.hidden_dropout if rate is None else rate)
+  return Dropout(config.hidden_dropout if rate is None else rate)

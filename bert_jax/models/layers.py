@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from bert_jax.models import attention
 from bert_jax.models.config import EncoderConfig
+from bert_jax.models.dropout import Dropout
 from bert_jax.types import Batch
 
 ACTIVATIONS = {
@@ -89,7 +90,7 @@ class Embeddings(nn.Module):
     if config.num_segments:
       self.segment = table(config.num_segments)
     self.norm = LayerNorm(config)
-    self.dropout = nn.Dropout(config.hidden_dropout)
+    self.dropout = Dropout(config.hidden_dropout)
     if config.embedding_size:
       self.projection = dense(config, config.hidden_size)
 
@@ -196,7 +197,7 @@ class Layer(nn.Module):
     self.feed_forward = FeedForward(config)
     self.feed_forward_norm = LayerNorm(config)
     rates = config.layer_dropouts
-    self.dropout = nn.Dropout(
+    self.dropout = Dropout(
       rates[self.index] if rates else config.hidden_dropout
     )
 

@@ -48,8 +48,6 @@ class Recipe:
       the schedule, and the most that are done. See `clock.now`.
     accumulation: micro-batches that an update's rows are cut into.
     seed: of initial values, dropout and the order and masks of examples.
-    prng: the generator for dropout, a name that `jax.random.key` knows;
-      `rbg` is faster than the default, above all on TPUs.
     workers: processes that make examples; 0 makes them in a thread.
     task: a name in `bert_jax.tasks.TASKS` that can be trained.
     init: a model to go on from, whatever `bert_jax.load` takes; its encoder,
@@ -67,7 +65,6 @@ class Recipe:
   hours: float = 0.0
   accumulation: int = 1
   seed: int = 0
-  prng: str = "threefry2x32"
   workers: int = 0
   task: str = "pretraining"
   init: str | None = None
@@ -113,10 +110,6 @@ class Recipe:
       raise ValueError(
         f"accumulation: {self.accumulation} micro-batches do not divide"
         f" batch_size {self.batch_size}"
-      )
-    if self.prng not in ("threefry2x32", "rbg", "unsafe_rbg"):
-      raise ValueError(
-        f"prng: expected threefry2x32, rbg or unsafe_rbg, got {self.prng!r}"
       )
     for section, least in (
       ("evaluation", 0),

@@ -80,7 +80,7 @@ def make_parts(recipe: Recipe, task: Task) -> Parts:
       step=jnp.zeros((), jnp.int32),
       params=params,
       optimizer_state=transformation.init(params),
-      key=jax.random.key(recipe.seed, impl=recipe.prng),
+      key=jax.random.key(recipe.seed),
     )
 
   return Parts(

@@ -14,18 +14,6 @@ from bert_jax.training.state import TrainState
 from bert_jax.training.step import Measures
 from bert_jax.types import Batch, Parameters
 
-# By itself every chip makes the random bits of all rows (dropout with the PRNG
-# `rbg`) to use those of its own; with this the bits depend on the mesh.
-_TPU_OPTIONS = {"xla_tpu_spmd_rng_bit_generator_unsafe": True}
-
-
-def compile_for(
-  mesh: jax.sharding.Mesh, lowered: jax.stages.Lowered
-) -> jax.stages.Compiled:
-  """Compiles for the chips of a mesh, with what XLA does not do by itself."""
-  is_tpu = mesh.devices.flat[0].platform == "tpu"
-  return lowered.compile(compiler_options=_TPU_OPTIONS if is_tpu else None)
-
 
 class Updates:
   """Maps a state and a batch to the next state, which takes its memory.
@@ -65,7 +53,7 @@ class Updates:
   ) -> None:
     """Compiles the update for this shape."""
     lowered = self.lower(state, self._put(batch), *self._clock(clock))
-    self._compiled[_shape(batch)] = compile_for(self._mesh, lowered)
+    self._compiled[_shape(batch)] = lowered.compile()
 
   def lower(
     self, state: TrainState, batch: Batch, *clock: jax.Array

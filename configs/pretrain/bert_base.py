@@ -29,7 +29,6 @@ def get_config(phase: str = "phase1") -> ConfigDict:
   config = ConfigDict()
   config.steps = 900_000 if first else 100_000
   config.batch_size = 256
-  config.prng = "rbg"
   config.workers = 4
   # Wikipedia, as TFDS has it; BooksCorpus is not public any more.
   config.corpus = {

@@ -29,7 +29,6 @@ def get_config(batch_size: str = "256") -> ConfigDict:
   config = ConfigDict()
   config.steps = steps
   config.batch_size = int(batch_size)
-  config.prng = "rbg"
   config.workers = 4
   config.model = {"dtype": "bfloat16"}
   config.data = {"length": 512, "max_predictions": 76}

@@ -21,7 +21,6 @@ def get_config() -> ConfigDict:
   config.steps = 70_000
   config.batch_size = 4096
   config.accumulation = 8
-  config.prng = "rbg"
   config.workers = 8
   config.corpus = {
     "source": "tfds",

@@ -223,7 +223,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus_folder, tmp_path):
     ({"accumulation": 3}, "config.accumulation: 3 micro-batches do not"),
     ({"optimizer__name": "adm"}, "config.optimizer.name: unknown 'adm'"),
     ({"evaluation__every": -1}, "config.evaluation.every: expected at least"),
-    ({"prng": "dice"}, "config.prng: expected"),
     ({"task": "pretaining"}, "config.task: unknown 'pretaining'; did you"),
     ({"mesh__data": 7}, "config.mesh: data 7"),
   ],

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from bert_jax.models.dropout import drop
 
 SHARED_BY = ("none", "rows", "queries")
 
@@ -28,17 +28,12 @@ def drop_weights(
 ) -> Float[Array, "batch heads queries keys"]:
   """Sets weights to zero, and scales the others up."""
   alike = dropout.shared_by == "rows"
-  return _drop(weights, weights.shape[2:] if alike else weights.shape, dropout)
+  shape = weights.shape[2:] if alike else weights.shape
+  return drop(weights, dropout.key, dropout.rate, shape)
 
 
 def drop_keys(
   value: Float[Array, "batch keys heads depth"], dropout: Dropout
 ) -> Float[Array, "batch keys heads depth"]:
   """Does what dropping all weights of a key in a row and head would do."""
-  return _drop(value, (*value.shape[:3], 1), dropout)
-
-
-def _drop(x: Array, shape: tuple[int, ...], dropout: Dropout) -> Array:
-  keep = 1 - dropout.rate
-  kept = jax.random.bernoulli(dropout.key, keep, shape)
-  return jnp.where(kept, x / jnp.asarray(keep, x.dtype), 0)
+  return drop(value, dropout.key, dropout.rate, (*value.shape[:3], 1))
