@@ -5,7 +5,7 @@
 Sentences and documents have about the lengths of English Wikipedia's. Given
 are tokens a second that are no padding, of one process, in batches of 256;
 each measurement is repeated, and the middle one is given with the range.
-Packed rows have up to 8 sequences. Writes benchmarks/results/input.json.
+Packed rows have up to 4 sequences. Writes benchmarks/results/input.json.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from bert_jax.text.tokenizer import SpecialIds
 _VOCABULARY = 30_522
 _SPECIAL = SpecialIds(pad=0, unknown=100, cls=101, sep=102, mask=103)
 _BATCH = 256
-_SEQUENCES = 8
+_SEQUENCES = 4
 _ROUNDS = 3
 _PREDICTIONS = {128: 20, 512: 76}
 _RESULTS = pathlib.Path(__file__).parent / "results" / "input.json"

@@ -28,8 +28,8 @@ class ExamplesConfig:
   Attributes:
     length: tokens in a row, special tokens and padding included.
     max_sequences: the most examples that share a row, each a sequence of its
-      own; 1 packs nothing. Short documents need more of them than long ones:
-      the log of training tells how full the rows are.
+      own; 1 packs nothing. With 4, rows are nearly full unless documents are
+      very short: the log of training tells how full, as `fill`.
     max_predictions: the most masked tokens of an example; about `mask_rate`
       times the length.
     mask_rate: the share of tokens to mask, counting the special ones.

@@ -1,18 +1,26 @@
 """Which sequences share a row, from their lengths alone.
 
 Histogram packing of Krell, Kosec, Perez and Fitzgibbon (2021,
-arXiv:2107.02027), in its form of longest-pack-first, which is best fit: from
-the longest sequences to the shortest, each goes to the fullest row that it
-still fits. As sequences of one length are all alike, and so are rows with
-the same lengths, it is not sequences that are placed but numbers of them: the
-work depends on how many lengths there are, not on how many sequences.
+arXiv:2107.02027): as sequences of one length are all alike, and so are rows
+with the same lengths, it is not sequences that are placed but numbers of them,
+so that the work depends on how many lengths there are, not on how many
+sequences. There rows are filled by best fit, from the longest sequences to the
+shortest. But where a row may have only so many sequences, that leaves short
+ones for the end, which then make rows that are hardly filled. So here rows
+first take some of the shortest ones, as many as a few tries show to be best.
 """
 
 import bisect
+import collections
+import math
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Int64, UInt32
+
+# How many sequences less than the average a row has before best fit fills it;
+# with infinitely many less it is best fit alone.
+_SPARED = (math.inf, 2, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0)
 
 
 class Packing(NamedTuple):
@@ -42,7 +50,7 @@ def pack(
   max_sequences: int,
   rng: np.random.Generator,
 ) -> Packing:
-  """Packs every sequence into one of as few rows as best fit finds.
+  """Packs every sequence into one of as few rows as are found.
 
   Rows come in random order, and which of the sequences of one length share
   a row with which others is random too. For each sequence it takes about 20
@@ -58,7 +66,11 @@ def pack(
   assert max_sequences >= 1
   counts = np.bincount(lengths, minlength=row_length + 1)
   assert len(counts) == row_length + 1 and not counts[0]
-  groups = _best_fit(counts, row_length, max_sequences)
+  tries = [
+    _fill(counts.tolist(), row_length, max_sequences, spared)
+    for spared in _SPARED
+  ]
+  groups = min(tries, key=lambda rows: sum(group.count for group in rows))
 
   # By length, and those of one length in random order.
   pool = rng.permutation(np.arange(len(lengths), dtype=np.uint32))
@@ -80,42 +92,52 @@ def pack(
   return Packing(sequences, starts, float(lengths.sum()) / positions)
 
 
-def _best_fit(
-  counts: Int[np.ndarray, "lengths"], row_length: int, max_sequences: int
+def _fill(
+  left: list[int], row_length: int, max_sequences: int, spared: float
 ) -> list[_Rows]:
-  """Rows that take all sequences, given how many there are of each length."""
-  # Rows with room for more, and how much: the same, ascending.
-  rooms: list[int] = []
-  with_room: dict[int, list[_Rows]] = {}
-  full: list[_Rows] = []
+  """Rows that take all sequences.
 
-  def keep(rows: _Rows, room: int) -> None:
-    if not room or len(rows.lengths) == max_sequences:
-      full.append(rows)
-      return
-    if room not in with_room:
-      bisect.insort(rooms, room)
-      with_room[room] = []
-    with_room[room].append(rows)
-
-  for length in np.flatnonzero(counts)[::-1].tolist():
-    left = int(counts[length])
-    while left and (at := bisect.bisect_left(rooms, length)) < len(rooms):
-      room = rooms[at]
-      rows = with_room[room].pop()
-      if not with_room[room]:
-        del with_room[room], rooms[at]
-      count = min(left, rows.count)
-      left -= count
-      if count < rows.count:
-        keep(_Rows(rows.count - count, rows.lengths), room)
-      keep(_Rows(count, (*rows.lengths, length)), room - length)
-    # No row has room. What opens a new one is followed by its like.
-    most = min(row_length // length, max_sequences)
-    for count, size in ((left // most, most), (1, left % most)):
-      if count and size:
-        keep(_Rows(count, (length,) * size), row_length - size * length)
-  return full + [rows for found in with_room.values() for rows in found]
+  Args:
+    left: how many there are of each length, from 0; it is used up.
+    row_length: positions of a row.
+    max_sequences: the most sequences of a row.
+    spared: see `_SPARED`.
+  """
+  lengths = [length for length, count in enumerate(left) if count]
+  sequences, tokens = sum(left), sum(n * left[n] for n in lengths)
+  groups = []
+  while lengths:
+    row, room = [lengths[-1]], row_length - lengths[-1]
+    taken = collections.Counter(row)
+    # The shortest, until the row has as many as rows must have in the mean.
+    wanted = min(max_sequences, sequences * row_length / tokens - spared)
+    at = 0
+    while len(row) < wanted - 1 and at < len(lengths) and lengths[at] <= room:
+      if taken[lengths[at]] < left[lengths[at]]:
+        row.append(lengths[at])
+        taken[lengths[at]] += 1
+        room -= lengths[at]
+      else:
+        at += 1
+    # Then the longest that fit.
+    at = bisect.bisect_right(lengths, room)
+    while len(row) < max_sequences and at:
+      if taken[lengths[at - 1]] < left[lengths[at - 1]]:
+        row.append(lengths[at - 1])
+        taken[lengths[at - 1]] += 1
+        room -= lengths[at - 1]
+      else:
+        at -= 1
+      at = bisect.bisect_right(lengths, room, hi=at)
+    count = min(left[length] // times for length, times in taken.items())
+    groups.append(_Rows(count, tuple(row)))
+    sequences -= count * len(row)
+    tokens -= count * (row_length - room)
+    for length, times in taken.items():
+      left[length] -= count * times
+      if not left[length]:
+        lengths.remove(length)
+  return groups
 
 
 def _shuffled(

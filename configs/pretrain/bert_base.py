@@ -7,7 +7,7 @@ r"""BERT-base as in the paper, in two phases of length 128 and 512.
 Phase one has 90 % of a million updates, phase two the last 10 %, on the same
 line of the learning rate; it begins with moments of zero.
 
-A row has one example, as there. `--config.data.max_sequences=8` lets up to 8
+A row has one example, as there. `--config.data.max_sequences=4` lets up to 4
 short ones share a row, which leaves hardly any padding, and makes an update one
 of more examples: lower `batch_size` or `steps` by as much (the log tells how
 full the rows are, as `fill`, without packing and with it).

@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
   config.data = {
     "corpus": "corpora/wikipedia",
     "length": 128,
-    "max_sequences": 8,
+    "max_sequences": 4,
     "max_predictions": 40,
     "mask_rate": 0.3,
   }

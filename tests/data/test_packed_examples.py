@@ -182,5 +182,5 @@ def test_rows_of_512_are_98_percent_full_with_text_like_wikipedias(
     epoch=0,
   )
   lengths = plan.tokens + np.uint16(special)
-  packed = packing.pack(lengths, 512, 8, np.random.default_rng(0))
+  packed = packing.pack(lengths, 512, 4, np.random.default_rng(0))
   assert packed.fill > 0.98

@@ -68,8 +68,17 @@ def test_rows_are_as_many_as_best_fit_one_by_one_finds(max_sequences):
     assert len(packed.starts) - 1 <= 1.02 * len(expected) + 1
 
 
+def test_short_sequences_are_not_left_to_rows_of_their_own():
+  # Headings beside paragraphs.
+  rng = np.random.default_rng(0)
+  lengths = [*rng.integers(3, 13, 300), *rng.integers(50, 513, 300)]
+  packed = pack(lengths, 512, 4)
+  assert packed.fill > 0.95
+  assert len(packed.starts) - 1 < 0.9 * len(best_fit(lengths, 512, 4))
+
+
 def test_rows_are_nearly_as_few_as_any_packing_could_make():
-  for max_sequences, fill in ((6, 0.98), (8, 0.99), (100, 0.999)):
+  for max_sequences, fill in ((3, 0.985), (4, 0.995), (100, 0.999)):
     packed = pack(real_lengths(20_000), 512, max_sequences)
     assert packed.fill > fill
 
