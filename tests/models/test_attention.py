@@ -216,6 +216,7 @@ def test_it_is_lowered_for_the_devices_of_the_mesh(
   mesh = jax.sharding.AbstractMesh(
     (1, 1, 1),
     ("data", "fsdp", "model"),
+    axis_types=(jax.sharding.AxisType.Auto,) * 3,
     abstract_device=jax.sharding.AbstractDevice(
       device_kind=device.kind, num_cores=1, platform=device.platform
     ),
