@@ -40,6 +40,10 @@ def choose(call: Call) -> str:
   | TPU | from 256 | none, or by `queries` | | `splash` |
   | NVIDIA GPU | from 128 | none, or by `queries` | bfloat16 | `cudnn` |
   | anything else | | | | `xla` |
+
+  For TPUs by the cycles that the compiler plans for v5e, those inside kernels
+  too; nothing was timed on one. For GPUs, of which none was at hand, it is
+  only where the kernel can be used and rows are not tiny.
   """
   kernels, least = {
     "tpu": (("short", "splash"), _TPU_FROM),
