@@ -221,7 +221,7 @@ def test_it_is_lowered_for_the_devices_of_the_mesh(
       device_kind=device.kind, num_cores=1, platform=device.platform
     ),
   )
-  x, ids = rows((((256,),), 256), "bfloat16")
+  x, ids = rows((((384,),), 384), "bfloat16")
 
   def mixed(x):
     return attention.attention(*x, ids).astype(jnp.float32).sum()

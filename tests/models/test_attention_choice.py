@@ -30,7 +30,7 @@ def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", shared_by=None):
     (call(V5E, (4, 512, 3, 64)), "splash"),
     (call(V5E, shared_by="none"), "xla"),
     (call(V5E, shared_by="rows"), "xla"),
-    (call(V5E, (4, 128, 12, 64)), "xla"),
+    (call(V5E, (4, 256, 12, 64)), "xla"),
     (call(V5E._replace(rows=4, heads=6)), "short"),
     (call(V5E._replace(rows=4, heads=4)), "splash"),
     (call(V5E._replace(rows=8)), "xla"),

@@ -8,7 +8,7 @@ from bert_jax.models.attention.devices import Device
 
 _CUDNN_DEPTH = 128
 # From which length on kernels are the faster ones.
-_TPU_FROM = 256
+_TPU_FROM = 384
 _GPU_FROM = 128
 # Of the kernel for short rows.
 _LANES, _SHORT_UP_TO = 128, 512
@@ -36,8 +36,8 @@ def choose(call: Call) -> str:
 
   | compiled for | length | dropout of weights | what else | backend |
   | --- | --- | --- | --- | --- |
-  | TPU | 256 to 512 | none, or by `queries` | heads fill lanes | `short` |
-  | TPU | from 256 | none, or by `queries` | | `splash` |
+  | TPU | 384 to 512 | none, or by `queries` | heads fill lanes | `short` |
+  | TPU | from 384 | none, or by `queries` | | `splash` |
   | NVIDIA GPU | from 128 | none, or by `queries` | bfloat16 | `cudnn` |
   | anything else | | | | `xla` |
 
