@@ -155,5 +155,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--documents", default="blank_line", choices=("blank_line", "line", "file")
   )
   parser.add_argument(
-    "--max-sequences", type=int, default=8, help="that a packed row may have"
+    "--max-sequences", type=int, default=16, help="that a packed row may have"
   )

@@ -30,7 +30,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import rich
 from rich.table import Table
 
 from benchmarks import cases, drawing, rounds
@@ -203,13 +202,13 @@ def verdict(case: Mapping[str, Any]) -> str:
 def print_results(results: Mapping[str, Any]) -> None:
   """Prints the tables."""
   if results["arguments"]["tiny"]:
-    rich.print("A tiny model: this shows that it runs, and no speed.")
-  rich.print(rounds.title(results))
-  rich.print(f"float32 peak: {peak(results) / 1e9:,.0f} GFLOP/s")
+    print("A tiny model: this shows that it runs, and no speed.")
+  print(rounds.title(results))
+  print(f"float32 peak: {peak(results) / 1e9:,.0f} GFLOP/s")
   for case in results["cases"]:
     rounds.print_table(table(results, case))
   for case in results["cases"]:
-    rich.print(verdict(case))
+    print(verdict(case))
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import rich
 from rich.table import Table
 
 from benchmarks import cases, drawing, rounds
@@ -212,8 +211,8 @@ def main() -> None:
   except UserError as error:
     raise SystemExit(f"error: {error}") from None
   if arguments.tiny:
-    rich.print("A tiny model on the CPU: this shows that it runs, no speed.")
-  rich.print(f"{kind}; {rounds.title(results)}")
+    print("A tiny model on the CPU: this shows that it runs, no speed.")
+  print(f"{kind}; {rounds.title(results)}")
   for case in results["cases"]:
     rounds.print_table(table(results, case))
 

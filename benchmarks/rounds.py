@@ -145,7 +145,7 @@ def title(results: Mapping[str, Any]) -> str:
 def print_table(table: Table) -> None:
   """Prints a table in full width, in Markdown."""
   table.box = rich.box.MARKDOWN
-  rich.console.Console(width=160).print(table)
+  rich.console.Console(width=160).print(table, highlight=False)
 
 
 def to_json(results: Mapping[str, Any]) -> str:

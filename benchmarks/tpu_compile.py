@@ -88,7 +88,7 @@ def main() -> None:
     metavar=("PADDED", "PACKED"),
     help="shares of rows of 512 that are no padding, see benchmarks.fill",
   )
-  parser.add_argument("--max-sequences", type=int, default=8)
+  parser.add_argument("--max-sequences", type=int, default=16)
   arguments = parser.parse_args()
   versions = ", ".join(
     f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu")
