@@ -33,7 +33,7 @@ def forecast(
   chips = math.prod(int(n) for n in shape.split("x"))
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "found.json"
-    subprocess.run(
+    ran = subprocess.run(
       [sys.executable, "-m", "launch.compile", f"--topology={topology}"]
       + [f"--json={path}", "--config=configs/pretrain/bert_base.py"]
       + [f"--config.model.preset={model}", f"--config.data.length={length}"]
@@ -41,8 +41,10 @@ def forecast(
       + [f"--config.batch_size={ROWS[length] * chips}", *flags],
       cwd=_ROOT,
       stdout=subprocess.DEVNULL,
-      check=False,  # 1 is the verdict that it does not fit.
+      check=False,
     )
+    if ran.returncode not in (0, 1):  # 1 is the verdict that it does not fit.
+      sys.exit(ran.returncode)
     entry = json.loads(path.read_text())
   return Forecast(
     **{name: math.nan if x is None else x for name, x in entry.items()}
