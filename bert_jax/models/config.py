@@ -48,8 +48,8 @@ class EncoderConfig:
       `rows`: all rows and heads have one mask, as Transformers' Flax models
       have it; `queries`: all queries of a row and head lose the same keys,
       which is dropout of whole value vectors, and needs the fewest random
-      bits. Only the last can be done by every attention backend: but for
-      `xla` they have no dropout of weights, and `auto` takes `xla` for it.
+      bits. The last can be done by every attention backend, the others by
+      `xla` and `short` alone.
     head_dropout: the rate before the logits of heads for fine-tuning; None is
       hidden_dropout.
     layer_dropouts: for each layer, the lowest first, the rate after its
@@ -161,9 +161,10 @@ class EncoderConfig:
     object.__setattr__(self, "vocab_size", rows)
 
   def _check_attention(self):
-    if self.attention in ("auto", "xla"):
-      return
-    if self.attention_dropout and self.attention_dropout_shared_by != "queries":
+    drops_weights = (
+      self.attention_dropout and self.attention_dropout_shared_by != "queries"
+    )
+    if drops_weights and self.attention in ("cudnn", "splash"):
       raise ValueError(
         f"attention: {self.attention} has no dropout of attention weights; set"
         " attention_dropout to 0, or attention_dropout_shared_by to queries"

@@ -30,11 +30,36 @@ def keep_mask(
     rate: from 0 to below 1, as a multiple of 2**-32.
     shape: of the mask; its last two axes have up to 2**32 elements.
   """
-  seeds = jax.random.bits(key, (2,), jnp.uint32)
-  inner = len(shape[:-2])
-  outer = _mix(_index((*shape[:inner], *(1 for _ in shape[inner:]))), seeds[0])
-  place = _index((*(1 for _ in shape[:inner]), *shape[inner:]))
-  return _mix(place ^ outer, seeds[1]) >= jnp.uint32(math.floor(rate * 2**32))
+  outer, inner = shape[:-2], shape[-2:]
+  seeds = mask_seeds(key, outer).reshape(*outer, *(1 for _ in inner))
+  return kept(_index(inner), seeds, rate)
+
+
+def mask_seeds(
+  key: PRNGKeyArray, shape: tuple[int, ...]
+) -> UInt32[Array, "..."]:
+  """What the masks of `keep_mask` are made from, one seed for each mask.
+
+  Args:
+    key: as there.
+    shape: as there, but for the last two axes, which are those of one mask.
+  """
+  return _mix(_index(shape), jax.random.bits(key, (), jnp.uint32))
+
+
+def kept(
+  place: UInt32[Array, "..."], seed: UInt32[Array, "..."], rate: float
+) -> Bool[Array, "..."]:
+  """Which elements of a mask stay; kernels make theirs with it, too.
+
+  Args:
+    place: the indices of elements within their mask, in row-major order.
+    seed: of the mask, by `mask_seeds`.
+    rate: as of `keep_mask`.
+  """
+  # What is compared is signed: of unsigned numbers TPUs would have to make it.
+  mixed = _mix(place, seed).astype(jnp.int32)
+  return mixed >= jnp.int32(math.floor(rate * 2**32) - 2**31)
 
 
 def drop(

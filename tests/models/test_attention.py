@@ -188,6 +188,31 @@ def test_dropout_leaves_what_it_leaves_on_average(shared_by, masks):
 
 
 @pytest.mark.parametrize("shared_by", ["none", "rows"])
+@pytest.mark.parametrize(
+  ("shape", "dtype"), [(PADDED, "float32"), (PACKED, "bfloat16")]
+)
+def test_the_kernel_for_short_rows_drops_what_xla_drops(
+  shared_by, shape, dtype
+):
+  x, ids = rows(shape, dtype)
+  dropout = attention.Dropout(0.25, jax.random.key(3), shared_by)
+
+  def found(backend, dropout):
+    attend = functools.partial(
+      attention.attention, window=8, backend=backend, dropout=dropout
+    )
+    return with_gradients(attend, ids)(x)
+
+  out, gradients = found("short", dropout)
+  wanted, wanted_gradients = found("xla", dropout)
+  tolerance = 2 * TOLERANCE[dtype]
+  np.testing.assert_allclose(out[ids > 0], wanted[ids > 0], atol=tolerance)
+  np.testing.assert_allclose(gradients, wanted_gradients, atol=tolerance)
+  # Another mask would be noticed.
+  assert abs(out - found("xla", None)[0])[ids > 0].max() > 10 * tolerance
+
+
+@pytest.mark.parametrize("shared_by", ["none", "rows"])
 @pytest.mark.parametrize("backend", ["cudnn", "splash"])
 def test_a_kernel_says_which_dropout_it_has_not(
   backend, shared_by, monkeypatch

@@ -6,15 +6,19 @@ import importlib
 from jaxtyping import Array, Float, Int
 
 from bert_jax.models.attention import choice, devices, xla
-from bert_jax.models.attention.dropout import Dropout, drop_keys
+from bert_jax.models.attention.dropout import (
+  Dropout,
+  drop_keys,
+  weight_seeds,
+)
 from bert_jax.models.attention.rotary import rotate
 from bert_jax.settings import UserError
 
 __all__ = ["BACKENDS", "Dropout", "attention", "rotate"]
 
 BACKENDS = ("xla", "cudnn", "splash", "short")
-"""Modules beside this one. All but `xla` are kernels: they have no dropout of
-weights, and are not split over devices by XLA."""
+"""Modules beside this one. All but `xla` are kernels, which XLA does not split
+over devices; of them only `short` has dropout of weights."""
 
 
 def attention(
@@ -62,4 +66,9 @@ def attention(
   # To import what kernels are written in takes most of a second.
   kernel = importlib.import_module(f"{__name__}.{backend}")
   attend = functools.partial(kernel.attend, window=window)
-  return devices.per_device(attend)(query, key, value, sequence_ids)
+  arrays = (query, key, value, sequence_ids)
+  if dropout is not None:
+    attend = functools.partial(attend, rate=dropout.rate)
+    rows, _, heads, _ = query.shape
+    arrays += (weight_seeds(dropout, rows, heads),)
+  return devices.per_device(attend, *arrays)

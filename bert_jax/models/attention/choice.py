@@ -8,7 +8,7 @@ from bert_jax.models.attention.devices import Device
 
 _CUDNN_DEPTH = 128
 # From which length on kernels are the faster ones.
-_TPU_FROM = 384
+_TPU_FROM, _TPU_DROPPING_FROM = 384, 512
 _GPU_FROM = 128
 # Of the kernel for short rows.
 _LANES, _SHORT_UP_TO = 128, 512
@@ -37,16 +37,22 @@ def choose(call: Call) -> str:
   | compiled for | length | dropout of weights | what else | backend |
   | --- | --- | --- | --- | --- |
   | TPU | 384 to 512 | none, or by `queries` | heads fill lanes | `short` |
+  | TPU | 512 | any | heads fill lanes | `short` |
   | TPU | from 384 | none, or by `queries` | | `splash` |
   | NVIDIA GPU | from 128 | none, or by `queries` | bfloat16 | `cudnn` |
   | anything else | | | | `xla` |
 
   For TPUs by the cycles that the compiler plans for v5e, those inside kernels
-  too; nothing was timed on one. For GPUs, of which none was at hand, it is
+  too; nothing was timed on one. At 384 dropout of single weights costs as
+  much in `short` as in `xla`. For GPUs, of which none was at hand, it is
   only where the kernel can be used and rows are not tiny.
   """
+  drops_weights = call.shared_by not in (None, "queries")
   kernels, least = {
-    "tpu": (("short", "splash"), _TPU_FROM),
+    "tpu": (
+      ("short", "splash"),
+      _TPU_DROPPING_FROM if drops_weights else _TPU_FROM,
+    ),
     "gpu": (("cudnn",), _GPU_FROM),
   }.get(call.device.platform, ((), 0))
   if call.shape[1] >= least:
@@ -61,7 +67,7 @@ def refusal(backend: str, call: Call) -> str | None:
   if backend == "xla":
     return None
   device, (rows, length, heads, depth) = call.device, call.shape
-  if call.shared_by not in (None, "queries"):
+  if backend != "short" and call.shared_by not in (None, "queries"):
     return (
       "has no dropout of attention weights; set attention_dropout to 0, or"
       " attention_dropout_shared_by to queries"

@@ -41,31 +41,35 @@ def current() -> Device:
   return Device(device.platform, device.device_kind, *sizes)
 
 
-def per_device(
-  function: Callable[[Array, Array, Array, Array], Array],
-) -> Callable[[Array, Array, Array, Array], Array]:
+def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
   """Runs attention on each device of the mesh in context, on its own share.
 
   XLA splits what is made of its own operations; a kernel it would have to
   run on all rows and heads everywhere.
 
   Args:
-    function: from queries, keys, values and sequence ids to what is mixed.
+    function: of the arrays.
+    *arrays: queries, keys, values, sequence ids, and for dropout of weights
+      the seeds of rows and heads.
+
+  Returns:
+    What is mixed.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
-    return function
+    return function(*arrays)
   names = set(mesh.axis_names)
   rows = tuple(name for name in _ROWS if name in names)
   heads = _HEADS if _HEADS in names else None
   split = PartitionSpec(rows, None, heads)
+  splits = (split,) * 3 + (PartitionSpec(rows), PartitionSpec(rows, heads))
   return jax.shard_map(
     function,
-    in_specs=(split, split, split, PartitionSpec(rows)),
+    in_specs=splits[: len(arrays)],
     out_specs=split,
     # A kernel does not say over which axes its results differ.
     check_vma=False,
-  )
+  )(*arrays)
 
 
 def _size(mesh: jax.sharding.AbstractMesh, axes: tuple[str, ...]) -> int:

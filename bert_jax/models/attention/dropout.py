@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Float, PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
-from bert_jax.models.dropout import drop
+from bert_jax.models.dropout import drop, mask_seeds
 
 SHARED_BY = ("none", "rows", "queries")
 
@@ -30,6 +31,14 @@ def drop_weights(
   alike = dropout.shared_by == "rows"
   shape = weights.shape[2:] if alike else weights.shape
   return drop(weights, dropout.key, dropout.rate, shape)
+
+
+def weight_seeds(
+  dropout: Dropout, rows: int, heads: int
+) -> UInt32[Array, "rows heads"]:
+  """The seeds of the masks that `drop_weights` has, for kernels."""
+  masks = (1, 1) if dropout.shared_by == "rows" else (rows, heads)
+  return jnp.broadcast_to(mask_seeds(dropout.key, masks), (rows, heads))
 
 
 def drop_keys(
