@@ -34,7 +34,7 @@ class Transform(nn.Module):
     self, x: Float[Array, "*rows hidden"]
   ) -> Float[Array, "*rows features"]:
     """Applies a dense layer, the activation, and a norm if there is one."""
-    x = layers.dense(self.config, self.features, "dense")(x)
+    x = layers.Dense(self.config, self.features, name="dense")(x)
     x = layers.ACTIVATIONS[self.activation](x)
     return layers.LayerNorm(self.config, name="norm")(x) if self.has_norm else x
 
@@ -123,7 +123,7 @@ class PretrainingModel(MaskedLanguageModel):
   def setup(self):
     super().setup()
     self.pooler = _pooler(self.config)
-    self.next_sentence = layers.dense(self.config, 2, bias=True)
+    self.next_sentence = layers.Dense(self.config, 2, bias=True)
 
   def __call__(
     self, batch: Batch, deterministic: bool = True
@@ -158,7 +158,7 @@ class SequenceClassifier(nn.Module):
     self.encoder = Encoder(self.config)
     self.pooler = _pooler(self.config)
     self.dropout = _dropout(self.config)
-    self.classifier = layers.dense(self.config, self.num_labels, bias=True)
+    self.classifier = layers.Dense(self.config, self.num_labels, bias=True)
 
   def __call__(
     self, batch: Batch, deterministic: bool = True
@@ -207,7 +207,7 @@ class TokenClassifier(nn.Module):
         config, config.hidden_size, config.activation, config.head_norm
       )
     self.dropout = _dropout(config)
-    self.classifier = layers.dense(config, self.num_labels, bias=True)
+    self.classifier = layers.Dense(config, self.num_labels, bias=True)
 
   def __call__(
     self, batch: Batch, deterministic: bool = True
@@ -247,8 +247,8 @@ class JointClassifier(nn.Module):
     self.encoder = Encoder(self.config)
     self.pooler = _pooler(self.config)
     self.dropout = _dropout(self.config)
-    self.intent = layers.dense(self.config, self.num_intents, bias=True)
-    self.slots = layers.dense(self.config, self.num_slots, bias=True)
+    self.intent = layers.Dense(self.config, self.num_intents, bias=True)
+    self.slots = layers.Dense(self.config, self.num_slots, bias=True)
 
   def __call__(self, batch: Batch, deterministic: bool = True) -> JointOutputs:
     """Scores intents and slots."""

@@ -51,23 +51,55 @@ def initializer(config: EncoderConfig) -> jax.nn.initializers.Initializer:
   )
 
 
-def dense(
-  config: EncoderConfig,
-  features: int,
-  name: str | None = None,
-  bias: bool | None = None,
-) -> nn.Dense:
+@jax.custom_vjp
+def project(
+  x: Float[Array, "*rows features"], kernel: Float[Array, "features width"]
+) -> Float[Array, "*rows width"]:
+  """`x @ kernel`; the kernel's gradient comes as the kernel is laid out.
+
+  By itself `jax.grad` makes it the other way round and transposes it, for
+  which XLA on CPUs first transposes what comes from above.
+  """
+  return x @ kernel
+
+
+def _project_forward(x, kernel):
+  return x @ kernel, (x, kernel)
+
+
+def _project_backward(residuals, gradient):
+  x, kernel = residuals
+  return gradient @ kernel.T, jnp.einsum("...k,...n->kn", x, gradient)
+
+
+project.defvjp(_project_forward, _project_backward)
+
+
+class Dense(nn.Module):
   """A dense layer with BERT's initial values, in the config's dtype.
 
-  `bias` is for layers that go another way than the config's `biases`.
+  Attributes:
+    config: the encoder's.
+    features: the width of what comes out.
+    bias: for layers that go another way than the config's `biases`.
   """
-  return nn.Dense(
-    features,
-    use_bias=config.biases if bias is None else bias,
-    dtype=config.dtype,
-    kernel_init=initializer(config),
-    name=name,
-  )
+
+  config: EncoderConfig
+  features: int
+  bias: bool | None = None
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "*rows width"]
+  ) -> Float[Array, "*rows features"]:
+    """Projects the last axis."""
+    config, shape = self.config, (x.shape[-1], self.features)
+    kernel = self.param("kernel", initializer(config), shape)
+    y = project(x.astype(config.dtype), kernel.astype(config.dtype))
+    if config.biases if self.bias is None else self.bias:
+      bias = self.param("bias", nn.initializers.zeros, (self.features,))
+      y += bias.astype(config.dtype)
+    return y
 
 
 class LayerNorm(nn.Module):
@@ -114,7 +146,7 @@ class Embeddings(nn.Module):
     self.norm = LayerNorm(config)
     self.dropout = Dropout(config.hidden_dropout)
     if config.embedding_size:
-      self.projection = dense(config, config.hidden_size)
+      self.projection = Dense(config, config.hidden_size)
 
   def __call__(
     self, batch: Batch, deterministic: bool
@@ -154,7 +186,7 @@ class SelfAttention(nn.Module):
     config = self.config
     split = (*x.shape[:2], config.num_heads, -1)
     query, key, value = (
-      dense(config, config.hidden_size, name)(x).reshape(split)
+      Dense(config, config.hidden_size, name=name)(x).reshape(split)
       for name in ("query", "key", "value")
     )
     if config.rotary_base:
@@ -178,7 +210,9 @@ class SelfAttention(nn.Module):
       backend=config.attention,
       dropout=dropout,
     )
-    return dense(config, config.hidden_size, "output")(mixed.reshape(x.shape))
+    return Dense(config, config.hidden_size, name="output")(
+      mixed.reshape(x.shape)
+    )
 
 
 class FeedForward(nn.Module):
@@ -192,11 +226,11 @@ class FeedForward(nn.Module):
   ) -> Float[Array, "batch length hidden"]:
     """Transforms every token by itself."""
     config = self.config
-    y = dense(config, config.intermediate_size, "intermediate")(x)
+    y = Dense(config, config.intermediate_size, name="intermediate")(x)
     y = ACTIVATIONS[config.activation](y)
     if config.gated:
-      y *= dense(config, config.intermediate_size, "gate")(x)
-    return dense(config, config.hidden_size, "output")(y)
+      y *= Dense(config, config.intermediate_size, name="gate")(x)
+    return Dense(config, config.hidden_size, name="output")(y)
 
 
 class Layer(nn.Module):
