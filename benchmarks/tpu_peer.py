@@ -44,12 +44,16 @@ class Cost(NamedTuple):
   """Of an update on one chip; None where it does not fit.
 
   Attributes:
-    cycles: by the compiler's cost model.
+    cycles: by the compiler's cost model, and in kernels by its schedule.
     hbm: bytes.
+    kernel_cycles: those of `cycles` that are inside of kernels.
+    uncounted_kernels: how many kernels `cycles` has nothing of.
   """
 
   cycles: int | None
   hbm: int | None
+  kernel_cycles: int = 0
+  uncounted_kernels: int = 0
 
 
 def theirs(python: str, model: str, length: int, topology: str) -> Cost:
@@ -82,8 +86,13 @@ def theirs(python: str, model: str, length: int, topology: str) -> Cost:
     hbm = json.loads(ran.stdout.splitlines()[-1])
     if hbm is None:
       return Cost(None, None)
-    cycles = hlo.estimated_cycles(hlo.parse(text.read_text()))
-  return Cost(cycles, sum(hbm.values()))
+    program = hlo.parse(text.read_text())
+  return Cost(
+    hlo.estimated_cycles(program),
+    sum(hbm.values()),
+    # It has none: its attention is made of XLA's own operations.
+    uncounted_kernels=hlo.kernel_runs(program).total(),
+  )
 
 
 def ours(
@@ -102,7 +111,12 @@ def ours(
   )
   if not found.fits:
     return Cost(None, None)
-  return Cost(found.cycles, sum(found.hbm.values()))
+  return Cost(
+    found.cycles,
+    sum(found.hbm.values()),
+    found.kernel_cycles,
+    found.uncounted_kernels,
+  )
 
 
 def compare(
@@ -156,6 +170,7 @@ def print_results(results: Mapping[str, Any]) -> None:
     f"update on {results['topology']}; {results['versions']}",
     "side",
     "estimated cycles",
+    "of them in kernels",
     "HBM of a chip",
     "/ theirs, an update",
     "/ theirs, a real token",
@@ -172,6 +187,9 @@ def print_results(results: Mapping[str, Any]) -> None:
         name,
         side,
         f"{cost['cycles'] / 1e6:.1f} M",
+        tpu_updates.in_kernels(
+          cost["kernel_cycles"], cost["uncounted_kernels"]
+        ),
         f"{cost['hbm'] / 2**30:.2f} GiB",
         f"{ratio:.2f}" if ratio else "-",
         _of_a_token(ratio, length, fill),

@@ -18,6 +18,12 @@ ROWS = {128: 32, 512: 8}
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
+def in_kernels(cycles: int, uncounted: int) -> str:
+  """Which cycles are in kernels, for a table; and what they have nothing of."""
+  found = f"{cycles / 1e6:.1f} M"
+  return f"{found}, and {uncounted} kernels more" if uncounted else found
+
+
 def forecast(
   model: str, length: int, topology: str, flags: Sequence[str] = ()
 ) -> Forecast:

@@ -8,9 +8,11 @@ fit is told with the largest buffers, and exit code 1.
 
 import json
 import os
+import tempfile
 
 from absl import flags
 
+from bert_jax.ahead import kernels
 from bert_jax.data import folders
 from bert_jax.training.recipe import Recipe
 from launch import cli
@@ -32,7 +34,9 @@ def main(_) -> int:
   from bert_jax.ahead import forecast  # After the environment is set.
 
   recipe = Recipe.from_dict(_CONFIG.value.to_dict())
-  found = forecast.forecast(recipe, _TOPOLOGY.value)
+  with tempfile.TemporaryDirectory() as schedules:
+    kernels.write_schedules(schedules)
+    found = forecast.forecast(recipe, _TOPOLOGY.value, schedules)
   forecast.print_report(found)
   if _JSON.value:
     text = json.dumps(found.to_dict(), indent=2) + "\n"

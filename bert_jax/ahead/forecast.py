@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import jax
 import rich.console
 import rich.table
 
-from bert_jax.ahead import chips, hlo
+from bert_jax.ahead import chips, hlo, kernels
 from bert_jax.ahead.chips import Chip
 from bert_jax.ahead.lowering import Ahead, lower
 from bert_jax.models import flops
@@ -38,8 +39,11 @@ class Forecast:
     largest: of an update that does not fit, the compiler's own words.
     flops: that the mathematics of the update needs.
     collectives: bytes that each kind of collective takes or gives.
-    cycles: by the compiler's cost model, as if nothing overlapped; 0 if the
-      update does not fit.
+    cycles: by the compiler's cost model, as if nothing overlapped, and in
+      kernels by its schedule; 0 if the update does not fit.
+    kernels: how many Pallas kernels an update runs.
+    kernel_cycles: those of `cycles` that are inside of kernels.
+    uncounted_kernels: how many of the kernels `cycles` has nothing of.
     seconds: an estimate of the step time: the cycles, at the chip's clock.
     mfu: an estimate: the FLOPs over what the chip could do in that time.
   """
@@ -57,6 +61,9 @@ class Forecast:
   flops: float
   collectives: Mapping[str, int]
   cycles: int = 0
+  kernels: int = 0
+  kernel_cycles: int = 0
+  uncounted_kernels: int = 0
   seconds: float = math.nan
   mfu: float = math.nan
 
@@ -68,12 +75,16 @@ class Forecast:
     }
 
 
-def forecast(recipe: Recipe, topology: str) -> Forecast:
+def forecast(
+  recipe: Recipe, topology: str, schedules: pathlib.Path | str | None = None
+) -> Forecast:
   """Compiles a recipe's update for a slice, and reads what came out.
 
   Args:
     recipe: of pretraining.
     topology: as `v5e:4x4`.
+    schedules: where `kernels.write_schedules` makes the compiler write them;
+      None counts no cycles inside of kernels.
 
   Raises:
     UserError: there is no such slice, or the recipe does not fit it.
@@ -105,15 +116,20 @@ def forecast(recipe: Recipe, topology: str) -> Forecast:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     return dataclasses.replace(known, largest=_largest(str(error)))
-  return _read(known, chip, compiled)
+  bundles = kernels.read_schedules(schedules) if schedules else {}
+  return _read(known, chip, compiled, bundles)
 
 
 def _read(
-  known: Forecast, chip: Chip, compiled: jax.stages.Compiled
+  known: Forecast,
+  chip: Chip,
+  compiled: jax.stages.Compiled,
+  bundles: Mapping[str, int],
 ) -> Forecast:
   program = hlo.parse(compiled.as_text())
   memory = compiled.memory_analysis()
-  cycles = hlo.estimated_cycles(program)
+  inside = kernels.count(program, bundles)
+  cycles = hlo.estimated_cycles(program) + inside.cycles
   # No other compiler than that of TPUs tells any.
   seconds = cycles / chip.clock or math.nan
   return dataclasses.replace(
@@ -128,6 +144,9 @@ def _read(
     },
     collectives=hlo.collective_bytes(program),
     cycles=cycles,
+    kernels=inside.runs,
+    kernel_cycles=inside.cycles,
+    uncounted_kernels=inside.uncounted,
     seconds=seconds,
     mfu=known.flops / seconds / chip.peak_flops,
   )
@@ -187,6 +206,9 @@ def print_report(found: Forecast) -> None:
     table.add_row(f"{name} an update", _bytes(size))
   if found.fits:
     table.add_row("estimated cycles", f"{found.cycles / 1e6:,.1f} M")
+    if counted := found.kernels - found.uncounted_kernels:
+      inside = f"{found.kernel_cycles / 1e6:,.1f} M"
+      table.add_row(f"of them in {counted} kernels", inside)
     table.add_row("estimated step time", f"{found.seconds * 1e3:,.1f} ms")
     table.add_row("estimated MFU", f"{found.mfu:.0%}")
   console.print(table)
@@ -195,6 +217,11 @@ def print_report(found: Forecast) -> None:
       "Estimates are the compiler's cost model at the chip's clock: no chip"
       " was used, and communication that does not overlap is not in them."
     )
+    if found.uncounted_kernels:
+      console.print(
+        f"Nor are {found.uncounted_kernels} of {found.kernels} kernels: the"
+        " update takes longer than this."
+      )
   else:
     console.print("The compiler says:")
     for line in found.largest:

@@ -32,6 +32,7 @@ _CALLED = re.compile(
 )
 _COMMENT = re.compile(r"/\*.*?\*/")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_KERNEL = re.compile(r'="tpu_custom_call".*?"body":"([^"]+)"')
 _CONDITION = re.compile(r"\bcondition=%?([\w.-]+)")
 _LIMIT = re.compile(r"^s32\[\]\S* constant\((\d+)\)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -50,6 +51,8 @@ class Instruction:
     trips: how often a loop goes round; 1 where nothing tells, and for
       anything else.
     called: the computations that it runs.
+    kernel: what a Pallas kernel for TPUs was made of, in base64; empty for
+      anything else.
   """
 
   name: str
@@ -59,6 +62,7 @@ class Instruction:
   cycles: int
   trips: int
   called: tuple[str, ...]
+  kernel: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +96,29 @@ def parse(text: str) -> Program:
 def estimated_cycles(program: Program) -> int:
   """The cost model's cycles of all instructions, each time that they run.
 
-  Only TPU programs have any. They add up as if nothing overlapped.
+  Only TPU programs have any. They add up as if nothing overlapped, and of
+  what is in kernels there are none: see `kernels`.
   """
   return sum(
     instruction.cycles * times
     for instruction, times, is_fused in _walk(program, program.entry)
     if not is_fused
   )
+
+
+def kernel_runs(program: Program) -> Counter[str]:
+  """How often each kernel runs, by `Instruction.kernel`."""
+  runs: Counter[str] = Counter()
+  for instruction, times, _ in _walk(program, program.entry):
+    if instruction.kernel:
+      runs[instruction.kernel] += times
+  return runs
+
+
+def kernel(text: str) -> str:
+  """What the kernel that an instruction's text calls was made of, or ""."""
+  found = _KERNEL.search(text)
+  return found[1] if found else ""
 
 
 def collective_bytes(program: Program) -> dict[str, int]:
@@ -166,6 +186,7 @@ def _instruction(
     cycles=int(cycles[1]) if cycles else 0,
     trips=_trips(attributes, limits),
     called=tuple(called),
+    kernel=kernel(attributes),
   )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import jax
 import pytest
@@ -52,6 +53,18 @@ def test_it_tells_the_memory_by_kind_and_the_work(on_cpu, capsys):
   printed = capsys.readouterr().out
   assert "HBM, optimizer state" in printed and "fits" in printed
   assert json.loads(json.dumps(on_cpu.to_dict()))["topology"] == "v5e:1x1"
+
+
+def test_kernels_are_told_apart_from_what_is_estimated(on_cpu, capsys):
+  print_report(on_cpu)
+  assert "kernels" not in capsys.readouterr().out
+  some = dataclasses.replace(
+    on_cpu, kernels=24, kernel_cycles=6_700_000, uncounted_kernels=4
+  )
+  print_report(some)
+  printed = capsys.readouterr().out
+  assert re.search(r"of them in 20 kernels\W+6.7 M", printed)
+  assert "Nor are 4 of 24 kernels" in printed
 
 
 def test_what_does_not_fit_is_a_verdict(on_cpu, capsys):
