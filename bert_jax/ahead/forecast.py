@@ -15,6 +15,7 @@ from bert_jax.ahead import chips, hlo, kernels
 from bert_jax.ahead.chips import Chip
 from bert_jax.ahead.lowering import Ahead, lower
 from bert_jax.models import flops
+from bert_jax.training import updates
 from bert_jax.training.recipe import Recipe
 
 # Of the buffers that do not fit, so many are told.
@@ -111,7 +112,7 @@ def forecast(
     collectives={},
   )
   try:
-    compiled = ahead.lowered.compile()
+    compiled = updates.compiled(ahead.lowered, recipe.compiler_options)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise

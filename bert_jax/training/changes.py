@@ -9,6 +9,7 @@ from typing import Any
 # of several tasks too.
 MAY_CHANGE = (
   "checkpoint",
+  "compiler_options",
   "corpus",
   "data.corpus",
   "data.eval",

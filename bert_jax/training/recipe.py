@@ -57,6 +57,8 @@ class Recipe:
       says how the model is run, such as `hidden_dropout`.
     data: fields of the task's `Data`.
     corpus: what `launch.prepare` makes; not used in training.
+    compiler_options: of XLA for the update, by their names; they hold for
+      one kind of device and some versions of jaxlib.
   """
 
   batch_size: int
@@ -82,6 +84,7 @@ class Recipe:
   checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
   logging: Logging = dataclasses.field(default_factory=Logging)
   corpus: CorpusConfig | None = None
+  compiler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     trainable = {n: task for n, task in TASKS.items() if hasattr(task, "Data")}
@@ -111,6 +114,12 @@ class Recipe:
         f"accumulation: {self.accumulation} micro-batches do not divide"
         f" batch_size {self.batch_size}"
       )
+    for name, value in self.compiler_options.items():
+      if not isinstance(value, bool | int | float | str):
+        raise ValueError(
+          f"compiler_options.{name}: expected a number, a string, True or"
+          f" False, got {value!r}"
+        )
     for section, least in (
       ("evaluation", 0),
       ("checkpoint", 0),

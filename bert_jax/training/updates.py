@@ -1,18 +1,36 @@
 """The update, compiled once for each shape of batches."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
 from bert_jax.training import meshes, step
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.state import TrainState
 from bert_jax.training.step import Measures
 from bert_jax.types import Batch, Parameters
+
+
+def compiled(
+  lowered: jax.stages.Lowered, options: Mapping[str, Any]
+) -> jax.stages.Compiled:
+  """Compiles with `config.compiler_options`.
+
+  Raises:
+    UserError: the compiler has no such option, or not such a value of it.
+  """
+  try:
+    return lowered.compile(compiler_options=dict(options) or None)
+  except jax.errors.JaxRuntimeError as error:
+    reason = str(error).removeprefix("INVALID_ARGUMENT: ")
+    if not reason.startswith(("No such compile option", "While setting")):
+      raise
+    raise UserError(f"config.compiler_options: {reason}") from error
 
 
 class Updates:
@@ -34,7 +52,8 @@ class Updates:
     Args:
       task: gives the model and the loss.
       optimizer: what turns gradients into updates.
-      recipe: for the numbers of rows and of micro-batches.
+      recipe: for the numbers of rows and of micro-batches, and the options
+        of the compiler.
       mesh: where batches are put.
       frozen: which parameters are not trained.
     """
@@ -42,6 +61,7 @@ class Updates:
       task, optimizer, recipe.accumulation, frozen
     )
     self._mesh, self._batch_size = mesh, recipe.batch_size
+    self._options = recipe.compiler_options
     self._compiled: dict[Hashable, Any] = {}
 
   def knows(self, batch: Batch) -> bool:
@@ -53,7 +73,7 @@ class Updates:
   ) -> None:
     """Compiles the update for this shape."""
     lowered = self.lower(state, self._put(batch), *self._clock(clock))
-    self._compiled[_shape(batch)] = lowered.compile()
+    self._compiled[_shape(batch)] = compiled(lowered, self._options)
 
   def lower(
     self, state: TrainState, batch: Batch, *clock: jax.Array

@@ -223,6 +223,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus_folder, tmp_path):
     ({"accumulation": 3}, "config.accumulation: 3 micro-batches do not"),
     ({"optimizer__name": "adm"}, "config.optimizer.name: unknown 'adm'"),
     ({"evaluation__every": -1}, "config.evaluation.every: expected at least"),
+    ({"compiler_options__xla_cpu": 1}, "config.compiler_options: No such"),
+    (
+      {"compiler_options__xla_cpu_enable_fast_math": "x"},
+      "config.compiler_options: While setting",
+    ),
+    (
+      {"compiler_options__xla_cpu_enable_fast_math": (1,)},
+      "config.compiler_options.xla_cpu_enable_fast_math: expected",
+    ),
     ({"task": "pretaining"}, "config.task: unknown 'pretaining'; did you"),
     ({"mesh__data": 7}, "config.mesh: data 7"),
   ],
