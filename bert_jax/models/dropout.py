@@ -76,10 +76,10 @@ def drop(
     rate: the share of zeros.
     shape: of the mask, which `x` broadcasts; None for that of `x`.
   """
-  kept = keep_mask(key, rate, x.shape if shape is None else shape)
+  stays = keep_mask(key, rate, x.shape if shape is None else shape)
   # In bfloat16 1 / 0.9 would be off by a sixth of a percent.
   scaled = x.astype(jnp.float32) * (1 / (1 - rate))
-  return jnp.where(kept, scaled, 0).astype(x.dtype)
+  return jnp.where(stays, scaled, 0).astype(x.dtype)
 
 
 class Dropout(nn.Module):

@@ -71,7 +71,8 @@ def _project_backward(residuals, gradient):
   x, kernel = residuals
   # With one axis of rows, which XLA on CPUs need not move for the product.
   flat = (x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1]))
-  return gradient @ kernel.T, jnp.einsum("rk,rn->kn", *flat)
+  of_x = jnp.einsum("...n,kn->...k", gradient, kernel)
+  return of_x, jnp.einsum("rk,rn->kn", *flat)
 
 
 project.defvjp(_project_forward, _project_backward)
