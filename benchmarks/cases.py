@@ -10,6 +10,7 @@ from typing import Any
 from bert_jax import settings
 from bert_jax.data import corpus
 from bert_jax.models.config import EncoderConfig, encoder_config
+from bert_jax.training import sweep
 from bert_jax.training.optimizer import OptimizerConfig
 from configs.pretrain import bert_base
 
@@ -127,13 +128,7 @@ def config(
     "max_sequences": max_sequences,
   }
   made["optimizer"]["name"] = "adamw"
-  for key, value in changes.items():
-    *path, name = key.split(".")
-    section = made
-    for part in path:
-      section = section.setdefault(part, {})
-    section[name] = value
-  return made
+  return sweep.changed(made, changes, "--ours")
 
 
 def optimizer(made: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,7 @@
   python -m benchmarks.finetune_peer JOB
 
 JOB is the JSON that `benchmarks.finetune` writes. Needs PyTorch and
-Transformers and nothing of ours. The optimizer is what the Trainer of
-Transformers has by default: fused AdamW, without decay of norms and biases.
+Transformers and nothing of `bert_jax`.
 The last line of what is printed is the results as JSON.
 """
 
@@ -20,6 +19,8 @@ import torch
 import transformers
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
+
+from benchmarks.torch_adamw import adamw
 
 _IGNORED = -100
 Row = Mapping[str, Any]
@@ -51,20 +52,7 @@ def train(
 ) -> list[float]:
   """Trains on the job's batches; the seconds of each update."""
   config = job["optimizer"]
-  tensors = [parameter for _, parameter in model.named_parameters()]
-  groups = [
-    # Norms and biases are the vectors among the parameters.
-    {"params": [x for x in tensors if x.ndim < 2], "weight_decay": 0.0},
-    {"params": [x for x in tensors if x.ndim > 1]},
-  ]
-  optimizer = torch.optim.AdamW(
-    groups,
-    lr=config["learning_rate"],
-    betas=(config["b1"], config["b2"]),
-    eps=config["eps"],
-    weight_decay=config["weight_decay"],
-    fused=True,
-  )
+  optimizer = adamw(model, config)
   schedule = transformers.get_linear_schedule_with_warmup(
     optimizer, config["warmup_steps"], len(job["batches"])
   )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import paths, trees
+from bert_jax.models.config import HOW_IT_IS_RUN
 from bert_jax.predictor import Predictor, load
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS, ensembles
@@ -23,11 +24,8 @@ Where = paths.Path
 # Fields of encoders' configurations that predictions do not depend on, or
 # that say only how a model is run.
 _FREE = (
-  "attention",
+  *HOW_IT_IS_RUN,
   "attention_dropout",
-  "attention_dropout_shared_by",
-  "dtype",
-  "head_dropout",
   "hidden_dropout",
   "initializer_range",
 )

@@ -15,6 +15,7 @@ from torch import nn
 from benchmarks import sides
 from benchmarks.sides import Job, Rows, Run
 from benchmarks.sides.bert_config import config
+from benchmarks.torch_adamw import adamw
 
 _IGNORED = -100
 _ROW = ("token_ids", "segment_ids", "sequence_ids")
@@ -54,7 +55,7 @@ def training(job: Job) -> Run:
     Gathered if job.options.get("gathered") else transformers.BertForPreTraining
   )
   model = make(config(job)).to(device).train()
-  optimizer = _optimizer(job, model)
+  optimizer = adamw(model, job.optimizer)
   forward = torch.compile(model) if job.options.get("compile") else model
 
   def run(batches: Sequence[Rows]) -> float:
@@ -118,25 +119,6 @@ def _precision(job: Job) -> contextlib.AbstractContextManager:
     device = "cuda" if job.platform == "gpu" else "cpu"
     return torch.autocast(device, torch.bfloat16)
   return contextlib.nullcontext()
-
-
-def _optimizer(job: Job, model: nn.Module) -> torch.optim.Optimizer:
-  """What the Trainer of Transformers has by default."""
-  wanted = job.optimizer
-  tensors = list(model.parameters())
-  groups = [
-    # Norms and biases are the vectors among the parameters.
-    {"params": [x for x in tensors if x.ndim < 2], "weight_decay": 0.0},
-    {"params": [x for x in tensors if x.ndim > 1]},
-  ]
-  return torch.optim.AdamW(
-    groups,
-    lr=wanted["learning_rate"],
-    betas=(wanted["b1"], wanted["b2"]),
-    eps=wanted["eps"],
-    weight_decay=wanted["weight_decay"],
-    fused=True,
-  )
 
 
 def _put(

@@ -6,7 +6,7 @@ from typing import Any
 
 from bert_jax import settings
 from bert_jax.interop.families import FAMILIES, Family
-from bert_jax.models.config import EncoderConfig
+from bert_jax.models.config import HOW_IT_IS_RUN, EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
@@ -37,13 +37,7 @@ _WORDS = {
   "pooling": {"cls": "first", "mean": "mean"},
 }
 # They say how a model is run, not which it is.
-_NOT_OF_THE_MODEL = (
-  "dtype",
-  "attention",
-  "attention_dropout_shared_by",
-  "head_dropout",
-  "layer_dropouts",
-)
+_NOT_OF_THE_MODEL = (*HOW_IT_IS_RUN, "layer_dropouts")
 # What a head for a whole sequence is for, by `problem_type`.
 _PROBLEMS = {
   "single_label_classification": "classification",

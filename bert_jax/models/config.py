@@ -7,6 +7,14 @@ from typing import Any
 from bert_jax import settings
 from bert_jax.models.presets import PRESETS
 
+# Fields that say only how a model is run, not which it is.
+HOW_IT_IS_RUN = (
+  "attention",
+  "attention_dropout_shared_by",
+  "dtype",
+  "head_dropout",
+)
+
 _MAY_BE_ZERO = {
   "num_segments",
   "embedding_size",

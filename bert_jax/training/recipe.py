@@ -9,7 +9,11 @@ from bert_jax import settings
 from bert_jax.data.augmentation import Augmentation, Fill
 from bert_jax.data.corpus import CorpusConfig
 from bert_jax.interop.pretrained import Pretrained, check_vocabulary
-from bert_jax.models.config import EncoderConfig, encoder_config
+from bert_jax.models.config import (
+  HOW_IT_IS_RUN,
+  EncoderConfig,
+  encoder_config,
+)
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
@@ -23,11 +27,8 @@ from bert_jax.training.sections import Checkpointing, Evaluation, Logging
 
 # Keys of `model` that a pretrained model does not fix.
 _OF_A_RUN = (
-  "attention",
+  *HOW_IT_IS_RUN,
   "attention_dropout",
-  "attention_dropout_shared_by",
-  "dtype",
-  "head_dropout",
   "hidden_dropout",
   "initializer_range",
   "layer_dropouts",

@@ -240,9 +240,18 @@ def _try(
 
 
 def changed(
-  config: Mapping[str, Any], values: Mapping[str, Any]
+  config: Mapping[str, Any], values: Mapping[str, Any], flag: str = "--search"
 ) -> dict[str, Any]:
-  """A config with other values at some paths, `a.b.c`."""
+  """A config with other values at some paths, `a.b.c`.
+
+  Args:
+    config: which stays as it is.
+    values: by path.
+    flag: that the paths come from.
+
+  Raises:
+    UserError: a path goes through what is no section.
+  """
   new = json.loads(json.dumps(config))
   for path, value in values.items():
     *sections, key = path.split(".")
@@ -250,6 +259,6 @@ def changed(
     for name in sections:
       section = section.setdefault(name, {})
       if not isinstance(section, dict):
-        raise UserError(f"--search {path}: config.{name} is no section")
+        raise UserError(f"{flag} {path}: config.{name} is no section")
     section[key] = value
   return new
