@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
+from bert_jax.data import runs
 from bert_jax.data.masking import Masked
 from bert_jax.data.pairing import Pairs
 from bert_jax.text.tokenizer import SpecialIds
@@ -85,10 +86,10 @@ def lay(
   lengths, rows = sequences.lengths, row[-1] + 1
   starts = np.cumsum(lengths) - lengths
   first = np.searchsorted(row, np.arange(rows))
-  place = np.arange(len(row)) - first[row]
+  place = runs.within(np.bincount(row))
   begins = starts - starts[first[row]]
   owner = np.repeat(np.arange(len(lengths)), lengths)
-  position = np.arange(len(owner)) - starts[owner]
+  position = runs.within(lengths)
   column = begins[owner] + position
   line = row[owner]
 
@@ -101,7 +102,7 @@ def lay(
 
   line = line[masked.places]
   counts = np.bincount(line, minlength=rows)
-  slot = np.arange(len(line)) - (np.cumsum(counts) - counts)[line]
+  slot = runs.within(counts)
   hidden = np.zeros((2, rows, shape.predictions), np.int32)
   hidden[0, line, slot] = column[masked.places]
   hidden[1, line, slot] = masked.ids

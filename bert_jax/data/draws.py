@@ -8,6 +8,8 @@ generators"), at a chosen position.
 import numpy as np
 from jaxtyping import Float, Int, Int64, UInt64
 
+from bert_jax.data import runs
+
 # `heads` tosses so many coins from one number; and the numbers of a position
 # are so many, before the next position's begin.
 _COINS = 64
@@ -44,9 +46,7 @@ def heads(
   """How many of `counts` coins show heads, for each position."""
   numbers = -(-counts // _COINS)
   owner = np.repeat(np.arange(len(counts)), numbers)
-  number = np.arange(len(owner)) - np.repeat(
-    np.cumsum(numbers) - numbers, numbers
-  )
+  number = runs.within(numbers)
   drawn = bits(key, positions[owner] * _NUMBERS + number)
   unused = np.maximum(_COINS * (number + 1) - counts[owner], 0)
   drawn >>= unused.astype(np.uint64)

@@ -9,7 +9,15 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from bert_jax.data import assembly, draws, masking, packing, pairing, planning
+from bert_jax.data import (
+  assembly,
+  draws,
+  masking,
+  packing,
+  pairing,
+  planning,
+  runs,
+)
 from bert_jax.settings import UserError
 from bert_jax.text.tokenizer import SpecialIds
 from bert_jax.types import Batch
@@ -122,7 +130,7 @@ class _Epoch:
     begins = self.rows.starts[rows].astype(np.int64)
     counts = self.rows.starts[rows + 1] - begins
     row = np.repeat(np.arange(len(rows)), counts)
-    places = np.arange(len(row)) + (begins - np.cumsum(counts) + counts)[row]
+    places = begins[row] + runs.within(counts)
     return self.rows.sequences[places].astype(np.int64), row
 
 

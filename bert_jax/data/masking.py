@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64, UInt64
 
-from bert_jax.data import draws
+from bert_jax.data import draws, runs
 from bert_jax.text.tokenizer import SpecialIds
 
 # What a random number is drawn for; its position is that of a token.
@@ -141,8 +141,7 @@ def _first(
   budgets: Int64[np.ndarray, "sequences"],
 ) -> Int64[np.ndarray, "m"]:
   """As many tokens of each sequence as its budget allows, ascending."""
-  counts = np.bincount(owner, minlength=len(budgets))
-  rank = np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
+  rank = runs.within(np.bincount(owner))
   return np.sort(_sorted(owner, order)[rank < budgets[owner]])
 
 

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int64, UInt32
 
+from bert_jax.data import runs
+
 # How many sequences less than the average a row has before best fit fills it;
 # with infinitely many less it is best fit alone.
 _SPARED = (math.inf, 2, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0)
@@ -149,6 +151,5 @@ def _shuffled(
   order = rng.permutation(len(sizes))
   begins = (np.cumsum(sizes) - sizes)[order]
   sizes = sizes[order]
-  places = np.arange(len(sequences))
-  places += np.repeat(begins - (np.cumsum(sizes) - sizes), sizes)
+  places = np.repeat(begins, sizes) + runs.within(sizes)
   return sequences[places], sizes
