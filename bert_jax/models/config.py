@@ -13,6 +13,7 @@ HOW_IT_IS_RUN = (
   "attention_dropout_shared_by",
   "dtype",
   "head_dropout",
+  "remat",
 )
 
 _MAY_BE_ZERO = {
@@ -28,6 +29,7 @@ _OPTIONS = {
   "attention": ("auto", "xla", "cudnn", "splash", "short"),
   "attention_dropout_shared_by": ("none", "rows", "queries"),
   "pooling": ("first", "mean"),
+  "remat": ("none", "minimal", "full"),
   "pooler_activation": ("tanh", "gelu", "relu"),
 }
 
@@ -98,6 +100,9 @@ class EncoderConfig:
     pooler_activation: `tanh`, `gelu` (ELECTRA) or `relu` (DistilBERT).
     head_norm: whether every head begins with a dense layer, the activation
       and a norm (ModernBERT).
+    remat: what the backward pass computes anew, for memory: `none`;
+      `minimal`, all of a layer but its matrix products, without those of
+      attention's weights; `full`, all of a layer but its input.
     vocab_multiple: of what vocab_size is a multiple, so that the word
       embedding divides over devices and fills their tiles (128, say); rows
       beyond the vocabulary stand for no token.
@@ -134,6 +139,7 @@ class EncoderConfig:
   pooling: str = "first"
   pooler_activation: str = "tanh"
   head_norm: bool = False
+  remat: str = "none"
   vocab_multiple: int = 1
 
   def __post_init__(self):

@@ -3,12 +3,18 @@
 import re
 
 import flax.linen as nn
+import jax
 from jaxtyping import Array, Float
 
 from bert_jax import trees
 from bert_jax.models import layers
 from bert_jax.models.config import EncoderConfig
 from bert_jax.types import Batch, Parameters
+
+_REMAT = {
+  "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Encoder(nn.Module):
@@ -25,7 +31,11 @@ class Encoder(nn.Module):
     config = self.config
     count = 1 if config.shared_layers else config.num_layers
     self.embeddings = layers.Embeddings(config)
-    self.layer = [layers.Layer(config, index) for index in range(count)]
+    layer = layers.Layer
+    if config.remat != "none":
+      # Its third argument is a Python bool.
+      layer = nn.remat(layer, static_argnums=3, policy=_REMAT[config.remat])
+    self.layer = [layer(config, index) for index in range(count)]
     if config.pre_norm:
       self.final_norm = layers.LayerNorm(config)
 
