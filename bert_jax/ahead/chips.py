@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ class Chip:
     link_bytes: between chips of a slice, over all links of one chip, in each
       direction, in bytes/s.
     most: chips of the largest slice.
+    cores: that are one device together.
     options: what the topology takes besides its name.
   """
 
@@ -32,16 +34,17 @@ class Chip:
   clock: float
   link_bytes: float
   most: int
+  cores: int = 1
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 CHIPS = {
   # Both cores as one device, which is how jax runs on a v4.
   "v4": Chip(
-    275e12, 32 << 30, 1.05e9, 300e9, 4096, {"chip_config_name": "megacore"}
+    275e12, 32 << 30, 1.05e9, 300e9, 4096, 2, {"chip_config_name": "megacore"}
   ),
   "v5e": Chip(197e12, 16 << 30, 1.5e9, 200e9, 256),
-  "v5p": Chip(459e12, 96 << 30, 1.75e9, 600e9, 8960),
+  "v5p": Chip(459e12, 96 << 30, 1.75e9, 600e9, 8960, 2),
   "v6e": Chip(918e12, 32 << 30, 1.75e9, 448e9, 256),
 }
 
@@ -59,6 +62,8 @@ def topology(name: str) -> tuple[Chip, Sequence[jax.Device]]:
   if not colon or not shape:
     raise UserError(f"--topology {name}: expected CHIP:SHAPE, as v5e:4x4")
   chip = settings.choice("--topology", kind, CHIPS)
+  # No TPU is used that another process may be at.
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
   try:
     found = topologies.get_topology_desc(
       platform="tpu", topology_name=name, **chip.options

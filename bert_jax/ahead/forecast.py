@@ -129,7 +129,7 @@ def _read(
 ) -> Forecast:
   program = hlo.parse(compiled.as_text())
   memory = compiled.memory_analysis()
-  inside = kernels.count(program, bundles)
+  inside = kernels.count(program, bundles, chip.cores)
   cycles = hlo.estimated_cycles(program) + inside.cycles
   # No other compiler than that of TPUs tells any.
   seconds = cycles / chip.clock or math.nan

@@ -25,6 +25,7 @@ _LABEL = "final_bundles"
 # The program as a whole, with all instructions, has a file as well.
 _WHOLE = "-TLP-"
 _BUNDLES = re.compile(r"total scheduled bundles:\s+(\d+)")
+_PARALLEL = "#tpu.dimension_semantics<parallel>"
 _GRID = re.compile(r"iteration_bounds = array<i64(?:: ([\d, ]+))?>")
 
 
@@ -69,19 +70,22 @@ def read_schedules(folder: pathlib.Path | str) -> dict[str, int]:
   return found
 
 
-def count(program: hlo.Program, schedules: Mapping[str, int]) -> Kernels:
+def count(
+  program: hlo.Program, schedules: Mapping[str, int], cores: int = 1
+) -> Kernels:
   """Counts the kernels that a program runs, and their cycles.
 
   Args:
     program: compiled.
     schedules: from `read_schedules`; whose kernels are not in it, and those
       whose grid cannot be told, are not counted in the cycles.
+    cores: that share the steps of grids that are declared parallel.
   """
   runs = hlo.kernel_runs(program)
   cycles = {
     kernel: schedules[kernel] * steps
     for kernel in runs
-    if kernel in schedules and (steps := grid_steps(kernel))
+    if kernel in schedules and (steps := grid_steps(kernel, cores))
   }
   return Kernels(
     runs=sum(runs.values()),
@@ -90,11 +94,12 @@ def count(program: hlo.Program, schedules: Mapping[str, int]) -> Kernels:
   )
 
 
-def grid_steps(kernel: str) -> int | None:
-  """The steps of a kernel's grid; None where they cannot be told.
+def grid_steps(kernel: str, cores: int = 1) -> int | None:
+  """The steps of a kernel's grid on a core; None where they cannot be told.
 
   Args:
     kernel: what it was made of, an MLIR module as bytes in base64.
+    cores: that there are.
   """
   with ir.Context() as context:
     tpu.register_dialect(context)
@@ -107,4 +112,5 @@ def grid_steps(kernel: str) -> int | None:
   found = _GRID.search(module)
   if not found:
     return None
-  return math.prod(int(n) for n in (found[1] or "").split(",") if n)
+  steps = math.prod(int(n) for n in (found[1] or "").split(",") if n)
+  return -(-steps // cores) if _PARALLEL in module else steps

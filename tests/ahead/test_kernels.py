@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
 
 from bert_jax.ahead import hlo, kernels
 
@@ -33,7 +34,7 @@ Schedule analysis:
 """
 
 
-def made(grid):
+def made(grid, along="arbitrary"):
   """What a Pallas kernel is made of for a TPU."""
 
   def double(x, y):
@@ -42,7 +43,12 @@ def made(grid):
   block = pl.BlockSpec((8, 128), lambda row, lane: (row, lane))
   shape = jax.ShapeDtypeStruct((8 * grid[0], 128 * grid[1]), jnp.float32)
   call = pl.pallas_call(
-    double, grid=grid, in_specs=[block], out_specs=block, out_shape=shape
+    double,
+    grid=grid,
+    in_specs=[block],
+    out_specs=block,
+    out_shape=shape,
+    compiler_params=pltpu.CompilerParams(dimension_semantics=(along,) * 2),
   )
   lowered = jax.jit(call).trace(shape).lower(lowering_platforms=("tpu",))
   text = lowered.as_text().replace("\\22", '"')
@@ -65,6 +71,12 @@ def program(inner, outer):
 def test_the_steps_of_a_grid(kernel):
   assert kernels.grid_steps(kernel) == 24
   assert kernels.grid_steps(base64.b64encode(b"no module").decode()) is None
+
+
+def test_cores_share_steps_that_are_declared_parallel(kernel):
+  assert kernels.grid_steps(kernel, cores=2) == 24
+  assert kernels.grid_steps(made((5, 3), "parallel"), cores=2) == 8
+  assert kernels.grid_steps(made((5, 3), "parallel")) == 15
 
 
 def test_bundles_times_steps_each_time_that_a_kernel_runs(kernel, tmp_path):

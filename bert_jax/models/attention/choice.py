@@ -4,14 +4,16 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from bert_jax.models.attention.devices import Device
+from bert_jax.models.attention.devices import LANES, Device
+
+SHORT_UP_TO = 512
+"""Tokens of a row of the kernel for short ones, and of a step of it: as many
+as their weights leave room for."""
 
 _CUDNN_DEPTH = 128
 # From which length on kernels are the faster ones.
 _TPU_FROM, _TPU_DROPPING_FROM = 384, 512
 _GPU_FROM = 128
-# Of the kernel for short rows.
-_LANES, _SHORT_UP_TO = 128, 512
 
 
 class Call(NamedTuple):
@@ -84,11 +86,11 @@ def refusal(backend: str, call: Call) -> str | None:
     return f"needs a TPU, and this is for {device.kind}"
   if backend == "splash":
     return None
-  if length > _SHORT_UP_TO:
-    return f"takes rows of at most {_SHORT_UP_TO} tokens, got {length}"
-  if _LANES % depth or heads // device.heads * depth % _LANES:
+  if length > SHORT_UP_TO:
+    return f"takes rows of at most {SHORT_UP_TO} tokens, got {length}"
+  if LANES % depth or heads // device.heads * depth % LANES:
     return (
-      f"needs heads that fill {_LANES} lanes, got {heads // device.heads} of"
+      f"needs heads that fill {LANES} lanes, got {heads // device.heads} of"
       f" width {depth}"
     )
   return None

@@ -8,6 +8,9 @@ import jax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+LANES = 128
+"""Of a register of a TPU."""
+
 # The axes of a mesh, as in `training.meshes`.
 _ROWS, _HEADS = ("data", "fsdp"), "model"
 

@@ -21,11 +21,10 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array
 
 from bert_jax.models.attention import devices
+from bert_jax.models.attention.choice import SHORT_UP_TO
+from bert_jax.models.attention.devices import LANES
 from bert_jax.models.dropout import kept
 
-LANES = 128
-# Tokens of a step: as many as their weights leave room for.
-MOST_TOKENS = 512
 _SUBLANES = 8
 _UNSEEN = -1e30
 
@@ -105,7 +104,7 @@ def _run(
 ) -> Sequence[Array]:
   """Runs a kernel over rows, and over the heads that share lanes."""
   batch, length, width = arrays[0].shape
-  rows = math.gcd(batch, max(1, MOST_TOKENS // length))
+  rows = math.gcd(batch, max(1, SHORT_UP_TO // length))
   grid = (batch // rows, width // LANES)
   tokens = pl.BlockSpec((rows, length, LANES), lambda row, lane: (row, 0, lane))
   # The ids of a row stand in the first register of its rows or lanes.
@@ -129,6 +128,10 @@ def _run(
     out_shape=[
       jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays[:results]
     ],
+    # Chips with two cores share the steps out between them.
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=("parallel", "parallel")
+    ),
     interpret=devices.current().platform == "cpu",
   )(seeds, down, across, *arrays)
 

@@ -13,8 +13,8 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jaxtyping import Array
 
 from bert_jax.models.attention import devices
+from bert_jax.models.attention.devices import LANES
 
-_LANES = 128
 # Larger ones take fewer steps, but see more of what is out of a window.
 _LARGEST_BLOCK, _LARGEST_LOCAL_BLOCK = 1024, 512
 
@@ -24,7 +24,7 @@ def attend(
 ) -> Array:
   """See `attention.attention`; on a CPU it is interpreted, which is slow."""
   _, length, heads, depth = query.shape
-  fill = -length % _LANES
+  fill = -length % LANES
 
   def by_heads(x: Array) -> Array:
     return jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))).swapaxes(1, 2)
@@ -50,7 +50,7 @@ def _kernel(
   # Narrow heads would leave registers half empty; tokens fill them.
   layout = (
     splash.QKVLayout.SEQ_MINOR
-    if depth < _LANES
+    if depth < LANES
     else splash.QKVLayout.HEAD_DIM_MINOR
   )
   return splash.make_splash_mha(
@@ -72,7 +72,7 @@ def _kernel(
 def _block(length: int, window: int) -> int:
   """The largest block that divides a row."""
   most = _LARGEST_LOCAL_BLOCK if window else _LARGEST_BLOCK
-  blocks = range(_LANES, most + 1, _LANES)
+  blocks = range(LANES, most + 1, LANES)
   return max(block for block in blocks if length % block == 0)
 
 
