@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
-LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512)
 """Row lengths, if not told otherwise; beyond, powers of two."""
 
 # Batches whose examples are sorted by length together. More save padding,
@@ -51,7 +51,7 @@ def pad(
   examples: Sequence[Batch],
   axes: Axes = PLAIN,
   rows: int | None = None,
-  grow: Callable[[int], int] = power_of_two,
+  grow: Callable[[int], int] | None = None,
   exact: bool = False,
 ) -> Batch:
   """Stacks unbatched examples of any lengths into one batch.
@@ -64,12 +64,14 @@ def pad(
     examples: at least one.
     axes: of the targets.
     rows: of the batch; None for the next power of two.
-    grow: from the longest example to the length of the batch.
+    grow: from the longest example to the length of the batch; None for the
+      next of `LENGTHS`.
     exact: whether the axes that are not of tokens stay as large as the
       largest needs; for examples that hardly differ in these.
   """
   rows = rows or power_of_two(len(examples))
   other = int if exact else power_of_two
+  grow = grow or functools.partial(bucket, LENGTHS)
   length = grow(max(example.token_ids.shape[-1] for example in examples))
 
   def stack(path: tuple, *arrays: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ def answers(
     forward: from a batch to the model's outputs.
     batch_size: examples that go through the model at once, at most.
     lengths: those that batches may have, rising, all of `batch_size` rows;
-      None for powers of two of both.
+      None for `grouping.LENGTHS`, and rows by powers of two.
     **options: what the task's `answer` takes.
 
   Returns:
@@ -44,16 +44,31 @@ def answers(
   if lengths is not None:
     grow = functools.partial(grouping.bucket, lengths)
     shape = {"rows": batch_size, "grow": grow, "exact": True}
-  for chunk in _chunks([example for _, example in parts], batch_size):
-    batch = grouping.pad([parts[i][1] for i in chunk], task.axes, **shape)
+
+  def begun() -> Iterator[tuple[list[int], Batch, Any]]:
+    for chunk in _chunks([example for _, example in parts], batch_size):
+      batch = grouping.pad([parts[i][1] for i in chunk], task.axes, **shape)
+      yield chunk, batch, forward(batch)
+
+  # The device is at the next batch while the answers of one are worded.
+  for chunk, batch, outputs in _one_ahead(begun()):
     given = [records[parts[i][0]] for i in chunk]
-    answered = task.answer(forward(batch), batch, given, **options)
+    answered = task.answer(outputs, batch, given, **options)
     for i, answer in zip(chunk, answered):
       found[i] = answer
   rest = iter(found)
   return [
     task.join(list(itertools.islice(rest, len(made)))) for made in prepared
   ]
+
+
+def _one_ahead(items: Iterator[Any]) -> Iterator[Any]:
+  """The same, each only when the one after it has been made."""
+  waiting = list(itertools.islice(items, 1))
+  for item in items:
+    yield waiting.pop()
+    waiting.append(item)
+  yield from waiting
 
 
 def plain(value: Any) -> Any:

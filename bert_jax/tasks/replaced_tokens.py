@@ -15,12 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from bert_jax.data import grouping
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.common import fields, losses, rows
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean, Record
+
+_AXES = grouping.Axes(per_token=frozenset({"starts", "ends", "answered"}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,7 @@ def make(
     prepare=functools.partial(prepare, tokenizer, rows.max_length(config)),
     answer=functools.partial(answer, tokenizer),
     join=lambda answers: list(itertools.chain.from_iterable(answers)),
+    axes=_AXES,
   )
 
 

@@ -182,10 +182,10 @@ def test_other_targets_grow_to_powers_of_two():
     return Batch(ids, ids, ids, ids, {"other": np.ones((size, 3))})
 
   batch = grouping.pad([plain(5), plain(2), plain(3)])
-  assert batch.token_ids.shape == (4, 8)
+  assert batch.token_ids.shape == (4, 16)
   assert batch.targets["other"].shape == (4, 8, 4)
   assert batch.targets["other"].sum() == 3 * (5 + 2 + 3)
-  assert grouping.pad([plain(5)], rows=3).token_ids.shape == (3, 8)
+  assert grouping.pad([plain(5)], rows=3).token_ids.shape == (3, 16)
 
 
 @pytest.mark.parametrize(

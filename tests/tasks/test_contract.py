@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from bert_jax.data import grouping
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from tests.tasks.cases import ENCODER, OTHERS, RECORDS, predictor
@@ -71,6 +72,21 @@ def test_examples_are_unpadded_rows_of_ids(name):
       if task.blank.token_ids.ndim == 1:
         assert (example.sequence_ids == 1).all()
         assert example.position_ids.tolist() == [*range(arrays[0].size)]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_is_said_of_each_token_is_padded_as_tokens_are(name):
+  task = predictor(name).task
+  records = [RECORDS[name], *OTHERS[name]]
+  examples = [part for record in records for part in task.prepare(record)]
+  lengths = [example.token_ids.shape[-1] for example in examples]
+  assert len({*lengths}) > 1
+  batch = grouping.pad(examples, task.axes, grow=lambda _: 48)
+  assert batch.token_ids.shape[-1] == 48
+  for target, padded in batch.targets.items():
+    shapes = [example.targets[target].shape for example in examples]
+    if [shape[-1:] for shape in shapes] == [(length,) for length in lengths]:
+      assert padded.shape[-1] == 48
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -60,7 +60,7 @@ def test_choices_are_ranked_and_those_that_pad_get_no_probability():
     {"text": "it", "choices": ["sorts"]},
   ]
   batch = pad([task.prepare(record)[0] for record in records])
-  assert batch.token_ids.shape == (2, 4, 8)
+  assert batch.token_ids.shape == (2, 4, 16)
   logits = np.array([[1, 2, 0, 99], [5, 99, 99, 99]], np.float32)
   first, second = task.answer(logits, batch, records)
   assert [(c.index, c.choice) for c in first] == [
@@ -84,8 +84,10 @@ def test_every_token_of_a_text_is_judged():
   text = "It sorted 犬."
   task = replaced_tokens.make(ENCODER, small.tokenizer())
   (example,) = task.prepare({"text": text})
-  logits = np.arange(8, dtype=np.float32)[None, :, None]  # One of them pads.
-  found = task.join(task.answer(logits, pad([example]), [{"text": text}]))
+  logits = np.arange(16, dtype=np.float32)[None, :, None]  # Most of them pad.
+  found = task.join(
+    task.answer(logits, pad([example], task.axes), [{"text": text}])
+  )
   expected = [
     ("it", "It"),
     ("sort", "sort"),
