@@ -17,7 +17,7 @@ from bert_jax.settings import UserError
 
 
 def cache() -> pathlib.Path:
-  """The folder for copies of what is in stores; it may be removed."""
+  """The folder for what can be made again; it may be removed."""
   home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   return pathlib.Path(home).expanduser() / "bert_jax"
 

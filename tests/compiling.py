@@ -34,23 +34,21 @@ def _set(few_optimisations, folder, seconds):
   jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
 
 
-def simulated(devices, folder=None):
-  """The environment of a process with so many devices that compiles cheaply.
-
-  Args:
-    devices: how many.
-    folder: where compiled programs are kept for further processes.
-  """
-  flags = f"--xla_force_host_platform_device_count={devices}"
-  kept = {
+def kept_in(folder):
+  """The environment of processes that keep all that they compile there."""
+  return {
     "JAX_COMPILATION_CACHE_DIR": str(folder),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     # Of every program that was kept XLA tells 3 kB about this machine.
     "TF_CPP_MIN_LOG_LEVEL": "3",
   }
+
+
+def simulated(devices):
+  """The environment of a process with so many devices that compiles cheaply."""
+  flags = f"--xla_force_host_platform_device_count={devices}"
   return {
     **os.environ,
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": f"{flags} {CHEAP_FLAGS}",
-    **(kept if folder else {}),
   }

@@ -3,9 +3,19 @@ import logging
 
 import pytest
 
-from tests import gcs_server
+from tests import compiling, gcs_server
 
 _NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_share_what_they_compile(tmp_path_factory):
+  """Of a run of the tests alone, and not in the user's own cache."""
+  folder = tmp_path_factory.getbasetemp() / "compiled_by_commands"
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in compiling.kept_in(folder).items():
+      patch.setenv(name, value)
+    yield
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def home(tmp_path_factory):
 
 
 def launch(home, workdir, *arguments):
-  env = compiling.simulated(1, home / "compiled")
+  env = compiling.simulated(1)
   return Process(
     "train",
     "--config=config.py",

@@ -17,7 +17,7 @@ STEPS = 40
 
 
 def launch(name, *arguments, cwd):
-  env = compiling.simulated(1, cwd / "compiled")
+  env = compiling.simulated(1)
   env |= {"PATH": "/usr/bin:/bin", "HOME": str(cwd)}
   return Process(name, *arguments, cwd=cwd, env=env)
 

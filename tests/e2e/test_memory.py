@@ -1,0 +1,46 @@
+import subprocess
+import sys
+
+import pytest
+
+# How many pages the kernel gives, once more than were needed before.
+FAULTS = """
+import {module}  # First of all.
+import resource
+import threading
+
+def faults():
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  bytearray(b"x") * (64 << 20)
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def work():
+  print(faults(), faults())
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def faults(module, **variables):
+  """Page faults of a thread that takes 64 MiB, and does so again."""
+  ran = subprocess.run(
+    [sys.executable, "-c", FAULTS.format(module=module)],
+    env={"PATH": "/usr/bin:/bin", **variables},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  return [int(n) for n in ran.stdout.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_commands_keep_the_memory_that_they_freed():
+  _, again = faults("os")
+  assert again > 20
+  _, again = faults("launch")
+  assert again == 0
+  for told in ({"MALLOC_ARENA_MAX": "2"}, {"JAX_PLATFORMS": "tpu"}):
+    _, again = faults("launch", **told)
+    assert again > 20
