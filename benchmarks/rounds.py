@@ -48,6 +48,7 @@ def run(entry: Entry) -> dict[str, Any]:
     **os.environ,
     "JAX_PLATFORMS": "cuda" if job.platform == "gpu" else "cpu",
     "HF_HUB_OFFLINE": "1",
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
     "KERAS_BACKEND": "jax",
     "OMP_NUM_THREADS": str(job.threads),
     "TF_CPP_MIN_LOG_LEVEL": "3",

@@ -50,7 +50,9 @@ def _row(found: Forecast) -> list[str]:
   ]
 
 
-def compile_all(topologies: Sequence[str], versions: str) -> None:
+def compile_all(
+  topologies: Sequence[str], models: Sequence[str], versions: str
+) -> None:
   """Compiles all updates, writes and prints what they take."""
   table = Table(
     "slice", "update", "rows a chip", "HBM of a chip", "all-reduce",
@@ -60,7 +62,7 @@ def compile_all(topologies: Sequence[str], versions: str) -> None:
   found = []
   _RESULTS.mkdir(exist_ok=True)
   for topology in topologies:
-    for model in tpu_updates.MODELS:
+    for model in models:
       for length in tpu_updates.ROWS:
         found.append(tpu_updates.forecast(model, length, topology))
         table.add_row(*_row(found[-1]))
@@ -77,6 +79,12 @@ def main() -> None:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("--topology", nargs="+", help="CHIP:SHAPE")
+  parser.add_argument(
+    "--models",
+    nargs="+",
+    default=tpu_updates.MODELS,
+    choices=tpu_updates.MODELS,
+  )
   parser.add_argument(
     "--peer",
     nargs="?",
@@ -97,13 +105,16 @@ def main() -> None:
     f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu")
   )
   if not arguments.peer:
-    return compile_all(arguments.topology or _TOPOLOGIES, versions)
+    return compile_all(
+      arguments.topology or _TOPOLOGIES, arguments.models, versions
+    )
   if shutil.which(arguments.peer) is None:
     parser.error(f"--peer: no program {arguments.peer}; see ./launch/peers.sh")
   for topology in arguments.topology or ["v5e:2x2"]:
     tpu_peer.compare(
       arguments.peer,
       topology,
+      arguments.models,
       tpu_peer.Fill(*arguments.fill) if arguments.fill else None,
       arguments.max_sequences,
       versions,

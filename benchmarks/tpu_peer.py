@@ -4,7 +4,7 @@ What `benchmarks.tpu_compile --peer` does. Transformers 4.57 is the last with
 Flax. Both are compiled for one slice by one compiler, with AdamW, parameters in
 float32 and the rest in bfloat16, the same dropout rates and as many rows a
 chip. Transformers has one mask of attention weights for all rows and heads;
-ours is compiled with each of its own ways to share them.
+ours is compiled with that too, and with BERT's own, every weight by itself.
 
 At 512, ours has packed rows and Transformers padded ones. There a real token
 costs what an update costs over those of its positions that are no padding,
@@ -16,7 +16,7 @@ import json
 import pathlib
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import rich.console
@@ -30,7 +30,12 @@ from bert_jax.ahead.chips import CHIPS
 
 _RESULTS = rounds.ROOT / "benchmarks" / "results" / "tpu_peer.json"
 _THEIRS = "transformers, flax"
-_SHARED_BY = ("none", "rows", "queries")
+_ONE_MASK = "--config.model.attention_dropout_shared_by=rows"
+_OURS = {
+  "ours": (),
+  "ours, one mask": (_ONE_MASK,),
+  "ours, one mask, ZeRO-1": (_ONE_MASK, "--config.mesh.shard_optimizer=True"),
+}
 
 
 class Fill(NamedTuple):
@@ -96,7 +101,11 @@ def theirs(python: str, model: str, length: int, topology: str) -> Cost:
 
 
 def ours(
-  shared_by: str, model: str, length: int, topology: str, max_sequences: int
+  flags: Sequence[str],
+  model: str,
+  length: int,
+  topology: str,
+  max_sequences: int,
 ) -> Cost:
   """Compiles our update, at 512 for packed rows."""
   found = tpu_updates.forecast(
@@ -105,8 +114,8 @@ def ours(
     topology,
     [
       "--config.optimizer.name=adamw",
-      f"--config.model.attention_dropout_shared_by={shared_by}",
       f"--config.data.max_sequences={max_sequences if length == 512 else 1}",
+      *flags,
     ],
   )
   if not found.fits:
@@ -122,6 +131,7 @@ def ours(
 def compare(
   python: str,
   topology: str,
+  models: Sequence[str],
   fill: Fill | None,
   max_sequences: int,
   versions: str,
@@ -131,6 +141,7 @@ def compare(
   Args:
     python: of the peers.
     topology: as `v5e:2x2`.
+    models: presets.
     fill: of rows of 512, if it is known.
     max_sequences: of a packed row.
     versions: of the compiler.
@@ -143,13 +154,11 @@ def compare(
     "max_sequences": max_sequences,
     "updates": [],
   }
-  for model in tpu_updates.MODELS:
+  for model in models:
     for length in tpu_updates.ROWS:
       costs = {_THEIRS: theirs(python, model, length, topology)}
-      for name in _SHARED_BY:
-        costs[f"ours, masks shared by {name}"] = ours(
-          name, model, length, topology, max_sequences
-        )
+      for name, flags in _OURS.items():
+        costs[name] = ours(flags, model, length, topology, max_sequences)
       results["updates"].append(
         {
           "model": model,

@@ -164,4 +164,6 @@ def _targets(job: Job, rows: Rows) -> dict[str, torch.Tensor]:
       "next_sentence_label": pairs,
     }
   labels = sides.labels(rows, _IGNORED)[:, : _longest(job, rows)]
-  return {"labels": torch.from_numpy(labels), "next_sentence_label": pairs}
+  # Transformers takes a view of them.
+  words = torch.from_numpy(labels).contiguous()
+  return {"labels": words, "next_sentence_label": pairs}
