@@ -5,7 +5,9 @@
 Sentences and documents have about the lengths of English Wikipedia's. Given
 are tokens a second that are no padding, of one process, in batches of 256;
 each measurement is repeated, and the middle one is given with the range.
-Packed rows have up to 4 sequences. Writes benchmarks/results/input.json.
+Packed rows have up to 4 sequences. "Received" is by a second of processor time
+of the process that trains: what it could take from any number of workers.
+Writes benchmarks/results/input.json.
 """
 
 import argparse
@@ -69,12 +71,16 @@ class SyntheticCorpus:
     return SyntheticCorpus, (self._sentences,)
 
 
-def rate(work: Callable[[int], object], seconds: float) -> list[float]:
-  """Calls of `work` a second, ascending, in `_ROUNDS` rounds."""
+def rate(
+  work: Callable[[int], object],
+  seconds: float,
+  clock: Callable[[], float] = time.perf_counter,
+) -> list[float]:
+  """Calls of `work` a second of a clock, ascending, in `_ROUNDS` rounds."""
   rates, call = [], 0
   for _ in range(_ROUNDS):
-    begin, calls = time.perf_counter(), 0
-    while (took := time.perf_counter() - begin) < seconds / _ROUNDS:
+    begin, calls = clock(), 0
+    while (took := clock() - begin) < seconds / _ROUNDS:
       work(call)
       call, calls = call + 1, calls + 1
     rates.append(calls / took)
@@ -180,7 +186,11 @@ def measure_rows(
       for _ in range(8):  # past the start of the workers and full buffers
         next(batches)
       values = rate(lambda _, b=batches: next(b), seconds)
-    yield f"{kind}, {workers} workers", [tokens * value for value in values]
+      yield f"{kind}, {workers} workers", [tokens * value for value in values]
+      if workers:
+        clock = time.process_time
+        values = rate(lambda _, b=batches: next(b), seconds / 3, clock)
+        yield f"{kind}, received", [tokens * value for value in values]
 
 
 def main() -> None:
