@@ -38,6 +38,7 @@ import jax
 import rich
 from rich.table import Table
 
+import launch  # noqa: F401  Memory is kept as in a command.
 from benchmarks import finetune_sides
 from benchmarks.finetune_sides import Side
 from bert_jax import settings

@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
-LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512)
+LENGTHS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 320, 384, 448, 512)
 """Row lengths, if not told otherwise; beyond, powers of two."""
 
 # Batches whose examples are sorted by length together. More save padding,
