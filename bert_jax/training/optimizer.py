@@ -103,7 +103,7 @@ def make(
   scale = transforms.scale_by_clock if clocked else optax.scale_by_learning_rate
   chain = [OPTIMIZERS[config.name](config), scale(rate)]
   if config.clip_norm:
-    chain.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    chain.insert(0, transforms.clip_by_norm(config.clip_norm))
   if config.layer_decay != 1:
     chain.append(_scale_by_layer(config.layer_decay))
   transformation = optax.chain(*chain)
