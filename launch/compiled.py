@@ -1,5 +1,6 @@
 """What commands compile is kept for the next ones."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -50,5 +51,7 @@ def _processor() -> str:
 def _forget(folder: pathlib.Path) -> None:
   """Removes what was compiled over a month ago."""
   for path in folder.glob("*/*"):
-    if time.time() - path.stat().st_mtime > _DAYS * 86_400:
-      path.unlink(missing_ok=True)
+    # Another command may remove it at the same time.
+    with contextlib.suppress(FileNotFoundError):
+      if time.time() - path.stat().st_mtime > _DAYS * 86_400:
+        path.unlink()
