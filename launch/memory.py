@@ -16,9 +16,10 @@ def keep() -> None:
   XLA's CPU backend frees what an update needs besides its results, some
   gigabytes, and asks for it again in the next one. Else that is given back,
   and comes from the kernel page by page, set to zero: a tenth of the time of
-  an update. One arena serves all threads, for only that can hold large
-  blocks. To be called before there are threads; what the user has told glibc
-  has the last word.
+  an update. The price is memory: blocks rarely fit where the last ones were,
+  so that there are several of them before all of them are used again. One
+  arena serves all threads, for only that can hold large blocks. To be called
+  before there are threads; what the user has told glibc has the last word.
   """
   tuned = [name for name in os.environ if name.startswith("MALLOC_")]
   if sys.platform != "linux" or tuned or "GLIBC_TUNABLES" in os.environ:
