@@ -56,6 +56,14 @@ _ATTENTION = {
   "cudnn-shared": {"model.attention": "cudnn", **_SHARED},
   "auto-shared": {"model.attention": "auto", **_SHARED},
 }
+# What `--tiny` has in place of the defaults, for a CPU.
+_TINY = {
+  "attention": [name for name in _ATTENTION if not name.startswith("cudnn")],
+  "rounds": 1,
+  "tokens": 1024,
+  "steps": 2,
+  "warmup": 1,
+}
 _DEVICE = "import jax; print(jax.devices('gpu')[0].device_kind)"
 
 
@@ -194,6 +202,8 @@ def _arguments() -> argparse.Namespace:
   parser.add_argument("--warmup", type=int, default=5)
   rounds.add_arguments(parser)
   cases.add_arguments(parser)
+  if parser.parse_args().tiny:
+    parser.set_defaults(**_TINY)
   arguments = parser.parse_args()
   rounds.check(parser, arguments)
   return arguments
