@@ -15,7 +15,7 @@ MFU is what the mathematics of the tokens that are no padding needs
 (`drawing.Drawn.flops`) over the device's dense bfloat16 peak. Sides take turns
 in new processes, as in `benchmarks.cpu`. Writes benchmarks/results/gpu.json.
 Without a GPU it ends with exit code 1; `--tiny` shows, on the CPU, that all of
-it runs.
+it runs but cuDNN.
 """
 
 import argparse
