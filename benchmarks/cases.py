@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_jax import settings
-from bert_jax.data import corpus
+from bert_jax.data.corpus import build
 from bert_jax.models.config import EncoderConfig, encoder_config
 from bert_jax.training import sweep
-from bert_jax.training.optimizer import OptimizerConfig
+from bert_jax.training.optim.optimizer import OptimizerConfig
 from configs.pretrain import bert_base
 
 PREDICTIONS = {128: 20, 512: 76}
@@ -82,7 +82,7 @@ class Text:
     folder: of the corpus.
   """
 
-  config: corpus.CorpusConfig
+  config: build.CorpusConfig
   folder: str
 
   @classmethod
@@ -94,7 +94,7 @@ class Text:
     Raises:
       UserError: the files cannot be read.
     """
-    config = corpus.CorpusConfig(
+    config = build.CorpusConfig(
       "text_files" if files else "installed_docs",
       tuple(os.path.abspath(name) for name in files),
       documents=documents,
@@ -102,7 +102,7 @@ class Text:
       held_out=0.0,
       shards=2,
     )
-    corpus.prepare(config, folder / "corpus")
+    build.prepare(config, folder / "corpus")
     return cls(config, str(folder / "corpus"))
 
 

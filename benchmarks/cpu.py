@@ -32,13 +32,13 @@ from typing import Any, NamedTuple
 import jax
 from rich.table import Table
 
-from benchmarks import cases, drawing, rounds
+from benchmarks import cases, drawing, runner
 from benchmarks.cases import Case, Text
-from benchmarks.rounds import Entry
-from benchmarks.sides import Job
+from benchmarks.peers import Job
+from benchmarks.runner import Entry
 from bert_jax.settings import UserError
 
-_RESULTS = rounds.ROOT / "benchmarks" / "results" / "cpu.json"
+_RESULTS = runner.ROOT / "benchmarks" / "results" / "cpu.json"
 # Of the matrices whose products are the machine's peak.
 _SIZE, _TINY_SIZE = 4096, 256
 
@@ -164,18 +164,18 @@ def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
     "start, s",
   )
   for name, side in found.items():
-    rates = rounds.rates(side)
+    rates = runner.rates(side)
     if not rates:
       made.add_row(name, "failed")
       continue
     full = side["tokens"] / side["positions"] if side["positions"] else None
-    share = statistics.median(rounds.rates(side, "flops")) / limit
+    share = statistics.median(runner.rates(side, "flops")) / limit
     ready = statistics.median(ran["ready_seconds"] for ran in side["runs"])
     made.add_row(
       name,
-      rounds.spread(rates),
+      runner.spread(rates),
       f"{full:.0%}" if full else "by length",
-      rounds.spread(rounds.ratios(found["ours"], side), ".2f")
+      runner.spread(runner.ratios(found["ours"], side), ".2f")
       if name != "ours" and "ours" in found
       else "-",
       f"{share:.0%}",
@@ -188,14 +188,14 @@ def verdict(case: Mapping[str, Any]) -> str:
   """How ours stands beside the fastest peer in float32."""
   found = case["sides"]
   peers = {
-    name: statistics.median(rounds.rates(side))
+    name: statistics.median(runner.rates(side))
     for name, side in found.items()
-    if _SIDES[name].is_peer and rounds.rates(side)
+    if _SIDES[name].is_peer and runner.rates(side)
   }
-  if not peers or not rounds.rates(found.get("ours", {"runs": []})):
+  if not peers or not runner.rates(found.get("ours", {"runs": []})):
     return f"{case['name']}: nothing to compare"
   best = max(peers, key=peers.get)
-  ratio = rounds.spread(rounds.ratios(found["ours"], found[best]), ".2f")
+  ratio = runner.spread(runner.ratios(found["ours"], found[best]), ".2f")
   return f"{case['name']}: {ratio} times the fastest peer, {best}"
 
 
@@ -203,10 +203,10 @@ def print_results(results: Mapping[str, Any]) -> None:
   """Prints the tables."""
   if results["arguments"]["tiny"]:
     print("A tiny model: this shows that it runs, and no speed.")
-  print(rounds.title(results))
+  print(runner.title(results))
   print(f"float32 peak: {peak(results) / 1e9:,.0f} GFLOP/s")
   for case in results["cases"]:
-    rounds.print_table(table(results, case))
+    runner.print_table(table(results, case))
   for case in results["cases"]:
     print(verdict(case))
 
@@ -216,23 +216,23 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
   model = cases.TINY if arguments.tiny else {"preset": "bert_base"}
   known = make_cases(arguments.batch, model)
   results = {
-    "machine": rounds.machine(),
+    "machine": runner.machine(),
     "arguments": vars(arguments),
-    "peak": rounds.alternate(peak_entries(arguments), 1),
+    "peak": runner.alternate(peak_entries(arguments), 1),
     "cases": [],
   }
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     given = Text.prepare(arguments.text, arguments.documents, folder)
     for case in [known[name] for name in arguments.cases]:
-      found = rounds.alternate(
+      found = runner.alternate(
         entries(case, given, arguments, folder), arguments.rounds
       )
       entry = {"name": case.name, **dataclasses.asdict(case), "sides": found}
       results["cases"].append(entry)
       if not arguments.tiny:
         arguments.output.parent.mkdir(exist_ok=True)
-        arguments.output.write_text(rounds.to_json(results))
+        arguments.output.write_text(runner.to_json(results))
   return results
 
 
@@ -253,10 +253,10 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
   # The first updates still get memory from the kernel, page by page.
   parser.add_argument("--warmup", type=int, default=8)
   parser.add_argument("--output", type=pathlib.Path, default=_RESULTS)
-  rounds.add_arguments(parser)
+  runner.add_arguments(parser)
   cases.add_arguments(parser)
   arguments = parser.parse_args(argv)
-  rounds.check(parser, arguments)
+  runner.check(parser, arguments)
   return arguments
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import sides
+from benchmarks import peers
 from benchmarks.cases import Case, Text
 from bert_jax import text
 from bert_jax.data import grouping, sources, stream
@@ -67,7 +67,7 @@ def draw(
     stream.stack(list(itertools.islice(examples, case.rows)))
     for _ in range(count)
   ]
-  sides.save(path, [by_name(batch) for batch in batches])
+  peers.save(path, [by_name(batch) for batch in batches])
   timed = batches[warmup:]
   sizes = _sizes(timed)
   return Drawn(
@@ -148,7 +148,7 @@ def draw_texts(
     grouping.pad(examples[chunk], rows=case.rows, grow=lambda _: case.length)
     for chunk in chunks
   ]
-  sides.save(folder / "rows.npz", [by_name(batch) for batch in batches])
+  peers.save(folder / "rows.npz", [by_name(batch) for batch in batches])
   path = folder / "texts.json"
   path.write_text(json.dumps([texts[chunk] for chunk in chunks]))
   sizes = [example.token_ids.size for example in examples]

@@ -42,11 +42,12 @@ from rich.table import Table
 from benchmarks import small_runs
 from benchmarks.small_runs import Process
 from bert_jax import trees
+from bert_jax.checkpointing import manifest
+from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.settings import UserError
-from bert_jax.training import manifest, partitioning
-from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import read_metrics
-from bert_jax.training.meshes import MeshConfig
+from bert_jax.training.mesh import partitioning
+from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import make_parts
 

@@ -39,8 +39,8 @@ import rich
 from rich.table import Table
 
 import launch  # noqa: F401  Memory is kept as in a command.
-from benchmarks import finetune_sides
-from benchmarks.finetune_sides import Side
+from benchmarks import finetune_peers
+from benchmarks.finetune_peers import Side
 from bert_jax import settings
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS, supervised
@@ -101,9 +101,9 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     config = base_config(arguments, folder)
     for seed in range(arguments.seeds):
       own = folder / f"seed_{seed}"
-      plan = finetune_sides.plan(config, seed, own / "model")
-      runs["ours"].append(finetune_sides.ours(plan, own / "run"))
-      found, versions = finetune_sides.theirs(
+      plan = finetune_peers.plan(config, seed, own / "model")
+      runs["ours"].append(finetune_peers.ours(plan, own / "run"))
+      found, versions = finetune_peers.theirs(
         plan, own, arguments.peer, arguments.threads
       )
       runs["theirs"].append(found)

@@ -32,14 +32,14 @@ from typing import Any
 import jax
 from rich.table import Table
 
-from benchmarks import cases, drawing, rounds
+from benchmarks import cases, drawing, runner
 from benchmarks.cases import Case, Text
-from benchmarks.rounds import Entry
-from benchmarks.sides import Job
+from benchmarks.peers import Job
+from benchmarks.runner import Entry
 from bert_jax.models import flops
 from bert_jax.settings import UserError
 
-_RESULTS = rounds.ROOT / "benchmarks" / "results" / "gpu.json"
+_RESULTS = runner.ROOT / "benchmarks" / "results" / "gpu.json"
 _MODELS = ("bert_base", "bert_large")
 _LENGTHS = {128: False, 512: True}  # Whether rows have real lengths.
 _PEERS = {
@@ -136,19 +136,19 @@ def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
     "start, s",
   )
   for name, side in found.items():
-    if not rounds.seconds(side):
+    if not runner.seconds(side):
       made.add_row(name, "failed")
       continue
-    work = statistics.median(rounds.rates(side, "flops"))
+    work = statistics.median(runner.rates(side, "flops"))
     ready = statistics.median(ran["ready_seconds"] for ran in side["runs"])
-    ratio = rounds.ratios(side, found[_REFERENCE])
+    ratio = runner.ratios(side, found[_REFERENCE])
     made.add_row(
       name,
-      rounds.spread(rounds.rates(side, "sequences"), ",.1f"),
-      f"{statistics.median(rounds.rates(side)):,.0f}",
+      runner.spread(runner.rates(side, "sequences"), ",.1f"),
+      f"{statistics.median(runner.rates(side)):,.0f}",
       f"{side['tokens'] / side['positions']:.0%}",
       f"{work / limit:.0%}" if limit else "-",
-      rounds.spread(ratio, ".2f") if name != _REFERENCE and ratio else "-",
+      runner.spread(ratio, ".2f") if name != _REFERENCE and ratio else "-",
       f"{ready:.0f}",
     )
   return made
@@ -157,7 +157,7 @@ def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
 def measure(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
   """All cases, written as they are done."""
   results = {
-    "machine": rounds.machine(),
+    "machine": runner.machine(),
     "device": kind,
     "arguments": vars(arguments),
     "cases": [],
@@ -172,14 +172,14 @@ def measure(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
         share = 1 if preset == "bert_base" else 2
         rows = max(1, arguments.tokens // length // share)
         case = Case("training", length, rows, _LENGTHS[length], model)
-        found = rounds.alternate(
+        found = runner.alternate(
           entries(case, given, arguments, folder), arguments.rounds
         )
         entry = {**dataclasses.asdict(case), "name": f"{preset}-{length}"}
         results["cases"].append(entry | {"sides": found})
         if not arguments.tiny:
           _RESULTS.parent.mkdir(exist_ok=True)
-          _RESULTS.write_text(rounds.to_json(results))
+          _RESULTS.write_text(runner.to_json(results))
   return results
 
 
@@ -200,12 +200,12 @@ def _arguments() -> argparse.Namespace:
   )
   parser.add_argument("--steps", type=int, default=30, help="that are timed")
   parser.add_argument("--warmup", type=int, default=5)
-  rounds.add_arguments(parser)
+  runner.add_arguments(parser)
   cases.add_arguments(parser)
   if parser.parse_args().tiny:
     parser.set_defaults(**_TINY)
   arguments = parser.parse_args()
-  rounds.check(parser, arguments)
+  runner.check(parser, arguments)
   return arguments
 
 
@@ -222,9 +222,9 @@ def main() -> None:
     raise SystemExit(f"error: {error}") from None
   if arguments.tiny:
     print("A tiny model on the CPU: this shows that it runs, no speed.")
-  print(f"{kind}; {rounds.title(results)}")
+  print(f"{kind}; {runner.title(results)}")
   for case in results["cases"]:
-    rounds.print_table(table(results, case))
+    runner.print_table(table(results, case))
 
 
 if __name__ == "__main__":

@@ -23,17 +23,20 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from bert_jax.data import (
+from bert_jax.data import loader
+from bert_jax.data.corpus.documents import Document
+from bert_jax.data.pretraining import (
   assembly,
   draws,
-  loader,
   masking,
   packing,
   pairing,
   planning,
 )
-from bert_jax.data.documents import Document
-from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
+from bert_jax.data.pretraining.examples import (
+  ExamplesConfig,
+  PretrainingExamples,
+)
 from bert_jax.data.stream import Stream
 from bert_jax.text.tokenizer import SpecialIds
 

@@ -39,7 +39,8 @@ from rich.table import Table
 from tokenizers import models, trainers
 
 from bert_jax import text
-from bert_jax.data import corpus, sentences, sources, tokenising, workers
+from bert_jax.data import sources
+from bert_jax.data.corpus import build, sentences, tokenizing, workers
 from bert_jax.data.sources import installed_docs
 from bert_jax.text import vocabulary, wordpiece, words
 
@@ -93,7 +94,7 @@ def watch_memory(pid: int, stop: threading.Event) -> Iterator[tuple[int, int]]:
 
 
 def measure_prepare(
-  config: corpus.CorpusConfig, output: pathlib.Path, processes: int
+  config: build.CorpusConfig, output: pathlib.Path, processes: int
 ) -> dict[str, Any]:
   """Time and memory of `prepare`, in a process of its own."""
   stop = threading.Event()
@@ -107,7 +108,7 @@ def measure_prepare(
     )
     watcher.start()
     start = time.perf_counter()
-    executor.submit(corpus.prepare, config, output, processes).result()
+    executor.submit(build.prepare, config, output, processes).result()
     seconds = time.perf_counter() - start
     stop.set()
     watcher.join()
@@ -126,7 +127,7 @@ def _seconds(function: Callable[[], Any]) -> float:
 
 
 def measure_tokenising(
-  config: corpus.CorpusConfig, prepared: pathlib.Path, processes: int
+  config: build.CorpusConfig, prepared: pathlib.Path, processes: int
 ) -> dict[str, Any]:
   """Text file to shards, and bare encoding, in alternating rounds."""
   backend = tokenizers.Tokenizer.from_file(str(prepared / "tokenizer.json"))
@@ -138,14 +139,14 @@ def measure_tokenising(
       for index in range(len(source))
       for line in sentences.lines(source[index]["text"])
     ]
-    job = tokenising.Job(
+    job = tokenizing.Job(
       source, config.sentences, folder, folder, config.shards, 0
     )
     tokenizer = text.load(prepared)
     tasks = [(job, shard, tokenizer) for shard in range(config.shards)]
 
     def ours() -> None:
-      for _ in workers.run(tokenising.write_shard, tasks, processes):
+      for _ in workers.run(tokenizing.write_shard, tasks, processes):
         pass
 
     def bare() -> None:
@@ -215,7 +216,7 @@ def main() -> None:
     path = folder / "text.txt"
     for megabytes in sorted({*arguments.megabytes, *arguments.memory}):
       write_text(documents, path, megabytes * 1_000_000)
-      config = corpus.CorpusConfig(
+      config = build.CorpusConfig(
         "text_files", (str(path),), sentences="line", held_out=0.0
       )
       output = folder / str(megabytes)

@@ -25,9 +25,9 @@ from collections.abc import Sequence
 import rich
 from rich.table import Table
 
-from benchmarks import rounds, tpu_peer, tpu_updates
-from bert_jax.ahead import scaling
-from bert_jax.ahead.forecast import Forecast
+from benchmarks import runner, tpu_peer, tpu_updates
+from bert_jax.aot import scaling
+from bert_jax.aot.forecast import Forecast
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _RESULTS = _ROOT / "benchmarks" / "results"
@@ -88,7 +88,7 @@ def main() -> None:
   parser.add_argument(
     "--peer",
     nargs="?",
-    const=str(rounds.PEERS),
+    const=str(runner.PEERS),
     metavar="PYTHON",
     help="compare with Transformers, which this Python has",
   )
@@ -97,7 +97,7 @@ def main() -> None:
     nargs=2,
     type=float,
     metavar=("PADDED", "PACKED"),
-    help="shares of rows of 512 that are no padding, see benchmarks.fill",
+    help="shares of rows of 512 that are no padding, see benchmarks.packing",
   )
   parser.add_argument("--max-sequences", type=int, default=16)
   arguments = parser.parse_args()

@@ -8,7 +8,7 @@ ours is compiled with that too, and with BERT's own, every weight by itself.
 
 At 512, ours has packed rows and Transformers padded ones. There a real token
 costs what an update costs over those of its positions that are no padding,
-the shares of which `--fill` gives, from `python -m benchmarks.fill`.
+the shares of which `--fill` gives, from `python -m benchmarks.packing`.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import rich.console
 from rich.table import Table
 
-from benchmarks import cases, rounds, tpu_updates
+from benchmarks import cases, runner, tpu_updates
 from benchmarks.cases import Case
-from benchmarks.sides import Job
-from bert_jax.ahead import hlo
-from bert_jax.ahead.chips import CHIPS
+from benchmarks.peers import Job
+from bert_jax.aot import hlo
+from bert_jax.aot.chips import CHIPS
 
-_RESULTS = rounds.ROOT / "benchmarks" / "results" / "tpu_peer.json"
+_RESULTS = runner.ROOT / "benchmarks" / "results" / "tpu_peer.json"
 _THEIRS = "transformers, flax"
 _ONE_MASK = "--config.model.attention_dropout_shared_by=rows"
 _OURS = {
@@ -82,8 +82,8 @@ def theirs(python: str, model: str, length: int, topology: str) -> Cost:
     )
     path.write_text(json.dumps(dataclasses.asdict(job)))
     ran = subprocess.run(
-      [python, "-m", "benchmarks.sides.flax_ahead", str(path)],
-      cwd=rounds.ROOT,
+      [python, "-m", "benchmarks.peers.flax_ahead", str(path)],
+      cwd=runner.ROOT,
       stdout=subprocess.PIPE,
       text=True,
       check=True,
@@ -168,7 +168,7 @@ def compare(
       )
       console.print(f"{model}, {length}: {costs}", markup=False)
       _RESULTS.parent.mkdir(exist_ok=True)
-      _RESULTS.write_text(rounds.to_json(results))
+      _RESULTS.write_text(runner.to_json(results))
   print_results(results)
 
 
@@ -203,7 +203,7 @@ def print_results(results: Mapping[str, Any]) -> None:
         f"{ratio:.2f}" if ratio else "-",
         _of_a_token(ratio, length, fill),
       )
-  rounds.print_table(made)
+  runner.print_table(made)
 
 
 def _of_a_token(ratio: float | None, length: int, fill: Fill | None) -> str:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 
 from benchmarks.cases import PREDICTIONS
-from bert_jax.ahead.forecast import Forecast
+from bert_jax.aot.forecast import Forecast
 
 MODELS = ("bert_base", "bert_large")
 ROWS = {128: 32, 512: 8}

@@ -9,10 +9,10 @@ from typing import Any
 
 _MODULES = {
   "Predictor": "bert_jax.predictor",
-  "ensemble": "bert_jax.combining",
+  "ensemble": "bert_jax.ensembling",
   "load": "bert_jax.predictor",
   "save": "bert_jax.predictor",
-  "soup": "bert_jax.combining",
+  "soup": "bert_jax.ensembling",
 }
 __all__ = ["Predictor", "ensemble", "load", "save", "soup"]
 

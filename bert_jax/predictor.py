@@ -11,16 +11,17 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from bert_jax import paths, settings
-from bert_jax.data import folders
+from bert_jax import settings
+from bert_jax.data.sources.labelled import Record
 from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
+from bert_jax.storage import folders, paths
 from bert_jax.tasks import answering, embedding
 from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import opening, workdir
-from bert_jax.types import Batch, Parameters, Record
+from bert_jax.types import Batch, Parameters
 
 _Write = Callable[[Task, Parameters, pathlib.Path], None]
 # What writes a model to an empty folder, and the file that makes it a model's,

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Float, Int
+import optax
+from jaxtyping import Array, Float, Int, Key
 
-from bert_jax.record import Record
-
-__all__ = ["Batch", "Mean", "Parameters", "Record", "add_means"]
+__all__ = ["Batch", "Mean", "Parameters", "TrainState", "add_means"]
 
 Parameters = Mapping[str, Any]
 """A plain nested dict of arrays, `layer_0` ... `layer_{L-1}` unrolled."""
@@ -63,3 +62,23 @@ def add_means(means: Iterator[Mapping[str, Mean]]) -> dict[str, Mean]:
       old = totals.get(name, Mean(0.0, 0.0))
       totals[name] = Mean(old.total + mean.total, old.weight + mean.weight)
   return totals
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """What an update maps to its successor, and what a checkpoint holds.
+
+  Attributes:
+    step: optimizer updates done so far; int32 scalar.
+    params: the model's parameters.
+    optimizer_state: the state of the Optax transformation.
+    key: typed PRNG key, the same for the whole run. The randomness of a step
+      comes from `jax.random.fold_in(key, step)`, so a resumed run draws what
+      the uninterrupted run would have drawn.
+  """
+
+  step: Int[Array, ""]
+  params: Parameters
+  optimizer_state: optax.OptState
+  key: Key[Array, ""]

@@ -1,7 +1,7 @@
 """The commands, `python -m launch.NAME`."""
 
-from launch import compiled, memory
+from launch import compilation_cache, memory
 
 memory.keep()
 # Before any of them imports jax, which reads this.
-compiled.keep()
+compilation_cache.keep()

@@ -88,7 +88,7 @@ def define_cluster() -> Callable[[], types.ModuleType]:
   def join() -> types.ModuleType:
     global _processes
     # With jax, which the workers of other commands do without.
-    from bert_jax.training import processes
+    from bert_jax.cluster import processes
 
     cluster = processes.Cluster(
       address.value, count.value, index.value, heartbeat.value
@@ -129,7 +129,7 @@ def run(
       if isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
         _fail(str(error))
       if _processes and (told := _processes.lost(error)):
-        from bert_jax.training import interruption
+        from bert_jax.cluster import interruption
 
         _fail(told, interruption.EXIT_CODE)
       if _processes and _processes.has_joined():

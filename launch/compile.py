@@ -12,8 +12,8 @@ import tempfile
 
 from absl import flags
 
-from bert_jax.ahead import kernels
-from bert_jax.data import folders
+from bert_jax.aot import kernels
+from bert_jax.storage import folders
 from bert_jax.training.recipe import Recipe
 from launch import cli
 
@@ -31,7 +31,7 @@ def main(_) -> int:
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   os.environ.setdefault("TPU_ACCELERATOR_TYPE", "none")
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-  from bert_jax.ahead import forecast  # After the environment is set.
+  from bert_jax.aot import forecast
 
   recipe = Recipe.from_dict(_CONFIG.value.to_dict())
   with tempfile.TemporaryDirectory() as schedules:

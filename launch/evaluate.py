@@ -16,9 +16,9 @@ from typing import Any
 
 from absl import flags
 
-from bert_jax import paths
 from bert_jax.evaluation import measuring, output
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
 from bert_jax.training import report, workdir
 from launch import cli, models
 

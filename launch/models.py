@@ -3,7 +3,7 @@
 from absl import flags
 
 import bert_jax
-from bert_jax import combining
+from bert_jax import ensembling
 from bert_jax.settings import UserError
 
 _MODEL = flags.DEFINE_string("model", None, "What to load.")
@@ -16,7 +16,7 @@ _TASK = flags.DEFINE_string(
 _COMBINE = flags.DEFINE_enum(
   "combine",
   None,
-  list(combining.WAYS),
+  list(ensembling.WAYS),
   "Makes one of several models, --model=A,B, or of all checkpoints of a run.",
 )
 
@@ -45,7 +45,7 @@ def load() -> bert_jax.Predictor:
   if _COMBINE.value is None:
     return bert_jax.load(_MODEL.value, _TASK.value)
   given = names()
-  combine = combining.WAYS[_COMBINE.value]
+  combine = ensembling.WAYS[_COMBINE.value]
   return combine(given if len(given) > 1 else given[0], _TASK.value)
 
 

@@ -26,9 +26,9 @@ import numpy as np
 from absl import flags
 
 import bert_jax
-from bert_jax import paths
 from bert_jax.predictor import InputError
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
 from bert_jax.tasks import answering, mixed
 from launch import cli, models
 

@@ -17,7 +17,7 @@ import dataclasses
 from absl import flags
 
 from bert_jax import settings
-from bert_jax.data import beam, corpus, report, workers
+from bert_jax.data.corpus import beam, build, report, workers
 from launch import cli
 
 _CONFIG = cli.define_config()
@@ -53,8 +53,8 @@ def main(_) -> None:
     raise settings.UserError("config.corpus: missing; it says what to prepare")
   if config.get("init") and not config["corpus"].get("vocabulary"):
     config["corpus"]["vocabulary"] = _vocabulary_of(config["init"])
-  prepared = corpus.prepare(
-    settings.from_dict(corpus.CorpusConfig, config["corpus"], "config.corpus"),
+  prepared = build.prepare(
+    settings.from_dict(build.CorpusConfig, config["corpus"], "config.corpus"),
     _OUTPUT.value,
     _PROCESSES.value,
     _OVERWRITE.value,

@@ -7,8 +7,8 @@ is in the results too, as `NAME_MEASURE`.
 
 from absl import flags
 
-from bert_jax import paths
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
 from bert_jax.training import report
 from launch import cli
 

@@ -10,7 +10,8 @@ import sys
 
 from absl import flags
 
-from bert_jax.training import interruption, sweep
+from bert_jax.cluster import interruption
+from bert_jax.training import sweep
 from launch import cli
 
 _CONFIG = cli.define_config()

@@ -16,9 +16,10 @@ import sys
 
 from absl import flags
 
-from bert_jax import paths
+from bert_jax.cluster import interruption
 from bert_jax.settings import UserError
-from bert_jax.training import interruption, loop, repeats
+from bert_jax.storage import paths
+from bert_jax.training import loop, seeds
 from bert_jax.training.recipe import Recipe
 from launch import cli
 
@@ -48,9 +49,9 @@ def main(_) -> int:
     if _SEEDS.value is None:
       loop.train(recipe, workdir)
     else:
-      summary = repeats.repeat(recipe, workdir, _seeds())
+      summary = seeds.repeat(recipe, workdir, _seeds())
       if processes.is_first():
-        repeats.print_table(summary)
+        seeds.print_table(summary)
   except interruption.Interrupted as stop:
     print(stop, file=sys.stderr)
     return interruption.EXIT_CODE

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
-from bert_jax.types import Record
 
 _TEXTS = ("text", "pair")
 

@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
-from bert_jax import paths as paths_lib
 from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources import formats, labelled, parallel, squad, tfds
-from bert_jax.data.sources.labelled import BadRow, Layout, Row
-from bert_jax.types import Record
+from bert_jax.data.sources.labelled import BadRow, Layout, Record, Row
+from bert_jax.storage import paths as paths_lib
 
 T = TypeVar("T")
 Split = Literal["train", "eval"]

@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bert_jax import paths, settings
+from bert_jax import settings
+from bert_jax.data.sources.labelled import Record
 from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
 from bert_jax.tasks import TASKS, answering, embedding, mixed, supervised
 from bert_jax.tasks.common import values
 from bert_jax.tasks.task import Task
 from bert_jax.training import workdir
-from bert_jax.types import Batch, Parameters, Record
+from bert_jax.types import Batch, Parameters
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax import paths
-from bert_jax.data import folders
 from bert_jax.data.records import RecordsConfig
 from bert_jax.evaluation import page, pair_views, views
 from bert_jax.evaluation.measuring import Evaluation
 from bert_jax.settings import UserError
+from bert_jax.storage import folders, paths
 from bert_jax.tasks import answering, question_answering
 from bert_jax.training import report
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.evaluation.view import View, texts, worst
 from bert_jax.tasks.common import pairs
-from bert_jax.types import Record
 
 _QUERIES = 256
 

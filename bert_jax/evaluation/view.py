@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from bert_jax.types import Record
+from bert_jax.data.sources.labelled import Record
 
 MISTAKES = 40
 """How many mistakes there are to see, at most."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.evaluation import pair_views, word_views
 from bert_jax.evaluation.measuring import Evaluation
 from bert_jax.evaluation.view import Confusion, View, texts, worst
@@ -18,7 +19,6 @@ from bert_jax.tasks.scores import answers as answer_scores
 from bert_jax.tasks.scores import counts
 from bert_jax.tasks.scores import labels as label_scores
 from bert_jax.tasks.scores import regression as value_scores
-from bert_jax.types import Record
 
 # Characters of a context that are shown before an answer.
 _BEFORE = 100

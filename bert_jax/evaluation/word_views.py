@@ -4,13 +4,13 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.evaluation.view import Confusion, View, worst
 from bert_jax.tasks.common import fields, word_labels
 from bert_jax.tasks.common.word_labels import Word
 from bert_jax.tasks.dialogue import Frame
 from bert_jax.tasks.scores import entities, labels
 from bert_jax.tasks.scores.entities import Span
-from bert_jax.types import Record
 
 
 def tagging(

@@ -8,7 +8,7 @@ from bert_jax.interop import huggingface_config, names
 from bert_jax.interop.families.bert import BERT, KEYS
 from bert_jax.interop.names import Merged, Tensor
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
-from bert_jax.interop.tensor_bundle import TensorBundle
+from bert_jax.interop.tensorflow.tensor_bundle import TensorBundle
 from bert_jax.settings import UserError
 from bert_jax.text import files
 from bert_jax.types import Parameters

@@ -5,10 +5,10 @@ import dataclasses
 import pathlib
 import weakref
 
-from bert_jax import paths
 from bert_jax.interop import archives, google, hub, huggingface
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
 
 
 def open_published(where: paths.Path) -> Pretrained:

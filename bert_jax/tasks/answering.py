@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from bert_jax.data import grouping
+from bert_jax.data.sources.labelled import Record
 from bert_jax.tasks.task import Task
-from bert_jax.types import Batch, Record
+from bert_jax.types import Batch
 
 
 def answers(

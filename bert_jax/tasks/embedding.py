@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads, pooling
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
@@ -26,7 +27,7 @@ from bert_jax.tasks.common import fields, pairs, rows, similarity, stacks
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Record
+from bert_jax.types import Batch, Mean
 
 __all__ = ["Data", "Head", "load_tokenizer", "make"]
 

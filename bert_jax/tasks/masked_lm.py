@@ -15,14 +15,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bert_jax import paths, text
-from bert_jax.data import shards
-from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
+from bert_jax import text
+from bert_jax.data.corpus import shards
+from bert_jax.data.pretraining.examples import (
+  ExamplesConfig,
+  PretrainingExamples,
+)
 from bert_jax.data.sources import files, pretraining_records
 from bert_jax.data.stream import Stream
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
 from bert_jax.tasks.common import fill_mask, losses
 from bert_jax.tasks.task import Task, TrainingData
 from bert_jax.text.tokenizer import Tokenizer

@@ -20,6 +20,7 @@ import numpy as np
 
 from bert_jax import settings
 from bert_jax.data import grouping
+from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks import (
@@ -35,7 +36,7 @@ from bert_jax.tasks import (
 from bert_jax.tasks.common import sharing
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Record
+from bert_jax.types import Batch, Mean
 
 PARTS = {
   "classification": classification,

@@ -14,12 +14,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.common import fields, losses, rows
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Record
+from bert_jax.types import Batch, Mean
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bert_jax.data import grouping
+from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import supervised
@@ -33,7 +34,7 @@ from bert_jax.tasks.scores import answers as scores
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Record
+from bert_jax.types import Batch, Mean
 
 __all__ = ["Answer", "Data", "Head", "load_tokenizer", "make", "prepare"]
 

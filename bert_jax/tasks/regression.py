@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bert_jax.data import grouping
+from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import supervised
@@ -24,7 +25,7 @@ from bert_jax.tasks.scores import regression as scores
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Parameters, Record
+from bert_jax.types import Batch, Mean, Parameters
 
 __all__ = ["Data", "Head", "load_tokenizer", "make", "unscaled"]
 

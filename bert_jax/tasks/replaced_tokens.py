@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bert_jax.data import grouping
+from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.common import fields, losses, rows
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Record
+from bert_jax.types import Batch, Mean
 
 _AXES = grouping.Axes(per_token=frozenset({"starts", "ends", "answered"}))
 

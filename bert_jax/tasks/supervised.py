@@ -9,10 +9,11 @@ import numpy as np
 from bert_jax import text
 from bert_jax.data import augmentation, grouping, records
 from bert_jax.data.augmentation import Augmentation
+from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import HeldOut, Task, TrainingData
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Record
+from bert_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import supervised
@@ -23,7 +24,7 @@ from bert_jax.tasks.scores import entities as scores
 from bert_jax.tasks.supervised import load_tokenizer
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Record
+from bert_jax.types import Batch, Mean
 
 __all__ = ["Data", "Entity", "Head", "Word", "load_tokenizer", "make"]
 

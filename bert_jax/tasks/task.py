@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from bert_jax.data import grouping
+from bert_jax.data.sources.labelled import Record
 from bert_jax.data.stream import Batched, Examples
 from bert_jax.models.config import EncoderConfig
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Parameters, Record
+from bert_jax.types import Batch, Mean, Parameters
 
 
 class Model(Protocol):

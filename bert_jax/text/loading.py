@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax import paths
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
 from bert_jax.text import (
   byte_level,
   config_files,

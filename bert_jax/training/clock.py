@@ -5,7 +5,7 @@ What one device does in a day is told by its clock and not by its updates
 arXiv:2212.14034).
 """
 
-from bert_jax.training.goodput import Ledger
+from bert_jax.cluster.goodput import Ledger
 
 _COUNTED = ("training", "loading", "evaluating", "saving")
 

@@ -9,7 +9,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from bert_jax.data import loader
 from bert_jax.tasks import answering
 from bert_jax.tasks.task import HeldOut, Task
-from bert_jax.training import meshes, step
+from bert_jax.training import step
+from bert_jax.training.mesh import meshes
 from bert_jax.training.step import Measures
 from bert_jax.types import Batch, Parameters, add_means
 

@@ -13,9 +13,8 @@ import rich.console
 import rich.progress
 import tensorboardX
 
-from bert_jax import paths
-from bert_jax.data import folders
-from bert_jax.training import processes
+from bert_jax.cluster import processes
+from bert_jax.storage import folders, paths
 
 METRICS_FILE = "metrics.jsonl"
 

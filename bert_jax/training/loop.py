@@ -5,28 +5,27 @@ from collections.abc import Mapping
 
 import jax
 
-from bert_jax import paths, trees
+from bert_jax import trees
+from bert_jax.checkpointing.checkpoints import Checkpoints
+from bert_jax.cluster import interruption, processes, watchdog
+from bert_jax.cluster import run_folder as folder_lib
+from bert_jax.cluster.goodput import Ledger
 from bert_jax.data import loader
 from bert_jax.data.loader import Batches
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.models import flops
+from bert_jax.storage import paths
 from bert_jax.training import (
   clock,
   evaluation,
-  interruption,
   logging,
-  meshes,
+  masked_lm_augmentation,
   opening,
-  optimizer,
-  processes,
-  substitution,
-  watchdog,
 )
-from bert_jax.training import folder as folder_lib
 from bert_jax.training import workdir as workdirs
-from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.goodput import Ledger
 from bert_jax.training.logging import Log
+from bert_jax.training.mesh import meshes
+from bert_jax.training.optim import optimizer
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import Run, start
 from bert_jax.training.updates import Updates
@@ -55,7 +54,7 @@ def train(recipe: Recipe, workdir: paths.Path) -> dict[str, float]:
     ledger = Ledger(folder.here)
     pretrained = _pretrained(recipe, workdir, bool(checkpoints.steps()))
     model = recipe.augmentation.model
-    fill = substitution.open_fill(model) if model else None
+    fill = masked_lm_augmentation.open_fill(model) if model else None
     task = recipe.make_task(pretrained, fill)
     workdirs.claim(folder, recipe, task)
     run = start(recipe, task, checkpoints, pretrained)

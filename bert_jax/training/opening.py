@@ -2,11 +2,11 @@
 
 import pathlib
 
-from bert_jax import paths
 from bert_jax.interop import hub
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.interop.published import open_published
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
 from bert_jax.training import workdir
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from bert_jax import settings
 from bert_jax.data.augmentation import Augmentation, Fill
-from bert_jax.data.corpus import CorpusConfig
+from bert_jax.data.corpus.build import CorpusConfig
 from bert_jax.interop.pretrained import Pretrained, check_vocabulary
 from bert_jax.models.config import (
   HOW_IT_IS_RUN,
@@ -20,9 +20,9 @@ from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
-from bert_jax.training.guard import GuardConfig
-from bert_jax.training.meshes import MeshConfig
-from bert_jax.training.optimizer import OptimizerConfig
+from bert_jax.training.mesh.meshes import MeshConfig
+from bert_jax.training.optim.guard import GuardConfig
+from bert_jax.training.optim.optimizer import OptimizerConfig
 from bert_jax.training.sections import Checkpointing, Evaluation, Logging
 
 # Keys of `model` that a pretrained model does not fix.

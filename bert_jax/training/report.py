@@ -10,9 +10,8 @@ import matplotlib.figure
 import rich.console
 import rich.table
 
-from bert_jax import paths
-from bert_jax.data import folders
 from bert_jax.settings import UserError
+from bert_jax.storage import folders, paths
 from bert_jax.training import baselines
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.best import is_better

@@ -9,15 +9,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.data.stream import Batched
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.tasks.task import Task
-from bert_jax.training import finetuning, guard, meshes, optimizer, partitioning
+from bert_jax.training import finetuning
 from bert_jax.training.best import Best
-from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.mesh import meshes, partitioning
+from bert_jax.training.optim import guard, optimizer
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.state import TrainState
-from bert_jax.types import Parameters
+from bert_jax.types import Parameters, TrainState
 
 
 @dataclasses.dataclass

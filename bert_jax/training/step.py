@@ -10,9 +10,9 @@ import optax
 from jaxtyping import Array
 
 from bert_jax.tasks.task import Task
-from bert_jax.training import finetuning, guard
-from bert_jax.training.state import TrainState
-from bert_jax.types import Batch, Mean, Parameters
+from bert_jax.training import finetuning
+from bert_jax.training.optim import guard
+from bert_jax.types import Batch, Mean, Parameters, TrainState
 
 Measures = dict[str, Mean]
 

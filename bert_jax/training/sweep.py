@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import rich.console
 import rich.table
 
-from bert_jax import paths
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
 from bert_jax.training import loop
 from bert_jax.training.best import is_better
 from bert_jax.training.recipe import Recipe

@@ -9,11 +9,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
-from bert_jax.training import meshes, step
+from bert_jax.training import step
+from bert_jax.training.mesh import meshes
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.state import TrainState
 from bert_jax.training.step import Measures
-from bert_jax.types import Batch, Parameters
+from bert_jax.types import Batch, Parameters, TrainState
 
 
 def compiled(

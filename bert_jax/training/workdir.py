@@ -12,23 +12,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_jax import paths, settings, text, trees
-from bert_jax.data import folders
+from bert_jax import settings, text, trees
+from bert_jax.checkpointing import parameters
+from bert_jax.checkpointing.checkpoints import Checkpoints
+from bert_jax.cluster import processes
+from bert_jax.cluster.run_folder import CHECKPOINTS, Folder
 from bert_jax.interop import hub
 from bert_jax.interop.names import Merged
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
+from bert_jax.storage import folders, paths
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training import processes, saved_params
 from bert_jax.training.changes import differences
-from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.folder import CHECKPOINTS, Folder
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.state import TrainState
-from bert_jax.types import Parameters
+from bert_jax.types import Parameters, TrainState
 
 MODEL_FILE = "bert_jax.json"
 TOKENIZER = "tokenizer"
@@ -119,12 +119,12 @@ def open_workdir(workdir: paths.Path) -> Pretrained:
   config = dataclasses.replace(config, attention="auto")
 
   def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
-    step = saved_params.best_folder(workdir / CHECKPOINTS)
-    saved = saved_params.saved_paths(step)
+    step = parameters.best_folder(workdir / CHECKPOINTS)
+    saved = parameters.saved_paths(step)
     wanted = with_pooler(wanted, task, config, saved.__contains__)
     found = {path.split("/")[0] for path in saved}
     there = {name: tree for name, tree in wanted.items() if name in found}
-    params = saved_params.restore_step(step, there)
+    params = parameters.restore_step(step, there)
     if place is not None:
       params = trees.map_with_path(
         lambda path, x: place(path, np.asarray(x)), params

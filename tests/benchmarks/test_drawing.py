@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import cases, drawing, sides
+from benchmarks import cases, drawing, peers
 from bert_jax.models.config import encoder_config
 from bert_jax.types import Batch
 
@@ -64,7 +64,7 @@ def test_packed_rows_hold_more_of_the_same(given, case, tmp_path):
 
 def test_what_is_loaded_is_what_was_drawn(given, case, tmp_path):
   found = drawn(given, case("training", 512, True), 1, tmp_path)
-  batches = sides.load(found.path)
+  batches = peers.load(found.path)
   assert len(batches) == 3
   assert sum((x["sequence_ids"] > 0).sum() for x in batches[1:]) == found.tokens
   assert batches[0]["token_ids"].shape == (4, 512)
@@ -77,8 +77,8 @@ def test_texts_and_their_rows_are_the_same(given, case, tmp_path):
   written = json.loads((tmp_path / "texts.json").read_text())
   assert [len(chunk) for chunk in written] == [4, 4, 4]
   assert texts.tokens == rows.tokens and texts.sequences == 12
-  assert sides.load(texts.path) == written
-  ids = np.stack([x["sequence_ids"] for x in sides.load(rows.path)])
+  assert peers.load(texts.path) == written
+  ids = np.stack([x["sequence_ids"] for x in peers.load(rows.path)])
   assert ids.shape == (3, 4, 512) and (ids > 0).sum() == rows.tokens
   assert rows.positions == ids.size
 
@@ -97,5 +97,5 @@ def test_labels_are_where_words_are_masked():
     "masked_ids": np.array([[7, 8], [9, 0]]),
     "masked_weights": np.array([[1.0, 1.0], [1.0, 0.0]]),
   }
-  found = sides.labels(rows, -100).tolist()
+  found = peers.labels(rows, -100).tolist()
   assert found == [[-100, 7, -100, 8], [-100, -100, 9, -100]]

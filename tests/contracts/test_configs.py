@@ -10,7 +10,7 @@ import pytest
 from bert_jax import trees
 from bert_jax.models import heads
 from bert_jax.tasks import TASKS, answering, mixed
-from bert_jax.training import optimizer
+from bert_jax.training.optim import optimizer
 from bert_jax.training.recipe import Recipe
 from tests import small
 from tests.tasks import learnable

@@ -6,7 +6,7 @@ import bert_jax
 from bert_jax.data import augmentation
 from bert_jax.data.augmentation import Augmentation, Fill
 from bert_jax.settings import UserError, from_dict
-from bert_jax.training import substitution
+from bert_jax.training import masked_lm_augmentation
 from bert_jax.training.recipe import Recipe
 from tests import small
 from tests.interop import folders
@@ -165,7 +165,7 @@ def test_without_a_likely_word_the_text_stays():
 def test_a_masked_language_model_proposes_words(tmp_path):
   model = tmp_path / "model"
   bert_jax.save(folders.predictor("bert", "masked_lm"), model)
-  fill = substitution.open_fill(str(model))
+  fill = masked_lm_augmentation.open_fill(str(model))
   text, long = "the [MASK] is in [MASK] place", "[MASK] " + "names " * 40
   found = fill.words([text, long])
   assert [len(masks) for masks in found] == [2, 0]
@@ -193,4 +193,4 @@ def test_a_task_learns_from_its_records_and_their_copies(tmp_path):
 def test_an_encoder_alone_proposes_nothing(tmp_path):
   bert_jax.save(folders.predictor("bert", "embedding"), tmp_path / "model")
   with pytest.raises(UserError, match="has no masked-LM head"):
-    substitution.open_fill(str(tmp_path / "model"))
+    masked_lm_augmentation.open_fill(str(tmp_path / "model"))

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from bert_jax import paths, settings
-from bert_jax.data import beam, corpus
+from bert_jax import settings
+from bert_jax.data.corpus import beam, build
+from bert_jax.storage import paths
 from tests.data.test_corpus import content, make_config, random_text
 
 
@@ -23,13 +24,13 @@ def config(tmp_path):
 
 
 def test_it_makes_the_bytes_of_the_local_run(config, tmp_path, direct):
-  corpus.prepare(config, tmp_path / "local", 1)
-  corpus.prepare(config, tmp_path / "beam", run=direct)
+  build.prepare(config, tmp_path / "local", 1)
+  build.prepare(config, tmp_path / "beam", run=direct)
   assert content(tmp_path / "beam") == content(tmp_path / "local")
   # With a given vocabulary, which is no stage of its own.
   config = dataclasses.replace(config, vocabulary=str(tmp_path / "local"))
-  corpus.prepare(config, tmp_path / "local_given", 1)
-  corpus.prepare(config, tmp_path / "beam_given", run=direct)
+  build.prepare(config, tmp_path / "local_given", 1)
+  build.prepare(config, tmp_path / "beam_given", run=direct)
   assert content(tmp_path / "beam_given") == content(tmp_path / "local_given")
   assert len(content(tmp_path / "beam_given")) == 3 * 2 + 2 * 2 + 3 + 1
   assert not list(tmp_path.glob("*.partial"))
@@ -41,7 +42,7 @@ def test_a_damaged_document_is_one_line(config, tmp_path, direct, caplog):
   path.write_text("\n".join([*lines, "{damaged"]))
   config = dataclasses.replace(config, files=(str(path),))
   with pytest.raises(settings.UserError, match=r"text\.jsonl:121: expected"):
-    corpus.prepare(config, tmp_path / "beam", run=direct)
+    build.prepare(config, tmp_path / "beam", run=direct)
   assert not caplog.records
   assert sorted(path.name for path in tmp_path.iterdir()) == [
     "text.jsonl",
@@ -84,13 +85,13 @@ def test_without_apache_beam(monkeypatch):
 
 
 def test_from_one_store_to_another(config, tmp_path, s3, direct):
-  corpus.prepare(config, tmp_path / "local", 1)
+  build.prepare(config, tmp_path / "local", 1)
   (tmp_path / "text.txt.gz").write_bytes(
     gzip.compress((tmp_path / "text.txt").read_bytes())
   )
   paths.put_file(tmp_path / "text.txt.gz", f"{s3}/text.txt.gz")
   config = dataclasses.replace(config, files=(f"{s3}/*.gz",))
-  corpus.prepare(config, f"{s3}/beam/corpus/", run=direct)
+  build.prepare(config, f"{s3}/beam/corpus/", run=direct)
   found = content(paths.local(f"{s3}/beam/corpus"))
   expected = content(tmp_path / "local")
   assert found.keys() == expected.keys()
@@ -98,18 +99,18 @@ def test_from_one_store_to_another(config, tmp_path, s3, direct):
     assert found[name] == expected[name]
   assert paths.names(f"{s3}/beam", None) == ["corpus"]
   # What is in the store already is known by its manifest.
-  assert corpus.prepare(config, f"{s3}/beam/corpus", run=direct).was_there
+  assert build.prepare(config, f"{s3}/beam/corpus", run=direct).was_there
 
 
 def test_workers_may_be_in_another_folder(config, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config = dataclasses.replace(config, files=("text.txt",))
-  corpus.prepare(config, "local", 1)
+  build.prepare(config, "local", 1)
 
   def elsewhere(function, tasks, _):
     (tmp_path / "elsewhere").mkdir(exist_ok=True)
     with contextlib.chdir(tmp_path / "elsewhere"):
       return [function(*task) for task in tasks]
 
-  corpus.prepare(config, "other", run=elsewhere)
+  build.prepare(config, "other", run=elsewhere)
   assert content(tmp_path / "other") == content(tmp_path / "local")

@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from bert_jax import paths, settings, text
-from bert_jax.data import corpus, sentences, shards, tokenising, workers
+from bert_jax import settings, text
+from bert_jax.data.corpus import build, sentences, shards, tokenizing, workers
+from bert_jax.storage import paths
 
 WORDS = ["the", "cat", "dog", "runs", "sleeps", "très", "here", "3.5", "and"]
 
@@ -28,7 +29,7 @@ def random_text(seed, documents=120):
 
 def make_config(folder):
   (folder / "text.txt").write_text(random_text(0), encoding="utf-8")
-  return corpus.CorpusConfig(
+  return build.CorpusConfig(
     source="text_files",
     files=(str(folder / "text.txt"),),
     vocab_size=50,
@@ -48,8 +49,8 @@ def content(folder):
 
 def all_documents(folder, job_shards, documents, held_out):
   """The documents of both splits as they were in the source."""
-  below = tokenising.held_out_bound(documents, held_out)
-  places = tokenising.is_held_out(range(documents), below)
+  below = tokenizing.held_out_bound(documents, held_out)
+  places = tokenizing.is_held_out(range(documents), below)
   splits = [
     iter(shards.Corpus.open(folder, split)) for split in ("train", "held_out")
   ]
@@ -57,7 +58,7 @@ def all_documents(folder, job_shards, documents, held_out):
 
 
 def test_a_corpus_holds_what_the_tokenizer_makes_of_the_text(config, tmp_path):
-  prepared = corpus.prepare(config, tmp_path / "corpus", processes=1)
+  prepared = build.prepare(config, tmp_path / "corpus", processes=1)
   expected_text = (tmp_path / "text.txt").read_text(encoding="utf-8")
   expected_text = expected_text.split("\n\n")
   documents, places = all_documents(tmp_path / "corpus", 3, 120, 0.1)
@@ -82,14 +83,14 @@ def test_a_corpus_holds_what_the_tokenizer_makes_of_the_text(config, tmp_path):
 
 def test_the_number_of_processes_changes_no_byte(config, tmp_path):
   for processes in (1, 2):
-    corpus.prepare(config, tmp_path / str(processes), processes)
+    build.prepare(config, tmp_path / str(processes), processes)
   assert content(tmp_path / "1") == content(tmp_path / "2")
   assert len(content(tmp_path / "1")) == 3 * 2 + 2 * 2 + 3 + 1
   assert not list(tmp_path.glob("*.partial"))
 
 
 def test_manifest_describes_every_file(config, tmp_path):
-  corpus.prepare(config, tmp_path / "corpus", 1)
+  build.prepare(config, tmp_path / "corpus", 1)
   manifest = json.loads((tmp_path / "corpus" / "corpus.json").read_text())
   files = content(tmp_path / "corpus")
   del files["corpus.json"]
@@ -100,24 +101,24 @@ def test_manifest_describes_every_file(config, tmp_path):
 
 def test_a_corpus_that_is_there(config, tmp_path):
   output = tmp_path / "corpus"
-  first = corpus.prepare(config, output, 1)
+  first = build.prepare(config, output, 1)
   before = content(output)
   assert not first.was_there
-  again = corpus.prepare(config, output, 1)
+  again = build.prepare(config, output, 1)
   assert again.was_there
   assert again.report == first.report
   other = dataclasses.replace(config, vocab_size=40)
   with pytest.raises(settings.UserError, match="other text or settings"):
-    corpus.prepare(other, output, 1)
+    build.prepare(other, output, 1)
   (tmp_path / "text.txt").write_text(random_text(1), encoding="utf-8")
   with pytest.raises(settings.UserError, match="--overwrite"):
-    corpus.prepare(config, output, 1)
+    build.prepare(config, output, 1)
   assert content(output) == before
-  corpus.prepare(config, output, 1, overwrite=True)
+  build.prepare(config, output, 1, overwrite=True)
   assert content(output) != before
   (output / "vocab.txt").write_text("")
   with pytest.raises(settings.UserError, match=r"vocab.txt has 0 bytes"):
-    corpus.prepare(config, output, 1)
+    build.prepare(config, output, 1)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -126,7 +127,7 @@ def test_a_folder_that_is_no_corpus_is_left_alone(config, tmp_path, overwrite):
   output.mkdir()
   (output / "chapter").write_text("mine")
   with pytest.raises(settings.UserError, match="is no corpus"):
-    corpus.prepare(config, output, 1, overwrite)
+    build.prepare(config, output, 1, overwrite)
   assert content(output) == {"chapter": b"mine"}
 
 
@@ -142,7 +143,7 @@ def test_a_folder_that_is_no_corpus_is_left_alone(config, tmp_path, overwrite):
 def test_text_to_no_purpose_leaves_nothing(config, tmp_path, data, message):
   (tmp_path / "text.txt").write_text(data)
   with pytest.raises(settings.UserError, match=message):
-    corpus.prepare(config, tmp_path / "corpus", 1)
+    build.prepare(config, tmp_path / "corpus", 1)
   assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
 
@@ -150,7 +151,7 @@ def test_text_without_tokens_is_dropped_and_counted(config, tmp_path):
   data = random_text(2, 50) + "\n\n\x01\n\n\x02\n\x03\n\nOne.\n\x04\nTwo."
   (tmp_path / "text.txt").write_text(data, encoding="utf-8")
   config = dataclasses.replace(config, held_out=0.0, sentences="line")
-  report = corpus.prepare(config, tmp_path / "corpus", 1).report
+  report = build.prepare(config, tmp_path / "corpus", 1).report
   assert report["documents"] == 51
   assert report["empty_documents"] == 2
   assert report["empty_sentences"] == 4
@@ -163,13 +164,13 @@ def test_text_without_tokens_is_dropped_and_counted(config, tmp_path):
 @pytest.mark.parametrize("share", [1e-9, 0.02, 0.5, 1 - 1e-9])
 @pytest.mark.parametrize("documents", [2, 3, 1000])
 def test_some_and_never_all_are_held_out(documents, share):
-  below = tokenising.held_out_bound(documents, share)
-  held_out = tokenising.is_held_out(range(documents), below)
+  below = tokenizing.held_out_bound(documents, share)
+  held_out = tokenizing.is_held_out(range(documents), below)
   assert 1 <= held_out.sum() < documents
   if documents == 1000:
     assert held_out.mean() == pytest.approx(share, abs=0.05)
   parts = [
-    tokenising.is_held_out(range(start, start + 1), below)[0]
+    tokenizing.is_held_out(range(start, start + 1), below)[0]
     for start in range(documents)
   ]
   assert parts == held_out.tolist()
@@ -177,26 +178,26 @@ def test_some_and_never_all_are_held_out(documents, share):
 
 def test_the_vocabulary_sample_is_bounded(config, tmp_path, monkeypatch):
   read = []
-  count = tokenising.vocabulary.count_words
+  count = tokenizing.vocabulary.count_words
 
   def counting(texts, rules):
     texts = list(texts)
     read.extend(texts)
     return count(texts, rules)
 
-  monkeypatch.setattr(tokenising.vocabulary, "count_words", counting)
+  monkeypatch.setattr(tokenizing.vocabulary, "count_words", counting)
   config = dataclasses.replace(config, vocabulary_sample=2500, held_out=0.0)
-  corpus.prepare(config, tmp_path / "corpus", 1)
+  build.prepare(config, tmp_path / "corpus", 1)
   assert 1500 < sum(map(len, read)) < 4000
 
 
 def test_a_given_vocabulary(config, tmp_path):
-  corpus.prepare(config, tmp_path / "first", 1)
+  build.prepare(config, tmp_path / "first", 1)
   for number, given in enumerate((tmp_path / "first", "vocab.txt")):
     given = tmp_path / "first" / given
     config = dataclasses.replace(config, vocabulary=str(given))
     output = tmp_path / str(number)
-    report = corpus.prepare(config, output, 1).report
+    report = build.prepare(config, output, 1).report
     for name, data in content(tmp_path / "first").items():
       if name != "corpus.json":
         assert (output / name).read_bytes() == data
@@ -205,13 +206,13 @@ def test_a_given_vocabulary(config, tmp_path):
     config, vocabulary=str(tmp_path / "first"), lowercase=False
   )
   with pytest.raises(settings.UserError, match=r"config.corpus.lowercase"):
-    corpus.prepare(cased, tmp_path / "cased", 1)
+    build.prepare(cased, tmp_path / "cased", 1)
   cased = dataclasses.replace(cased, vocabulary=str(given))
-  report = corpus.prepare(cased, tmp_path / "cased", 1).report
+  report = build.prepare(cased, tmp_path / "cased", 1).report
   assert report["unknown_share"] > 0.1
   missing = dataclasses.replace(config, vocabulary=str(tmp_path / "none"))
   with pytest.raises(settings.UserError, match="none: no such file"):
-    corpus.prepare(missing, tmp_path / "missing", 1)
+    build.prepare(missing, tmp_path / "missing", 1)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_a_given_vocabulary(config, tmp_path):
 def test_mistakes_in_the_config(section, message):
   with pytest.raises(settings.UserError, match=message):
     settings.from_dict(
-      corpus.CorpusConfig, {"source": "tfds"} | section, "config.corpus"
+      build.CorpusConfig, {"source": "tfds"} | section, "config.corpus"
     )
 
 
@@ -239,9 +240,9 @@ def test_two_runs_do_not_mix(config, tmp_path):
   descriptor = os.open(partial, os.O_RDONLY)
   fcntl.flock(descriptor, fcntl.LOCK_EX)
   with pytest.raises(settings.UserError, match="another run is at work"):
-    corpus.prepare(config, tmp_path / "corpus", 1)
+    build.prepare(config, tmp_path / "corpus", 1)
   os.close(descriptor)
-  corpus.prepare(config, tmp_path / "corpus", 1)
+  build.prepare(config, tmp_path / "corpus", 1)
   assert "left-over" not in content(tmp_path / "corpus")
 
 
@@ -254,27 +255,27 @@ def test_workers():
 
 
 def test_an_output_in_a_store(config, tmp_path, s3):
-  corpus.prepare(config, tmp_path / "local", 1)
+  build.prepare(config, tmp_path / "local", 1)
   output = f"{s3}/corpora/mine"
-  assert not corpus.prepare(config, output, 1).was_there
+  assert not build.prepare(config, output, 1).was_there
   assert content(paths.local(output)) == content(tmp_path / "local")
-  assert corpus.prepare(config, output, 1).was_there
+  assert build.prepare(config, output, 1).was_there
   assert paths.names(f"{s3}/corpora", None) == ["mine"]
   fewer = dataclasses.replace(config, shards=2)
   with pytest.raises(settings.UserError, match=r"s3://.*other text or setting"):
-    corpus.prepare(fewer, output, 1)
-  corpus.prepare(fewer, output, 1, overwrite=True)
+    build.prepare(fewer, output, 1)
+  build.prepare(fewer, output, 1, overwrite=True)
   assert len(content(paths.local(output))) == 2 * 2 + 2 * 2 + 3 + 1
   # What was not put up to its end is no obstacle; what is not ours is.
   paths.remove(f"{output}/corpus.json")
-  assert not corpus.prepare(config, output, 1).was_there
+  assert not build.prepare(config, output, 1).was_there
   assert content(paths.local(output)) == content(tmp_path / "local")
   paths.remove(f"{output}/corpus.json")
   paths.write_bytes(f"{output}/thesis", b"mine")
   with pytest.raises(settings.UserError, match="is no corpus"):
-    corpus.prepare(config, output, 1)
+    build.prepare(config, output, 1)
   with pytest.raises(settings.UserError, match="no such bucket"):
-    corpus.prepare(config, f"{s3}-none/corpus", 1)
+    build.prepare(config, f"{s3}-none/corpus", 1)
 
 
 def test_what_a_store_does_not_take_is_kept(config, s3, monkeypatch):
@@ -283,7 +284,7 @@ def test_what_a_store_does_not_take_is_kept(config, s3, monkeypatch):
 
   monkeypatch.setattr(paths, "put_folder", refuse)
   with pytest.raises(settings.UserError, match=r"no answer; .*keeps") as caught:
-    corpus.prepare(config, f"{s3}/corpus", 1)
+    build.prepare(config, f"{s3}/corpus", 1)
   kept = pathlib.Path(str(caught.value).split("; ")[1].split()[0])
   assert len(shards.Corpus.open(kept)) > 90
   shutil.rmtree(kept)

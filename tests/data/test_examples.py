@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from bert_jax import settings
-from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
+from bert_jax.data.pretraining.examples import (
+  ExamplesConfig,
+  PretrainingExamples,
+)
 from bert_jax.text.tokenizer import SpecialIds
 from tests.data.memory_corpus import MemoryCorpus, make_corpus
 

@@ -14,7 +14,10 @@ import pytest
 from bert_jax import settings
 from bert_jax.data import loader
 from bert_jax.data import stream as stream_lib
-from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
+from bert_jax.data.pretraining.examples import (
+  ExamplesConfig,
+  PretrainingExamples,
+)
 from bert_jax.text.tokenizer import SpecialIds
 from bert_jax.types import Batch
 from tests.data.memory_corpus import make_corpus

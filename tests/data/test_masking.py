@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bert_jax.data import draws, masking
+from bert_jax.data.pretraining import draws, masking
 from bert_jax.text.tokenizer import SpecialIds
 
 SPECIAL = SpecialIds(pad=0, unknown=1, cls=2, sep=3, mask=4)

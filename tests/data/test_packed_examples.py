@@ -6,8 +6,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bert_jax.data import packing, planning
-from bert_jax.data.examples import ExamplesConfig, PretrainingExamples
+from bert_jax.data.pretraining import packing, planning
+from bert_jax.data.pretraining.examples import (
+  ExamplesConfig,
+  PretrainingExamples,
+)
 from bert_jax.text.tokenizer import SpecialIds
 from tests.data.memory_corpus import make_corpus
 

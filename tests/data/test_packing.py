@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bert_jax.data import packing
+from bert_jax.data.pretraining import packing
 
 
 def pack(lengths, row_length=512, max_sequences=4, seed=0):

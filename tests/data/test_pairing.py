@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bert_jax.data import draws, pairing, planning
+from bert_jax.data.pretraining import draws, pairing, planning
 from tests.data.memory_corpus import MemoryCorpus, make_corpus
 
 KEY = draws.key(0)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bert_jax.data import planning
+from bert_jax.data.pretraining import planning
 from tests.data.memory_corpus import MemoryCorpus, make_corpus
 
 MASK64 = (1 << 64) - 1

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bert_jax import settings
 from bert_jax.data import loader
-from bert_jax.data.examples import ExamplesConfig
+from bert_jax.data.pretraining.examples import ExamplesConfig
 from bert_jax.data.sources import example_proto
 from bert_jax.data.sources.pretraining_records import PretrainingRecords
 from bert_jax.data.stream import Stream

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from bert_jax.data import sentences
+from bert_jax.data.corpus import sentences
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert_jax import settings
-from bert_jax.data import shards
+from bert_jax.data.corpus import shards
 
 VOCABULARY = 100
 

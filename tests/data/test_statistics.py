@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bert_jax.data import report, statistics
+from bert_jax.data.corpus import report, statistics
 
 
 def test_hashes_tell_sentences_apart_wherever_they_lie():

@@ -8,10 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
-from bert_jax import copies, paths, text
-from bert_jax.data import corpus, records, shards
+from bert_jax import text
+from bert_jax.data import records
+from bert_jax.data.corpus import build, shards
 from bert_jax.data.sources import files, text_files
 from bert_jax.settings import UserError
+from bert_jax.storage import download_cache, paths
 
 TEXT = "one two three\nfour five six\n\n" * 20
 
@@ -46,20 +48,20 @@ def test_a_source_makes_copies_of_its_own_on_another_machine(s3, tmp_path):
     (f"{s3}/a.txt",), "blank_line", "text", tmp_path
   )
   sent = pickle.dumps(source)
-  shutil.rmtree(copies.cache())
+  shutil.rmtree(download_cache.cache())
   assert [doc["text"] for doc in pickle.loads(sent)] == ["one", "two"]
 
 
 def test_a_corpus_is_read_from_a_store(s3, tmp_path):
   put(f"{s3}/text.txt", TEXT)
-  config = corpus.CorpusConfig(
+  config = build.CorpusConfig(
     source="text_files",
     files=(f"{s3}/text.txt",),
     sentences="line",
     vocab_size=40,
     held_out=0.1,
   )
-  corpus.prepare(config, tmp_path / "corpus", processes=1)
+  build.prepare(config, tmp_path / "corpus", processes=1)
   where = f"{s3}/prepared"
   paths.put_folder(tmp_path / "corpus", where, last=shards.MANIFEST)
   here, there = map(shards.Corpus.open, (tmp_path / "corpus", where))

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from benchmarks.small_runs import ROOT
-from bert_jax.data import shards
+from bert_jax.data.corpus import shards
 
 TEXT = "\n\n".join(
   f"Document {i} is about number {i * i}. It has a second sentence. So it goes."

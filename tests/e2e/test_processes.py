@@ -14,9 +14,9 @@ import bert_jax
 from benchmarks import small_runs
 from benchmarks.small_runs import Process, wait_for_step
 from bert_jax import trees
-from bert_jax.data import corpus
+from bert_jax.cluster.interruption import EXIT_CODE
+from bert_jax.data.corpus import build
 from bert_jax.training import loop
-from bert_jax.training.interruption import EXIT_CODE
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
 from tests import compiling
@@ -41,7 +41,7 @@ def home(tmp_path_factory):
     checkpoint={"every": 5},
     guard={"stuck_seconds": 3600.0},
   )
-  corpus.prepare(corpus.CorpusConfig(**config["corpus"]), folder / "corpus")
+  build.prepare(build.CorpusConfig(**config["corpus"]), folder / "corpus")
   loop.train(Recipe.from_dict(config), folder / "alone")
   return folder
 

@@ -6,9 +6,10 @@ import time
 
 import bert_jax
 from benchmarks import small_runs
-from bert_jax import paths, settings
-from bert_jax.data import corpus
-from bert_jax.training import manifest
+from bert_jax import settings
+from bert_jax.checkpointing import manifest
+from bert_jax.data.corpus import build
+from bert_jax.storage import paths
 from tests.e2e.test_train import assert_equal_runs, launch
 
 STEPS = 12
@@ -25,8 +26,8 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path):
   config = small_runs.write(home, STEPS, checkpoint={"every": 2})
   paths.put_file(home / "text.txt", f"{s3}/text/0.txt")
   source = {**config["corpus"], "files": f"{s3}/text/*.txt"}
-  source = settings.from_dict(corpus.CorpusConfig, source)
-  corpus.prepare(source, f"{s3}/corpus", processes=1)
+  source = settings.from_dict(build.CorpusConfig, source)
+  build.prepare(source, f"{s3}/corpus", processes=1)
   train = ["--config=config.py", f"--config.data.corpus={s3}/corpus"]
   run("train", *train, "--workdir=here", cwd=home)
   train.append(f"--workdir={s3}/run")

@@ -10,7 +10,7 @@ import bert_jax
 from benchmarks import small_runs
 from benchmarks.small_runs import Process, wait_for_step
 from bert_jax import trees
-from bert_jax.training.interruption import EXIT_CODE
+from bert_jax.cluster.interruption import EXIT_CODE
 from tests import compiling
 
 STEPS = 40

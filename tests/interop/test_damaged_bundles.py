@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from bert_jax.interop.tensor_bundle import TensorBundle
+from bert_jax.interop.tensorflow.tensor_bundle import TensorBundle
 from bert_jax.settings import UserError
 from tests.interop import bundle_writer as writer
 from tests.interop import test_tensor_bundle

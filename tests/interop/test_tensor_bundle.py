@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_jax.interop.tensor_bundle import TensorBundle
+from bert_jax.interop.tensorflow.tensor_bundle import TensorBundle
 from bert_jax.settings import UserError
 from tests.interop import bundle_writer as writer
 

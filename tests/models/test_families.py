@@ -12,7 +12,7 @@ from bert_jax import settings, trees
 from bert_jax.models import flops, heads
 from bert_jax.models.config import EncoderConfig, encoder_config
 from bert_jax.models.presets import PRESETS
-from bert_jax.training import meshes, partitioning
+from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.types import Batch
 
 MODERN = encoder_config(

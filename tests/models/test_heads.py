@@ -9,7 +9,7 @@ import pytest
 from bert_jax import settings, trees
 from bert_jax.models import heads, pooling
 from bert_jax.models.config import EncoderConfig, encoder_config
-from bert_jax.training import meshes, partitioning
+from bert_jax.training.mesh import meshes, partitioning
 from tests.models import reference
 from tests.models.test_families import MODERN, make_batch
 

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 import bert_jax
-from bert_jax.data import sentences
+from bert_jax.data.corpus import sentences
 from bert_jax.data.grouping import pad
 from bert_jax.data.sources import installed_docs
 from bert_jax.predictor import Predictor

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bert_jax.interop.tensor_bundle import TensorBundle
+from bert_jax.interop.tensorflow.tensor_bundle import TensorBundle
 
 _WRITER = (
   pathlib.Path(__file__).parent / "tensorflow_peer" / "write_checkpoints.py"

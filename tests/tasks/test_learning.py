@@ -14,7 +14,8 @@ from bert_jax import trees
 from bert_jax.data import grouping
 from bert_jax.settings import UserError
 from bert_jax.tasks import mixed
-from bert_jax.training import evaluation, meshes, workdir
+from bert_jax.training import evaluation, workdir
+from bert_jax.training.mesh import meshes
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
 

@@ -8,7 +8,8 @@ import bert_jax
 from bert_jax import trees
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS, mixed
-from bert_jax.training import evaluation, meshes, opening, workdir
+from bert_jax.training import evaluation, opening, workdir
+from bert_jax.training.mesh import meshes
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
 from tests.tasks.cases import random_params

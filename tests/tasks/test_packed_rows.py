@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bert_jax import settings
-from bert_jax.data.examples import PretrainingExamples
+from bert_jax.data.pretraining.examples import PretrainingExamples
 from bert_jax.models.config import encoder_config
 from bert_jax.tasks import masked_lm, pretraining
 from bert_jax.text.tokenizer import SpecialIds

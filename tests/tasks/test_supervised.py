@@ -14,9 +14,10 @@ from bert_jax.data import grouping
 from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError, from_dict
 from bert_jax.tasks import TASKS, classification, supervised
-from bert_jax.training import evaluation, meshes, step
-from bert_jax.training.meshes import MeshConfig
-from bert_jax.training.state import TrainState
+from bert_jax.training import evaluation, step
+from bert_jax.training.mesh import meshes
+from bert_jax.training.mesh.meshes import MeshConfig
+from bert_jax.types import TrainState
 from tests import small
 from tests.tasks.cases import ENCODER, LONG, random_params
 

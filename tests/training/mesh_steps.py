@@ -10,14 +10,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from bert_jax import trees
-from bert_jax.ahead import hlo
+from bert_jax.aot import hlo
 from bert_jax.tasks import pretraining
-from bert_jax.training import meshes, optimizer, partitioning
-from bert_jax.training.meshes import MeshConfig
+from bert_jax.training.mesh import meshes, partitioning
+from bert_jax.training.mesh.meshes import MeshConfig
+from bert_jax.training.optim import optimizer
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.state import TrainState
 from bert_jax.training.updates import Updates
-from bert_jax.types import Batch
+from bert_jax.types import Batch, TrainState
 from tests import small
 
 ROWS, LENGTH = 64, 8

@@ -11,14 +11,15 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bert_jax import trees
-from bert_jax.ahead import hlo
+from bert_jax.aot import hlo
+from bert_jax.checkpointing.checkpoints import Checkpoints
+from bert_jax.checkpointing.parameters import restore_params
 from bert_jax.models import attention
 from bert_jax.settings import UserError
-from bert_jax.training import meshes, optimizer, partitioning
-from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.meshes import MeshConfig
-from bert_jax.training.saved_params import restore_params
-from bert_jax.training.state import TrainState
+from bert_jax.training.mesh import meshes, partitioning
+from bert_jax.training.mesh.meshes import MeshConfig
+from bert_jax.training.optim import optimizer
+from bert_jax.types import TrainState
 from tests.training import mesh_steps
 
 SPLIT = MeshConfig(data=2, fsdp=2, model=2)

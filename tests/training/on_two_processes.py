@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bert_jax.checkpointing.checkpoints import Checkpoints
+from bert_jax.cluster import processes
 from bert_jax.settings import UserError
-from bert_jax.training import meshes, partitioning, processes
-from bert_jax.training.checkpoint import Checkpoints
-from bert_jax.training.meshes import MeshConfig
-from bert_jax.training.state import TrainState
+from bert_jax.training.mesh import meshes, partitioning
+from bert_jax.training.mesh.meshes import MeshConfig
+from bert_jax.types import TrainState
 from tests.training import mesh_steps
 
 

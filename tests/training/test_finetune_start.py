@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from bert_jax import trees
+from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.settings import UserError
 from bert_jax.training import opening, run
-from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
 from tests.tasks.learnable import train

@@ -7,7 +7,7 @@ import pytest
 
 import bert_jax
 from bert_jax import trees
-from bert_jax.data import corpus
+from bert_jax.data.corpus import build
 from bert_jax.settings import UserError
 from bert_jax.training import loop, opening, workdir
 from bert_jax.training.logging import read_metrics
@@ -28,7 +28,7 @@ def home(tmp_path_factory):
   for i, made in enumerate(sorted({*text.split()})):
     text = text.replace(made, words[i % len(words)])
   (home / "text.txt").write_text(text)
-  config = corpus.CorpusConfig(
+  config = build.CorpusConfig(
     source="text_files",
     files=(str(home / "text.txt"),),
     sentences="line",
@@ -36,7 +36,7 @@ def home(tmp_path_factory):
     held_out=0.1,
     shards=1,
   )
-  corpus.prepare(config, home / "corpus", processes=1)
+  build.prepare(config, home / "corpus", processes=1)
   return home
 
 
@@ -127,7 +127,7 @@ def test_what_does_not_go_with_a_model_is_refused(
 
 
 def test_text_of_another_vocabulary_is_refused(home, tmp_path):
-  config = corpus.CorpusConfig(
+  config = build.CorpusConfig(
     source="text_files",
     files=(str(home / "text.txt"),),
     sentences="line",
@@ -135,7 +135,7 @@ def test_text_of_another_vocabulary_is_refused(home, tmp_path):
     held_out=0.1,
     shards=1,
   )
-  corpus.prepare(config, tmp_path / "corpus", processes=1)
+  build.prepare(config, tmp_path / "corpus", processes=1)
   other = recipe(home, data__corpus=str(tmp_path / "corpus"))
   message = "its vocabulary is not that of config.init .* launch.prepare"
   with pytest.raises(UserError, match=message):

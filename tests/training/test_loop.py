@@ -13,9 +13,10 @@ import pytest
 
 import bert_jax
 from bert_jax import trees
-from bert_jax.data import corpus
+from bert_jax.cluster import interruption, run_folder
+from bert_jax.data.corpus import build
 from bert_jax.settings import UserError
-from bert_jax.training import folder, interruption, loop, workdir
+from bert_jax.training import loop, workdir
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
 from tests import small
@@ -48,7 +49,7 @@ def write_text(path, seed=0, documents=40):
 
 def make_corpus(folder):
   write_text(folder / "text.txt")
-  config = corpus.CorpusConfig(
+  config = build.CorpusConfig(
     source="text_files",
     files=(str(folder / "text.txt"),),
     sentences="line",
@@ -56,7 +57,7 @@ def make_corpus(folder):
     held_out=0.1,
     shards=2,
   )
-  corpus.prepare(config, folder / "prepared", processes=1)
+  build.prepare(config, folder / "prepared", processes=1)
   return folder / "prepared"
 
 
@@ -187,7 +188,7 @@ def test_keys_that_change_nothing_learned_may_change(finished, corpus_folder):
 
 def test_another_corpus_is_refused(finished, corpus_folder, tmp_path):
   write_text(tmp_path / "text.txt", seed=1)
-  config = corpus.CorpusConfig(
+  config = build.CorpusConfig(
     source="text_files",
     files=(str(tmp_path / "text.txt"),),
     sentences="line",
@@ -195,14 +196,14 @@ def test_another_corpus_is_refused(finished, corpus_folder, tmp_path):
     held_out=0.1,
     shards=2,
   )
-  corpus.prepare(config, tmp_path / "other", processes=1)
+  build.prepare(config, tmp_path / "other", processes=1)
   with pytest.raises(UserError, match="training data are not those"):
     loop.train(make_recipe(tmp_path / "other"), finished[0])
 
 
 def test_one_run_at_a_time(corpus_folder, tmp_path):
   with (
-    folder.held(tmp_path),
+    run_folder.held(tmp_path),
     pytest.raises(UserError, match=f"in use by another run.*{os.getpid()}"),
   ):
     loop.train(make_recipe(corpus_folder), tmp_path)

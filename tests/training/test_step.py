@@ -9,8 +9,7 @@ import pytest
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import pretraining
 from bert_jax.training import step
-from bert_jax.training.state import TrainState
-from bert_jax.types import Batch, Mean, add_means
+from bert_jax.types import Batch, Mean, TrainState, add_means
 
 CONFIG = EncoderConfig(
   vocab_size=50,

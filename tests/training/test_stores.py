@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 
 import bert_jax
-from bert_jax import paths, stores
+from bert_jax.checkpointing import manifest, parameters
+from bert_jax.checkpointing.checkpoints import Checkpoints
+from bert_jax.cluster import interruption, lock
 from bert_jax.settings import UserError
-from bert_jax.training import (
-  contents,
-  interruption,
-  lock,
-  loop,
-  manifest,
-  report,
-  saved_params,
-)
-from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.storage import object_stores, paths
+from bert_jax.training import loop, report
 from bert_jax.training.logging import read_metrics
 from tests.training import test_loop
 from tests.training.test_checkpoint import as_bytes, make_state, shapes
@@ -134,14 +128,14 @@ def test_checkpoints_are_kept_verified_and_let_go(store, errors):
     assert as_bytes(state) == as_bytes(make_state(3))
   files = paths.files(f"{folder}/3")
   flip(max(files.values(), key=lambda path: len(paths.read_bytes(path))))
-  paths.write_bytes(f"{folder}/2/{contents.STATE}/part", b"cut off")
+  paths.write_bytes(f"{folder}/2/{metadata.STATE}/part", b"cut off")
   with Checkpoints(folder) as checkpoints:
     state, _ = checkpoints.restore(shapes(make_state(0)))
   assert as_bytes(state) == as_bytes(make_state(1))
   assert "other contents than were written" in errors.text
   assert "its save was not finished" in errors.text
   wanted = {"encoder": shapes(make_state(0).params["encoder"])}
-  params = saved_params.restore_params(folder, wanted)
+  params = parameters.restore_params(folder, wanted)
   expected = make_state(1).params["encoder"]["kernel"]
   np.testing.assert_array_equal(params["encoder"]["kernel"], expected)
 
@@ -151,7 +145,9 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(s3, monkeypatch):
   with Checkpoints(folder) as checkpoints:
     checkpoints.save(make_state(1), {})
   monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-  monkeypatch.setitem(stores.fsspec.config.conf["s3"], "skip_instance_cache", 1)
+  monkeypatch.setitem(
+    object_stores.fsspec.config.conf["s3"], "skip_instance_cache", 1
+  )
   with pytest.raises(UserError, match=r"127\.0\.0\.1:9"):
     manifest.damage(folder / "1")
 

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
+from bert_jax.cluster.interruption import Interrupted
 from bert_jax.settings import UserError
 from bert_jax.training import loop, sweep
-from bert_jax.training.interruption import Interrupted
 from bert_jax.training.sweep import Search
 from bert_jax.training.window import DivergedError
 

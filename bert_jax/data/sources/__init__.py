@@ -9,9 +9,10 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from bert_jax import paths, settings
+from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources import installed_docs, text_files, tfds
+from bert_jax.storage import paths
 
 
 class Source(Protocol):

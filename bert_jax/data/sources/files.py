@@ -10,8 +10,8 @@ import shutil
 import zlib
 from typing import Any
 
-from bert_jax import paths as paths_lib
 from bert_jax import settings
+from bert_jax.storage import paths as paths_lib
 
 _OTHER_FORMATS = (
   ".xz",

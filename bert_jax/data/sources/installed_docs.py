@@ -19,7 +19,7 @@ import warnings
 from typing import Any
 
 from bert_jax import settings
-from bert_jax.data import workers
+from bert_jax.data.corpus import workers
 from bert_jax.data.sources import text_files
 
 _DISTRIBUTION = "bert_jax"

@@ -8,8 +8,11 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
-from bert_jax import paths, settings
-from bert_jax.record import Record
+from bert_jax import settings
+from bert_jax.storage import paths
+
+Record = Mapping[str, Any]
+"""A record of a data set: a plain mapping of named fields."""
 
 
 class Row(NamedTuple):

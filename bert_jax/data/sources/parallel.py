@@ -10,11 +10,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from bert_jax import paths as paths_lib
 from bert_jax import settings
 from bert_jax.data.sources import labelled
-from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
-from bert_jax.record import Record
+from bert_jax.data.sources.labelled import (
+  BadRow,
+  Layout,
+  Record,
+  RefusedError,
+  Row,
+)
+from bert_jax.storage import paths as paths_lib
 
 FILES: Mapping[str, str] = {
   "words": "seq.in",

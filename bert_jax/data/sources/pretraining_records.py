@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from bert_jax import paths
-from bert_jax.checksums import masked_crc32c
-from bert_jax.data.examples import ExamplesConfig
+from bert_jax.data.pretraining.examples import ExamplesConfig
 from bert_jax.data.sources import example_proto, files
 from bert_jax.data.stream import stack
 from bert_jax.settings import UserError
+from bert_jax.storage import paths
+from bert_jax.storage.checksums import masked_crc32c
 from bert_jax.types import Batch
 
 _LENGTH = struct.Struct("<QI")  # the data's length, and its checksum

@@ -10,8 +10,13 @@ from typing import Any
 
 from bert_jax import settings
 from bert_jax.data.sources import labelled
-from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
-from bert_jax.record import Record
+from bert_jax.data.sources.labelled import (
+  BadRow,
+  Layout,
+  Record,
+  RefusedError,
+  Row,
+)
 
 _FIELDS = ("id", "question", "context", "answers")
 

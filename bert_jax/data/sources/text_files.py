@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bert_jax import paths as paths_lib
 from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
+from bert_jax.storage import paths as paths_lib
 
 DOCUMENTS = ("blank_line", "line", "file")
 

@@ -8,12 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bert_jax import paths as paths_lib
 from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources import labelled
-from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
-from bert_jax.record import Record
+from bert_jax.data.sources.labelled import (
+  BadRow,
+  Layout,
+  Record,
+  RefusedError,
+  Row,
+)
+from bert_jax.storage import paths as paths_lib
 
 
 class Dataset(NamedTuple):

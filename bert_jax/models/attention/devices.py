@@ -34,7 +34,7 @@ class Device(NamedTuple):
 def current() -> Device:
   """The devices of the mesh in context (`jax.set_mesh`), or jax's default.
 
-  The mesh may be of devices that are not here, see `bert_jax.ahead`.
+  The mesh may be of devices that are not here, see `bert_jax.aot`.
   """
   mesh = jax.sharding.get_abstract_mesh()
   device = mesh.abstract_device

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Int
 
 from bert_jax.data.sources import squad
-from bert_jax.data.sources.labelled import RefusedError
+from bert_jax.data.sources.labelled import Record, RefusedError
 from bert_jax.settings import UserError
 from bert_jax.tasks.common import fields, rows
 from bert_jax.text.tokenizer import Encoding, Tokenizer
-from bert_jax.types import Batch, Record
+from bert_jax.types import Batch
 
 MAX_QUESTION = 64
 """Tokens of a question, as in google-research/bert's run_squad.py."""

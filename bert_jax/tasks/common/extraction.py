@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.tasks.common import fields, spans
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Record
+from bert_jax.types import Batch
 
 # The least probability that makes a null score, so that all are finite.
 _TINY = 1e-300

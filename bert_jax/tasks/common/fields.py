@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Record
 
 
 def text(record: Record, name: str) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.settings import UserError
 from bert_jax.tasks.common import fields
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Record
+from bert_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
 from bert_jax.tasks import supervised
 from bert_jax.tasks.common import fields, values
 from bert_jax.tasks.scores import regression, retrieval
-from bert_jax.types import Record
 
 _DEPTHS = (1, 5, 10)
 

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.tasks.common import fields, rows
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Record
+from bert_jax.types import Batch
 
 
 def one_each(

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from bert_jax.data.mixing import MixedStream
+from bert_jax.data.sources.labelled import Record
 from bert_jax.data.stream import Batched
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.task import HeldOut, Model, Task, TrainingData
-from bert_jax.types import Batch, Parameters, Record
+from bert_jax.types import Batch, Parameters
 
 ENCODER = "encoder"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
-from bert_jax.types import Record
 
 # Training is done in float32.
 _LARGEST = float(np.finfo(np.float32).max)

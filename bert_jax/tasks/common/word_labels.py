@@ -18,12 +18,13 @@ from jaxtyping import Array, Float, Shaped
 from scipy import special
 
 from bert_jax.data import grouping
+from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
 from bert_jax.tasks import supervised
 from bert_jax.tasks.common import fields, rows, words
 from bert_jax.tasks.scores import entities as scores
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Record
+from bert_jax.types import Batch
 
 OUTSIDE = "O"
 """The label of words outside all entities."""

@@ -1,0 +1,43 @@
+"""Does one job and prints what was measured, as JSON on the last line."""
+
+import importlib
+import json
+import os
+import pathlib
+import sys
+import time
+
+from benchmarks import peers
+
+# Of matrices, the first of which warms up.
+_PRODUCTS = 6
+
+
+def main() -> None:
+  job = peers.Job(**json.loads(pathlib.Path(sys.argv[1]).read_text()))
+  side = importlib.import_module(f"benchmarks.peers.{job.module}")
+  batches = peers.load(job.batches) if job.batches else [None] * _PRODUCTS
+  first, timed = batches[: job.warmup], batches[job.warmup :]
+  if job.kind == "inference":
+    # Texts are of shapes that only the side knows: it has to see them all.
+    first = batches if job.batches.endswith(".json") else first
+    timed = batches
+  began = time.perf_counter()
+  run = getattr(side, job.kind)(job)
+  run(first)
+  ready = time.perf_counter()
+  last = run(timed)
+  done = time.perf_counter()
+  found = {
+    "seconds": done - ready,
+    "count": len(timed),
+    "ready_seconds": ready - began,
+    "last": last,
+    "load": os.getloadavg()[0],
+    "versions": side.versions(),
+  }
+  print(json.dumps(found))
+
+
+if __name__ == "__main__":
+  main()

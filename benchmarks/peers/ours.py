@@ -1,0 +1,80 @@
+"""bert_jax: the update that `training.loop` does, and the Predictor."""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import launch  # noqa: F401  Memory is kept as in a command.
+from benchmarks.peers import Job, Rows, Run
+from bert_jax import text
+from bert_jax.models.config import encoder_config
+from bert_jax.predictor import Predictor
+from bert_jax.tasks import embedding
+from bert_jax.training.mesh import partitioning
+from bert_jax.training.recipe import Recipe
+from bert_jax.training.run import make_parts
+from bert_jax.training.updates import Updates
+from bert_jax.types import Batch
+
+_FIELDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
+
+
+def training(job: Job) -> Run:
+  recipe = Recipe.from_dict(job.config)
+  task = recipe.make_task()
+  layout = partitioning.make_layout(recipe.mesh)
+  parts = make_parts(recipe, task)
+  state = partitioning.init_state(parts.initial, layout)
+  update = Updates(task, parts.optimizer, recipe, layout.mesh, parts.frozen)
+
+  def run(batches: Sequence[Rows]) -> float:
+    nonlocal state
+    for rows in batches:
+      batch = _batch(rows)
+      if not update.knows(batch):
+        update.compile(state, batch)
+      state, measures = update(state, batch)
+    return float(measures["mlm_loss"].value())  # Waits.
+
+  return run
+
+
+def inference(job: Job) -> Run:
+  """Begins with texts, and so counts the tokenizer."""
+  options = job.options
+  tokenizer = text.load(options["tokenizer"])
+  head = embedding.Head(max_length=options["length"])
+  task = embedding.make(encoder_config(job.model), tokenizer, head)
+  blank = jax.tree.map(lambda x: x[None], task.blank)
+  params = jax.jit(task.model.init)(jax.random.key(0), blank)["params"]
+  predictor = Predictor(task, params, batch_size=options["rows"])
+
+  def run(batches: Sequence[Sequence[str]]) -> None:
+    predictor(list(itertools.chain(*batches)))
+
+  return run
+
+
+def peak(job: Job) -> Run:
+  shape = (job.options["size"], job.options["size"])
+  a, b = (jax.random.normal(jax.random.key(n), shape) for n in range(2))
+  product = jax.jit(jnp.dot)
+
+  def run(batches: Sequence[None]) -> float:
+    for _ in batches:
+      c = product(a, b).block_until_ready()
+    return float(c[0, 0])
+
+  return run
+
+
+def versions() -> dict[str, str]:
+  return {"jax": jax.__version__, "numpy": np.__version__}
+
+
+def _batch(rows: Rows) -> Batch:
+  targets = {n: x for n, x in rows.items() if n not in _FIELDS}
+  return Batch(**{n: rows[n] for n in _FIELDS}, targets=targets)

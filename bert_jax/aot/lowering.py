@@ -1,0 +1,68 @@
+"""The update of a recipe, compiled for devices that are not here."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+
+from bert_jax.models.config import encoder_config
+from bert_jax.settings import UserError
+from bert_jax.tasks.task import Task
+from bert_jax.training.mesh import meshes, partitioning
+from bert_jax.training.recipe import Recipe
+from bert_jax.training.run import make_parts
+from bert_jax.training.updates import Updates
+from bert_jax.types import Batch, TrainState
+
+
+class Ahead(NamedTuple):
+  """An update that is lowered, and the shapes of what it takes.
+
+  Attributes:
+    task: of the recipe, without its data.
+    layout: of the devices.
+    state: shape structs, with their shardings.
+    batch: the same, of all rows.
+    lowered: to be compiled.
+  """
+
+  task: Task
+  layout: partitioning.Layout
+  state: TrainState
+  batch: Batch
+  lowered: jax.stages.Lowered
+
+
+def lower(recipe: Recipe, devices: Sequence[jax.Device]) -> Ahead:
+  """Lowers the update that `training.loop` would do on these devices.
+
+  Nothing is read but the recipe: the vocabulary has the size that it names.
+
+  Args:
+    recipe: of pretraining, with its number of steps.
+    devices: of a topology; see `jax.experimental.topologies`.
+
+  Raises:
+    UserError: the recipe does not say all that it takes, or does not fit the
+      devices.
+  """
+  task = _task(recipe)
+  layout = partitioning.make_layout(recipe.mesh, devices)
+  meshes.check_rows(recipe.batch_size, recipe.accumulation, layout.mesh)
+  parts = make_parts(recipe, task)
+  state = partitioning.state_shapes(parts.initial, layout)
+  batch = meshes.batch_shapes(task.blank, layout.mesh, recipe.batch_size)
+  updates = Updates(task, parts.optimizer, recipe, layout.mesh, parts.frozen)
+  return Ahead(task, layout, state, batch, updates.lower(state, batch))
+
+
+def _task(recipe: Recipe) -> Task:
+  if recipe.corpus is None or recipe.init:
+    raise UserError(
+      "--config: expected a recipe of pretraining from scratch, with a section"
+      " corpus"
+    )
+  if not recipe.steps:
+    raise UserError("config.steps: missing; epochs need the data to be counted")
+  model = {"vocab_size": recipe.corpus.vocab_size, **recipe.model}
+  return recipe.task_of(encoder_config(model))

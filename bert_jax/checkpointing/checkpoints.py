@@ -1,0 +1,254 @@
+"""Checkpoints: Orbax writes the arrays, a manifest of our own vouches for them.
+
+    FOLDER/1200/state/         the TrainState, as Orbax lays it out
+    FOLDER/1200/contents.json  metadata, and the shape and dtype of each array
+    FOLDER/1200/manifest.json  size and SHA-256 of every other file
+
+Orbax itself restores a tensor file with a flipped bit without a word. So a
+step counts once its manifest is there, which is written last, and is used
+only if every file is what the manifest says.
+"""
+
+import concurrent.futures
+import contextlib
+import json
+import logging as python_logging
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Self
+
+import orbax.checkpoint as ocp
+from absl import logging
+
+from bert_jax.checkpointing import manifest
+from bert_jax.checkpointing import metadata as metadata_lib
+from bert_jax.cluster import processes
+from bert_jax.settings import UserError
+from bert_jax.storage import object_stores, paths
+from bert_jax.types import TrainState
+
+
+def _not_of_orbax(record: python_logging.LogRecord) -> bool:
+  origin = f"{record.pathname} {record.getMessage()}"
+  return os.path.dirname(ocp.__file__) not in origin
+
+
+# What matters of Orbax's own log reaches the caller as an exception; asyncio
+# would print the traceback of each of its tasks that failed.
+for _name in ("absl", "asyncio"):
+  python_logging.getLogger(_name).addFilter(_not_of_orbax)
+
+
+class Checkpoints:
+  """The checkpoints of one run; a context manager.
+
+  Saving goes on in the background. A save that fails raises at the next
+  `save`, `wait` or `close`, and leaves the steps saved before as they were.
+  """
+
+  def __init__(self, folder: paths.Path, keep: int = 3):
+    """Opens the folder, which the first save makes.
+
+    Args:
+      folder: of a local or shared file system, or of an object store, for one
+        run at a time.
+      keep: how many steps to keep, the newest ones; the best one stays
+        besides, until another is the best.
+
+    Raises:
+      UserError: `keep` is less than 1, or this is no folder.
+    """
+    if keep < 1:
+      raise UserError(
+        f"config.checkpoint.keep: expected at least 1, got {keep}"
+      )
+    self._folder = metadata_lib.absolute(folder)
+    self._keep = keep
+    # The manifest says when a step counts, so no store need rename its files.
+    mode = ocp.options.AtomicityMode
+    self._checkpointer = ocp.AsyncCheckpointer(
+      ocp.StandardCheckpointHandler(),
+      atomicity_options=ocp.options.AtomicityOptions(
+        mode.COMMIT_FILE if paths.is_remote(folder) else mode.AUTO
+      ),
+    )
+    self._executor = concurrent.futures.ThreadPoolExecutor(1)
+    self._pending: concurrent.futures.Future[None] | None = None
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(
+    self, kind: Any, error: BaseException | None, trace: Any
+  ) -> None:
+    try:
+      self.close()
+    except UserError as failure:
+      if error is None:
+        raise
+      logging.error("%s", failure)  # What ended the run must stay in sight.
+
+  def steps(self) -> list[int]:
+    """The steps whose saves were finished, the oldest first."""
+    return manifest.finished_steps(self._folder)
+
+  def best_step(self) -> int | None:
+    """The step that was saved as the best last of all, None without one."""
+    return max(manifest.best_steps(self._folder), default=None)
+
+  def save(
+    self, state: TrainState, metadata: Mapping[str, Any], best: bool = False
+  ) -> None:
+    """Begins to save a state; what is saved is the state as it is now.
+
+    A step that is saved already and verifies is left as it is, but marked if
+    it is the best. The caller may donate the state's buffers at once: jax
+    reuses none that is being read.
+
+    Args:
+      state: all hosts give theirs.
+      metadata: goes with the state, as JSON.
+      best: whether this is the best step so far, the one that
+        `saved_params` reads, whatever comes after it.
+
+    Raises:
+      UserError: this save or the one before could not be written.
+    """
+    self.wait()
+    step = int(state.step)
+    saved = json.dumps(
+      {"metadata": metadata, "arrays": metadata_lib.kinds(state)}
+    )
+    target = self._folder / str(step)
+    if processes.on_first(lambda: manifest.damage(target) is None):
+      if best and processes.is_first():
+        _mark_best(target)
+      return
+    arrays = ocp.args.StandardSave(state)
+    with self._writing(step):
+      if processes.is_first():
+        manifest.remove(target)
+        if not paths.is_remote(target):
+          target.mkdir(parents=True)
+      self._checkpointer.save(target / metadata_lib.STATE, args=arrays)
+    self._pending = self._executor.submit(self._finish, step, saved, best)
+
+  def restore(
+    self, target: TrainState
+  ) -> tuple[TrainState, dict[str, Any]] | None:
+    """Reads the newest step that verifies.
+
+    Args:
+      target: the state's shape structs, with the shardings to restore to.
+
+    Returns:
+      The state and its metadata; None if nothing was ever saved.
+
+    Raises:
+      UserError: there are steps but none verifies, or the newest that does
+        is not of the target's shapes.
+    """
+    self.wait()
+    step = metadata_lib.newest_step(self._folder)
+    if step is None:
+      return None
+    folder = self._folder / str(step)
+    metadata = metadata_lib.check(folder, target)
+    with object_stores.explained(folder):
+      state = self._checkpointer.restore(
+        folder / metadata_lib.STATE, args=ocp.args.StandardRestore(target)
+      )
+    return state, metadata
+
+  def wait(self) -> None:
+    """Waits until the last save is on the disk.
+
+    Raises:
+      UserError: it could not be written.
+    """
+    pending, self._pending = self._pending, None
+    if pending:
+      pending.result()
+
+  def close(self) -> None:
+    """Waits for the last save and ends the background work.
+
+    Raises:
+      UserError: the last save could not be written.
+    """
+    try:
+      self.wait()
+    finally:
+      self._executor.shutdown()
+      self._checkpointer.close()
+
+  def _finish(self, step: int, saved: str, best: bool) -> None:
+    """Once Orbax is done: vouches for the step and lets old steps go."""
+    folder = self._folder / str(step)
+    with self._writing(step):
+      self._checkpointer.wait_until_finished()
+      if processes.is_first():
+        paths.write_bytes(folder / metadata_lib.FILE, saved.encode())
+        manifest.write(folder, best)
+    if processes.is_first():
+      self._prune(step)
+
+  def _prune(self, step: int) -> None:
+    """Removes the steps that are too old to keep, and unfinished ones.
+
+    Of those marked as the best only the last is kept for its mark.
+
+    Later steps are those that a restore passed over; they are replaced when
+    the run gets there again, and must not push out good ones.
+    """
+    kept = [old for old in self.steps() if old <= step][-self._keep :]
+    best = manifest.best_steps(self._folder)
+    kept += [old for old in best if old <= step][-1:]
+    for old in manifest.steps(self._folder):
+      folder = self._folder / str(old)
+      ours = _has_state(folder)
+      if ours and old < step and old not in kept:
+        try:
+          manifest.remove(folder)
+        except (OSError, UserError) as error:
+          logging.error("%s cannot be removed: %s", folder, error)
+
+  @contextlib.contextmanager
+  def _writing(self, step: int):
+    """Clears away what it can of a failed step, and says why it failed."""
+    try:
+      yield
+    except Exception as error:
+      if processes.is_first():
+        with contextlib.suppress(OSError, UserError):
+          manifest.remove(self._folder / str(step))
+      if told := processes.lost(error):
+        raise processes.LostError(told) from error
+      raise UserError(
+        f"the checkpoint of step {step} could not be written to"
+        f" {self._folder}: {_reason(error)}"
+      ) from error
+
+
+def _has_state(folder: Any) -> bool:
+  """Whether the folder of a step has arrays, finished or not."""
+  names = paths.names(folder, None)
+  return any(name.startswith(metadata_lib.STATE) for name in names)
+
+
+def _mark_best(folder: Any) -> None:
+  try:
+    manifest.mark_best(folder)
+  except OSError as error:
+    raise UserError(
+      f"{folder} could not be marked as the best: {error.strerror}"
+    ) from error
+
+
+def _reason(error: Exception) -> str:
+  """The system's word for what went wrong, or else the error's last ones."""
+  if code := re.search(r"os_error_code='(\d+)'", str(error)):
+    return os.strerror(int(code[1]))
+  said, is_of_arrays, _ = str(error).partition(" [tensorstore_spec=")
+  return " ".join((said if is_of_arrays else repr(error)).split())[-300:]

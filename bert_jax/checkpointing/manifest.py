@@ -1,0 +1,202 @@
+"""Which steps of a checkpoint folder are whole.
+
+A manifest in each step's folder vouches for its files: their names, sizes and
+SHA-256. It also says whether the step was the best so far, so that a step is
+saved and marked as the best at once. Folders are paths as `paths.at` gives
+them, of this machine or of an object store.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from bert_jax.settings import UserError
+from bert_jax.storage import paths
+
+NAME = "manifest.json"
+_PARTIAL = NAME + ".tmp"
+NONE, ALL_DAMAGED = -1, -2
+
+
+def write(folder: Any, best: bool = False) -> None:
+  """Writes the manifest, once every file has reached the disk.
+
+  It is there as a whole or not at all, whenever the process or the machine
+  dies.
+
+  Args:
+    folder: of a step.
+    best: whether the step is the best so far.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  entries = {}
+  for name, path in sorted(_files(folder).items()):
+    size, digest = _measured(path, settled=True)
+    entries[name] = {"size": size, "sha256": digest}
+  _replace(folder, {"files": entries, "best": best})
+
+
+def mark_best(folder: Any) -> None:
+  """Marks a step that is whole as the best so far.
+
+  Raises:
+    OSError: the manifest cannot be written; the old one stays.
+  """
+  contents = json.loads(paths.read_bytes(folder / NAME))
+  _replace(folder, contents | {"best": True})
+
+
+def _replace(folder: Any, contents: Mapping[str, Any]) -> None:
+  """Puts a manifest in the place of the one that is there, if any."""
+  if paths.is_remote(folder):
+    # An object is there as a whole or not at all.
+    paths.write_bytes(folder / NAME, json.dumps(contents, indent=1).encode())
+    return
+  partial = folder / _PARTIAL
+  with partial.open("w") as file:
+    json.dump(contents, file, indent=1)
+    file.flush()
+    os.fsync(file.fileno())
+  partial.replace(folder / NAME)
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def damage(folder: Any) -> str | None:
+  """What is wrong with the folder, or None if it is as it was written.
+
+  Raises:
+    UserError: it is in a store that cannot be reached, so nothing is known.
+  """
+  try:
+    data = paths.read_bytes(folder / NAME)
+  except OSError as error:
+    return f"{NAME} cannot be read ({error!r:.100})"
+  try:
+    contents = json.loads(data)
+    listed = contents["files"]
+    listed = {name: (e["size"], e["sha256"]) for name, e in listed.items()}
+    if contents.keys() - {"files", "best"}:
+      return f"{NAME} is not a manifest"
+  except (ValueError, LookupError, TypeError) as error:
+    return f"{NAME} cannot be read ({error!r:.100})"
+  except (AttributeError, RecursionError):
+    return f"{NAME} is not a manifest"
+  found = _files(folder)
+  if not listed:
+    return f"{NAME} is empty"
+  if missing := sorted(listed.keys() - found.keys()):
+    return f"{missing[0]} is missing"
+  if extra := sorted(found.keys() - listed.keys()):
+    return f"{extra[0]} is not in its {NAME}"
+  for name, (size, digest) in listed.items():
+    try:
+      got, found_digest = _measured(found[name])
+      if got != size:
+        return f"{name} has {got} bytes in place of {size}"
+      if found_digest != digest:
+        return f"{name} has other contents than were written"
+    except OSError as error:
+      return f"{name} cannot be read ({error.strerror})"
+  return None
+
+
+def _measured(path: Any, settled: bool = False) -> tuple[int, str]:
+  """Size and SHA-256 of a file, which is on the disk then if it has to."""
+  with paths.opened(path) as file:
+    if settled and not paths.is_remote(path):
+      os.fsync(file.fileno())
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return file.tell(), digest
+
+
+def steps(folder: Any) -> list[int]:
+  """Steps by their folders' names, finished or not, the oldest first."""
+  names = paths.names(folder, "directory")
+  return sorted(
+    int(name) for name in names if name.isdecimal() and str(int(name)) == name
+  )
+
+
+def finished_steps(folder: Any) -> list[int]:
+  """Steps with a manifest; without one a save was cut off."""
+  there = paths.exists if paths.is_remote(folder) else os.path.lexists
+  return [step for step in steps(folder) if there(folder / str(step) / NAME)]
+
+
+def best_steps(folder: Any) -> list[int]:
+  """Finished steps that were the best when they were saved, oldest first.
+
+  The last of them is the best of all.
+  """
+  return [step for step in finished_steps(folder) if _is_best(folder, step)]
+
+
+def newest_step(folder: Any) -> int:
+  """The newest step that is whole, or else `NONE` or `ALL_DAMAGED`.
+
+  What is wrong with newer ones goes to the log.
+  """
+  step = _newest_whole(folder, steps(folder))
+  return ALL_DAMAGED if step == NONE and finished_steps(folder) else step
+
+
+def best_step(folder: Any) -> int:
+  """The best step that is whole, or else `NONE`.
+
+  What is wrong with better ones goes to the log.
+  """
+  return _newest_whole(folder, best_steps(folder))
+
+
+def _newest_whole(folder: Any, candidates: Sequence[int]) -> int:
+  finished = finished_steps(folder)
+  for step in reversed(candidates):
+    if step in finished:
+      wrong = damage(folder / str(step))
+    else:
+      wrong = "its save was not finished"
+    if wrong is None:
+      return step
+    logging.error("%s is passed over: %s", folder / str(step), wrong)
+  return NONE
+
+
+def _is_best(folder: Any, step: int) -> bool:
+  path = folder / str(step) / NAME
+  try:
+    return json.loads(paths.read_bytes(path)).get("best") is True
+  except UserError:
+    raise
+  except (OSError, ValueError, AttributeError, RecursionError) as error:
+    logging.error("%s cannot be read (%.100r): taken for not best", path, error)
+    return False
+
+
+def remove(folder: Any) -> None:
+  """Removes a step, its manifest first, so that it never half counts."""
+  if paths.is_remote(folder):
+    paths.remove(folder / NAME)
+    paths.remove(folder)
+    return
+  (folder / NAME).unlink(missing_ok=True)
+  if folder.exists():
+    shutil.rmtree(folder)
+
+
+def _files(folder: Any) -> dict[str, Any]:
+  """Every file by its relative name, but for those of the manifest itself."""
+  found = paths.files(folder)
+  found.pop(NAME, None)
+  found.pop(_PARTIAL, None)  # What a kill has left.
+  return found

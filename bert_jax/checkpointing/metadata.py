@@ -1,0 +1,71 @@
+"""What a saved step says that it holds."""
+
+import json
+import os
+from typing import Any
+
+from bert_jax import trees
+from bert_jax.checkpointing import manifest, s3
+from bert_jax.cluster import processes
+from bert_jax.settings import UserError
+from bert_jax.storage import paths
+
+STATE = "state"
+FILE = "contents.json"
+
+
+def absolute(folder: paths.Path) -> Any:
+  """The absolute path of a folder for checkpoints, here or in a store.
+
+  Raises:
+    UserError: it is a file, or an address of no store.
+  """
+  if paths.is_remote(folder):
+    if os.fspath(folder).startswith("s3:"):
+      s3.teach_orbax()
+    return paths.at(folder)
+  path = paths.at(folder).absolute()
+  if path.exists() and not path.is_dir():
+    raise UserError(f"{path}: expected a folder for checkpoints, found a file")
+  return path
+
+
+def newest_step(folder: Any) -> int | None:
+  """The newest step that verifies, None if nothing was ever saved.
+
+  Raises:
+    UserError: there are steps, but none verifies.
+  """
+  step = processes.on_first(lambda: manifest.newest_step(folder))
+  if step == manifest.ALL_DAMAGED:
+    raise UserError(
+      f"{folder}: there are checkpoints, but all of them are damaged (see the"
+      " log); to begin anew, move the folder away"
+    )
+  return None if step == manifest.NONE else step
+
+
+def check(folder: Any, target: Any, partly: bool = False) -> dict[str, Any]:
+  """The metadata of a step whose arrays are, or contain, the target's.
+
+  Raises:
+    UserError: an array is of another shape or dtype, or not there.
+  """
+  contents = json.loads(paths.read_bytes(folder / FILE))
+  saved, expected = contents["arrays"], kinds(target)
+  names = expected.keys() if partly else saved.keys() | expected.keys()
+  for name in sorted(names, key=lambda name: (name[:7] != "params/", name)):
+    if saved.get(name) != expected.get(name):
+      raise UserError(
+        f"{folder}: {name} is saved as {saved.get(name, 'nothing')}, but the"
+        f" config makes it {expected.get(name, 'nothing')}"
+      )
+  return contents["metadata"]
+
+
+def kinds(tree: Any) -> dict[str, str]:
+  """Dtype and shape of every leaf by its path: `float32[30522,768]`."""
+  return {
+    name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    for name, leaf in trees.flatten(tree).items()
+  }

@@ -1,0 +1,79 @@
+"""The parameters in a run's checkpoints, without the rest of its state."""
+
+import json
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from bert_jax.checkpointing import manifest, metadata
+from bert_jax.cluster import processes
+from bert_jax.settings import UserError
+from bert_jax.storage import object_stores, paths
+from bert_jax.types import Parameters
+
+
+def restore_params(folder: paths.Path, target: Parameters) -> Parameters:
+  """Reads only the parameters of the best step, or else of the newest.
+
+  Args:
+    folder: of a run's checkpoints, on whatever devices it ran.
+    target: shape structs of the wanted parameters, all or some of those that
+      were saved; the ones without a sharding go to the first local device.
+
+  Raises:
+    UserError: there is no step that verifies, or it is not of the target's
+      shapes.
+  """
+  return restore_step(best_folder(folder), target)
+
+
+def restore_step(folder: Any, target: Parameters) -> Parameters:
+  """`restore_params`, of the folder of a step that is known to verify."""
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  item = {
+    "params": jax.tree.map(
+      lambda x: x if x.sharding else x.update(sharding=here), dict(target)
+    )
+  }
+  metadata.check(folder, item, partly=True)
+  with (
+    object_stores.explained(folder),
+    ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+  ):
+    args = ocp.args.PyTreeRestore(
+      item=item,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+      partial_restore=True,
+    )
+    restored = checkpointer.restore(folder / metadata.STATE, args=args)
+  return restored["params"]
+
+
+def saved_paths(folder: Any) -> set[str]:
+  """The paths of the parameters in the folder of a step."""
+  listed = json.loads(paths.read_bytes(folder / metadata.FILE))["arrays"]
+  return {
+    path.removeprefix("params/")
+    for path in listed
+    if path.startswith("params/")
+  }
+
+
+def best_folder(folder: paths.Path) -> Any:
+  """The folder of the best step, or else the newest; all of it is hashed.
+
+  That is the step that was saved as the best, or, if it does not verify, the
+  best before it; without any of these the newest that verifies. What is
+  passed over goes to the log.
+
+  Raises:
+    UserError: there is no step that verifies.
+  """
+  folder = metadata.absolute(folder)
+  step = processes.on_first(lambda: manifest.best_step(folder))
+  if step == manifest.NONE:
+    step = metadata.newest_step(folder)
+  if step is None:
+    raise UserError(f"{folder}: no checkpoint")
+  return folder / str(step)

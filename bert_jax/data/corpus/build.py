@@ -1,0 +1,295 @@
+"""From documents to a corpus on disk: a vocabulary, shards and a report."""
+
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import rich.console
+import rich.progress
+
+from bert_jax import settings
+from bert_jax.data import sources
+from bert_jax.data.corpus import (
+  report,
+  sentences,
+  shards,
+  statistics,
+  tokenizing,
+  vocabularies,
+  workers,
+)
+from bert_jax.storage import folders, paths
+from bert_jax.text import vocabulary
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.text.wordpiece import WordPiece
+from bert_jax.text.words import WordRules
+
+_SCRATCH = "scratch"
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig(sources.SourceConfig):
+  """The section `config.corpus`: what to prepare.
+
+  Attributes:
+    sentences: "prose" splits running text into sentences; "line" takes each
+      line for one, as in text made for BERT's own scripts.
+    vocabulary: a tokenizer to use, a folder or file that `bert_jax.text.load`
+      reads; None trains a WordPiece vocabulary on the text.
+    vocab_size: the size to train, special tokens included.
+    lowercase: whether case is dropped; None drops it in training and follows
+      the files of a given vocabulary.
+    vocabulary_sample: characters of text to train the vocabulary on, taken
+      from documents spread evenly over the source; bounds the memory.
+    held_out: the share of documents kept from training.
+    shards: files a split is written in; at most as many processes work.
+  """
+
+  sentences: str = "prose"
+  vocabulary: str | None = None
+  vocab_size: int = 8192
+  lowercase: bool | None = None
+  vocabulary_sample: int = 100_000_000
+  held_out: float = 0.02
+  shards: int = 16
+
+  def __post_init__(self):
+    super().__post_init__()
+    settings.choice(
+      "config.corpus.sentences", self.sentences, sentences.SPLITTERS
+    )
+    if not 0 <= self.held_out < 1:
+      raise ValueError(
+        f"held_out: expected a share from 0 to below 1, got {self.held_out}"
+      )
+    for name in ("vocab_size", "vocabulary_sample", "shards"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name}: expected at least 1, got {getattr(self, name)}"
+        )
+
+
+class Prepared(NamedTuple):
+  """What `prepare` returns.
+
+  Attributes:
+    report: the figures; `report.print_report` prints them.
+    was_there: whether the same corpus was there already.
+  """
+
+  report: report.Figures
+  was_there: bool
+
+
+def prepare(
+  config: CorpusConfig,
+  output: paths.Path,
+  processes: int | None = None,
+  overwrite: bool = False,
+  run: workers.Run | None = None,
+) -> Prepared:
+  """Makes a corpus that `shards.Corpus.open` opens.
+
+  The same documents and settings give the same bytes, with any number of
+  processes and machines. The work is done in `OUTPUT.partial`, which becomes
+  `output` at the end; what a killed run leaves there the next run clears. For
+  an output in a store it is done in a temporary folder, which is then put up.
+
+  Args:
+    config: what to prepare.
+    output: the folder to make, here or in a store.
+    processes: how many processes work; None takes one for each core.
+    overwrite: whether to replace another corpus at `output`.
+    run: what runs the work on the shards; None for processes of this machine.
+
+  Returns:
+    The report, made now or when the same corpus was made.
+
+  Raises:
+    UserError: the source is empty or unreadable, another corpus or something
+      else is at `output`, the disk is full, or a process was killed.
+  """
+  output = os.fspath(output).rstrip("/")
+  if processes is not None and processes < 1:
+    raise settings.UserError(f"processes: expected at least 1, got {processes}")
+  made_from = {
+    "config": json.loads(json.dumps(dataclasses.asdict(config))),
+    "source": sources.describe(config)
+    + vocabularies.describe(config.vocabulary),
+  }
+  found = _already_there(output, made_from, overwrite)
+  if found is not None:
+    return Prepared(found, was_there=True)
+  processes = processes or workers.available_cores()
+  try:
+    with (
+      folders.made(output, shards.MANIFEST) as folder,
+      folders.shared(output, folder) if run else nullcontext(folder) as common,
+    ):
+      run = run or workers.here(processes)
+      manifest = _make(config, made_from, folder, common, processes, run)
+  except OSError as error:
+    raise settings.UserError(f"cannot write {output}: {error}") from None
+  return Prepared(manifest["report"], was_there=False)
+
+
+def _already_there(
+  output: str, made_from: dict[str, Any], overwrite: bool
+) -> report.Figures | None:
+  """The report of the same corpus at `output`; None if one is to be made."""
+  names = paths.names(output, None)
+  if not paths.exists(output) or (paths.is_folder(output) and not names):
+    return None
+  if shards.MANIFEST not in names:
+    if paths.is_remote(output) and all(map(tokenizing.is_part, names)):
+      return None  # It was not put up to its end.
+    raise settings.UserError(
+      f"--output: {output} exists and is no corpus; name another folder"
+    )
+  if overwrite:
+    return None
+  folder = paths.local(f"{output}/{shards.MANIFEST}").parent
+  manifest = shards.read_manifest(folder)
+  if any(manifest[key] != value for key, value in made_from.items()):
+    raise settings.UserError(
+      f"--output: {output} holds a corpus made from other text or settings;"
+      " name another folder, or give --overwrite"
+    )
+  if paths.is_remote(output):  # To open it would copy it all.
+    if missing := sorted(manifest["files"].keys() - set(names)):
+      raise settings.UserError(
+        f"--output: {output}/{missing[0]} is missing; give --overwrite"
+      )
+    return manifest["report"]
+  for split in shards.SPLITS:
+    if manifest["splits"][split]["documents"]:
+      shards.Corpus.open(output, split)
+  return manifest["report"]
+
+
+def _make(
+  config: CorpusConfig,
+  made_from: dict[str, Any],
+  folder: pathlib.Path,
+  common: paths.Path,
+  processes: int,
+  run: workers.Run,
+) -> dict[str, Any]:
+  """Fills `folder`, the manifest last; returns the manifest.
+
+  What works sees the folder `common`; mostly the two are one.
+  """
+  scratch = folder / _SCRATCH
+  scratch.mkdir()
+  source = sources.open_source(config, scratch, processes)
+  size = len(source)
+  if not size:
+    raise settings.UserError(
+      "config.corpus: the source has no documents; are its files empty?"
+    )
+  if size == 1 and config.held_out:
+    raise settings.UserError(
+      "config.corpus.documents: the text is one document, and one is to be"
+      " held out; cut it into several (line or blank_line), or set"
+      " config.corpus.held_out=0"
+    )
+  common_scratch = os.path.join(common, _SCRATCH)
+  if common != folder:
+    source = sources.shared(source, scratch, f"{common_scratch}/text")
+  job = tokenizing.Job(
+    source=source,
+    sentences=config.sentences,
+    folder=common,
+    scratch=common_scratch,
+    shards=min(config.shards, size),
+    held_out_below=tokenizing.held_out_bound(size, config.held_out),
+  )
+  tokenizer = _tokenizer(config, job, run)
+  tokenizer.save(folder)
+  counts = statistics.Statistics()
+  arguments = (tokenizer,)
+  for part in _run("tokens", tokenizing.write_shard, job, arguments, run):
+    counts = counts.merge(part)
+  if common != folder:
+    folders.fetch(common, folder)
+  shutil.rmtree(scratch)
+  for name, number, needed in (
+    ("train on", counts.documents - counts.held_out, True),
+    ("hold out", counts.held_out, bool(config.held_out)),
+  ):
+    if needed and not number:
+      raise settings.UserError(
+        f"config.corpus: of {size:,} documents none to {name} has any text"
+      )
+  wanted = len(tokenizer) if config.vocabulary else config.vocab_size
+  manifest = {
+    "format": shards.FORMAT,
+    **made_from,
+    "vocabulary_size": len(tokenizer),
+    "report": report.figures(counts, len(tokenizer), wanted),
+    "splits": {
+      split: _split_entry(folder, split, job.shards) for split in shards.SPLITS
+    },
+    "files": folders.file_entries(folder),
+  }
+  path = folder / shards.MANIFEST
+  path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+  return manifest
+
+
+def _run(
+  name: str,
+  function: Callable[..., Any],
+  job: tokenizing.Job,
+  arguments: tuple[Any, ...],
+  run: workers.Run,
+) -> Iterator[Any]:
+  """Runs a function on every shard, and shows the progress on a terminal."""
+  tasks = [(job, shard, *arguments) for shard in range(job.shards)]
+  return rich.progress.track(
+    run(function, tasks, f"{job.scratch}/{name}"),
+    description=name,
+    total=len(tasks),
+    console=rich.console.Console(stderr=True),
+    transient=True,
+    disable=not sys.stderr.isatty(),
+  )
+
+
+def _tokenizer(
+  config: CorpusConfig, job: tokenizing.Job, run: workers.Run
+) -> Tokenizer:
+  """The given tokenizer, or one trained on a sample of the documents."""
+  if config.vocabulary is not None:
+    return vocabularies.load(config.vocabulary, config.lowercase)
+  rules = WordRules(lowercase=config.lowercase is not False)
+  step = vocabularies.sample_step(job.source, config.vocabulary_sample)
+  counts: collections.Counter[str] = collections.Counter()
+  arguments = (step, rules)
+  for part in _run("words", tokenizing.count_words, job, arguments, run):
+    counts.update(part)
+  try:
+    trained = vocabulary.train(counts, config.vocab_size)
+  except settings.UserError as error:
+    raise settings.UserError(f"config.corpus.vocab_size: {error}") from None
+  return WordPiece(trained.tokens, rules)
+
+
+def _split_entry(
+  folder: pathlib.Path, split: str, count: int
+) -> dict[str, Any]:
+  documents = shards.join_indices(folder, split, count)
+  return {
+    "documents": sum(documents),
+    "shards": [
+      {"file": shards.shard_name(split, shard, count), "documents": number}
+      for shard, number in enumerate(documents)
+    ],
+  }

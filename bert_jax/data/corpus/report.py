@@ -1,0 +1,148 @@
+"""What a user should know about a prepared corpus: the "corpus doctor"."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import rich
+from rich import box, markup
+from rich.table import Table
+
+from bert_jax.data.corpus import statistics
+
+Figures = Mapping[str, Any]
+"""The figures of a report, by name, as `corpus.json` keeps them."""
+
+_MANY_UNKNOWN = 0.01
+_MANY_DUPLICATES = 0.1
+_MANY_SINGLE = 0.2
+_MANY_LONG = 0.01
+_MANY_EMPTY = 0.01
+_FEW_TOKENS = 1_000_000
+
+
+def figures(
+  counts: statistics.Statistics, vocabulary_size: int, wanted_size: int
+) -> dict[str, Any]:
+  """The figures of a report, plain numbers for JSON.
+
+  Args:
+    counts: of the whole corpus; it has at least one document.
+    vocabulary_size: of the tokenizer.
+    wanted_size: what was asked for.
+  """
+  return {
+    "documents": counts.documents,
+    "held_out_documents": counts.held_out,
+    "empty_documents": counts.empty_documents,
+    "single_sentence_documents": counts.single,
+    "sentences": counts.sentences,
+    "empty_sentences": counts.empty_sentences,
+    "sentences_per_document": round(counts.sentences / counts.documents, 3),
+    "duplicate_share": round(counts.duplicates.share(), 4),
+    "tokens": counts.tokens,
+    "unknown_share": round(counts.unknown / counts.tokens, 6),
+    "tokens_per_sentence": round(counts.tokens / counts.sentences, 3),
+    "longest_sentence": counts.longest,
+    "tokens_beyond_512_share": round(counts.long_tokens / counts.tokens, 6),
+    "sentence_lengths": _histogram(counts),
+    "characters": counts.characters,
+    "replaced_bytes": counts.replaced_bytes,
+    "vocabulary_size": vocabulary_size,
+    "vocabulary_wanted": wanted_size,
+  }
+
+
+def _histogram(counts: statistics.Statistics) -> dict[str, int]:
+  """Sentences by length in tokens: 1, 2-3, 4-7, 8-15 and so on."""
+  bins = enumerate(counts.lengths.tolist())
+  return {
+    "1" if b == 1 else f"{2 ** (b - 1)}-{2**b - 1}": number
+    for b, number in bins
+    if number
+  }
+
+
+def warnings(report: Figures) -> Iterator[str]:
+  """What is known to spoil pretraining, each in a line with its remedy."""
+  documents, tokens = report["documents"], report["tokens"]
+  if report["unknown_share"] > _MANY_UNKNOWN:
+    yield (
+      f"{report['unknown_share']:.1%} of the tokens are unknown: raise"
+      " config.corpus.vocab_size, or give a vocabulary for this language"
+    )
+  if report["duplicate_share"] > _MANY_DUPLICATES:
+    yield (
+      f"about {report['duplicate_share']:.0%} of the sentences repeat others,"
+      " and repetition can stop learning: remove repeated lines"
+    )
+  if report["sentences_per_document"] < 2:
+    yield (
+      "most documents have one sentence, so next sentences cannot be learned:"
+      " set config.corpus.documents or sentences so that a document has"
+      " several, or train with config.data.next_sentence=False"
+    )
+  elif report["single_sentence_documents"] > _MANY_SINGLE * documents:
+    share = report["single_sentence_documents"] / documents
+    yield (
+      f"{share:.0%} of the documents have one sentence: are they cut too"
+      " finely? see config.corpus.documents"
+    )
+  if report["tokens_beyond_512_share"] > _MANY_LONG:
+    yield (
+      f"{report['tokens_beyond_512_share']:.1%} of the tokens lie beyond the"
+      " first 512 of their sentence, where training never looks: set"
+      " config.corpus.sentences=prose"
+    )
+  dropped = report["empty_documents"]
+  if dropped > _MANY_EMPTY * (documents + dropped):
+    yield f"{dropped:,} documents had no text: is config.corpus.field right?"
+  if report["replaced_bytes"]:
+    yield (
+      f"{report['replaced_bytes']:,} bytes were not UTF-8 and were replaced:"
+      " convert the files, for instance with iconv"
+    )
+  if report["vocabulary_size"] < report["vocabulary_wanted"]:
+    yield (
+      f"the text yields a vocabulary of {report['vocabulary_size']:,}, not of"
+      f" {report['vocabulary_wanted']:,}: give more text, or a lower"
+      " config.corpus.vocab_size"
+    )
+  if tokens < _FEW_TOKENS:
+    yield f"{tokens:,} tokens are few: good for trying out, not for a model"
+
+
+def print_report(report: Figures) -> None:
+  """Prints a table of the figures, and a line for each warning."""
+  table = Table(box=box.SIMPLE_HEAD, show_header=False)
+  table.add_column(style="bold")
+  table.add_column(justify="right")
+  for name, value in _rows(report):
+    table.add_row(name, value)
+  rich.print(table)
+  for warning in warnings(report):
+    # Not wrapped: a warning is one line, also in a log file.
+    rich.get_console().print(
+      f"[bold yellow]warning:[/] {markup.escape(warning)}", soft_wrap=True
+    )
+
+
+def _rows(report: Figures) -> Iterator[tuple[str, str]]:
+  documents, sentences = report["documents"], report["sentences"]
+  yield "documents", f"{documents:,}"
+  yield "  held out", f"{report['held_out_documents']:,}"
+  yield "  of one sentence", f"{report['single_sentence_documents']:,}"
+  yield "  without text, left out", f"{report['empty_documents']:,}"
+  yield "sentences", f"{sentences:,}"
+  yield "  a document", f"{report['sentences_per_document']:.1f}"
+  yield "  repeated (estimate)", f"{report['duplicate_share']:.1%}"
+  yield "  without tokens, left out", f"{report['empty_sentences']:,}"
+  yield "tokens", f"{report['tokens']:,}"
+  yield "  unknown", f"{report['unknown_share']:.3%}"
+  yield "  a sentence", f"{report['tokens_per_sentence']:.1f}"
+  yield "  in the longest", f"{report['longest_sentence']:,}"
+  yield "characters", f"{report['characters']:,}"
+  yield "  bytes not UTF-8", f"{report['replaced_bytes']:,}"
+  yield "vocabulary", f"{report['vocabulary_size']:,}"
+  yield "sentences of ... tokens", ""
+  for name, number in report["sentence_lengths"].items():
+    yield f"  {name}", f"{number:,} ({number / sentences:.1%})"

@@ -1,0 +1,296 @@
+"""Tokenised documents on disk: ArrayRecord shards with a NumPy index.
+
+A corpus is a folder that holds
+
+  corpus.json              what it was made from, counts, sizes and hashes
+                           of every file; written last
+  vocab.txt, ...           the tokenizer, as `bert_jax.text.load` reads it
+  train-00000-of-00016.array_record, ...
+  train.sentence_lengths.npy, train.document_starts.npy
+  held_out-...             the same for the held-out documents
+
+One record is one document, all integers little-endian: the number of
+sentences (uint32), their lengths in tokens (uint32 each), then the token
+ids of all sentences (uint16 where the vocabulary has at most 65,536 pieces,
+else uint32).
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_record.python import array_record_data_source, array_record_module
+from jaxtyping import Int, Int64, UInt32
+
+from bert_jax import settings
+from bert_jax.data.corpus.documents import Document
+from bert_jax.storage import paths
+
+FORMAT = 1
+MANIFEST = "corpus.json"
+SPLITS = ("train", "held_out")
+
+# One record a group: a document is read without its neighbours. Ids of two
+# bytes hardly compress, and compression would take longer than tokenising.
+_WRITER_OPTIONS = "group_size:1,uncompressed"
+
+
+def id_dtype(vocabulary_size: int) -> np.dtype:
+  """The type in which ids below `vocabulary_size` are stored."""
+  return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
+
+
+def shard_name(split: str, shard: int, shards: int) -> str:
+  """The file name of one shard."""
+  return f"{split}-{shard:05d}-of-{shards:05d}.array_record"
+
+
+def index_names(split: str) -> tuple[str, str]:
+  """The file names of a split's sentence lengths and document starts."""
+  return f"{split}.sentence_lengths.npy", f"{split}.document_starts.npy"
+
+
+class ShardWriter:
+  """Writes one shard of documents, and its part of the index at the end."""
+
+  def __init__(self, path: pathlib.Path, vocabulary_size: int):
+    """Opens `path` for writing, for ids below `vocabulary_size`."""
+    self.path = path
+    self._dtype = id_dtype(vocabulary_size)
+    self._writer = array_record_module.ArrayRecordWriter(
+      str(path), _WRITER_OPTIONS
+    )
+    self._lengths: list[UInt32[np.ndarray, "sentences"]] = []
+
+  def write(
+    self,
+    ids: Int[np.ndarray, "tokens"],
+    lengths: Int[np.ndarray, "sentences"],
+  ) -> None:
+    """Appends a document: the ids of its sentences end to end.
+
+    Raises:
+      UserError: the disk is full, or the file cannot be written.
+    """
+    assert len(lengths) and lengths.min() > 0 and lengths.sum() == len(ids)
+    lengths = lengths.astype("<u4")
+    head = np.array([len(lengths)], "<u4")
+    record = (
+      head.tobytes() + lengths.tobytes() + ids.astype(self._dtype).tobytes()
+    )
+    try:
+      self._writer.write(record)
+    except RuntimeError as error:
+      raise self._unwritable(error) from None
+    self._lengths.append(lengths)
+
+  def close(self) -> None:
+    """Finishes the shard and writes `PATH.lengths.npy`, `PATH.counts.npy`.
+
+    Raises:
+      UserError: the disk is full, or the file cannot be written.
+    """
+    try:
+      self._writer.close()
+    except RuntimeError as error:
+      raise self._unwritable(error) from None
+    lengths = np.concatenate([np.zeros(0, "<u4"), *self._lengths])
+    counts = np.array([len(lengths) for lengths in self._lengths], "<i8")
+    for array, part in zip((lengths, counts), _parts(self.path)):
+      np.save(part, array)
+
+  def _unwritable(self, error: RuntimeError) -> settings.UserError:
+    reason = str(error).partition(";")[0]
+    return settings.UserError(f"cannot write {self.path}: {reason}")
+
+
+def _parts(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+  return (
+    path.with_name(path.name + ".lengths.npy"),
+    path.with_name(path.name + ".counts.npy"),
+  )
+
+
+def join_indices(folder: pathlib.Path, split: str, shards: int) -> list[int]:
+  """Joins the shards' parts of the index into the index of the split.
+
+  Returns:
+    The number of documents in each shard.
+  """
+  parts = [
+    _parts(folder / shard_name(split, shard, shards)) for shard in range(shards)
+  ]
+  lengths = [np.load(lengths) for lengths, _ in parts]
+  counts = [np.load(counts) for _, counts in parts]
+  starts = np.zeros(1 + sum(map(len, counts)), "<i8")
+  np.cumsum(np.concatenate(counts), out=starts[1:])
+  for name, array in zip(index_names(split), (np.concatenate(lengths), starts)):
+    np.save(folder / name, array)
+  for part in sum(parts, ()):
+    part.unlink()
+  return [len(count) for count in counts]
+
+
+def read_manifest(folder: paths.Path) -> dict[str, Any]:
+  """The content of a corpus's `corpus.json`.
+
+  Raises:
+    UserError: there is none, or it cannot be read.
+  """
+  path = paths.local(folder) / MANIFEST
+  try:
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    version = manifest["format"]
+  except FileNotFoundError:
+    raise settings.UserError(
+      f"config.data.corpus: {str(folder)!r} holds no finished corpus (no"
+      f" {MANIFEST}); make one with `python -m launch.prepare --config"
+      f" CONFIG.py --output {folder}`"
+    ) from None
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise settings.UserError(
+      f"config.data.corpus: {path} is damaged ({error!r}); prepare the corpus"
+      " again"
+    ) from None
+  if version != FORMAT:
+    raise settings.UserError(
+      f"config.data.corpus: {path} has format {version!r}, this version of"
+      f" bert_jax reads format {FORMAT}; prepare the corpus again"
+    )
+  return manifest
+
+
+class _Shard(NamedTuple):
+  """What ArrayRecordDataSource takes to spare it counting the records."""
+
+  filename: str
+  skip: int
+  take: int
+  examples_in_shard: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corpus:
+  """The tokenised documents of one split, by random access.
+
+  It pickles as its folder and split, and threads may share it.
+
+  Attributes:
+    folder: where the corpus is; also the folder of its tokenizer.
+    split: "train" or "held_out".
+    manifest: the content of corpus.json.
+    sentence_lengths: tokens in each sentence; memory-mapped.
+    document_starts: the index of each document's first sentence, and the
+      number of sentences at the end; memory-mapped.
+  """
+
+  folder: pathlib.Path
+  split: str
+  manifest: Mapping[str, Any] = dataclasses.field(repr=False)
+  sentence_lengths: UInt32[np.ndarray, "sentences"] = dataclasses.field(
+    repr=False
+  )
+  document_starts: Int64[np.ndarray, "documents+1"] = dataclasses.field(
+    repr=False
+  )
+  _records: array_record_data_source.ArrayRecordDataSource = dataclasses.field(
+    repr=False
+  )
+
+  @classmethod
+  def open(cls, folder: paths.Path, split: str = "train") -> "Corpus":
+    """Opens a corpus that `launch.prepare` has made.
+
+    Args:
+      folder: the corpus's folder (`config.data.corpus`).
+      split: "train" or "held_out".
+
+    Raises:
+      UserError: there is no finished corpus, a file is missing or has another
+        size than when it was written, or the split is unknown or empty.
+    """
+    folder = paths.local(folder)
+    if split not in SPLITS:
+      raise settings.UserError(
+        f"unknown split {split!r} of a corpus; known: {', '.join(SPLITS)}"
+      )
+    manifest = read_manifest(folder)
+    counts = manifest["splits"][split]
+    if not counts["documents"]:
+      raise settings.UserError(
+        f"config.data.corpus: {str(folder)!r} was prepared with no {split}"
+        " documents (config.corpus.held_out)"
+      )
+    for name, file in manifest["files"].items():
+      _check_size(folder / name, file["bytes"])
+    # As plain arrays: each slice of a `memmap` takes several times as long.
+    lengths, starts = (
+      np.asarray(np.load(folder / name, mmap_mode="r"))
+      for name in index_names(split)
+    )
+    shards = [
+      _Shard(str(folder / shard["file"]), 0, shard["documents"], 0)
+      for shard in counts["shards"]
+    ]
+    records = array_record_data_source.ArrayRecordDataSource(shards)
+    return cls(folder, split, manifest, lengths, starts, records)
+
+  @property
+  def vocabulary_size(self) -> int:
+    """The size of the vocabulary that the ids come from."""
+    return self.manifest["vocabulary_size"]
+
+  def __len__(self) -> int:
+    """The number of documents."""
+    return len(self.document_starts) - 1
+
+  def __getitem__(self, index: int) -> Document:
+    """The sentences of document `index` as int32 ids, without special ones.
+
+    Raises:
+      IndexError: there is no such document.
+      UserError: the shard that holds it is damaged.
+    """
+    if not 0 <= index < len(self):
+      raise IndexError(f"document {index} of {len(self)}")
+    first, last = self.document_starts[index : index + 2]
+    lengths = self.sentence_lengths[first:last]
+    try:
+      record = self._records[index]
+    except (RuntimeError, OSError, ValueError, IndexError) as error:
+      raise self._damaged(index, str(error).partition(";")[0]) from None
+    dtype = id_dtype(self.vocabulary_size)
+    head = np.frombuffer(record, "<u4", min(1 + len(lengths), len(record) // 4))
+    ids = np.frombuffer(record[head.nbytes :], dtype)
+    if (
+      not np.array_equal(head[1:], lengths)
+      or head[0] != len(lengths)
+      or len(ids) != lengths.sum()
+    ):
+      raise self._damaged(index, "it disagrees with the index")
+    return Document(ids.astype(np.int32), lengths)
+
+  def _damaged(self, index: int, reason: str) -> settings.UserError:
+    for shard in self.manifest["splits"][self.split]["shards"]:
+      if index < shard["documents"]:
+        break
+      index -= shard["documents"]
+    return settings.UserError(
+      f"config.data.corpus: {self.folder / shard['file']} is damaged at"
+      f" record {index} ({reason}); prepare the corpus again"
+    )
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    return Corpus.open, (self.folder, self.split)
+
+
+def _check_size(path: pathlib.Path, size: int) -> None:
+  found = path.stat().st_size if path.is_file() else None
+  if found != size:
+    what = "is missing" if found is None else f"has {found} bytes, not {size}"
+    raise settings.UserError(
+      f"config.data.corpus: {path} {what}; prepare the corpus again"
+    )

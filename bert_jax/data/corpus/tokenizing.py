@@ -1,0 +1,182 @@
+"""What the workers of corpus preparation do: count words, write shards.
+
+Each shard is a contiguous range of documents, whatever the number of
+workers, so that the same text gives the same bytes on any machine.
+"""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, UInt64
+
+from bert_jax.data import sources
+from bert_jax.data.corpus import sentences as sentences_lib
+from bert_jax.data.corpus import shards as shards_lib
+from bert_jax.data.corpus import statistics
+from bert_jax.storage import folders, paths
+from bert_jax.text import files as tokenizer_files
+from bert_jax.text import vocabulary, words
+from bert_jax.text.tokenizer import Tokenizer
+
+# Large enough for the tokenizer to work in bulk, small enough for memory.
+_BATCH_CHARACTERS = 1 << 20
+_HASHED_AT_ONCE = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What every worker needs to know.
+
+  Attributes:
+    source: the documents.
+    sentences: a name in `sentences.SPLITTERS`.
+    folder: where the shards go, a folder that all workers see.
+    scratch: another, which is removed when the work is done.
+    shards: how many there are.
+    held_out_below: a document is held out where its index hashes below this.
+  """
+
+  source: sources.Source
+  sentences: str
+  folder: paths.Path
+  scratch: paths.Path
+  shards: int
+  held_out_below: int
+
+  def documents(self, shard: int) -> range:
+    """The indices of the documents of a shard, held-out ones included."""
+    size = len(self.source)
+    return range(size * shard // self.shards, size * (shard + 1) // self.shards)
+
+
+def is_part(name: str) -> bool:
+  """Whether one of a corpus's files, but for its manifest, may be so named."""
+  is_data = name.startswith(shards_lib.SPLITS)
+  return is_data or name.endswith(".model") or name in tokenizer_files.NAMES
+
+
+def _hashes(indices: range) -> UInt64[np.ndarray, "n"]:
+  return statistics.mix(np.arange(indices.start, indices.stop, dtype=np.uint64))
+
+
+def is_held_out(indices: range, below: int) -> Bool[np.ndarray, "n"]:
+  """Which documents are held out: those whose index hashes below a bound."""
+  if not below:
+    return np.zeros(len(indices), bool)
+  return _hashes(indices) <= np.uint64(below - 1)
+
+
+def held_out_bound(documents: int, share: float) -> int:
+  """The bound that holds out about `share` of the documents.
+
+  At least one is held out, unless the share is 0, and at least one is not.
+  """
+  if not share:
+    return 0
+  smallest, largest = 1 << 64, 0
+  for start in range(0, documents, _HASHED_AT_ONCE):
+    hashes = _hashes(range(start, min(start + _HASHED_AT_ONCE, documents)))
+    smallest = min(smallest, int(hashes.min()))
+    largest = max(largest, int(hashes.max()))
+  return min(max(int(share * (1 << 64)), smallest + 1), largest)
+
+
+def count_words(
+  job: Job, shard: int, step: int, rules: words.WordRules
+) -> collections.Counter[str]:
+  """Counts the words of every `step`-th document that is not held out."""
+  indices = job.documents(shard)
+  held_out = is_held_out(indices, job.held_out_below)
+  return vocabulary.count_words(
+    (
+      job.source[index]["text"]
+      for index, skip in zip(indices, held_out)
+      if index % step == 0 and not skip
+    ),
+    rules,
+  )
+
+
+def write_shard(
+  job: Job, shard: int, tokenizer: Tokenizer
+) -> statistics.Statistics:
+  """Tokenises the documents of a shard and writes them, in both splits.
+
+  Raises:
+    UserError: a document is damaged, or the shard cannot be written.
+  """
+  counts = statistics.Statistics()
+  with folders.filling(job.folder, job.scratch) as folder:
+    writers = [
+      shards_lib.ShardWriter(
+        folder / shards_lib.shard_name(split, shard, job.shards),
+        len(tokenizer),
+      )
+      for split in shards_lib.SPLITS
+    ]
+    held_out = is_held_out(job.documents(shard), job.held_out_below)
+    first = 0
+    for batch in _batches(job, job.documents(shard), counts):
+      splits = held_out[first : first + len(batch)]
+      _write_batch(batch, splits, tokenizer, writers, counts)
+      first += len(batch)
+    for writer in writers:
+      writer.close()
+  return counts
+
+
+def _write_batch(
+  batch: list[list[str]],
+  held_out: Bool[np.ndarray, "documents"],
+  tokenizer: Tokenizer,
+  writers: list[shards_lib.ShardWriter],
+  counts: statistics.Statistics,
+) -> None:
+  """Writes documents, given by their sentences, and counts them."""
+  pieces = tokenizer.encode_pieces(list(itertools.chain(*batch)))
+  lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+  ids = np.fromiter(
+    itertools.chain.from_iterable(pieces), np.int32, int(lengths.sum())
+  )
+  document = np.repeat(np.arange(len(batch)), list(map(len, batch)))
+  kept = lengths > 0
+  document, lengths = document[kept], lengths[kept]
+  counts.empty_sentences += len(kept) - len(lengths)
+  counts.add_sentences(ids, lengths, tokenizer.special.unknown)
+  sizes = np.bincount(document, minlength=len(batch))
+  written = sizes > 0
+  counts.documents += int(np.count_nonzero(written))
+  counts.held_out += int(np.count_nonzero(written & held_out))
+  counts.single += int(np.count_nonzero(sizes == 1))
+  counts.empty_documents += int(np.count_nonzero(~written))
+  sentence_ends = np.cumsum(sizes)
+  token_ends = np.concatenate([[0], np.cumsum(lengths)])[sentence_ends]
+  sentence = token = 0
+  for split, sentence_end, token_end in zip(
+    held_out.tolist(), sentence_ends.tolist(), token_ends.tolist()
+  ):
+    if sentence_end > sentence:
+      writers[split].write(ids[token:token_end], lengths[sentence:sentence_end])
+    sentence, token = sentence_end, token_end
+
+
+def _batches(
+  job: Job, indices: range, counts: statistics.Statistics
+) -> Iterator[list[list[str]]]:
+  """The sentences of several documents at a time; counts what it reads."""
+  split = sentences_lib.SPLITTERS[job.sentences]
+  batch, characters = [], 0
+  for index in indices:
+    record = job.source[index]
+    counts.replaced_bytes += record["replaced_bytes"]
+    counts.characters += len(record["text"])
+    characters += len(record["text"])
+    batch.append(split(record["text"]))
+    if characters >= _BATCH_CHARACTERS:
+      yield batch
+      batch, characters = [], 0
+  if batch:
+    yield batch

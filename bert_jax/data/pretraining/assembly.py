@@ -1,0 +1,125 @@
+"""From segments to rows: special tokens, padding, and several to a row."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+
+from bert_jax.data.pretraining import draws
+from bert_jax.data.pretraining.masking import Masked
+from bert_jax.data.pretraining.pairing import Pairs
+from bert_jax.text.tokenizer import SpecialIds
+from bert_jax.types import Batch
+
+
+class Sequences(NamedTuple):
+  """Whole sequences end to end, with their special tokens.
+
+  Attributes:
+    token_ids: `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`.
+    segment_ids: 0 up to the first `[SEP]`, then 1.
+    lengths: tokens in each sequence.
+    is_random: whether B is a random next.
+    has_next: whether there is a B.
+  """
+
+  token_ids: Int32[np.ndarray, "tokens"]
+  segment_ids: Int32[np.ndarray, "tokens"]
+  lengths: Int64[np.ndarray, "sequences"]
+  is_random: Bool[np.ndarray, "sequences"]
+  has_next: bool
+
+
+def join(pairs: Pairs, special: SpecialIds, has_next: bool) -> Sequences:
+  """Puts the special tokens around segments, of which B may be left out."""
+  cls, sep = np.array([[special.cls], [special.sep]], np.int32)
+  a, b = pairs.a, pairs.b
+  if has_next:
+    parts = [part for x, y in zip(a, b) for part in (cls, x, sep, y, sep)]
+    sizes = [(len(x) + 2, len(y) + 1) for x, y in zip(a, b)]
+  else:
+    parts = [part for x in a for part in (cls, x, sep)]
+    sizes = [(len(x) + 2, 0) for x in a]
+  sizes = np.array(sizes, np.int64)
+  segments = np.tile(np.array([0, 1], np.int32), len(sizes))
+  return Sequences(
+    np.concatenate(parts),
+    np.repeat(segments, sizes.ravel()),
+    sizes.sum(axis=1),
+    pairs.is_random,
+    has_next,
+  )
+
+
+class Shape(NamedTuple):
+  """The shape of rows.
+
+  Attributes:
+    length: positions of a row.
+    sequences: slots for what there is once a sequence.
+    predictions: slots for masked tokens.
+  """
+
+  length: int
+  sequences: int
+  predictions: int
+
+
+def lay(
+  sequences: Sequences,
+  masked: Masked,
+  row: Int64[np.ndarray, "sequences"],
+  shape: Shape,
+  pad: int,
+) -> Batch:
+  """Lays sequences one after the other into rows.
+
+  The targets are those of `tasks.pretraining`, unused slots all 0.
+
+  Args:
+    sequences: those of one row next to each other.
+    masked: the same with words hidden.
+    row: of each sequence, ascending from 0 without a gap.
+    shape: of the rows, which the sequences must fit.
+    pad: the id of padding.
+  """
+  lengths, rows = sequences.lengths, row[-1] + 1
+  starts = np.cumsum(lengths) - lengths
+  first = np.searchsorted(row, np.arange(rows))
+  place = draws.index_within(np.bincount(row))
+  begins = starts - starts[first[row]]
+  owner = np.repeat(np.arange(len(lengths)), lengths)
+  position = draws.index_within(lengths)
+  column = begins[owner] + position
+  line = row[owner]
+
+  ids = np.zeros((4, rows, shape.length), np.int32)
+  ids[0] = pad
+  ids[0, line, column] = masked.token_ids
+  ids[1, line, column] = sequences.segment_ids
+  ids[2, line, column] = position
+  ids[3, line, column] = place[owner] + 1
+
+  line = line[masked.places]
+  counts = np.bincount(line, minlength=rows)
+  slot = draws.index_within(counts)
+  hidden = np.zeros((2, rows, shape.predictions), np.int32)
+  hidden[0, line, slot] = column[masked.places]
+  hidden[1, line, slot] = masked.ids
+  weights = np.zeros((rows, shape.predictions), np.float32)
+  weights[line, slot] = 1
+
+  labels = np.zeros((rows, shape.sequences), np.int32)
+  labels[row, place] = sequences.is_random
+  is_used = np.arange(shape.sequences) < np.bincount(row)[:, None]
+  is_used &= sequences.has_next
+  return Batch(
+    *ids,
+    targets={
+      "masked_positions": hidden[0],
+      "masked_ids": hidden[1],
+      "masked_weights": weights,
+      "next_sentence_labels": labels,
+      "next_sentence_weights": is_used.astype(np.float32),
+    },
+  )

@@ -1,0 +1,281 @@
+"""Pretraining examples, made while training from a corpus of token ids."""
+
+import dataclasses
+import math
+import threading
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from bert_jax.data.pretraining import (
+  assembly,
+  draws,
+  masking,
+  packing,
+  pairing,
+  planning,
+)
+from bert_jax.settings import UserError
+from bert_jax.text.tokenizer import SpecialIds
+from bert_jax.types import Batch
+
+# A batch may straddle two epochs, and so may the batches being prefetched.
+_EPOCHS_KEPT = 2
+
+# What is drawn besides the plan, whose key is that of 0.
+_TRUNCATION, _MASKS, _PACKING = range(1, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExamplesConfig:
+  """How documents become examples, and these rows.
+
+  Attributes:
+    length: tokens in a row, special tokens and padding included.
+    max_sequences: the most examples that share a row, each a sequence of its
+      own; 1 packs nothing. With 4, rows are nearly full unless documents are
+      very short: the log of training tells how full, as `fill`.
+    max_predictions: the most masked tokens of an example; about `mask_rate`
+      times the length.
+    mask_rate: the share of tokens to mask, counting the special ones.
+    mask_share: of those, the share shown as `[MASK]`.
+    random_share: the share shown as a random token; the rest stay.
+    whole_word: mask all pieces of a word or none.
+    next_sentence: pairs for the next-sentence task; else single segments of
+      whole sentences.
+    short_probability: how often a document is cut into shorter sequences
+      than would fit.
+  """
+
+  length: int = 128
+  max_sequences: int = 1
+  max_predictions: int = 20
+  mask_rate: float = 0.15
+  mask_share: float = 0.8
+  random_share: float = 0.1
+  whole_word: bool = False
+  next_sentence: bool = True
+  short_probability: float = 0.1
+
+  def __post_init__(self):
+    if not 5 <= self.length < 1 << 16:
+      raise ValueError(f"length: expected 5 to 65535, got {self.length}")
+    for name in ("max_sequences", "max_predictions"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name}: expected at least 1, got {getattr(self, name)}"
+        )
+    for name in ("mask_rate", "mask_share", "random_share"):
+      if not 0 <= getattr(self, name) <= 1:
+        raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+    if self.mask_share + self.random_share > 1 + 1e-9:
+      raise ValueError(
+        "random_share: with mask_share expected at most 1, got"
+        f" {self.mask_share} + {self.random_share}"
+      )
+    if not 0 <= self.short_probability <= 1:
+      raise ValueError(
+        f"short_probability: expected 0 to 1, got {self.short_probability}"
+      )
+
+  @property
+  def max_tokens(self) -> int:
+    """Tokens in a row besides `[CLS]` and the `[SEP]`s."""
+    return self.length - (3 if self.next_sentence else 2)
+
+  @property
+  def predictions(self) -> int:
+    """Slots for the masked tokens of a row: enough for all of its examples.
+
+    With a rate of r, an example of n tokens has round(r n) of them, but at
+    least one: at most a half more than r n, or 1 - r n in the shortest.
+    """
+    if self.max_sequences == 1:
+      return self.max_predictions
+    shortest = 1 + self.length - self.max_tokens + self.next_sentence
+    examples = min(self.max_sequences, self.length // shortest)
+    beyond = max(0.5, 1 - self.mask_rate * shortest)
+    together = self.mask_rate * self.length + examples * beyond
+    # An error of rounding must not take a whole one away.
+    return min(math.floor(together + 1e-6), examples * self.max_predictions)
+
+  @property
+  def shape(self) -> assembly.Shape:
+    """The shape of a row."""
+    return assembly.Shape(self.length, self.max_sequences, self.predictions)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Epoch:
+  """The examples of an epoch, and its rows; None where each has its own."""
+
+  plan: planning.Plan
+  rows: packing.Packing | None
+
+  def __len__(self) -> int:
+    """How many rows there are."""
+    if self.rows is None:
+      return len(self.plan.tokens)
+    return len(self.rows.starts) - 1
+
+  def examples(
+    self, rows: Int64[np.ndarray, "rows"]
+  ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+    """The examples of some rows, and for each of them which of these rows."""
+    if self.rows is None:
+      return rows, np.arange(len(rows))
+    begins = self.rows.starts[rows].astype(np.int64)
+    counts = self.rows.starts[rows + 1] - begins
+    row = np.repeat(np.arange(len(rows)), counts)
+    places = begins[row] + draws.index_within(counts)
+    return self.rows.sequences[places].astype(np.int64), row
+
+
+class PretrainingExamples:
+  """The rows of each epoch, by random access.
+
+  Row `index` of an epoch is a function of (seed, epoch, index) and the
+  corpus, whoever asks, whenever. It holds one example of the corpus, or, of
+  short ones, up to `max_sequences`; every example is in one row of an epoch,
+  and is drawn as it would be by itself. Within an epoch unpacked rows follow
+  the corpus, and packed ones nothing; `stream.Stream` shuffles.
+
+  Threads may share an object; it pickles without its plans, so each process
+  makes its own, an epoch at a time. For a million examples, of which English
+  Wikipedia has about 35 at length 128 and 12 at 512, that takes a second and
+  15 MB, and packing them as long again and 6 MB more.
+  """
+
+  def __init__(
+    self,
+    corpus: planning.Corpus,
+    special: SpecialIds,
+    vocabulary_size: int,
+    continuations: Bool[np.ndarray, "vocabulary"],
+    config: ExamplesConfig,
+    seed: int,
+  ):
+    """Makes no example yet.
+
+    Args:
+      corpus: the tokenised documents.
+      special: the special ids of their tokenizer.
+      vocabulary_size: the tokenizer's; random replacements come from it.
+      continuations: which ids continue a word; for whole-word masking.
+      config: how documents become examples.
+      seed: of all that is random, not negative.
+
+    Raises:
+      UserError: the corpus is empty, or the seed negative.
+    """
+    if not len(corpus):
+      raise UserError("config.data.corpus: the corpus has no documents")
+    if not 0 <= seed < 1 << 63:
+      raise UserError(f"config.seed: expected 0 to 2**63 - 1, got {seed}")
+    self._corpus = corpus
+    self._special = special
+    self._config = config
+    self._seed = seed
+    self._masking = masking.Masking(
+      special,
+      vocabulary_size,
+      continuations if config.whole_word else None,
+      config.max_predictions,
+      config.mask_rate,
+      config.mask_share,
+      config.random_share,
+    )
+    self._reset()
+
+  def _reset(self) -> None:
+    self._epochs: dict[int, _Epoch] = {}
+    self._lengths: dict[int, int] = {}
+    self._lock = threading.Lock()
+
+  def __getstate__(self) -> dict[str, object]:
+    own = ("_epochs", "_lengths", "_lock")
+    return {k: v for k, v in self.__dict__.items() if k not in own}
+
+  def __setstate__(self, state: dict[str, object]) -> None:
+    self.__dict__.update(state)
+    self._reset()
+
+  def epoch_length(self, epoch: int) -> int:
+    """How many rows the epoch has; epochs differ a little."""
+    if epoch not in self._lengths:
+      self._epoch(epoch)
+    return self._lengths[epoch]
+
+  def example(self, epoch: int, index: int) -> Batch:
+    """Row `index` of `epoch`, unbatched; see `batch`."""
+    return jax.tree.map(lambda x: x[0], self.batch(epoch, [index]))
+
+  def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
+    """Rows of `epoch`, as NumPy arrays.
+
+    Each is `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`, or several of these
+    one after the other, padded to `length`, int32. The targets:
+    `masked_positions`, places in the row, `masked_ids` (int32) and
+    `masked_weights` (float32), all [rows, predictions];
+    `next_sentence_labels` (int32; 0 = next, 1 = random) and
+    `next_sentence_weights` (float32; 0 where there is no pair), both [rows,
+    max_sequences].
+
+    Raises:
+      IndexError: the epoch has no such row.
+      UserError: the corpus is damaged.
+    """
+    config, found = self._config, self._epoch(epoch)
+    for index in indices:
+      if not 0 <= index < len(found):
+        raise IndexError(f"row {index} of {len(found)}")
+    examples, row = found.examples(np.array(indices, np.int64))
+    pairs = pairing.make_pairs(
+      self._corpus,
+      found.plan,
+      examples,
+      max_tokens=config.max_tokens,
+      key=draws.key(self._seed, epoch, _TRUNCATION),
+    )
+    sequences = assembly.join(pairs, self._special, config.next_sentence)
+    masked = masking.mask(
+      sequences.token_ids,
+      sequences.lengths,
+      examples,
+      self._masking,
+      draws.key(self._seed, epoch, _MASKS),
+    )
+    return assembly.lay(sequences, masked, row, config.shape, self._special.pad)
+
+  def _epoch(self, epoch: int) -> _Epoch:
+    with self._lock:
+      if epoch not in self._epochs:
+        # The oldest asked for goes; a reader that has it keeps it alive.
+        while len(self._epochs) >= _EPOCHS_KEPT:
+          del self._epochs[next(iter(self._epochs))]
+        self._epochs[epoch] = self._make_epoch(epoch)
+        self._lengths[epoch] = len(self._epochs[epoch])
+      return self._epochs[epoch]
+
+  def _make_epoch(self, epoch: int) -> _Epoch:
+    config = self._config
+    plan = planning.make_plan(
+      self._corpus,
+      max_tokens=config.max_tokens,
+      short_probability=config.short_probability,
+      pairs=config.next_sentence,
+      seed=self._seed,
+      epoch=epoch,
+    )
+    if config.max_sequences == 1:
+      return _Epoch(plan, None)
+    special = config.length - config.max_tokens
+    rows = packing.pack(
+      plan.tokens + np.uint16(special),
+      config.length,
+      config.max_sequences,
+      np.random.default_rng([self._seed, epoch, _PACKING]),
+    )
+    return _Epoch(plan, rows)

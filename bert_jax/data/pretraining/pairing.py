@@ -1,0 +1,103 @@
+"""Reads the segments of planned examples, and cuts them to what fits."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, Int32, Int64, UInt64
+
+from bert_jax.data.pretraining import draws
+from bert_jax.data.pretraining.planning import Corpus, Plan
+
+_NOTHING = np.zeros(0, np.int32)
+
+
+class Pairs(NamedTuple):
+  """The segments of some examples, as ids.
+
+  Attributes:
+    a: the first of each.
+    b: the second of each, without tokens where the plan has no pairs.
+    is_random: whether the second is a random one.
+  """
+
+  a: Sequence[Int32[np.ndarray, "a_tokens"]]
+  b: Sequence[Int32[np.ndarray, "b_tokens"]]
+  is_random: Bool[np.ndarray, "examples"]
+
+
+def make_pairs(
+  corpus: Corpus,
+  plan: Plan,
+  examples: Int64[np.ndarray, "examples"],
+  *,
+  max_tokens: int,
+  key: UInt64[np.ndarray, "1"],
+) -> Pairs:
+  """Reads the segments of some examples of a plan.
+
+  Tokens are dropped, always from the longer segment, from its front or its
+  back at random, until both fit.
+
+  Args:
+    corpus: the corpus that was planned.
+    plan: from `make_plan`.
+    examples: which of the plan.
+    max_tokens: tokens that both segments may have; those of the plan.
+    key: for the sides of truncation; see `draws`.
+  """
+  chosen = Plan(*(array[examples] for array in plan))
+  # A true next comes from the document that was read last.
+  first = np.stack([chosen.a_first, chosen.b_first], axis=1)
+  count = np.stack([chosen.a_sentences, chosen.b_sentences], axis=1)
+  segments = _read(corpus, first.ravel(), count.ravel())
+  sizes = np.array([len(segment) for segment in segments], np.int64)
+  dropped = excess(sizes.reshape(-1, 2), max_tokens)
+  if dropped.any():
+    places = 2 * examples[:, None] + np.arange(2)
+    fronts = draws.heads(key, places.ravel(), dropped.ravel())
+    ends = sizes - (dropped.ravel() - fronts)
+    segments = [
+      segment[front:end]
+      for segment, front, end in zip(segments, fronts.tolist(), ends.tolist())
+    ]
+  return Pairs(segments[::2], segments[1::2], chosen.is_random)
+
+
+def excess(
+  sizes: Int[np.ndarray, "examples 2"], max_tokens: int
+) -> Int64[np.ndarray, "examples 2"]:
+  """How many tokens each segment loses, so that both of a pair fit.
+
+  In closed form: first the longer one comes down to the other, then they
+  lose in turns, beginning with B.
+
+  Args:
+    sizes: tokens of A and of B.
+    max_tokens: what both may have.
+  """
+  a, b = sizes.T.astype(np.int64)
+  total = np.maximum(a + b - max_tokens, 0)
+  in_turns = np.maximum(total - abs(a - b), 0)
+  from_a = np.clip(a - b, 0, total) + in_turns // 2
+  return np.stack([from_a, total - from_a], axis=1)
+
+
+def _read(
+  corpus: Corpus,
+  first: Int[np.ndarray, "n"],
+  count: Int[np.ndarray, "n"],
+) -> list[Int32[np.ndarray, "tokens"]]:
+  """So many sentences end to end, from each of the given ones on."""
+  starts = corpus.document_starts
+  numbers = np.searchsorted(starts, first, "right") - 1
+  begins = first - starts[numbers]
+  segments, document, held = [], [], -1
+  for number, begin, size in zip(
+    numbers.tolist(), begins.tolist(), count.tolist()
+  ):
+    if size and number != held:
+      document, held = corpus[number], number
+    sentences = document[begin : begin + size] if size else [_NOTHING]
+    segments.append(np.concatenate(sentences))
+  return segments

@@ -1,0 +1,237 @@
+"""How parameters and optimizer state lie on the devices."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from bert_jax import trees
+from bert_jax.settings import UserError
+from bert_jax.training.mesh.meshes import MeshConfig, make_mesh
+from bert_jax.types import Parameters, TrainState
+
+Axes = str | tuple[str, ...] | None
+Rules = Sequence[tuple[str, tuple[Axes, ...]]]
+"""Rows of (pattern of a parameter's path, mesh axes of each dimension).
+
+The first row whose pattern matches the whole path holds; dimensions beyond
+the row's end are not split. There is no row that catches all: a parameter
+that no row matches is an error, so that none is replicated by oversight.
+"""
+
+# Where several tasks share an encoder, heads lie under their task's name.
+_HEAD = r"([^/]+/)?"
+
+# Within `model`, a pair of kernels splits first its inner, then its outer
+# dimension, so that the activations between them stay split and one sum over
+# devices follows (Shoeybi et al. 2019, arXiv:1909.08053). Embeddings are never
+# split by width: their lookup would split the activations so, against the
+# rows, and XLA then reshards at a cost, on CPU even with wrong gradients.
+DEFAULT_RULES: Rules = (
+  (r"encoder/embeddings/word/embedding", (("model", "fsdp"),)),
+  (r"encoder/embeddings/(position|segment)/embedding", ()),
+  (r"encoder/embeddings/projection/kernel", (None, "fsdp")),
+  (r"encoder/embeddings/projection/bias", ()),
+  (r"(.+/)?\w*norm/(scale|bias)", ()),
+  (r".+/attention/(query|key|value)/kernel", ("fsdp", "model")),
+  (r".+/attention/(query|key|value)/bias", ("model",)),
+  (r".+/feed_forward/(intermediate|gate)/kernel", ("fsdp", "model")),
+  (r".+/feed_forward/(intermediate|gate)/bias", ("model",)),
+  (r".+/(attention|feed_forward)/output/kernel", ("model", "fsdp")),
+  (r".+/(attention|feed_forward)/output/bias", ()),
+  (rf"{_HEAD}(pooler|(masked_lm/)?transform)/dense/kernel", ("fsdp", "model")),
+  (rf"{_HEAD}(pooler|(masked_lm/)?transform)/dense/bias", ("model",)),
+  (rf"{_HEAD}masked_lm/bias", ("model",)),
+  (rf"{_HEAD}(next_sentence|classifier|intent|slots)/kernel", ("fsdp", None)),
+  (rf"{_HEAD}(next_sentence|classifier|intent|slots)/bias", ()),
+)
+
+
+_BY_VOCABULARY = re.compile(rf"encoder/.*word/.*|{_HEAD}masked_lm/bias")
+_REMEDY = "; config.model.vocab_multiple pads the vocabulary"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """What it takes to say where each array of a state lies.
+
+  Attributes:
+    mesh: of the devices.
+    rules: the table for the parameters.
+    shard_optimizer: whether arrays of the optimizer are split over `data`
+      too, where their parameter leaves a dimension for it (ZeRO-1).
+  """
+
+  mesh: jax.sharding.Mesh
+  rules: Rules = DEFAULT_RULES
+  shard_optimizer: bool = False
+
+
+def make_layout(
+  config: MeshConfig, devices: Sequence[jax.Device] | None = None
+) -> Layout:
+  """The layout that a recipe asks for; its own rows come before the table's.
+
+  Args:
+    config: the section `config.mesh`.
+    devices: what to lay out; by default all devices of all processes.
+
+  Raises:
+    UserError: the mesh does not use exactly these devices.
+  """
+  return Layout(
+    make_mesh(config, devices),
+    (*config.rules, *DEFAULT_RULES),
+    config.shard_optimizer,
+  )
+
+
+def shardings(layout: Layout, params: Any) -> Any:
+  """Where each parameter lies.
+
+  Args:
+    layout: of the mesh.
+    params: parameters or their shape structs.
+
+  Returns:
+    The same tree of shardings.
+
+  Raises:
+    UserError: no row matches a parameter, or its row does not fit its shape.
+  """
+  return trees.map_with_path(
+    lambda path, leaf: NamedSharding(
+      layout.mesh, _partition(layout, path, leaf.shape)
+    ),
+    params,
+  )
+
+
+def state_shapes(init: Callable[[], TrainState], layout: Layout) -> TrainState:
+  """The shapes, dtypes and shardings of a state, without its arrays.
+
+  The optimizer's moments lie where their parameters lie, or are split
+  further (`Layout.shard_optimizer`); scalars and the key are on every device.
+
+  Args:
+    init: makes the state; it is traced, not run.
+    layout: of the mesh.
+
+  Returns:
+    A state of `jax.ShapeDtypeStruct`.
+
+  Raises:
+    UserError: see `shardings`.
+  """
+  shapes = jax.eval_shape(init)
+  by_path = trees.flatten(shardings(layout, shapes.params))
+  params = trees.flatten(shapes.params)
+
+  def place(path: str, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    sharding = NamedSharding(layout.mesh, PartitionSpec())
+    if leaf.ndim:
+      # A moment's path ends in the path of its parameter.
+      steps = path.split("/")
+      names = ("/".join(steps[i:]) for i in range(len(steps)))
+      name = next((name for name in names if name in by_path), None)
+      assert name is not None, f"{path}: an array of no parameter"
+      assert leaf.shape == params[name].shape, f"{path}: not shaped as {name}"
+      sharding = by_path[name]
+      if layout.shard_optimizer and steps[0] == "optimizer_state":
+        sharding = _split_further(sharding, leaf.shape)
+    return leaf.update(sharding=sharding)
+
+  return trees.map_with_path(place, shapes)
+
+
+def init_state(
+  init: Callable[[], TrainState],
+  layout: Layout,
+  state_of: Callable[[Parameters], TrainState] | None = None,
+  params: Parameters | None = None,
+) -> TrainState:
+  """Makes a state whose arrays never lie on one device as a whole.
+
+  Args:
+    init: makes the state; its values do not depend on the mesh.
+    layout: of the mesh.
+    state_of: instead, makes it of `params`, which it takes the memory of.
+    params: parameters where they are to lie.
+
+  Raises:
+    UserError: see `shardings`.
+  """
+  shapes = state_shapes(init, layout)
+  where = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+  if state_of is None:
+    return jax.jit(init, out_shardings=where)()
+  return jax.jit(state_of, out_shardings=where, donate_argnums=0)(params)
+
+
+def put_parameter(layout: Layout, path: str, array: np.ndarray) -> jax.Array:
+  """Puts a parameter, of which every process has all, where it lies.
+
+  Raises:
+    UserError: see `shardings`.
+  """
+  spec = _partition(layout, path, array.shape)
+  return jax.make_array_from_callback(
+    array.shape, NamedSharding(layout.mesh, spec), lambda index: array[index]
+  )
+
+
+def _partition(
+  layout: Layout, path: str, shape: tuple[int, ...]
+) -> PartitionSpec:
+  """The first matching row, checked against the parameter's shape."""
+  mesh = layout.mesh
+  matching = (
+    axes for pattern, axes in layout.rules if re.fullmatch(pattern, path)
+  )
+  axes = next(matching, None)
+  if axes is None:
+    raise UserError(
+      f"parameter {path}: no row of the partitioning table matches it; add"
+      " one to config.mesh.rules"
+    )
+  if len(axes) > len(shape):
+    raise UserError(
+      f"parameter {path}: its row {axes} in the partitioning table has more"
+      f" dimensions than its shape {shape}"
+    )
+  for size, names in zip(shape, axes):
+    names = (names,) if isinstance(names, str) else names or ()
+    unknown = set(names) - set(mesh.axis_names)
+    if unknown:
+      raise UserError(
+        f"parameter {path}: its row {axes} in the partitioning table names"
+        f" {', '.join(sorted(unknown))}; known: {', '.join(mesh.axis_names)}"
+      )
+    ways = math.prod(mesh.shape[name] for name in names)
+    if size % ways:
+      raise UserError(
+        f"parameter {path}: a dimension of {size} does not divide over"
+        f" {ways} devices, the size of config.mesh {' x '.join(names)}"
+        f"{_REMEDY if _BY_VOCABULARY.fullmatch(path) else ''}"
+      )
+  return PartitionSpec(*axes)
+
+
+def _split_further(
+  sharding: NamedSharding, shape: tuple[int, ...]
+) -> NamedSharding:
+  """The first dimension that divides is split over `data` too."""
+  mesh, spec = sharding.mesh, [*sharding.spec]
+  spec += [None] * (len(shape) - len(spec))
+  for i, (size, names) in enumerate(zip(shape, spec)):
+    names = (names,) if isinstance(names, str) else names or ()
+    names = (*names, "data")
+    if size % math.prod(mesh.shape[name] for name in names) == 0:
+      spec[i] = names
+      return NamedSharding(mesh, PartitionSpec(*spec))
+  return sharding

@@ -1,0 +1,228 @@
+"""Optimizers: optax chains that treat norms and biases as BERT does."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bert_jax import trees
+from bert_jax.models import encoder
+from bert_jax.training.optim import schedules, transforms
+from bert_jax.training.optim.schedules import ScheduleConfig
+from bert_jax.types import Parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """An optimizer and its numbers; the defaults are those of Google's BERT.
+
+  Attributes:
+    name: a name in `OPTIMIZERS`.
+    learning_rate: the peak of the schedule.
+    schedule: how the learning rate rises and falls.
+    b1: how much of the first moment is kept at each step.
+    b2: the same of the second moment.
+    eps: added to the root of the second moment.
+    weight_decay: decoupled from the gradient; norms and biases have none.
+    clip_norm: the largest norm of all gradients together; None or 0 is no
+      limit. For LAMB this is NVIDIA's pre-normalisation.
+    layer_decay: what the learning rate is multiplied with for each layer
+      between a parameter and the heads; 1 is the same rate everywhere. See
+      `layer_scales`.
+    l2_to_start: above 0, the encoder is pulled to the values that training
+      began with, decoupled from the gradient, and this in place of its
+      weight decay; heads keep theirs. L2-SP of Li et al. (2018,
+      arXiv:1802.01483). It costs a copy of the encoder.
+  """
+
+  name: str = "bert_adam"
+  learning_rate: float = 1e-4
+  schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+  b1: float = 0.9
+  b2: float = 0.999
+  eps: float = 1e-6
+  weight_decay: float = 0.01
+  clip_norm: float | None = 1.0
+  layer_decay: float = 1.0
+  l2_to_start: float = 0.0
+
+  def __post_init__(self):
+    if self.name not in OPTIMIZERS:
+      raise ValueError(
+        f"name: unknown {self.name!r}; known: {', '.join(sorted(OPTIMIZERS))}"
+      )
+    for name in ("learning_rate", "eps"):
+      if not 0 < getattr(self, name) < float("inf"):
+        raise ValueError(f"{name}: expected above 0, got {getattr(self, name)}")
+    for name in ("b1", "b2"):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(
+          f"{name}: expected in [0, 1), got {getattr(self, name)}"
+        )
+    if not 0 < self.layer_decay <= 1:
+      raise ValueError(
+        f"layer_decay: expected in (0, 1], got {self.layer_decay}"
+      )
+    for name in ("weight_decay", "clip_norm", "l2_to_start"):
+      if not 0 <= (getattr(self, name) or 0) < float("inf"):
+        raise ValueError(
+          f"{name}: expected at least 0, got {getattr(self, name)}"
+        )
+
+
+def make(
+  config: OptimizerConfig,
+  total_steps: int,
+  frozen: Parameters | None = None,
+  clocked: bool = False,
+) -> optax.GradientTransformation:
+  """The optimizer as an optax transformation.
+
+  Its state is a pytree of float32 moments, each of its parameter's shape and
+  under its parameter's path, and int32 counts. Gradients and parameters of a
+  narrower dtype are widened to float32 for the update.
+
+  With `l2_to_start`, `init` keeps a copy of the parameters that it is given:
+  give it those that training begins with.
+
+  Args:
+    config: which optimizer, and its numbers.
+    total_steps: the updates of the whole run, for the schedule.
+    frozen: a tree of bools like the parameters, see `finetuning.frozen`.
+      Where it is True, updates are zero, gradients do not count for
+      `clip_norm`, and the state holds nothing.
+    clocked: whether `update` takes the step of the schedule as `clock`, and
+      does not count for itself.
+
+  Raises:
+    UserError: the schedule does not fit the run.
+  """
+  rate = learning_rate(config, total_steps)
+  scale = transforms.scale_by_clock if clocked else optax.scale_by_learning_rate
+  chain = [OPTIMIZERS[config.name](config), scale(rate)]
+  if config.clip_norm:
+    chain.insert(0, transforms.clip_by_norm(config.clip_norm))
+  if config.layer_decay != 1:
+    chain.append(_scale_by_layer(config.layer_decay))
+  transformation = optax.chain(*chain)
+  if frozen is not None and any(jax.tree.leaves(frozen)):
+    transformation = optax.selective_transform(
+      transformation, freeze_mask=frozen
+    )
+  return transforms.in_float32(transformation)
+
+
+def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
+  """The learning rate by step, as `make` uses it; see `schedules.make`."""
+  return schedules.make(config.schedule, config.learning_rate, total_steps)
+
+
+def decayed(params: Parameters) -> Parameters:
+  """Which parameters weight decay and LAMB's trust ratio apply to.
+
+  Args:
+    params: the parameters, or their shape structs.
+
+  Returns:
+    The same tree of bools: False for a leaf named `bias` and for every leaf
+    of a module whose name ends in `norm`.
+  """
+
+  def is_decayed(path: str, _) -> bool:
+    *modules, leaf = path.split("/")
+    return leaf != "bias" and not any(m.endswith("norm") for m in modules)
+
+  return trees.map_with_path(is_decayed, params)
+
+
+def layer_scales(params: Parameters, layer_decay: float) -> Parameters:
+  """What the learning rate of each parameter is multiplied with.
+
+  Heads have 1, the top layer `layer_decay`, the one below its square, and
+  the embeddings the least. So do BEiT (Bao et al. 2021, arXiv:2106.08254) and
+  most who fine-tune with Transformers; ELECTRA's code has one power more for
+  all but the heads. Layers that are shared (ALBERT) are one.
+
+  Args:
+    params: the parameters, or their shape structs.
+    layer_decay: the factor of one layer.
+
+  Returns:
+    The same tree of floats.
+  """
+  return jax.tree.map(
+    lambda distance: layer_decay**distance, encoder.distances(params)
+  )
+
+
+def _adamw(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Loshchilov and Hutter (2019, arXiv:1711.05101)."""
+  return optax.chain(
+    optax.scale_by_adam(config.b1, config.b2, config.eps),
+    _decay(config),
+  )
+
+
+def _bert_adam(config: OptimizerConfig) -> optax.GradientTransformation:
+  """AdamWeightDecayOptimizer of google-research/bert `optimization.py`."""
+  return optax.chain(
+    transforms.scale_by_uncorrected_adam(config.b1, config.b2, config.eps),
+    _decay(config),
+  )
+
+
+def _lamb(config: OptimizerConfig) -> optax.GradientTransformation:
+  """LAMB (You et al. 2020, arXiv:1904.00962) as NVIDIA and MLPerf have it.
+
+  Norms and biases are left out of the decay and of the trust ratio, as in
+  apex `FusedLAMB` without `use_nvlamb`; `optax.lamb` masks the decay only.
+  """
+  return optax.chain(
+    optax.scale_by_adam(config.b1, config.b2, config.eps),
+    _decay(config),
+    optax.masked(optax.scale_by_trust_ratio(), decayed),
+  )
+
+
+OPTIMIZERS: Mapping[
+  str, Callable[[OptimizerConfig], optax.GradientTransformation]
+] = {
+  "adamw": _adamw,
+  "bert_adam": _bert_adam,
+  "lamb": _lamb,
+}
+
+
+def _decay(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Pulls parameters to zero, or the encoder's to where they began."""
+  if not config.l2_to_start:
+    return optax.add_decayed_weights(config.weight_decay, mask=decayed)
+
+  def of_heads(params: Parameters) -> Parameters:
+    return jax.tree.map(
+      lambda decays, pulled: decays and not pulled,
+      decayed(params),
+      of_encoder(params),
+    )
+
+  def of_encoder(params: Parameters) -> Parameters:
+    return trees.map_with_path(
+      lambda path, _: path.startswith("encoder/"), params
+    )
+
+  return optax.chain(
+    optax.add_decayed_weights(config.weight_decay, mask=of_heads),
+    optax.masked(transforms.pull_to_start(config.l2_to_start), of_encoder),
+  )
+
+
+def _scale_by_layer(layer_decay: float) -> optax.GradientTransformation:
+  def scale(updates, params=None):
+    del params
+    return jax.tree.map(
+      jnp.multiply, updates, layer_scales(updates, layer_decay)
+    )
+
+  return optax.stateless(scale)

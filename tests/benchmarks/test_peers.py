@@ -1,0 +1,31 @@
+"""Our own side; those of the peers need environments of their own."""
+
+import numpy as np
+
+from benchmarks import cases, drawing, peers
+from benchmarks.peers import Job, ours
+
+
+def test_training(given, case, tmp_path):
+  chosen = case("training", 128, True)
+  made = cases.config(
+    chosen, given.folder, 4, {"model.dtype": "bfloat16", "seed": 3}
+  )
+  assert made["model"]["dtype"] == "bfloat16" and made["seed"] == 3
+  found = drawing.draw(chosen, made, 2, 1, tmp_path / "rows.npz")
+  run = ours.training(Job(module="ours", kind="training", config=made))
+  # Nothing is learned yet: any word of the vocabulary is as likely.
+  expected = np.log(cases.VOCABULARY)
+  assert abs(run(peers.load(found.path)) - expected) < 0.5
+
+
+def test_inference(given, case, tmp_path):
+  chosen = case("inference", 128, False)
+  texts, _ = drawing.draw_texts(chosen, given, 1, tmp_path)
+  job = Job(
+    module="ours",
+    kind="inference",
+    model=chosen.sizes,
+    options={"tokenizer": given.folder, "length": 128, "rows": 4},
+  )
+  assert ours.inference(job)(peers.load(texts.path)) is None

@@ -1,0 +1,56 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bert_jax.cluster import goodput
+from bert_jax.cluster.goodput import Ledger
+from bert_jax.training import clock
+from bert_jax.training.optim import optimizer
+from bert_jax.training.optim.optimizer import OptimizerConfig
+from bert_jax.training.optim.schedules import ScheduleConfig
+
+
+@pytest.fixture
+def time(monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(goodput.time, "time", lambda: now[0])
+  return now
+
+
+def test_the_schedule_goes_by_the_time_that_is_trained(time, tmp_path):
+  ledger = Ledger(tmp_path)
+  ledger.step = 3
+  for kind, seconds, now in (
+    ("starting", 1000, 3),
+    ("compiling", 1000, 3),
+    ("training", 450, 25),
+    ("loading", 90, 30),
+    ("evaluating", 180, 40),
+    ("saving", 180, 50),
+  ):
+    ledger.turn(kind)
+    time[0] += seconds
+    assert clock.now(ledger, 0.5, 100) == pytest.approx(now), kind
+  # A run that is faster than its schedule goes by its updates.
+  ledger.step = 70
+  assert clock.now(ledger, 0.5, 100) == 70
+  time[0] += 5000
+  assert clock.now(ledger, 0.5, 100) == 100
+
+
+def test_an_optimizer_by_the_clock_has_the_rate_of_that_step():
+  config = OptimizerConfig(
+    "adamw", 0.5, ScheduleConfig("linear", warmup_steps=2), weight_decay=0.0
+  )
+  params = {"kernel": jnp.ones(3)}
+  gradients = {"kernel": jnp.array([1.0, -2.0, 0.5])}
+  counted = optimizer.make(config, 10)
+  clocked = optimizer.make(config, 10, clocked=True)
+  one, other = counted.init(params), clocked.init(params)
+  for step in range(4):
+    expected, one = counted.update(gradients, one, params)
+    found, other = clocked.update(gradients, other, params, clock=float(step))
+    np.testing.assert_allclose(found["kernel"], expected["kernel"], rtol=1e-6)
+  late, _ = clocked.update(gradients, other, params, clock=jnp.float32(10.0))
+  assert optax.tree.norm(late) == 0

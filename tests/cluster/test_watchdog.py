@@ -1,0 +1,87 @@
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bert_jax.cluster import watchdog
+from bert_jax.cluster.goodput import Ledger
+from bert_jax.cluster.interruption import EXIT_CODE
+
+HANGS = """
+import pathlib, sys, time
+import jax
+from bert_jax.training import watchdog
+from bert_jax.training.goodput import Ledger
+
+jax.process_count = lambda: 3
+workdir = pathlib.Path(sys.argv[1])
+ledger = Ledger(workdir)
+ledger.step = 11
+ledger.turn("training")
+
+def deadlock():
+  time.sleep(60)
+
+with watchdog.watch(ledger, workdir, 0.4):
+  deadlock()
+"""
+
+
+def tell(folder, process, told=None, **entry):
+  (folder / watchdog.FOLDER).mkdir(exist_ok=True)
+  told = told or time.time() + 1e6
+  text = json.dumps({"told": told, "since": 0.0, **entry})
+  (folder / watchdog.FOLDER / f"{process}.json").write_text(text)
+
+
+def test_a_process_that_hangs_ends_and_tells_who_is_behind(tmp_path):
+  tell(tmp_path, 1, step=11, kind="training")
+  tell(tmp_path, 2, step=11, kind="loading")
+  done = subprocess.run(
+    [sys.executable, "-c", HANGS, str(tmp_path)],
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert done.returncode == EXIT_CODE
+  assert "in deadlock" in done.stderr  # The stack.
+  last = done.stderr.splitlines()[-1]
+  assert last.startswith("error: no progress for 0.4 s")
+  assert "process 2 is the furthest behind" in last
+  assert "process 1 of 3: training after 11 updates;" in last
+
+
+@pytest.mark.parametrize(
+  ("second", "message"),
+  [
+    ({"step": 10, "kind": "training"}, "training after 10 updates"),
+    ({"step": 99, "kind": "saving", "told": 5.0}, "99 updates, not heard of"),
+    (None, "never told what it does"),
+  ],
+)
+def test_the_one_behind_is_slow_or_silent(
+  tmp_path, monkeypatch, capsys, second, message
+):
+  monkeypatch.setattr(watchdog.jax, "process_count", lambda: 2)
+  monkeypatch.setattr(watchdog.faulthandler, "dump_traceback", lambda **_: None)
+  monkeypatch.setattr(watchdog.os, "_exit", lambda code: None)
+  if second:
+    tell(tmp_path, 1, **second)
+  ledger = Ledger(tmp_path)
+  ledger.step = 11
+  watchdog._end(ledger, tmp_path / watchdog.FOLDER, 60.0, 60.0)
+  told = capsys.readouterr().err
+  assert "process 1 is the furthest behind" in told
+  assert message in told
+
+
+def test_a_run_that_gets_on_is_left_alone(tmp_path):
+  ledger = Ledger(tmp_path)
+  with watchdog.watch(ledger, tmp_path, 0.4):
+    for _ in range(10):
+      time.sleep(0.1)
+      ledger.turn("training")

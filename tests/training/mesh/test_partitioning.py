@@ -1,0 +1,122 @@
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bert_jax import settings, trees
+from bert_jax.models.config import EncoderConfig
+from bert_jax.models.heads import PretrainingModel
+from bert_jax.training.mesh import meshes, partitioning
+from bert_jax.training.mesh.meshes import MeshConfig
+from bert_jax.types import Batch
+from tests import compiling
+
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def mesh():
+  return meshes.make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+def test_on_eight_devices():
+  done = subprocess.run(
+    [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"]
+    + [str(HERE / "on_eight_devices.py")],
+    env=compiling.simulated(8),
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_table_has_a_row_for_every_parameter(mesh):
+  ids = jnp.zeros((1, 8), jnp.int32)
+  batch = Batch(ids, ids, ids, ids, {"masked_positions": ids})
+  model = PretrainingModel(EncoderConfig(num_layers=1))
+  shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+  found = {
+    path: tuple(sharding.spec)
+    for path, sharding in trees.flatten(
+      partitioning.shardings(partitioning.Layout(mesh), shapes)
+    ).items()
+  }
+  layer = "encoder/layer_0"
+  for path, wanted in {
+    "encoder/embeddings/word/embedding": (("model", "fsdp"),),
+    "encoder/embeddings/norm/scale": (),
+    f"{layer}/attention/value/kernel": ("fsdp", "model"),
+    f"{layer}/attention/value/bias": ("model",),
+    f"{layer}/attention/output/kernel": ("model", "fsdp"),
+    f"{layer}/attention/output/bias": (),
+    f"{layer}/attention_norm/bias": (),
+    f"{layer}/feed_forward/intermediate/kernel": ("fsdp", "model"),
+    f"{layer}/feed_forward/output/kernel": ("model", "fsdp"),
+    "masked_lm/bias": ("model",),
+  }.items():
+    assert found[path] == wanted, path
+
+
+def test_a_parameter_without_a_row_is_named(mesh):
+  params = {"adapter": {"kernel": jnp.zeros((4, 4))}}
+  with pytest.raises(settings.UserError, match="adapter/kernel: no row"):
+    partitioning.shardings(partitioning.Layout(mesh), params)
+
+
+def test_a_row_must_match_the_whole_path(mesh):
+  params = {"pooler": {"kernel": {"extra": jnp.zeros(4)}}}
+  with pytest.raises(settings.UserError, match="pooler/kernel/extra: no row"):
+    partitioning.shardings(
+      partitioning.Layout(mesh, [("pooler/kernel", ("model",))]), params
+    )
+
+
+def test_the_first_row_wins(mesh):
+  rules = [("a/.*", ("model",)), ("a/b", ("fsdp",))]
+  found = partitioning.shardings(
+    partitioning.Layout(mesh, rules), {"a": {"b": jnp.zeros(4)}}
+  )
+  assert found["a"]["b"].spec == jax.P("model")
+
+
+@pytest.mark.parametrize(
+  ("axes", "message"),
+  [(("tensor",), "names tensor; known: data"), ((None, None), "more dim")],
+)
+def test_a_wrong_row_is_named(mesh, axes, message):
+  with pytest.raises(settings.UserError, match=f"parameter a: .*{message}"):
+    partitioning.shardings(
+      partitioning.Layout(mesh, [("a", axes)]), {"a": jnp.zeros(4)}
+    )
+
+
+def test_rows_of_a_recipe_come_first():
+  # A ConfigDict has tuples, the JSON that a run is kept in has lists.
+  for rules in (
+    [(".+/value/kernel", (None, ("fsdp", "model")))],
+    [[".+/value/kernel", [None, ["fsdp", "model"]]]],
+  ):
+    config = settings.from_dict(MeshConfig, {"rules": rules}, "config.mesh")
+    layout = partitioning.make_layout(config, jax.devices()[:1])
+    params = {"layer_0": {"attention": {"value": {"kernel": jnp.ones((2, 2))}}}}
+    (found,) = jax.tree.leaves(partitioning.shardings(layout, params))
+    assert found.spec == jax.P(None, ("fsdp", "model"))
+
+
+@pytest.mark.parametrize("rules", ["query", [("a",)], [(1, ())], [("a", "b")]])
+def test_a_row_of_a_recipe_that_is_none_is_named(rules):
+  with pytest.raises(settings.UserError, match=r"config.mesh.rules: expected"):
+    settings.from_dict(MeshConfig, {"rules": rules}, "config.mesh")
+
+
+@pytest.mark.parametrize(
+  "section", [{"data": 0}, {"data": -2}, {"fsdp": 0}, {"model": -2}]
+)
+def test_a_wrong_config_is_named(section):
+  (key,) = section
+  with pytest.raises(settings.UserError, match=rf"config.mesh.{key}: "):
+    settings.from_dict(MeshConfig, section, "config.mesh")
