@@ -99,7 +99,7 @@ class Text:
       tuple(os.path.abspath(name) for name in files),
       documents=documents,
       vocab_size=VOCABULARY,
-      held_out=0.0,
+      eval_fraction=0.0,
       shards=2,
     )
     build.prepare(config, folder / "corpus")
@@ -123,7 +123,7 @@ def config(
   made["model"] |= {"dtype": "float32", **case.sizes}
   made["data"] = {
     "corpus": folder,
-    "length": case.length,
+    "max_length": case.length,
     "max_predictions": PREDICTIONS[case.length],
     "max_sequences": max_sequences,
   }

@@ -94,7 +94,9 @@ def measure(
   corpus: SyntheticCorpus, length: int, seconds: float
 ) -> Iterator[tuple[str, list[float]]]:
   """Real tokens a second by part, in one process, for rows of a length."""
-  config = ExamplesConfig(length=length, max_predictions=_PREDICTIONS[length])
+  config = ExamplesConfig(
+    max_length=length, max_predictions=_PREDICTIONS[length]
+  )
 
   def plan(epoch: int) -> planning.Plan:
     return planning.make_plan(
@@ -143,7 +145,7 @@ def measure_parts(
   seconds: float,
 ) -> Iterator[tuple[str, list[float]]]:
   """Real tokens a second of what makes examples of a plan."""
-  lengths = planned.tokens + np.uint16(config.length - config.max_tokens)
+  lengths = planned.tokens + np.uint16(config.max_length - config.max_tokens)
   # Some sets of examples from all over the corpus, as batches have them.
   rng = np.random.default_rng(0)
   chosen = [rng.integers(0, len(lengths), _BATCH) for _ in range(16)]

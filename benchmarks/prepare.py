@@ -217,7 +217,7 @@ def main() -> None:
     for megabytes in sorted({*arguments.megabytes, *arguments.memory}):
       write_text(documents, path, megabytes * 1_000_000)
       config = build.CorpusConfig(
-        "text_files", (str(path),), sentences="line", held_out=0.0
+        "text_files", (str(path),), sentences="line", eval_fraction=0.0
       )
       output = folder / str(megabytes)
       whole = measure_prepare(config, output, arguments.processes)

@@ -67,7 +67,7 @@ def write(
       "intermediate_size": 32,
       "max_positions": 32,
     },
-    "data": {"corpus": "corpus", "length": 32, "max_predictions": 4},
+    "data": {"corpus": "corpus", "max_length": 32, "max_predictions": 4},
     "evaluation": {"every": 10_000, "examples": 16},
     "logging": {"every": 1},
   }

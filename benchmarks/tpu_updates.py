@@ -42,7 +42,7 @@ def forecast(
     ran = subprocess.run(
       [sys.executable, "-m", "launch.compile", f"--topology={topology}"]
       + [f"--json={path}", "--config=configs/pretrain/bert_base.py"]
-      + [f"--config.model.preset={model}", f"--config.data.length={length}"]
+      + [f"--config.model.preset={model}", f"--config.data.max_length={length}"]
       + [f"--config.data.max_predictions={PREDICTIONS[length]}"]
       + [f"--config.batch_size={ROWS[length] * chips}", *flags],
       cwd=_ROOT,

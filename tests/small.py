@@ -28,7 +28,7 @@ def tokenizer():
 
 @functools.cache
 def task():
-  data = pretraining.Data(corpus="unused", length=16, max_predictions=3)
+  data = pretraining.Data(corpus="unused", max_length=16, max_predictions=3)
   return pretraining.make(ENCODER, tokenizer(), data=data)
 
 

@@ -41,27 +41,27 @@ class Data(ExamplesConfig):
 
   Attributes:
     corpus: a folder made by `launch.prepare`.
-    records: instead of `corpus`, globs of static TFRecords of Google's,
-      NVIDIA's or MLPerf's form.
-    evaluation_records: the same, for the held-out examples.
-    tokenizer: with `records`, the folder of their vocabulary; needed to fill
+    train: instead of `corpus`, globs of static TFRecords of Google's,
+      NVIDIA's or MLPerf's form, to train on.
+    eval: the same, to evaluate on.
+    tokenizer: with `train`, the folder of their vocabulary; needed to fill
       masks in text later.
   """
 
   next_sentence: bool = False
 
   corpus: str | None = None
-  records: tuple[str, ...] = ()
-  evaluation_records: tuple[str, ...] = ()
+  train: tuple[str, ...] = ()
+  eval: tuple[str, ...] = ()
   tokenizer: str | None = None
 
   def __post_init__(self):
     super().__post_init__()
-    if self.corpus and self.records:
-      raise ValueError("records: give either corpus or records, not both")
-    if self.records and self.max_sequences > 1:
+    if self.corpus and self.train:
+      raise ValueError("train: give either corpus or train, not both")
+    if self.train and self.max_sequences > 1:
       raise ValueError(
-        f"max_sequences: expected 1 with records, got {self.max_sequences};"
+        f"max_sequences: expected 1 with train, got {self.max_sequences};"
         " only a corpus can be packed"
       )
 
@@ -69,7 +69,7 @@ class Data(ExamplesConfig):
 def load_tokenizer(data: Data) -> Tokenizer | None:
   """The tokenizer that made the data, None when only ids are at hand."""
   folder = data.tokenizer or data.corpus
-  if folder is None and not data.records:
+  if folder is None and not data.train:
     raise UserError(
       "config.data.corpus: missing; give the folder of a corpus, made by"
       " `python -m launch.prepare --config CONFIG --output FOLDER`"
@@ -104,7 +104,7 @@ def make(
     config=config,
     tokenizer=tokenizer,
     model=heads.MaskedLanguageModel(config),
-    blank=_blank(data or Data(length=5, max_predictions=1)),
+    blank=_blank(data or Data(max_length=5, max_predictions=1)),
     loss=loss,
     metrics=metrics,
     prepare=functools.partial(
@@ -118,19 +118,19 @@ def make(
 def _training_data(
   config: EncoderConfig, data: Data, tokenizer: Tokenizer | None, seed: int
 ) -> TrainingData:
-  if data.length > config.max_positions:
+  if data.max_length > config.max_positions:
     raise UserError(
-      f"config.data.length: {data.length} is longer than"
+      f"config.data.max_length: {data.max_length} is longer than"
       f" config.model.max_positions, {config.max_positions}"
     )
   examples = functools.partial(_examples, config, data, tokenizer)
   return TrainingData(
-    length=data.length,
+    length=data.max_length,
     predictions=data.predictions,
     training=lambda size, order, start: Stream(
       examples("train", seed), size, order, start
     ),
-    evaluation=functools.partial(examples, "held_out", 0),
+    evaluation=functools.partial(examples, "eval", 0),
     fingerprint=functools.partial(_fingerprint, data),
     baselines=baselines,
   )
@@ -143,10 +143,9 @@ def _examples(
   split: str,
   seed: int,
 ) -> PretrainingExamples | pretraining_records.PretrainingRecords:
-  if data.records:
-    name = "records" if split == "train" else "evaluation_records"
+  if data.train:
     return pretraining_records.PretrainingRecords(
-      getattr(data, name), data, config.vocab_size, f"config.data.{name}"
+      getattr(data, split), data, config.vocab_size, f"config.data.{split}"
     )
   corpus = shards.Corpus.open(data.corpus, split)
   return PretrainingExamples(
@@ -164,14 +163,14 @@ def _fingerprint(data: Data) -> str:
   if data.corpus:
     identity = shards.read_manifest(data.corpus)["files"]
   else:
-    found = files.find(data.records, "config.data.records")
+    found = files.find(data.train, "config.data.train")
     found = map(paths.local, found)
     identity = [[path.name, path.stat().st_size] for path in found]
   return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def _blank(data: Data) -> Batch:
-  row = np.zeros(data.length, np.int32)
+  row = np.zeros(data.max_length, np.int32)
   places = np.zeros(data.predictions, np.int32)
   pairs = np.zeros(data.max_sequences, np.int32)
   return Batch(

@@ -24,17 +24,17 @@ class Data(records.RecordsConfig):
 
   Attributes:
     max_length: the longest row, special tokens included.
-    lengths: the lengths that batches may have, rising; each one is compiled
-      for.
-    held_out: where `eval` names nothing, the share of the training records
+    length_buckets: the row lengths that batches may have, rising; each one is
+      compiled for.
+    eval_fraction: where `eval` names nothing, the share of the training records
       that is kept from training for it, drawn with the seed 0.
     tokenizer: the folder of a vocabulary, where `config.init` names none.
     augmentation: changed copies of the training records.
   """
 
   max_length: int = 128
-  lengths: tuple[int, ...] = grouping.LENGTHS
-  held_out: float = 0.1
+  length_buckets: tuple[int, ...] = grouping.LENGTHS
+  eval_fraction: float = 0.1
   tokenizer: str | None = None
   augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
@@ -44,13 +44,15 @@ class Data(records.RecordsConfig):
       raise ValueError(
         f"max_length: expected at least 1, got {self.max_length}"
       )
-    if not 0 < self.held_out < 1:
+    if not 0 < self.eval_fraction < 1:
       raise ValueError(
-        f"held_out: expected a share in (0, 1), got {self.held_out}"
+        "eval_fraction: expected more than 0 and less than 1, got"
+        f" {self.eval_fraction}"
       )
-    if not self.lengths or list(self.lengths) != sorted({*self.lengths}):
+    buckets = list(self.length_buckets)
+    if not buckets or buckets != sorted({*buckets}):
       raise ValueError(
-        f"lengths: expected rising lengths, got {list(self.lengths)}"
+        f"length_buckets: expected rising lengths, got {buckets}"
       )
 
 
@@ -120,7 +122,7 @@ def read(data: Data, fields: Fields) -> Labelled:
       "config.data.train: one record, from which none can be held out; name"
       " those to evaluate on as config.data.eval"
     )
-  count = max(round(data.held_out * len(train.rows)), 1)
+  count = max(round(data.eval_fraction * len(train.rows)), 1)
   order = np.random.default_rng(0).permutation(len(train.rows))
   held_out = {*order[:count].tolist()}
   kept, taken = [], []
@@ -229,7 +231,7 @@ def with_data(
     for record in changed
     for example in task.prepare(record)
   ]
-  lengths = (*(n for n in data.lengths if n < longest), longest)
+  lengths = (*(n for n in data.length_buckets if n < longest), longest)
   mean = float(np.mean([example.token_ids.size for example in examples]))
   return dataclasses.replace(
     task,

@@ -47,7 +47,7 @@ class Log(contextlib.AbstractContextManager):
 
     Args:
       step: updates done so far.
-      split: `train` or `held_out`.
+      split: `train` or `eval`.
       values: figures by name.
     """
 

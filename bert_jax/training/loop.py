@@ -173,7 +173,7 @@ class _Loop:
     found = evaluate(self.of.state.params)
     losses = {n: x for n, x in found.values.items() if n.endswith("loss")}
     check(losses, done)
-    self.logger.write(done, "held_out", found.values)
+    self.logger.write(done, "eval", found.values)
     return found
 
   def _keep(

@@ -143,7 +143,7 @@ def _rows(
   rows = read_metrics(workdir)
   train, held_out = (
     [row for row in rows if row["split"] == split]
-    for split in ("train", "held_out")
+    for split in ("train", "eval")
   )
   if not train or not held_out:
     raise UserError(

@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
   }
   config.data = {
     "corpus": "corpora/adapt",
-    "length": 64,
+    "max_length": 64,
     "max_predictions": 10,
   }
   config.model = ConfigDict()

@@ -36,7 +36,7 @@ def get_config(phase: str = "phase1") -> ConfigDict:
     "dataset": "wikipedia/20230601.en",
     "sentences": "prose",
     "vocab_size": 30522,
-    "held_out": 0.001,
+    "eval_fraction": 0.001,
     "shards": 256,
   }
   config.model = {"dtype": "bfloat16"}
@@ -44,7 +44,7 @@ def get_config(phase: str = "phase1") -> ConfigDict:
     config.model.preset = "bert_base"
   config.data = {
     "corpus": "corpora/wikipedia",
-    "length": 128 if first else 512,
+    "max_length": 128 if first else 512,
     "max_predictions": 20 if first else 77,
   }
   config.optimizer = {

@@ -1,8 +1,8 @@
 r"""MLPerf's BERT: from its checkpoint to a masked-LM accuracy of 0.720.
 
     --config configs/pretrain/mlperf.py:1536 --config.init=CHECKPOINT \
-        --config.data.records='TRAIN*.tfrecord' \
-        --config.data.evaluation_records='EVAL.tfrecord'
+        --config.data.train='TRAIN*.tfrecord' \
+        --config.data.eval='EVAL.tfrecord'
 
 CHECKPOINT is `model.ckpt-28252` of phase one, as MLPerf gives it in TF1's
 format with its `bert_config.json`. Length 512, 76 predictions, one sample a
@@ -31,7 +31,7 @@ def get_config(batch_size: str = "256") -> ConfigDict:
   config.batch_size = int(batch_size)
   config.workers = 4
   config.model = {"dtype": "bfloat16"}
-  config.data = {"length": 512, "max_predictions": 76}
+  config.data = {"max_length": 512, "max_predictions": 76}
   config.optimizer = {
     "name": "lamb",
     "learning_rate": rate,

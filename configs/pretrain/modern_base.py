@@ -26,13 +26,13 @@ def get_config() -> ConfigDict:
     "source": "tfds",
     "dataset": "wikipedia/20230601.en",
     "vocab_size": 30522,
-    "held_out": 0.002,
+    "eval_fraction": 0.002,
     "shards": 256,
   }
   config.model = {"preset": "modern_base", "dtype": "bfloat16"}
   config.data = {
     "corpus": "corpora/wikipedia",
-    "length": 128,
+    "max_length": 128,
     "max_sequences": 4,
     "max_predictions": 40,
     "mask_rate": 0.3,

@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
   }
   config.data = {
     "corpus": "corpora/quickstart",
-    "length": 64,
+    "max_length": 64,
     "max_predictions": 10,
   }
   config.optimizer = {

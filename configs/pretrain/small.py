@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
   }
   config.data = {
     "corpus": "corpora/small",
-    "length": 64,
+    "max_length": 64,
     "max_predictions": 10,
   }
   config.optimizer = {

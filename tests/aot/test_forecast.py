@@ -25,7 +25,7 @@ CONFIG = {
     "intermediate_size": 32,
     "max_positions": 16,
   },
-  "data": {"corpus": "not there", "length": 16, "max_predictions": 3},
+  "data": {"corpus": "not there", "max_length": 16, "max_predictions": 3},
 }
 CHIP = chips.CHIPS["v5e"]
 

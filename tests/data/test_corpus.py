@@ -34,7 +34,7 @@ def make_config(folder):
     files=(str(folder / "text.txt"),),
     vocab_size=50,
     shards=3,
-    held_out=0.1,
+    eval_fraction=0.1,
   )
 
 
@@ -49,10 +49,10 @@ def content(folder):
 
 def all_documents(folder, job_shards, documents, held_out):
   """The documents of both splits as they were in the source."""
-  below = tokenizing.held_out_bound(documents, held_out)
-  places = tokenizing.is_held_out(range(documents), below)
+  below = tokenizing.eval_threshold(documents, held_out)
+  places = tokenizing.eval_mask(range(documents), below)
   splits = [
-    iter(shards.Corpus.open(folder, split)) for split in ("train", "held_out")
+    iter(shards.Corpus.open(folder, split)) for split in ("train", "eval")
   ]
   return [next(splits[int(place)]) for place in places], places
 
@@ -68,7 +68,7 @@ def test_a_corpus_holds_what_the_tokenizer_makes_of_the_text(config, tmp_path):
     assert [sentence.tolist() for sentence in found] == wanted
   report = prepared.report
   assert report["documents"] == 120
-  assert report["held_out_documents"] == places.sum()
+  assert report["eval_documents"] == places.sum()
   assert 2 <= places.sum() <= 30
   assert report["sentences"] == sum(map(len, documents))
   flat = [len(s) for document in documents for s in document]
@@ -150,27 +150,27 @@ def test_text_to_no_purpose_leaves_nothing(config, tmp_path, data, message):
 def test_text_without_tokens_is_dropped_and_counted(config, tmp_path):
   data = random_text(2, 50) + "\n\n\x01\n\n\x02\n\x03\n\nOne.\n\x04\nTwo."
   (tmp_path / "text.txt").write_text(data, encoding="utf-8")
-  config = dataclasses.replace(config, held_out=0.0, sentences="line")
+  config = dataclasses.replace(config, eval_fraction=0.0, sentences="line")
   report = build.prepare(config, tmp_path / "corpus", 1).report
   assert report["documents"] == 51
   assert report["empty_documents"] == 2
   assert report["empty_sentences"] == 4
   found = list(shards.Corpus.open(tmp_path / "corpus"))
   assert len(found[-1]) == 2
-  with pytest.raises(settings.UserError, match=r"config.corpus.held_out"):
-    shards.Corpus.open(tmp_path / "corpus", "held_out")
+  with pytest.raises(settings.UserError, match=r"config.corpus.eval_fraction"):
+    shards.Corpus.open(tmp_path / "corpus", "eval")
 
 
 @pytest.mark.parametrize("share", [1e-9, 0.02, 0.5, 1 - 1e-9])
 @pytest.mark.parametrize("documents", [2, 3, 1000])
 def test_some_and_never_all_are_held_out(documents, share):
-  below = tokenizing.held_out_bound(documents, share)
-  held_out = tokenizing.is_held_out(range(documents), below)
+  below = tokenizing.eval_threshold(documents, share)
+  held_out = tokenizing.eval_mask(range(documents), below)
   assert 1 <= held_out.sum() < documents
   if documents == 1000:
     assert held_out.mean() == pytest.approx(share, abs=0.05)
   parts = [
-    tokenizing.is_held_out(range(start, start + 1), below)[0]
+    tokenizing.eval_mask(range(start, start + 1), below)[0]
     for start in range(documents)
   ]
   assert parts == held_out.tolist()
@@ -186,7 +186,9 @@ def test_the_vocabulary_sample_is_bounded(config, tmp_path, monkeypatch):
     return count(texts, rules)
 
   monkeypatch.setattr(tokenizing.vocabulary, "count_words", counting)
-  config = dataclasses.replace(config, vocabulary_sample=2500, held_out=0.0)
+  config = dataclasses.replace(
+    config, vocabulary_sample=2500, eval_fraction=0.0
+  )
   build.prepare(config, tmp_path / "corpus", 1)
   assert 1500 < sum(map(len, read)) < 4000
 
@@ -220,7 +222,7 @@ def test_a_given_vocabulary(config, tmp_path):
   [
     ({"source": "tfd"}, r"^config.corpus.source: unknown 'tfd'"),
     ({"sentences": "words"}, r"^config.corpus.sentences: unknown"),
-    ({"held_out": 1.0}, r"^config.corpus.held_out: "),
+    ({"eval_fraction": 1.0}, r"^config.corpus.eval_fraction: "),
     ({"shards": 0}, r"^config.corpus.shards: "),
     ({"vocab_size": "8k"}, r"^config.corpus.vocab_size: expected int"),
     ({"vocabsize": 8}, r"^config.corpus.vocabsize: .*'vocab_size'"),

@@ -57,7 +57,7 @@ def assert_equal(left, right):
 @pytest.mark.parametrize("length", [5, 32, 128])
 @pytest.mark.parametrize("whole_word", [False, True])
 def test_pair_layout(length, whole_word):
-  examples = make(length=length, whole_word=whole_word)
+  examples = make(max_length=length, whole_word=whole_word)
   labels = []
   for index in range(min(200, examples.epoch_length(0))):
     example = examples.example(0, index)
@@ -85,7 +85,9 @@ def test_pair_layout(length, whole_word):
 def test_single_segments_hold_whole_sentences_once():
   corpus = make_corpus(60)
   corpus = MemoryCorpus([[s[:30] + 5 for s in d] for d in corpus.documents])
-  examples = make(corpus, next_sentence=False, length=64, max_predictions=10)
+  examples = make(
+    corpus, next_sentence=False, max_length=64, max_predictions=10
+  )
   seen = []
   for index in range(examples.epoch_length(3)):
     example = examples.example(3, index)
@@ -99,7 +101,7 @@ def test_single_segments_hold_whole_sentences_once():
 
 
 def test_dtypes_and_shapes():
-  example = make(length=32, max_predictions=6).example(0, 0)
+  example = make(max_length=32, max_predictions=6).example(0, 0)
   for name in ("token_ids", "segment_ids", "position_ids", "sequence_ids"):
     assert getattr(example, name).dtype == np.int32
     assert getattr(example, name).shape == (32,)
@@ -168,8 +170,8 @@ def test_empty_corpus_and_bad_seed_are_named():
 @pytest.mark.parametrize(
   ("key", "value"),
   [
-    ("length", 4),
-    ("length", 1 << 16),
+    ("max_length", 4),
+    ("max_length", 1 << 16),
     ("max_predictions", 0),
     ("max_sequences", 0),
     ("mask_rate", 1.5),

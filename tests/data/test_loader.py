@@ -146,7 +146,9 @@ def pretraining_examples(max_sequences):
     SpecialIds(0, 1, 2, 3, 4),
     1 << 16,
     np.zeros(1 << 16, bool),
-    ExamplesConfig(length=32, max_predictions=5, max_sequences=max_sequences),
+    ExamplesConfig(
+      max_length=32, max_predictions=5, max_sequences=max_sequences
+    ),
     seed=0,
   )
 

@@ -70,8 +70,8 @@ def sequences_of(examples, epoch=0):
     {},
     {"whole_word": True},
     {"next_sentence": False},
-    {"length": 512, "max_predictions": 76},
-    {"length": 40, "max_predictions": 1},
+    {"max_length": 512, "max_predictions": 76},
+    {"max_length": 40, "max_predictions": 1},
     {"mask_rate": 0.9, "max_predictions": 120},
   ],
   ids=str,
@@ -85,7 +85,7 @@ def test_each_example_is_in_one_row_and_as_by_itself(config, max_sequences):
 
 
 def test_positions_begin_anew_and_rows_have_what_they_are_said_to_have():
-  examples = make(length=64, max_sequences=3, max_predictions=10)
+  examples = make(max_length=64, max_sequences=3, max_predictions=10)
   rows = examples.batch(0, range(examples.epoch_length(0)))
   assert (rows.position_ids[rows.token_ids == SPECIAL.cls] == 0).all()
   assert rows.sequence_ids.max() == 3
@@ -106,7 +106,7 @@ def test_slots_suffice_for_the_worst_row(rate, next_sentence):
   for length in (16, 100, 128):
     for most in (1, 2, 3, 8, 50):
       config = ExamplesConfig(
-        length=length,
+        max_length=length,
         max_sequences=most,
         max_predictions=length,
         mask_rate=rate,
@@ -142,7 +142,10 @@ def test_rows_differ_from_epoch_to_epoch_and_are_the_same_when_asked_again():
 
 
 def test_one_example_is_a_row_of_its_own():
-  alone, packed = make(1, length=512), make(1, length=512, max_sequences=3)
+  alone, packed = (
+    make(1, max_length=512),
+    make(1, max_length=512, max_sequences=3),
+  )
   assert alone.epoch_length(0) >= packed.epoch_length(0)
   one = dataclasses.replace(
     ExamplesConfig(), short_probability=0.0, next_sentence=False

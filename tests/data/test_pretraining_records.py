@@ -14,7 +14,7 @@ from bert_jax.data.sources.pretraining_records import PretrainingRecords
 from bert_jax.data.stream import Stream
 
 LENGTH, SLOTS = 16, 3
-CONFIG = ExamplesConfig(length=LENGTH, max_predictions=SLOTS)
+CONFIG = ExamplesConfig(max_length=LENGTH, max_predictions=SLOTS)
 
 
 def crc32c(data):
@@ -145,20 +145,20 @@ def test_a_loader_takes_it(tmp_path):
 def test_without_the_next_sentence_task_its_labels_weigh_nothing(tmp_path):
   write(tmp_path / "a", [features()])
   config = ExamplesConfig(
-    length=LENGTH, max_predictions=SLOTS, next_sentence=False
+    max_length=LENGTH, max_predictions=SLOTS, next_sentence=False
   )
   targets = open_records(tmp_path / "a", config).example(0, 0).targets
   assert targets["next_sentence_weights"].tolist() == [0]
 
 
 def test_files_that_do_not_exist(tmp_path):
-  with pytest.raises(settings.UserError, match=r"config\.data\.records.*\*\.x"):
+  with pytest.raises(settings.UserError, match=r"config\.data\.train.*\*\.x"):
     open_records(tmp_path / "*.x")
   (tmp_path / "empty").touch()
   with pytest.raises(settings.UserError, match="no records"):
     open_records(tmp_path / "empty")
   with pytest.raises(settings.UserError, match=r"config\.data\.evaluation_rec"):
-    PretrainingRecords((), CONFIG, key="config.data.evaluation_records")
+    PretrainingRecords((), CONFIG, key="config.data.eval")
 
 
 def refusal(path, index=None, **kwargs):
@@ -212,7 +212,10 @@ def test_an_insane_length_takes_no_memory(tmp_path):
   ("changes", "message"),
   [
     ({"input_ids": None}, r"no feature 'input_ids'; it has input_mask, "),
-    ({"input_ids": [5] * 32}, r"input_ids has 32 values.*config\.data\.length"),
+    (
+      {"input_ids": [5] * 32},
+      r"input_ids has 32 values.*config\.data\.max_length",
+    ),
     ({"input_mask": [1] * 15}, r"input_mask has 15 values.*length is 16"),
     ({"masked_lm_ids": [1] * 4}, r"has 4 values.*max_predictions is 3"),
     ({"next_sentence_labels": []}, r"next_sentence_labels has 0 values"),

@@ -40,7 +40,7 @@ def write_corpus(folder, per_shard=(5, 0, 7), vocabulary_size=VOCABULARY):
           for shard, count in enumerate(counts)
         ],
       },
-      "held_out": {"documents": 0, "shards": []},
+      "eval": {"documents": 0, "shards": []},
     },
   }
   (folder / shards.MANIFEST).write_text(json.dumps(manifest))
@@ -126,8 +126,8 @@ def test_an_unfinished_or_unknown_corpus(tmp_path):
   with pytest.raises(settings.UserError, match=r"data.corpus: .*launch.prepa"):
     shards.Corpus.open(tmp_path / "none")
   write_corpus(tmp_path)
-  with pytest.raises(settings.UserError, match=r"no held_out documents"):
-    shards.Corpus.open(tmp_path, "held_out")
+  with pytest.raises(settings.UserError, match=r"no eval documents"):
+    shards.Corpus.open(tmp_path, "eval")
   with pytest.raises(settings.UserError, match=r"unknown split 'test'"):
     shards.Corpus.open(tmp_path, "test")
   manifest = tmp_path / shards.MANIFEST

@@ -56,7 +56,7 @@ def test_counts_of_parts_merge_into_those_of_the_whole():
 
 GOOD = {
   "documents": 1000,
-  "held_out_documents": 20,
+  "eval_documents": 20,
   "empty_documents": 0,
   "single_sentence_documents": 10,
   "sentences": 100_000,

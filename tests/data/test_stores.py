@@ -59,7 +59,7 @@ def test_a_corpus_is_read_from_a_store(s3, tmp_path):
     files=(f"{s3}/text.txt",),
     sentences="line",
     vocab_size=40,
-    held_out=0.1,
+    eval_fraction=0.1,
   )
   build.prepare(config, tmp_path / "corpus", processes=1)
   where = f"{s3}/prepared"

@@ -58,7 +58,7 @@ def test_an_evaluation_gives_the_figures_of_training(home):
   assert "run/evaluation.html" in out
   found = json.loads((home / "run" / "evaluation.json").read_text())
   held_out = read_metrics(home / "run")[-1]
-  assert held_out["split"] == "held_out"
+  assert held_out["split"] == "eval"
   for name, value in {**found["scores"], **found["baselines"]}.items():
     assert value == pytest.approx(held_out[name], rel=1e-5), name
   lines = (home / "run" / "predictions.jsonl").read_text().splitlines()

@@ -44,7 +44,7 @@ def test_a_seed_is_trained_and_its_model_predicts(home):
   summary = json.loads((home / "runs" / "seeds.json").read_text())
   (values,) = summary["runs"].values()
   row = read_metrics(home / "runs" / "seed_3")[-1]
-  assert (row["split"], row["step"]) == ("held_out", 3)
+  assert (row["split"], row["step"]) == ("eval", 3)
   assert row["accuracy"] == pytest.approx(values["accuracy"], abs=1e-5)
   code, out, err = run(
     "predict", "--model=runs/seed_3", "--text=the list is it", cwd=home

@@ -73,7 +73,7 @@ def test_twice_the_same_bytes_and_then_resumed(folder):
   )
   assert first == second
   corpus = shards.Corpus.open(outputs[0])
-  held_out = shards.Corpus.open(outputs[0], "held_out")
+  held_out = shards.Corpus.open(outputs[0], "eval")
   assert len(corpus) + len(held_out) == 300
   again = prepare(folder, f"--output={outputs[0]}")
   assert again.returncode == 0

@@ -34,7 +34,7 @@ def home(tmp_path_factory):
     folder,
     STEPS,
     task="masked_lm",
-    corpus={"files": (str(folder / "text.txt"),), "held_out": 0.1},
+    corpus={"files": (str(folder / "text.txt"),), "eval_fraction": 0.1},
     data={"corpus": str(folder / "corpus")},
     # Both processes have something to save.
     mesh={"shard_optimizer": True},

@@ -167,7 +167,7 @@ def test_balanced_labels_count_the_same_together(make):
     ({"label_smoothing": float("nan")}, "label_smoothing: expected at least 0"),
     ({"labels": ("no", "no")}, "labels: expected no name twice"),
     ({"max_length": 0}, "max_length: expected at least 1"),
-    ({"lengths": (32, 16)}, "lengths: expected rising lengths"),
+    ({"length_buckets": (32, 16)}, "length_buckets: expected rising lengths"),
   ],
 )
 def test_settings_are_checked(make, keys, message):

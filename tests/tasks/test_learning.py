@@ -222,7 +222,7 @@ def test_training_batches_have_no_more_shapes_than_lengths(tmp_path, name):
       row[field] += " of the names" * (number % 9)
   path = learnable.write(tmp_path / "other.jsonl", rows)
   lengths = [12, 16, 24]
-  config["data"] |= {"train": path, "max_length": 28, "lengths": lengths}
+  config["data"] |= {"train": path, "max_length": 28, "length_buckets": lengths}
   task = Recipe.from_dict(config).make_task()
   stream = task.data.training(4, 0, None)
   batches = [

@@ -15,7 +15,7 @@ from tests.data.memory_corpus import make_corpus
 
 LENGTH, VOCABULARY = 48, 50
 DATA = pretraining.Data(
-  corpus="unused", length=LENGTH, max_predictions=5, max_sequences=4
+  corpus="unused", max_length=LENGTH, max_predictions=5, max_sequences=4
 )
 SIZES = {
   "vocab_size": VOCABULARY,
@@ -142,7 +142,7 @@ def test_the_blank_row_is_shaped_like_the_rows(max_sequences, next_sentence):
   for module in (pretraining, masked_lm):
     data = module.Data(
       corpus="unused",
-      length=LENGTH,
+      max_length=LENGTH,
       max_predictions=5,
       max_sequences=max_sequences,
       next_sentence=next_sentence,
@@ -167,8 +167,8 @@ def test_baselines_count_every_sequence_once():
 def test_records_cannot_be_packed():
   with pytest.raises(
     settings.UserError,
-    match=r"^config\.data\.max_sequences: expected 1 with records, got 3",
+    match=r"^config\.data\.max_sequences: expected 1 with train, got 3",
   ):
     settings.from_dict(
-      pretraining.Data, {"records": ("a",), "max_sequences": 3}, "config.data"
+      pretraining.Data, {"train": ("a",), "max_sequences": 3}, "config.data"
     )

@@ -164,7 +164,7 @@ def run(tmp_path_factory):
       "eval": (str(folder / "eval.json"),),
       "tokenizer": str(folder / "vocabulary"),
       "stride": 8,
-      "lengths": (32,),
+      "length_buckets": (32,),
     },
     "optimizer": {"name": "adamw", "learning_rate": 1e-2},
     "evaluation": {"every": 0, "metric": "f1"},

@@ -109,9 +109,9 @@ ROWS = [{"text": x, "label": "ab"[n % 2]} for n, x in enumerate(TEXTS)]
 def test_rows_are_as_long_as_the_lengths_and_the_longest_allow(tmp_path):
   rows = [*ROWS, {"text": LONG, "label": "a"}]
   for keys, expected in (
-    ({"lengths": (4, 8, 64)}, {4, 8, 32}),  # The encoder takes 32.
-    ({"lengths": (4, 8, 64), "max_length": 6}, {4, 6}),
-    ({"lengths": (64,)}, {32}),
+    ({"length_buckets": (4, 8, 64)}, {4, 8, 32}),  # The encoder takes 32.
+    ({"length_buckets": (4, 8, 64), "max_length": 6}, {4, 6}),
+    ({"length_buckets": (64,)}, {32}),
   ):
     task = labelled(tmp_path, rows, **keys)
     stream = task.data.training(1, 0, None)
@@ -206,4 +206,4 @@ def test_vocabularies_are_named_or_come_with_the_model(tmp_path):
 
 def test_the_usual_lengths_rise():
   assert list(grouping.LENGTHS) == sorted(grouping.LENGTHS)
-  assert classification.Data().lengths == grouping.LENGTHS
+  assert classification.Data().length_buckets == grouping.LENGTHS

@@ -57,7 +57,7 @@ def params_of(workdir):
 
 
 def held_out(workdir):
-  return [r for r in read_metrics(workdir) if r["split"] == "held_out"]
+  return [r for r in read_metrics(workdir) if r["split"] == "eval"]
 
 
 def every_step(config):

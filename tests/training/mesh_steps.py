@@ -58,7 +58,7 @@ def batch():
 
 @functools.cache
 def task():
-  data = pretraining.Data(corpus="unused", length=LENGTH, max_predictions=2)
+  data = pretraining.Data(corpus="unused", max_length=LENGTH, max_predictions=2)
   return pretraining.make(ENCODER, small.tokenizer(), data=data)
 
 

@@ -92,7 +92,7 @@ def write_run(folder, steps=(1, 2, 3)):
       rates = {"steps_per_second": step, "real_tokens_per_second": 100 * step}
       logger.write(step, "train", {"loss": 1 / step, **rates})
       logger.write(
-        step, "held_out", {"loss": 2 / step, "loss_majority_baseline": 3.0}
+        step, "eval", {"loss": 2 / step, "loss_majority_baseline": 3.0}
       )
 
 
@@ -129,11 +129,11 @@ def test_a_report_is_of_the_best_evaluation_by_the_measure_of_the_recipe(
 ):
   values = {0: 0.9, 1: 0.5, 2: 0.7, 3: 0.6}
   with Logger(tmp_path, start=0, steps=3) as logger:
-    logger.write(0, "held_out", {"f1": values[0], "loss": 0.0})
+    logger.write(0, "eval", {"f1": values[0], "loss": 0.0})
     for step in (1, 2, 3):
       rates = {"steps_per_second": 1, "real_tokens_per_second": 100}
       logger.write(step, "train", {"loss": 1.0, **rates})
-      logger.write(step, "held_out", {"f1": values[step], "loss": 0.1 * step})
+      logger.write(step, "eval", {"f1": values[step], "loss": 0.1 * step})
   run = {"config": {"evaluation": {"metric": "f1"}}, "data": ""}
   entry = dict.fromkeys(["task", "model", "head", "vocabulary"])
   (tmp_path / "bert_jax.json").write_text(json.dumps({**entry, "run": run}))

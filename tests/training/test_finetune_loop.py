@@ -185,7 +185,7 @@ def test_as_many_updates_are_compiled_as_there_are_lengths(home, tmp_path):
   config = recipe(home)
   config["data"] |= {
     "train": learnable.write(tmp_path / "long.jsonl", rows),
-    "lengths": [8],
+    "length_buckets": [8],
   }
   _, said = train(config, tmp_path / "run")
   assert "compiled 2 updates, for rows of 8, 16 tokens" in said

@@ -33,7 +33,7 @@ def home(tmp_path_factory):
     files=(str(home / "text.txt"),),
     sentences="line",
     vocabulary=str(opening.vocabulary_of(home / "bert")),
-    held_out=0.1,
+    eval_fraction=0.1,
     shards=1,
   )
   build.prepare(config, home / "corpus", processes=1)
@@ -68,7 +68,7 @@ def test_it_begins_with_the_models_encoder_and_vocabulary(home, finished):
 
 
 def test_the_loss_is_measured_before_the_first_update(finished):
-  rows = [row for row in read_metrics(finished) if row["split"] == "held_out"]
+  rows = [row for row in read_metrics(finished) if row["split"] == "eval"]
   assert [row["step"] for row in rows] == [0, 3, 4]
 
 
@@ -132,7 +132,7 @@ def test_text_of_another_vocabulary_is_refused(home, tmp_path):
     files=(str(home / "text.txt"),),
     sentences="line",
     vocab_size=60,
-    held_out=0.1,
+    eval_fraction=0.1,
     shards=1,
   )
   build.prepare(config, tmp_path / "corpus", processes=1)

@@ -54,7 +54,7 @@ def make_corpus(folder):
     files=(str(folder / "text.txt"),),
     sentences="line",
     vocab_size=100,
-    held_out=0.1,
+    eval_fraction=0.1,
     shards=2,
   )
   build.prepare(config, folder / "prepared", processes=1)
@@ -73,7 +73,7 @@ def make_recipe(corpus_folder, **changes):
     "model": dict(MODEL),
     "data": {
       "corpus": str(corpus_folder),
-      "length": 32,
+      "max_length": 32,
       "max_predictions": 4,
       "max_sequences": 2,
     },
@@ -107,7 +107,7 @@ def test_a_run_leaves_figures_that_agree_with_what_it_returns(finished):
   folder, values = finished
   rows = read_metrics(folder)
   train = [row for row in rows if row["split"] == "train"]
-  held_out = [row for row in rows if row["split"] == "held_out"]
+  held_out = [row for row in rows if row["split"] == "eval"]
   assert [row["step"] for row in train] == list(range(1, STEPS + 1))
   assert [row["step"] for row in held_out] == [3, 6]
   for name, value in values.items():
@@ -193,7 +193,7 @@ def test_another_corpus_is_refused(finished, corpus_folder, tmp_path):
     files=(str(tmp_path / "text.txt"),),
     sentences="line",
     vocabulary=str(corpus_folder),
-    held_out=0.1,
+    eval_fraction=0.1,
     shards=2,
   )
   build.prepare(config, tmp_path / "other", processes=1)
@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus_folder, tmp_path):
   ("changes", "message"),
   [
     ({"data__corpus": "nowhere"}, "config.data.corpus: "),
-    ({"data__length": 64}, "config.data.length: 64 is longer than"),
+    ({"data__max_length": 64}, "config.data.max_length: 64 is longer than"),
     ({"model__vocab_size": 7}, "config.model.vocab_size: 7 is less than the"),
     ({"accumulation": 3}, "config.accumulation: 3 micro-batches do not"),
     ({"optimizer__name": "adm"}, "config.optimizer.name: unknown 'adm'"),
@@ -265,9 +265,9 @@ def test_static_records_train_by_the_same_loop(tmp_path):
     {
       **dataclasses.asdict(make_recipe(tmp_path, steps=2, batch_size=4)),
       "data": {
-        "records": [str(tmp_path / "records")],
-        "evaluation_records": [str(tmp_path / "records")],
-        "length": test_pretraining_records.LENGTH,
+        "train": [str(tmp_path / "records")],
+        "eval": [str(tmp_path / "records")],
+        "max_length": test_pretraining_records.LENGTH,
         "max_predictions": test_pretraining_records.SLOTS,
       },
       "model": {**MODEL, "vocab_size": 70_001},

@@ -21,7 +21,7 @@ CONFIG = EncoderConfig(
   hidden_dropout=0.0,
   attention_dropout=0.0,
 )
-DATA = pretraining.Data(corpus="unused", length=16, max_predictions=4)
+DATA = pretraining.Data(corpus="unused", max_length=16, max_predictions=4)
 
 
 def make_task(config=CONFIG):

@@ -48,7 +48,7 @@ class CorpusConfig(sources.SourceConfig):
       the files of a given vocabulary.
     vocabulary_sample: characters of text to train the vocabulary on, taken
       from documents spread evenly over the source; bounds the memory.
-    held_out: the share of documents kept from training.
+    eval_fraction: the fraction of documents kept for evaluation.
     shards: files a split is written in; at most as many processes work.
   """
 
@@ -57,7 +57,7 @@ class CorpusConfig(sources.SourceConfig):
   vocab_size: int = 8192
   lowercase: bool | None = None
   vocabulary_sample: int = 100_000_000
-  held_out: float = 0.02
+  eval_fraction: float = 0.02
   shards: int = 16
 
   def __post_init__(self):
@@ -65,9 +65,10 @@ class CorpusConfig(sources.SourceConfig):
     settings.choice(
       "config.corpus.sentences", self.sentences, sentences.SPLITTERS
     )
-    if not 0 <= self.held_out < 1:
+    if not 0 <= self.eval_fraction < 1:
       raise ValueError(
-        f"held_out: expected a share from 0 to below 1, got {self.held_out}"
+        "eval_fraction: expected at least 0 and less than 1, got"
+        f" {self.eval_fraction}"
       )
     for name in ("vocab_size", "vocabulary_sample", "shards"):
       if getattr(self, name) < 1:
@@ -194,11 +195,11 @@ def _make(
     raise settings.UserError(
       "config.corpus: the source has no documents; are its files empty?"
     )
-  if size == 1 and config.held_out:
+  if size == 1 and config.eval_fraction:
     raise settings.UserError(
       "config.corpus.documents: the text is one document, and one is to be"
       " held out; cut it into several (line or blank_line), or set"
-      " config.corpus.held_out=0"
+      " config.corpus.eval_fraction=0"
     )
   common_scratch = os.path.join(common, _SCRATCH)
   if common != folder:
@@ -209,7 +210,7 @@ def _make(
     folder=common,
     scratch=common_scratch,
     shards=min(config.shards, size),
-    held_out_below=tokenizing.held_out_bound(size, config.held_out),
+    eval_threshold=tokenizing.eval_threshold(size, config.eval_fraction),
   )
   tokenizer = _tokenizer(config, job, run)
   tokenizer.save(folder)
@@ -221,8 +222,8 @@ def _make(
     folders.fetch(common, folder)
   shutil.rmtree(scratch)
   for name, number, needed in (
-    ("train on", counts.documents - counts.held_out, True),
-    ("hold out", counts.held_out, bool(config.held_out)),
+    ("train on", counts.documents - counts.eval_documents, True),
+    ("evaluate on", counts.eval_documents, bool(config.eval_fraction)),
   ):
     if needed and not number:
       raise settings.UserError(

@@ -32,7 +32,7 @@ def figures(
   """
   return {
     "documents": counts.documents,
-    "held_out_documents": counts.held_out,
+    "eval_documents": counts.eval_documents,
     "empty_documents": counts.empty_documents,
     "single_sentence_documents": counts.single,
     "sentences": counts.sentences,
@@ -129,7 +129,7 @@ def print_report(report: Figures) -> None:
 def _rows(report: Figures) -> Iterator[tuple[str, str]]:
   documents, sentences = report["documents"], report["sentences"]
   yield "documents", f"{documents:,}"
-  yield "  held out", f"{report['held_out_documents']:,}"
+  yield "  held out", f"{report['eval_documents']:,}"
   yield "  of one sentence", f"{report['single_sentence_documents']:,}"
   yield "  without text, left out", f"{report['empty_documents']:,}"
   yield "sentences", f"{sentences:,}"

@@ -7,7 +7,7 @@ A corpus is a folder that holds
   vocab.txt, ...           the tokenizer, as `bert_jax.text.load` reads it
   train-00000-of-00016.array_record, ...
   train.sentence_lengths.npy, train.document_starts.npy
-  held_out-...             the same for the held-out documents
+  eval-...                 the same for the held-out documents
 
 One record is one document, all integers little-endian: the number of
 sentences (uint32), their lengths in tokens (uint32 each), then the token
@@ -31,7 +31,7 @@ from bert_jax.storage import paths
 
 FORMAT = 1
 MANIFEST = "corpus.json"
-SPLITS = ("train", "held_out")
+SPLITS = ("train", "eval")
 
 # One record a group: a document is read without its neighbours. Ids of two
 # bytes hardly compress, and compression would take longer than tokenising.
@@ -180,7 +180,7 @@ class Corpus:
 
   Attributes:
     folder: where the corpus is; also the folder of its tokenizer.
-    split: "train" or "held_out".
+    split: "train" or "eval".
     manifest: the content of corpus.json.
     sentence_lengths: tokens in each sentence; memory-mapped.
     document_starts: the index of each document's first sentence, and the
@@ -206,7 +206,7 @@ class Corpus:
 
     Args:
       folder: the corpus's folder (`config.data.corpus`).
-      split: "train" or "held_out".
+      split: "train" or "eval".
 
     Raises:
       UserError: there is no finished corpus, a file is missing or has another
@@ -222,7 +222,7 @@ class Corpus:
     if not counts["documents"]:
       raise settings.UserError(
         f"config.data.corpus: {str(folder)!r} was prepared with no {split}"
-        " documents (config.corpus.held_out)"
+        " documents (config.corpus.eval_fraction)"
       )
     for name, file in manifest["files"].items():
       _check_size(folder / name, file["bytes"])

@@ -88,7 +88,7 @@ class Statistics:
   Attributes:
     documents: documents kept.
     single: documents of one sentence.
-    held_out: documents held out, among `documents`.
+    eval_documents: documents of the eval split, among `documents`.
     sentences: sentences kept.
     tokens: tokens in them.
     unknown: tokens that are the unknown token.
@@ -104,7 +104,7 @@ class Statistics:
 
   documents: int = 0
   single: int = 0
-  held_out: int = 0
+  eval_documents: int = 0
   sentences: int = 0
   tokens: int = 0
   unknown: int = 0

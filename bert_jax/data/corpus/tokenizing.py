@@ -36,7 +36,7 @@ class Job:
     folder: where the shards go, a folder that all workers see.
     scratch: another, which is removed when the work is done.
     shards: how many there are.
-    held_out_below: a document is held out where its index hashes below this.
+    eval_threshold: a document is held out where its index hashes below this.
   """
 
   source: sources.Source
@@ -44,7 +44,7 @@ class Job:
   folder: paths.Path
   scratch: paths.Path
   shards: int
-  held_out_below: int
+  eval_threshold: int
 
   def documents(self, shard: int) -> range:
     """The indices of the documents of a shard, held-out ones included."""
@@ -62,14 +62,14 @@ def _hashes(indices: range) -> UInt64[np.ndarray, "n"]:
   return statistics.mix(np.arange(indices.start, indices.stop, dtype=np.uint64))
 
 
-def is_held_out(indices: range, below: int) -> Bool[np.ndarray, "n"]:
+def eval_mask(indices: range, below: int) -> Bool[np.ndarray, "n"]:
   """Which documents are held out: those whose index hashes below a bound."""
   if not below:
     return np.zeros(len(indices), bool)
   return _hashes(indices) <= np.uint64(below - 1)
 
 
-def held_out_bound(documents: int, share: float) -> int:
+def eval_threshold(documents: int, share: float) -> int:
   """The bound that holds out about `share` of the documents.
 
   At least one is held out, unless the share is 0, and at least one is not.
@@ -89,11 +89,11 @@ def count_words(
 ) -> collections.Counter[str]:
   """Counts the words of every `step`-th document that is not held out."""
   indices = job.documents(shard)
-  held_out = is_held_out(indices, job.held_out_below)
+  is_eval = eval_mask(indices, job.eval_threshold)
   return vocabulary.count_words(
     (
       job.source[index]["text"]
-      for index, skip in zip(indices, held_out)
+      for index, skip in zip(indices, is_eval)
       if index % step == 0 and not skip
     ),
     rules,
@@ -117,10 +117,10 @@ def write_shard(
       )
       for split in shards_lib.SPLITS
     ]
-    held_out = is_held_out(job.documents(shard), job.held_out_below)
+    is_eval = eval_mask(job.documents(shard), job.eval_threshold)
     first = 0
     for batch in _batches(job, job.documents(shard), counts):
-      splits = held_out[first : first + len(batch)]
+      splits = is_eval[first : first + len(batch)]
       _write_batch(batch, splits, tokenizer, writers, counts)
       first += len(batch)
     for writer in writers:
@@ -130,7 +130,7 @@ def write_shard(
 
 def _write_batch(
   batch: list[list[str]],
-  held_out: Bool[np.ndarray, "documents"],
+  is_eval: Bool[np.ndarray, "documents"],
   tokenizer: Tokenizer,
   writers: list[shards_lib.ShardWriter],
   counts: statistics.Statistics,
@@ -149,14 +149,14 @@ def _write_batch(
   sizes = np.bincount(document, minlength=len(batch))
   written = sizes > 0
   counts.documents += int(np.count_nonzero(written))
-  counts.held_out += int(np.count_nonzero(written & held_out))
+  counts.eval_documents += int(np.count_nonzero(written & is_eval))
   counts.single += int(np.count_nonzero(sizes == 1))
   counts.empty_documents += int(np.count_nonzero(~written))
   sentence_ends = np.cumsum(sizes)
   token_ends = np.concatenate([[0], np.cumsum(lengths)])[sentence_ends]
   sentence = token = 0
   for split, sentence_end, token_end in zip(
-    held_out.tolist(), sentence_ends.tolist(), token_ends.tolist()
+    is_eval.tolist(), sentence_ends.tolist(), token_ends.tolist()
   ):
     if sentence_end > sentence:
       writers[split].write(ids[token:token_end], lengths[sentence:sentence_end])

@@ -33,7 +33,7 @@ class ExamplesConfig:
   """How documents become examples, and these rows.
 
   Attributes:
-    length: tokens in a row, special tokens and padding included.
+    max_length: tokens in a row, special tokens and padding included.
     max_sequences: the most examples that share a row, each a sequence of its
       own; 1 packs nothing. With 4, rows are nearly full unless documents are
       very short: the log of training tells how full, as `fill`.
@@ -49,7 +49,7 @@ class ExamplesConfig:
       than would fit.
   """
 
-  length: int = 128
+  max_length: int = 128
   max_sequences: int = 1
   max_predictions: int = 20
   mask_rate: float = 0.15
@@ -60,8 +60,10 @@ class ExamplesConfig:
   short_probability: float = 0.1
 
   def __post_init__(self):
-    if not 5 <= self.length < 1 << 16:
-      raise ValueError(f"length: expected 5 to 65535, got {self.length}")
+    if not 5 <= self.max_length < 1 << 16:
+      raise ValueError(
+        f"max_length: expected 5 to 65535, got {self.max_length}"
+      )
     for name in ("max_sequences", "max_predictions"):
       if getattr(self, name) < 1:
         raise ValueError(
@@ -83,7 +85,7 @@ class ExamplesConfig:
   @property
   def max_tokens(self) -> int:
     """Tokens in a row besides `[CLS]` and the `[SEP]`s."""
-    return self.length - (3 if self.next_sentence else 2)
+    return self.max_length - (3 if self.next_sentence else 2)
 
   @property
   def predictions(self) -> int:
@@ -94,17 +96,17 @@ class ExamplesConfig:
     """
     if self.max_sequences == 1:
       return self.max_predictions
-    shortest = 1 + self.length - self.max_tokens + self.next_sentence
-    examples = min(self.max_sequences, self.length // shortest)
+    shortest = 1 + self.max_length - self.max_tokens + self.next_sentence
+    examples = min(self.max_sequences, self.max_length // shortest)
     beyond = max(0.5, 1 - self.mask_rate * shortest)
-    together = self.mask_rate * self.length + examples * beyond
+    together = self.mask_rate * self.max_length + examples * beyond
     # An error of rounding must not take a whole one away.
     return min(math.floor(together + 1e-6), examples * self.max_predictions)
 
   @property
   def shape(self) -> assembly.Shape:
     """The shape of a row."""
-    return assembly.Shape(self.length, self.max_sequences, self.predictions)
+    return assembly.Shape(self.max_length, self.max_sequences, self.predictions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +218,7 @@ class PretrainingExamples:
     """Rows of `epoch`, as NumPy arrays.
 
     Each is `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`, or several of these
-    one after the other, padded to `length`, int32. The targets:
+    one after the other, padded to `max_length`, int32. The targets:
     `masked_positions`, places in the row, `masked_ids` (int32) and
     `masked_weights` (float32), all [rows, predictions];
     `next_sentence_labels` (int32; 0 = next, 1 = random) and
@@ -271,10 +273,10 @@ class PretrainingExamples:
     )
     if config.max_sequences == 1:
       return _Epoch(plan, None)
-    special = config.length - config.max_tokens
+    special = config.max_length - config.max_tokens
     rows = packing.pack(
       plan.tokens + np.uint16(special),
-      config.length,
+      config.max_length,
       config.max_sequences,
       np.random.default_rng([self._seed, epoch, _PACKING]),
     )

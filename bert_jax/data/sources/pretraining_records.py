@@ -38,13 +38,13 @@ class PretrainingRecords:
     patterns: tuple[str, ...],
     config: ExamplesConfig,
     vocabulary_size: int | None = None,
-    key: str = "config.data.records",
+    key: str = "config.data.train",
   ):
     """Finds the records.
 
     Args:
       patterns: names or glob patterns of files.
-      config: its `length`, `max_predictions` and `next_sentence` count; a
+      config: its `max_length`, `max_predictions` and `next_sentence` count; a
         record is one sequence.
       vocabulary_size: token ids from here on are an error.
       key: the config key to name in errors.
@@ -122,7 +122,7 @@ class PretrainingRecords:
         offset, number = end, number + 1
 
   def _batch(self, features: Mapping[str, np.ndarray]) -> Batch:
-    length, slots = self._config.length, self._config.max_predictions
+    length, slots = self._config.max_length, self._config.max_predictions
     token_ids = _integers(features, "input_ids", length, self._id_limit)
     sequence_ids = _integers(features, "input_mask", length, 2)
     segment_ids = _integers(features, "segment_ids", length, 2)
@@ -150,9 +150,9 @@ class PretrainingRecords:
 
 
 _CONFIG_KEYS = {
-  "input_ids": "length",
-  "input_mask": "length",
-  "segment_ids": "length",
+  "input_ids": "max_length",
+  "input_mask": "max_length",
+  "segment_ids": "max_length",
   "masked_lm_positions": "max_predictions",
   "masked_lm_ids": "max_predictions",
   "masked_lm_weights": "max_predictions",
