@@ -157,7 +157,7 @@ def test_files_that_do_not_exist(tmp_path):
   (tmp_path / "empty").touch()
   with pytest.raises(settings.UserError, match="no records"):
     open_records(tmp_path / "empty")
-  with pytest.raises(settings.UserError, match=r"config\.data\.evaluation_rec"):
+  with pytest.raises(settings.UserError, match=r"config\.data\.eval"):
     PretrainingRecords((), CONFIG, key="config.data.eval")
 
 
