@@ -1,0 +1,139 @@
+"""Pages of the site that are made from the code: recipes and config keys.
+
+MkDocs calls `on_page_markdown` for each page. A line `<!-- recipes -->` is
+replaced by the docstrings of the recipes, and `<!-- keys: SECTION -->` by the
+table of a section's config keys.
+"""
+
+import ast
+import dataclasses
+import inspect
+import pathlib
+import re
+import sys
+import textwrap
+import types
+import typing
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+_MARK = re.compile(r"^<!-- (recipes|keys)(?:: ([\w.]+))? -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+  """Replaces the marks of a page by what is made from the code."""
+  return _MARK.sub(
+    lambda mark: _recipes() if mark[1] == "recipes" else _keys(mark[2]),
+    markdown,
+  )
+
+
+def _recipes() -> str:
+  lines = []
+  for folder in ("pretrain", "finetune"):
+    lines += ["", f"## `configs/{folder}/`"]
+    for path in sorted((ROOT / "configs" / folder).glob("[!_]*.py")):
+      text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+      title, _, rest = (text or "").partition("\n")
+      lines += ["", f"### `{path.name}`", "", f"**{title}**", "", _prose(rest)]
+  return "\n".join(lines)
+
+
+def _prose(text: str) -> str:
+  """A docstring as Markdown, in which code is indented by four."""
+  blocks = re.split(r"\n\n+(?=\S)|(?<=\n\n)(?=  )", text.strip("\n"))
+  return "\n\n".join(
+    textwrap.indent(textwrap.dedent(block), "    ")
+    if block.startswith("  ")
+    else block
+    for block in blocks
+  )
+
+
+def _keys(section: str) -> str:
+  """The tables of one section of a config, with its inner sections."""
+  from bert_jax.data.corpus.build import CorpusConfig
+  from bert_jax.models.config import EncoderConfig
+  from bert_jax.tasks import TASKS
+  from bert_jax.training.recipe import Recipe
+
+  if section == "recipe":
+    return _table(Recipe, "config", nested=False)
+  if section == "model":
+    return _table(EncoderConfig, "config.model")
+  if section == "corpus":
+    return _table(CorpusConfig, "config.corpus")
+  if section == "data":
+    parts = [
+      f"### Task `{name}`\n\n" + _table(task.Data, "config.data")
+      for name, task in TASKS.items()
+      if hasattr(task, "Data")
+    ]
+    return "\n\n".join(parts)
+  hints = typing.get_type_hints(Recipe)
+  return _table(hints[section], f"config.{section}")
+
+
+def _table(cls: type, where: str, nested: bool = True) -> str:
+  """The keys of a dataclass; then those of the dataclasses inside."""
+  meanings = _meanings(cls)
+  hints = typing.get_type_hints(cls)
+  rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+  inner = []
+  for field in dataclasses.fields(cls):
+    hint = _inner_class(hints[field.name])
+    key = f"{where}.{field.name}"
+    if hint is not None:
+      if nested:
+        inner.append(_table(hint, key))
+        continue
+      shown, default = "section", ""
+    else:
+      shown, default = f"`{_type(hints[field.name])}`", _default(field)
+    meaning = meanings.get(field.name, "").replace("|", "\\|")
+    rows.append(
+      f"| `{key.removeprefix('config.')}` | {shown} | {default} | {meaning} |"
+    )
+  table = "\n".join(['<div class="keys" markdown>', "", *rows, "", "</div>"])
+  return "\n\n".join([table, *inner])
+
+
+def _inner_class(hint: Any) -> type | None:
+  options = [hint, *typing.get_args(hint)]
+  found = [x for x in options if dataclasses.is_dataclass(x)]
+  return found[0] if found and typing.get_origin(hint) is not tuple else None
+
+
+def _type(hint: Any) -> str:
+  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    return " or ".join(_type(x) for x in typing.get_args(hint))
+  if hint is type(None):
+    return "None"
+  arguments = [x for x in typing.get_args(hint) if x is not Ellipsis]
+  name = getattr(hint, "__name__", str(hint))
+  if not arguments:
+    return name
+  return f"{name}[{', '.join(_type(x) for x in arguments)}]"
+
+
+def _default(field: dataclasses.Field) -> str:
+  if field.default is not dataclasses.MISSING:
+    return f"`{field.default!r}`"
+  if field.default_factory is not dataclasses.MISSING:
+    return f"`{field.default_factory()!r}`"
+  return "required"
+
+
+def _meanings(cls: type) -> dict[str, str]:
+  """The meaning of each attribute, from Google-style docstrings."""
+  meanings: dict[str, str] = {}
+  for base in reversed(cls.__mro__[:-1]):
+    text = inspect.cleandoc(base.__doc__ or "")
+    _, _, text = text.partition("Attributes:\n")
+    text = re.split(r"\n(?=\S)", text)[0]
+    for item in re.split(r"\n(?=\S)", textwrap.dedent(text)):
+      name, colon, meaning = item.partition(":")
+      if colon:
+        meanings[name.strip()] = " ".join(meaning.split())
+  return meanings
