@@ -2,12 +2,14 @@
 
 MkDocs calls `on_page_markdown` for each page. A line `<!-- recipes -->` is
 replaced by the docstrings of the recipes, and `<!-- keys: SECTION -->` by the
-table of a section's config keys.
+table of a section's config keys. MkDocs checks the links of the site; those of
+the READMEs are checked here.
 """
 
 import ast
 import dataclasses
 import inspect
+import logging
 import pathlib
 import re
 import sys
@@ -19,6 +21,17 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 _MARK = re.compile(r"^<!-- (recipes|keys)(?:: ([\w.]+))? -->$", re.MULTILINE)
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+_LOG = logging.getLogger("mkdocs.hooks")
+
+
+def on_pre_build(**_: Any) -> None:
+  """Warns, which ends a strict build, of dead links in the READMEs."""
+  for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md"):
+    path = ROOT / name
+    for link in _LINK.findall(path.read_text(encoding="utf-8")):
+      if not (path.parent / link).exists():
+        _LOG.warning("%s: dead link %s", name, link)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
