@@ -59,9 +59,9 @@ _CONSOLE = rich.console.Console(stderr=True)
 class Runs:
   """A folder with a corpus and a config, and the runs made of them."""
 
-  def __init__(self, folder: pathlib.Path, steps: int, xla_flags: str = ""):
+  def __init__(self, folder: pathlib.Path, steps: int):
     """Prepares the corpus."""
-    self.folder, self.steps, self._flags = folder, steps, xla_flags
+    self.folder, self.steps = folder, steps
     small_runs.write(
       folder,
       steps,
@@ -73,10 +73,9 @@ class Runs:
 
   def launch(self, name: str, *arguments: str, devices: int = 1) -> Process:
     """Begins a command on so many simulated devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
     env = {
       "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": f"{flags} {self._flags}",
+      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
       # A program is compiled once, and not in every run.
       "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -1,54 +1,70 @@
-"""Compiling takes nearly all the time of tests whose models are tiny."""
+"""Compilation takes most of the time of tests whose models are tiny.
+
+All tests of a run, its xdist workers and the processes that they start compile
+with few optimizations, and share one compilation cache.
+"""
 
 import contextlib
 import os
+import pathlib
 
 import jax
+import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-# What JAX has by itself.
-_SECONDS = 1.0
-CHEAP_FLAGS = (
-  "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
+# JAX's own default is 1.
+_CACHE_SECONDS = 0.1
 
 
-@contextlib.contextmanager
-def cheaply(folder):
-  """Compiles with few optimisations, and each program only once.
-
-  Args:
-    folder: where compiled programs are kept for further tests.
-  """
-  _set(True, str(folder), 0.0)
-  try:
-    yield
-  finally:
-    _set(False, None, _SECONDS)
-
-
-def _set(few_optimisations, folder, seconds):
-  compilation_cache.reset_cache()
-  jax.config.update("jax_disable_most_optimizations", few_optimisations)
-  jax.config.update("jax_compilation_cache_dir", folder)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
-
-
-def kept_in(folder):
-  """The environment of processes that keep all that they compile there."""
+def environment(folder):
+  """Variables by which processes compile as `cheaply` does."""
   return {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
     "JAX_COMPILATION_CACHE_DIR": str(folder),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    # Of every program that was kept XLA tells 3 kB about this machine.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": str(_CACHE_SECONDS),
+    # XLA logs 3 kB about this machine for each program read from the cache.
     "TF_CPP_MIN_LOG_LEVEL": "3",
   }
 
 
+def cache_folder(tmp_path_factory):
+  """The compilation cache of this run of the tests, shared by its workers."""
+  base = pathlib.Path(tmp_path_factory.getbasetemp())
+  is_worker = "PYTEST_XDIST_WORKER" in os.environ
+  return (base.parent if is_worker else base) / "compilation_cache"
+
+
+@contextlib.contextmanager
+def cheaply(folder):
+  """Compiles with few optimizations, in this process and those it starts.
+
+  Args:
+    folder: the compilation cache.
+  """
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in environment(folder).items():
+      patch.setenv(name, value)
+    _set(True, str(folder), _CACHE_SECONDS)
+    yield
+    _set(False, None, 1.0)
+
+
+@contextlib.contextmanager
+def as_by_default():
+  """Compiles as JAX does by default, without a compilation cache."""
+  _set(False, None, 1.0)
+  yield
+  _set(True, os.environ["JAX_COMPILATION_CACHE_DIR"], _CACHE_SECONDS)
+
+
+def _set(few_optimizations, folder, seconds):
+  compilation_cache.reset_cache()
+  jax.config.update("jax_disable_most_optimizations", few_optimizations)
+  jax.config.update("jax_compilation_cache_dir", folder)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+
+
 def simulated(devices):
-  """The environment of a process with so many devices that compiles cheaply."""
+  """The environment of a process with so many simulated devices."""
   flags = f"--xla_force_host_platform_device_count={devices}"
-  return {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": f"{flags} {CHEAP_FLAGS}",
-  }
+  return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

@@ -3,15 +3,8 @@ import random
 import pytest
 
 from benchmarks.cases import TINY, Case, Text
-from tests import compiling
 
 _WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_cheaply(tmp_path_factory):
-  with compiling.cheaply(tmp_path_factory.getbasetemp() / "compiled"):
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import pytest
 from bert_jax import settings
 from bert_jax.checkpointing import manifest, parameters
 from bert_jax.checkpointing.checkpoints import Checkpoints
-from tests.training.test_checkpoint import make_state, restore
-from tests.training.test_checkpoint_faults import DAMAGES
+from tests.checkpointing.test_checkpoints import make_state, restore
+from tests.checkpointing.test_faults import DAMAGES
 
 
 def save(folder, steps, best=(), keep=1):

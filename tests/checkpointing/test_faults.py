@@ -12,7 +12,12 @@ import pytest
 from bert_jax import settings
 from bert_jax.checkpointing import manifest, parameters
 from bert_jax.checkpointing.checkpoints import Checkpoints
-from tests.training.test_checkpoint import make_state, restore, save, shapes
+from tests.checkpointing.test_checkpoints import (
+  make_state,
+  restore,
+  save,
+  shapes,
+)
 
 
 def _largest(folder):

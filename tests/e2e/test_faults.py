@@ -3,11 +3,10 @@
 import random
 
 from benchmarks import faults
-from tests import compiling
 
 
 def test_kills_lose_nothing_and_damage_is_never_silent(tmp_path):
-  runs = faults.Runs(tmp_path, 60, compiling.CHEAP_FLAGS)
+  runs = faults.Runs(tmp_path, 60)
   runs.train("plain")
   killed = faults.kill(runs, 2, random.Random(1))
   assert killed["bit for bit the same"]

@@ -11,7 +11,6 @@ from bert_jax.models import attention
 from bert_jax.models.attention import devices
 from bert_jax.models.attention.devices import Device
 from bert_jax.settings import UserError
-from tests import compiling
 
 H100 = Device("gpu", "NVIDIA H100 80GB HBM3")
 V5E = Device("tpu", "TPU v5 lite")
@@ -20,12 +19,6 @@ HEADS, DEPTH = 2, 64
 PADDED = (((11,), (5,)), 11)
 PACKED = (((4, 7, 3), (9, 2)), 15)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_cheaply(tmp_path_factory):
-  with compiling.cheaply(tmp_path_factory.mktemp("compiled")):
-    yield
 
 
 @pytest.fixture(params=sorted(attention.BACKENDS))

@@ -9,14 +9,15 @@ import pytest
 
 import bert_jax
 from bert_jax.checkpointing import manifest, parameters
+from bert_jax.checkpointing import metadata as checkpoint_metadata
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.cluster import interruption, lock
 from bert_jax.settings import UserError
 from bert_jax.storage import object_stores, paths
 from bert_jax.training import loop, report
 from bert_jax.training.logging import read_metrics
+from tests.checkpointing.test_checkpoints import as_bytes, make_state, shapes
 from tests.training import test_loop
-from tests.training.test_checkpoint import as_bytes, make_state, shapes
 
 STEPS = test_loop.STEPS
 
@@ -128,7 +129,7 @@ def test_checkpoints_are_kept_verified_and_let_go(store, errors):
     assert as_bytes(state) == as_bytes(make_state(3))
   files = paths.files(f"{folder}/3")
   flip(max(files.values(), key=lambda path: len(paths.read_bytes(path))))
-  paths.write_bytes(f"{folder}/2/{metadata.STATE}/part", b"cut off")
+  paths.write_bytes(f"{folder}/2/{checkpoint_metadata.STATE}/part", b"cut off")
   with Checkpoints(folder) as checkpoints:
     state, _ = checkpoints.restore(shapes(make_state(0)))
   assert as_bytes(state) == as_bytes(make_state(1))
