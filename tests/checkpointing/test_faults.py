@@ -186,7 +186,7 @@ def test_closing_twice_is_fine(tmp_path):
 
 SAVE_FOR_EVER = """
 import pathlib, sys
-from tests.training import test_checkpoint as tests
+from tests.checkpointing import test_checkpoints as tests
 
 folder = pathlib.Path(sys.argv[1])
 step = tests.restore(folder) or 0
