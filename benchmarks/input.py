@@ -23,11 +23,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from bert_jax.data import loader
-from bert_jax.data.corpus.documents import Document
+from bert_jax.data import counter_rng, loader
+from bert_jax.data.corpus.shards import Document
 from bert_jax.data.pretraining import (
   assembly,
-  draws,
   masking,
   packing,
   pairing,
@@ -120,7 +119,7 @@ def measure(
 
   packed = pack(0)
   yield (
-    f"pack ({packed.fill:.1%} full)",
+    f"pack ({packed.efficiency:.1%} full)",
     [total * value for value in rate(pack, seconds)],
   )
 
@@ -150,7 +149,7 @@ def measure_parts(
   rng = np.random.default_rng(0)
   chosen = [rng.integers(0, len(lengths), _BATCH) for _ in range(16)]
   tokens = float(np.mean([lengths[examples].sum() for examples in chosen]))
-  key = draws.key(0)
+  key = counter_rng.key(0)
 
   def pair(call: int) -> pairing.Pairs:
     return pairing.make_pairs(

@@ -40,9 +40,9 @@ from tokenizers import models, trainers
 
 from bert_jax import text
 from bert_jax.data import sources
-from bert_jax.data.corpus import build, sentences, tokenizing, workers
+from bert_jax.data.corpus import build, sentences, tokenization, workers
 from bert_jax.data.sources import installed_docs
-from bert_jax.text import vocabulary, wordpiece, words
+from bert_jax.text import basic_tokenizer, wordpiece, wordpiece_trainer
 
 _ROUNDS = 3
 _BARE_BATCH = 10_000
@@ -139,14 +139,14 @@ def measure_tokenising(
       for index in range(len(source))
       for line in sentences.lines(source[index]["text"])
     ]
-    job = tokenizing.Job(
+    job = tokenization.Job(
       source, config.sentences, folder, folder, config.shards, 0
     )
     tokenizer = text.load(prepared)
     tasks = [(job, shard, tokenizer) for shard in range(config.shards)]
 
     def ours() -> None:
-      for _ in workers.run(tokenizing.write_shard, tasks, processes):
+      for _ in workers.run(tokenization.write_shard, tasks, processes):
         pass
 
     def bare() -> None:
@@ -169,12 +169,12 @@ def measure_trainer(lines: list[str], size: int) -> dict[str, float]:
   rules = words.WordRules()
 
   def ours() -> None:
-    vocabulary.train(vocabulary.count_words(lines, rules), size)
+    wordpiece_trainer.train(wordpiece_trainer.count_words(lines, rules), size)
 
   def theirs() -> None:
     backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = words.normalizer(rules)
-    backend.pre_tokenizer = words.pre_tokenizer(rules)
+    backend.normalizer = basic_tokenizer.normalizer(rules)
+    backend.pre_tokenizer = basic_tokenizer.pre_tokenizer(rules)
     trainer = trainers.WordPieceTrainer(
       vocab_size=size,
       min_frequency=2,

@@ -124,7 +124,7 @@ def checkpoints(folder: Where, task: str | None = None) -> Iterator[Predictor]:
   Raises:
     UserError: there is no such run, or it is damaged.
   """
-  kept = metadata.absolute(paths.at(folder) / workdir.CHECKPOINTS)
+  kept = metadata.absolute(paths.as_path(folder) / workdir.CHECKPOINTS)
   predictor = load(folder, task)
   # Without the sharding of what is loaded here: it goes where that went.
   shapes = jax.tree.map(

@@ -211,13 +211,13 @@ def save(
       " save each of them, or a soup"
     )
   write, marker = settings.choice("format", format, _FORMATS)
-  folder = paths.at(folder)
+  folder = paths.as_path(folder)
   if paths.exists(folder) and (
-    not paths.is_folder(folder) or paths.names(folder, None)
+    not paths.is_folder(folder) or paths.list_names(folder, None)
   ):
     raise UserError(f"{folder}: there is something; name a new folder")
   try:
-    with folders.made(folder, last=marker) as here:
+    with folders.atomic_folder(folder, last=marker) as here:
       write(predictor.task, predictor.params, here)
   except OSError as error:
     raise UserError(f"cannot write {folder}: {error}") from error

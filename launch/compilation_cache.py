@@ -23,7 +23,7 @@ def keep() -> None:
   if _FOLDER in os.environ:
     return
   # A processor ends programs that were compiled for another.
-  folder = download_cache.cache() / "compiled" / _processor()
+  folder = download_cache.cache_folder() / "compiled" / _processor()
   try:
     folder.mkdir(parents=True, exist_ok=True)
     _forget(folder.parent)

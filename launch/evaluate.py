@@ -54,13 +54,13 @@ def _columns() -> dict[str, str | int] | None:
 
 def _folder(names: list[str]) -> Any:
   if _OUTPUT.value is not None:
-    return paths.at(_OUTPUT.value)
+    return paths.as_path(_OUTPUT.value)
   if len(names) > 1 or not workdir.is_run(names[0]):
     raise UserError(
       "--output: name a folder to write to; only the folder of a run is its"
       " own default"
     )
-  return paths.at(names[0])
+  return paths.as_path(names[0])
 
 
 def _evaluate(name: str) -> measuring.Evaluation:

@@ -127,8 +127,8 @@ def _predict_file(predictor: bert_jax.Predictor) -> None:
   if _OUTPUT.value is None:
     _write_lines(predictor, sys.stdout)
     return
-  output = paths.at(_OUTPUT.value)
-  with paths.made_here(output.parent) as folder:
+  output = paths.as_path(_OUTPUT.value)
+  with paths.staged_folder(output.parent) as folder:
     target, partial = folder / output.name, folder / f"{output.name}.partial"
     try:
       if target.suffix == ".npy":

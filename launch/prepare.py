@@ -62,16 +62,17 @@ def main(_) -> None:
   )
   report.print_report(prepared.report)
   print(
-    "already prepared:" if prepared.was_there else "prepared:", _OUTPUT.value
+    "already prepared:" if prepared.already_prepared else "prepared:",
+    _OUTPUT.value,
   )
 
 
-def _run() -> workers.Run | None:
+def _run() -> workers.Runner | None:
   if _BEAM_RUNNER.value is None:
     if _BEAM_OPTIONS.value is not None:
       raise settings.UserError("--beam_options: give --beam_runner too")
     return None
-  return beam.on(_BEAM_RUNNER.value, _BEAM_OPTIONS.value or "")
+  return beam.runner(_BEAM_RUNNER.value, _BEAM_OPTIONS.value or "")
 
 
 def _vocabulary_of(init: str) -> str:

@@ -18,13 +18,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The --workdir of a run.")
 
 def main(_) -> None:
   """Reports."""
-  workdir = paths.at(_WORKDIR.value)
+  workdir = paths.as_path(_WORKDIR.value)
   others = {}
   for given in _BESIDE.value:
     name, equals, folder = given.partition("=")
     if not name or not equals:
       raise UserError(f"--beside {given}: expected NAME=DIR")
-    others[name] = paths.at(folder)
+    others[name] = paths.as_path(folder)
   report.print_table(report.report(workdir, others))
   print(f"{workdir / report.RESULTS_FILE}, {workdir / report.CURVES_FILE}")
 

@@ -44,7 +44,7 @@ def main(_) -> int:
   """Trains."""
   processes = _JOIN()
   recipe = Recipe.from_dict(_CONFIG.value.to_dict())
-  workdir = paths.at(_WORKDIR.value)
+  workdir = paths.as_path(_WORKDIR.value)
   try:
     if _SEEDS.value is None:
       loop.train(recipe, workdir)

@@ -155,7 +155,7 @@ class Checkpoints:
       return None
     folder = self._folder / str(step)
     metadata = metadata_lib.check(folder, target)
-    with object_stores.explained(folder):
+    with object_stores.explain_errors(folder):
       state = self._checkpointer.restore(
         folder / metadata_lib.STATE, args=ocp.args.StandardRestore(target)
       )
@@ -233,7 +233,7 @@ class Checkpoints:
 
 def _has_state(folder: Any) -> bool:
   """Whether the folder of a step has arrays, finished or not."""
-  names = paths.names(folder, None)
+  names = paths.list_names(folder, None)
   return any(name.startswith(metadata_lib.STATE) for name in names)
 
 

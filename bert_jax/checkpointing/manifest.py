@@ -113,7 +113,7 @@ def damage(folder: Any) -> str | None:
 
 def _measured(path: Any, settled: bool = False) -> tuple[int, str]:
   """Size and SHA-256 of a file, which is on the disk then if it has to."""
-  with paths.opened(path) as file:
+  with paths.open_binary(path) as file:
     if settled and not paths.is_remote(path):
       os.fsync(file.fileno())
     digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -122,7 +122,7 @@ def _measured(path: Any, settled: bool = False) -> tuple[int, str]:
 
 def steps(folder: Any) -> list[int]:
   """Steps by their folders' names, finished or not, the oldest first."""
-  names = paths.names(folder, "directory")
+  names = paths.list_names(folder, "directory")
   return sorted(
     int(name) for name in names if name.isdecimal() and str(int(name)) == name
   )
@@ -196,7 +196,7 @@ def remove(folder: Any) -> None:
 
 def _files(folder: Any) -> dict[str, Any]:
   """Every file by its relative name, but for those of the manifest itself."""
-  found = paths.files(folder)
+  found = paths.list_files(folder)
   found.pop(NAME, None)
   found.pop(_PARTIAL, None)  # What a kill has left.
   return found

@@ -23,8 +23,8 @@ def absolute(folder: paths.Path) -> Any:
   if paths.is_remote(folder):
     if os.fspath(folder).startswith("s3:"):
       s3.teach_orbax()
-    return paths.at(folder)
-  path = paths.at(folder).absolute()
+    return paths.as_path(folder)
+  path = paths.as_path(folder).absolute()
   if path.exists() and not path.is_dir():
     raise UserError(f"{path}: expected a folder for checkpoints, found a file")
   return path

@@ -38,7 +38,7 @@ def restore_step(folder: Any, target: Parameters) -> Parameters:
   }
   metadata.check(folder, item, partly=True)
   with (
-    object_stores.explained(folder),
+    object_stores.explain_errors(folder),
     ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
   ):
     args = ocp.args.PyTreeRestore(

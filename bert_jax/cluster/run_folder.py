@@ -47,7 +47,7 @@ class Folder:
 
   def fetch(self) -> None:
     """Gets the small files of a run that has begun."""
-    for name in paths.names(self.where):
+    for name in paths.list_names(self.where):
       if name != lock.NAME:
         content = paths.read_bytes(self.where / name)
         (self.here / name).write_bytes(content)
@@ -66,13 +66,13 @@ class Folder:
     # What says what the run is comes after what it takes to open it.
     for name in sorted(state, key=lambda name: ("/" not in name, name)):
       if self._known.get(name) != state[name]:
-        paths.put_file(self.here / name, f"{self.where}/{name}")
+        paths.upload_file(self.here / name, f"{self.where}/{name}")
     self._known = state
 
   def _state(self) -> dict[str, tuple[int, int]]:
     """Size and time of each small file."""
     found = {}
-    for name, path in paths.files(self.here).items():
+    for name, path in paths.list_files(self.here).items():
       if not name.endswith(".partial"):
         status = os.stat(path)
         found[name] = status.st_size, status.st_mtime_ns
@@ -87,7 +87,7 @@ def held(workdir: paths.Path) -> Iterator[Folder]:
     UserError: another run holds it, it cannot be made, or what is new in it
       cannot be put up.
   """
-  where = paths.at(workdir)
+  where = paths.as_path(workdir)
   with contextlib.ExitStack() as stack:
     folder = Folder(where, where)
 

@@ -18,62 +18,62 @@ from bert_jax.settings import UserError
 _TEXTS = ("text", "pair")
 
 
-class Fill(NamedTuple):
+class MaskedLanguageModel(NamedTuple):
   """A masked language model as this module needs it.
 
   Attributes:
-    mask: what stands for a word to be filled in.
-    words: from texts with masks to the words that are likely in the place of
+    mask_token: what stands for a word to be filled in.
+    predict: from texts with masks to the words that are likely in the place of
       each of their masks, the likeliest first.
   """
 
-  mask: str
-  words: Callable[[Sequence[str]], list[list[list[str]]]]
+  mask_token: str
+  predict: Callable[[Sequence[str]], list[list[list[str]]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Augmentation:
+class AugmentationConfig:
   """The section `config.data.augmentation`.
 
   Attributes:
     copies: changed copies of each training record beside itself.
     dropout: the share of words left out.
     swap: the share of words that change places with the next one.
-    substitution: the share of words that a masked language model replaces.
+    masked_lm: the share of words that a masked language model replaces.
     model: that model, whatever `bert_jax.load` takes.
     seed: of all that is random.
-    fill: what `model` becomes when it is opened; not for configs.
+    loaded_model: what `model` becomes when it is opened; not for configs.
   """
 
   copies: int = 0
   dropout: float = 0.0
   swap: float = 0.0
-  substitution: float = 0.0
+  masked_lm: float = 0.0
   model: str = ""
   seed: int = 0
-  fill: Callable[..., Any] | None = dataclasses.field(
+  loaded_model: Callable[..., Any] | None = dataclasses.field(
     default=None, repr=False, compare=False
   )
 
   def __post_init__(self):
     if self.copies < 0:
       raise ValueError(f"copies: expected at least 0, got {self.copies}")
-    for name in ("dropout", "swap", "substitution"):
+    for name in ("dropout", "swap", "masked_lm"):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(
           f"{name}: expected a share in [0, 1), got {getattr(self, name)}"
         )
-    if bool(self.substitution) != bool(self.model):
-      raise ValueError("model: goes with substitution; give both or neither")
-    if bool(self.copies) != bool(
-      self.dropout or self.swap or self.substitution
-    ):
+    if bool(self.masked_lm) != bool(self.model):
+      raise ValueError("model: goes with masked_lm; give both or neither")
+    if bool(self.copies) != bool(self.dropout or self.swap or self.masked_lm):
       raise ValueError(
-        "copies: goes with a share of dropout, swap or substitution"
+        "copies: goes with a share of dropout, swap or masked_lm"
       )
 
 
-def copies(records: Sequence[Record], config: Augmentation) -> list[Record]:
+def augment(
+  records: Sequence[Record], config: AugmentationConfig
+) -> list[Record]:
   """The changed copies of records, those of a record one after the other.
 
   A copy that came out as its record is left out.
@@ -97,13 +97,13 @@ def copies(records: Sequence[Record], config: Augmentation) -> list[Record]:
     for copy in range(config.copies):
       rng = np.random.default_rng([config.seed, number, copy])
       made.append((record, _changed(record, config, rng)))
-  if config.substitution:
+  if config.masked_lm:
     _substitute([new for _, new in made], config)
   return [new for old, new in made if new != dict(old)]
 
 
 def _changed(
-  record: Record, config: Augmentation, rng: np.random.Generator
+  record: Record, config: AugmentationConfig, rng: np.random.Generator
 ) -> dict[str, Any]:
   """A copy with words swapped and left out."""
   new = dict(record)
@@ -122,7 +122,7 @@ def _changed(
 
 
 def _order(
-  count: int, config: Augmentation, rng: np.random.Generator
+  count: int, config: AugmentationConfig, rng: np.random.Generator
 ) -> list[int]:
   """Which words stay, and in which order; at least one does."""
   order = [*range(count)]
@@ -135,10 +135,12 @@ def _order(
 
 
 def _substitute(
-  records: Sequence[dict[str, Any]], config: Augmentation
+  records: Sequence[dict[str, Any]], config: AugmentationConfig
 ) -> None:
   """Replaces words in place, all records through the model together."""
-  assert isinstance(config.fill, Fill), "config.model is not opened"
+  assert isinstance(config.loaded_model, MaskedLanguageModel), (
+    "config.model is not opened"
+  )
   masked, places = [], []
   for number, record in enumerate(records):
     rng = np.random.default_rng([config.seed, number, 1 << 20])
@@ -148,16 +150,16 @@ def _substitute(
       if value is None:
         continue
       words = list(value) if name == "words" else value.split()
-      chosen = np.flatnonzero(rng.random(len(words)) < config.substitution)
+      chosen = np.flatnonzero(rng.random(len(words)) < config.masked_lm)
       if not len(chosen):
         continue
       shown = list(words)
       for i in chosen:
-        shown[i] = config.fill.mask
+        shown[i] = config.loaded_model.mask_token
       masked.append(" ".join(shown))
       places.append((record, name, words, chosen, rng))
   for (record, name, words, chosen, rng), found in zip(
-    places, config.fill.words(masked)
+    places, config.loaded_model.predict(masked)
   ):
     if len(found) != len(chosen):  # Too long, or a mask was there before.
       continue

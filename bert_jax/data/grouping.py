@@ -12,7 +12,23 @@ from jaxtyping import Int64
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
-LENGTHS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 320, 384, 448, 512)
+LENGTH_BUCKETS = (
+  16,
+  24,
+  32,
+  40,
+  48,
+  64,
+  80,
+  96,
+  128,
+  192,
+  256,
+  320,
+  384,
+  448,
+  512,
+)
 """Row lengths, if not told otherwise; beyond, powers of two."""
 
 # Batches whose examples are sorted by length together. More save padding,
@@ -65,13 +81,13 @@ def pad(
     axes: of the targets.
     rows: of the batch; None for the next power of two.
     grow: from the longest example to the length of the batch; None for the
-      next of `LENGTHS`.
+      next of `LENGTH_BUCKETS`.
     exact: whether the axes that are not of tokens stay as large as the
       largest needs; for examples that hardly differ in these.
   """
   rows = rows or power_of_two(len(examples))
   other = int if exact else power_of_two
-  grow = grow or functools.partial(bucket, LENGTHS)
+  grow = grow or functools.partial(bucket, LENGTH_BUCKETS)
   length = grow(max(example.token_ids.shape[-1] for example in examples))
 
   def stack(path: tuple, *arrays: np.ndarray) -> np.ndarray:
@@ -89,7 +105,7 @@ def pad(
   return jax.tree_util.tree_map_with_path(stack, *examples)
 
 
-class GroupedStream:
+class LengthGroupedStream:
   """All epochs of some examples, in batches of about one length.
 
   An epoch is a random order of the examples, sorted by length within pools of
@@ -141,7 +157,7 @@ class GroupedStream:
     self._lock = threading.Lock()
 
   def __reduce__(self) -> tuple[object, ...]:
-    return GroupedStream, self._arguments
+    return LengthGroupedStream, self._arguments
 
   def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """Some rows of batch `index`, counted from the start; NumPy arrays."""

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from bert_jax.data.stream import Batched, Examples, join
+from bert_jax.data.stream import BatchStream, Examples, concatenate
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
@@ -76,7 +76,7 @@ class Batches(Iterator[Batch]):
 
 
 def training_batches(
-  stream: Batched,
+  stream: BatchStream,
   rows: Sequence[int] | None = None,
   workers: int = 0,
 ) -> Batches:
@@ -136,7 +136,7 @@ def evaluation_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _TrainingBatches:
-  stream: Batched
+  stream: BatchStream
   rows: Sequence[int]
 
   def __len__(self) -> int:
@@ -163,7 +163,7 @@ class _EvaluationBatches:
     blank = jax.tree.map(
       lambda x: np.zeros((missing, *x.shape[1:]), x.dtype), found
     )
-    return join([found, blank])
+    return concatenate([found, blank])
 
 
 def _prefetch(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from bert_jax.data.stream import Batched
+from bert_jax.data.stream import BatchStream
 from bert_jax.types import Batch
 
 # Batches whose stream is drawn together.
@@ -27,7 +27,7 @@ class MixedStream:
 
   def __init__(
     self,
-    streams: Sequence[Batched],
+    streams: Sequence[BatchStream],
     temperature: float,
     seed: int,
     start: Mapping[str, int] | None = None,

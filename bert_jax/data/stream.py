@@ -37,7 +37,7 @@ class Examples(Protocol):
     """Some of them as NumPy arrays, each the same whenever asked for."""
 
 
-class Batched(Protocol):
+class BatchStream(Protocol):
   """Batches without end, by random access; threads share it, and it pickles.
 
   Attributes:
@@ -132,7 +132,7 @@ class Stream:
       for at in range(0, len(indices), _AT_ONCE):
         chunk = indices[at : at + _AT_ONCE]
         parts.append(self._examples.batch(epoch, chunk))
-    return join(parts)
+    return concatenate(parts)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """Where a new stream continues once `batches` batches are consumed.
@@ -175,7 +175,7 @@ def stack(rows: Sequence[Batch]) -> Batch:
   return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
-def join(parts: Sequence[Batch]) -> Batch:
+def concatenate(parts: Sequence[Batch]) -> Batch:
   """One batch of the rows of several."""
   return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 

@@ -140,7 +140,7 @@ def _section(where: paths.Path, task: Task, part: str | None) -> dict[str, Any]:
   """The section `config.data` of the run that trained a task; empty else."""
   if not workdir.is_run(where):
     return {}
-  path = paths.at(where) / workdir.MODEL_FILE
+  path = paths.as_path(where) / workdir.MODEL_FILE
   run = json.loads(paths.read_bytes(path))["run"]
   if run is None:
     return {}

@@ -76,11 +76,11 @@ def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
     _curves(model),
   )
   files[SCORES_FILE] = json.dumps(contents, indent=2) + "\n"
-  with paths.made_here(folder) as here:
+  with paths.staged_folder(folder) as here:
     here.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
       folders.write_text(here / name, text)
-  return [paths.at(folder) / name for name in reversed(files)]
+  return [paths.as_path(folder) / name for name in reversed(files)]
 
 
 def _data(evaluation: Evaluation) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _curves(model: str) -> bytes | None:
   """A PNG of a run's curves, if this is a run that has any."""
   file = io.BytesIO()
   try:
-    report.draw(paths.at(model), file)
+    report.draw(paths.as_path(model), file)
   except UserError:
     return None
   return file.getvalue()

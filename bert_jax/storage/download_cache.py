@@ -16,27 +16,27 @@ from bert_jax.settings import UserError
 from bert_jax.storage import object_stores
 
 
-def cache() -> pathlib.Path:
+def cache_folder() -> pathlib.Path:
   """The folder for what can be made again; it may be removed."""
   home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   return pathlib.Path(home).expanduser() / "bert_jax"
 
 
-def of(url: str) -> pathlib.Path:
+def download(url: str) -> pathlib.Path:
   """A copy of a file or folder, made if there is none of this version.
 
   Raises:
     UserError: the store has no such file or folder, or it cannot be reached
       or copied.
   """
-  with object_stores.reaching(url) as store:
+  with object_stores.open_store(url) as store:
     try:
-      found = object_stores.listing(store, url)
+      found = object_stores.list_versions(store, url)
     except FileNotFoundError:
       found = {}
     if not found:
       raise UserError(f"{url}: no such file or folder")
-    home = cache() / "copies" / _hash(url)
+    home = cache_folder() / "copies" / _hash(url)
     copy = home / _hash(found) / url.rpartition("/")[2]
     if not copy.exists():
       with _alone(home):

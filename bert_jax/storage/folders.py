@@ -16,7 +16,7 @@ from bert_jax.storage import paths
 
 
 @contextlib.contextmanager
-def exclusive(partial: pathlib.Path) -> Iterator[None]:
+def locked_folder(partial: pathlib.Path) -> Iterator[None]:
   """An empty folder for this process alone, removed if work fails.
 
   Raises:
@@ -46,7 +46,7 @@ def exclusive(partial: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def made(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
+def atomic_folder(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
   """An empty folder of this machine, which becomes `output` at the end.
 
   It is `OUTPUT.partial`; that of an output in a store is a temporary one.
@@ -63,7 +63,7 @@ def made(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
     # Workers may have another current directory.
     output = pathlib.Path(output).absolute()
     partial = output.with_name(output.name + ".partial")
-    with exclusive(partial):
+    with locked_folder(partial):
       yield partial
       put_in_place(partial, output)
     return
@@ -77,8 +77,8 @@ def made(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
     shutil.rmtree(folder, ignore_errors=True)
     raise
   try:
-    paths.put_folder(folder, output, last)
-    for name in set(paths.names(output)) - set(os.listdir(folder)):
+    paths.upload_folder(folder, output, last)
+    for name in set(paths.list_names(output)) - set(os.listdir(folder)):
       paths.remove(f"{output}/{name}")
   except settings.UserError as error:
     raise settings.UserError(f"{error}; {folder} keeps what was made") from None
@@ -86,13 +86,15 @@ def made(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def shared(output: paths.Path, folder: pathlib.Path) -> Iterator[paths.Path]:
+def shared_folder(
+  output: paths.Path, folder: pathlib.Path
+) -> Iterator[paths.Path]:
   """A folder that all machines see which see an output.
 
   Args:
     output: here, for instance in a folder of the network, or in a store.
-    folder: what `made` gives for the output; it is this, but for an output in
-      a store a new one beside it, which is removed at the end.
+    folder: what `atomic_folder` gives for the output; it is this, but for
+      one in a store a new one beside it, which is removed at the end.
   """
   if not paths.is_remote(output):
     yield folder
@@ -105,23 +107,23 @@ def shared(output: paths.Path, folder: pathlib.Path) -> Iterator[paths.Path]:
       paths.remove(where)
 
 
-def fetch(where: str, folder: pathlib.Path) -> None:
+def download(where: str, folder: pathlib.Path) -> None:
   """Copies the files of a folder in a store.
 
   Raises:
     UserError: the store cannot be reached.
     OSError: a copy cannot be written.
   """
-  for name in paths.names(where):
+  for name in paths.list_names(where):
     with (
-      paths.opened(f"{where}/{name}") as source,
+      paths.open_binary(f"{where}/{name}") as source,
       (folder / name).open("wb") as copy,
     ):
       shutil.copyfileobj(source, copy, 1 << 20)
 
 
 @contextlib.contextmanager
-def filling(folder: paths.Path, scratch: paths.Path) -> Iterator[pathlib.Path]:
+def staging(folder: paths.Path, scratch: paths.Path) -> Iterator[pathlib.Path]:
   """A new folder of this machine whose files, once whole, go to `folder`.
 
   So two that do the same work at once, as a cluster's machines may when one
@@ -139,7 +141,7 @@ def filling(folder: paths.Path, scratch: paths.Path) -> Iterator[pathlib.Path]:
   with tempfile.TemporaryDirectory(dir=None if is_remote else scratch) as name:
     yield pathlib.Path(name)
     if is_remote:
-      paths.put_folder(name, folder)
+      paths.upload_folder(name, folder)
     else:
       for path in pathlib.Path(name).iterdir():
         path.replace(pathlib.Path(folder) / path.name)

@@ -56,7 +56,7 @@ os.environ.setdefault("EPATH_USE_TF", "false")
 
 
 @contextlib.contextmanager
-def reaching(
+def open_store(
   where: str | os.PathLike[str],
 ) -> Iterator[fsspec.AbstractFileSystem]:
   """The store of a path; what goes wrong with it in one line.
@@ -66,57 +66,57 @@ def reaching(
     UserError: whatever else a network, a server or a disk can raise, or the
       store's package is not installed.
   """
-  scheme = scheme_of(where)
+  name = scheme(where)
   try:
-    yield fsspec.filesystem(scheme)
+    yield fsspec.filesystem(name)
   except (UserError, FileNotFoundError):
     raise
   except ImportError as error:
     raise UserError(
-      f"{where}: {scheme}:// needs a package; pip install"
-      f" 'bert_jax[{_EXTRAS[scheme]}]'"
+      f"{where}: {name}:// needs a package; pip install"
+      f" 'bert_jax[{_EXTRAS[name]}]'"
     ) from error
   # These have no common type.
   except Exception as error:
-    raise UserError(f"{where}: {_reason(scheme, error)}") from error
+    raise UserError(f"{where}: {_reason(name, error)}") from error
 
 
 @contextlib.contextmanager
-def writing(
+def open_for_writing(
   where: str | os.PathLike[str],
 ) -> Iterator[fsspec.AbstractFileSystem]:
-  """As `reaching`, where nothing but the bucket can be missing.
+  """As `open_store`, where nothing but the bucket can be missing.
 
   Raises:
-    UserError: as `reaching`, or there is no such bucket.
+    UserError: as `open_store`, or there is no such bucket.
   """
   try:
-    with reaching(where) as store:
+    with open_store(where) as store:
       yield store
   except FileNotFoundError as error:
     raise UserError(f"{where}: no such bucket") from error
 
 
 @contextlib.contextmanager
-def explained(where: str | os.PathLike[str]) -> Iterator[None]:
+def explain_errors(where: str | os.PathLike[str]) -> Iterator[None]:
   """Says what goes wrong with a path in one line, if it is in a store.
 
   Raises:
-    UserError: as `reaching`, of what others do with the store.
+    UserError: as `open_store`, of what others do with the store.
   """
   if "://" not in os.fspath(where):
     yield
     return
-  with reaching(where):
+  with open_store(where):
     yield
 
 
-def scheme_of(where: str | os.PathLike[str]) -> str:
+def scheme(where: str | os.PathLike[str]) -> str:
   """`gs` or `s3`."""
   return os.fspath(where).partition("://")[0]
 
 
-def listing(
+def list_versions(
   store: fsspec.AbstractFileSystem, where: str | os.PathLike[str]
 ) -> dict[str, list[Any]]:
   """The version of each file below a path, by relative name.

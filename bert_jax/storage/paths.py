@@ -40,7 +40,7 @@ def is_remote(where: Path) -> bool:
   return True
 
 
-def at(where: Path) -> Any:
+def as_path(where: Path) -> Any:
   """What `/`, `name`, `parent` and `str` work on, here and in a store.
 
   Returns:
@@ -72,7 +72,7 @@ def local(where: Path) -> pathlib.Path:
   """
   if not is_remote(where):
     return pathlib.Path(where)
-  return download_cache.of(os.fspath(where).rstrip("/"))
+  return download_cache.download(os.fspath(where).rstrip("/"))
 
 
 def find(pattern: Path) -> list[str]:
@@ -84,14 +84,14 @@ def find(pattern: Path) -> list[str]:
     UserError: the store cannot be reached.
   """
   url = os.fspath(pattern)
-  with object_stores.reaching(url) as store:
+  with object_stores.open_store(url) as store:
     try:
       paths = [url] if store.isfile(url) else store.glob(url, detail=True)
     except FileNotFoundError:
       return []
     if isinstance(paths, dict):
       files = (k for k, info in paths.items() if info["type"] == "file")
-      paths = [f"{object_stores.scheme_of(url)}://{path}" for path in files]
+      paths = [f"{object_stores.scheme(url)}://{path}" for path in files]
   return sorted(path for path in paths if not path.endswith("/"))
 
 
@@ -103,7 +103,7 @@ def exists(where: Path) -> bool:
   """
   if not is_remote(where):
     return os.path.exists(where)
-  with object_stores.reaching(where) as store:
+  with object_stores.open_store(where) as store:
     return store.exists(os.fspath(where))
 
 
@@ -115,21 +115,21 @@ def is_folder(where: Path) -> bool:
   """
   if not is_remote(where):
     return os.path.isdir(where)
-  with object_stores.reaching(where) as store:
+  with object_stores.open_store(where) as store:
     return store.isdir(os.fspath(where))
 
 
-def put_file(file: Path, where: Path) -> None:
+def upload_file(file: Path, where: Path) -> None:
   """Puts a file of this machine into a store, whole or not at all.
 
   Raises:
     UserError: it could not be written.
   """
-  with object_stores.writing(where) as store:
+  with object_stores.open_for_writing(where) as store:
     store.put_file(os.fspath(file), os.fspath(where))
 
 
-def put_folder(folder: Path, where: Path, last: str | None = None) -> None:
+def upload_folder(folder: Path, where: Path, last: str | None = None) -> None:
   """Puts the files of a folder of this machine into a folder of a store.
 
   What is there already stays, or is replaced.
@@ -152,13 +152,13 @@ def put_folder(folder: Path, where: Path, last: str | None = None) -> None:
   if last is not None:
     names.remove(last)
     remove(f"{url}/{last}")
-  with object_stores.writing(url) as store:
+  with object_stores.open_for_writing(url) as store:
     for group in (names, [] if last is None else [last]):
       store.put([str(folder / x) for x in group], [f"{url}/{x}" for x in group])
 
 
 @contextlib.contextmanager
-def made_here(where: Path) -> Iterator[pathlib.Path]:
+def staged_folder(where: Path) -> Iterator[pathlib.Path]:
   """A folder of this machine to write to, which is put up at the end.
 
   Args:
@@ -172,11 +172,11 @@ def made_here(where: Path) -> Iterator[pathlib.Path]:
     return
   with tempfile.TemporaryDirectory(prefix="bert_jax-") as folder:
     yield pathlib.Path(folder)
-    put_folder(folder, where)
+    upload_folder(folder, where)
 
 
 @contextlib.contextmanager
-def opened(where: Path) -> Iterator[BinaryIO]:
+def open_binary(where: Path) -> Iterator[BinaryIO]:
   """A file that is open to be read from its beginning to its end.
 
   Raises:
@@ -188,18 +188,18 @@ def opened(where: Path) -> Iterator[BinaryIO]:
       yield file
     return
   with (
-    object_stores.reaching(where) as store,
+    object_stores.open_store(where) as store,
     store.open(os.fspath(where), "rb", block_size=_BLOCK) as file,
   ):
     yield file
 
 
 def read_bytes(where: Path) -> bytes:
-  """The content of a small file; raises as `opened`."""
+  """The content of a small file; raises as `open_binary`."""
   if not is_remote(where):
     return pathlib.Path(where).read_bytes()
-  # At once: it may be replaced at any time, which `opened` cannot stand.
-  with object_stores.reaching(where) as store:
+  # At once: it may be replaced at any time, which `open_binary` cannot stand.
+  with object_stores.open_store(where) as store:
     return store.cat_file(os.fspath(where))
 
 
@@ -213,16 +213,17 @@ def write_bytes(where: Path, data: bytes) -> None:
   if not is_remote(where):
     pathlib.Path(where).write_bytes(data)
     return
-  with object_stores.writing(where) as store:
+  with object_stores.open_for_writing(where) as store:
     store.pipe_file(os.fspath(where), data)
 
 
-def files(folder: Path) -> dict[str, Any]:
+def list_files(folder: Path) -> dict[str, Any]:
   """Every file below a folder, if there is one, by its relative name."""
   if is_remote(folder):
-    with object_stores.reaching(folder) as store:
+    with object_stores.open_store(folder) as store:
       return {
-        name: at(folder) / name for name in object_stores.listing(store, folder)
+        name: as_path(folder) / name
+        for name in object_stores.list_versions(store, folder)
       }
   return {
     path.relative_to(folder).as_posix(): path
@@ -231,7 +232,7 @@ def files(folder: Path) -> dict[str, Any]:
   }
 
 
-def names(folder: Path, kind: str | None = "file") -> list[str]:
+def list_names(folder: Path, kind: str | None = "file") -> list[str]:
   """What is in a folder, if there is one.
 
   Args:
@@ -245,7 +246,7 @@ def names(folder: Path, kind: str | None = "file") -> list[str]:
       for path in paths
       if kind is None or path.is_dir() == (kind == "directory")
     ]
-  with object_stores.reaching(folder) as store:
+  with object_stores.open_store(folder) as store:
     try:
       found = store.ls(os.fspath(folder), detail=True)
     except FileNotFoundError:
@@ -261,7 +262,7 @@ def remove(where: Path) -> None:
     UserError: it could not be removed.
   """
   with (
-    object_stores.reaching(where) as store,
+    object_stores.open_store(where) as store,
     contextlib.suppress(FileNotFoundError),
   ):
     store.rm(os.fspath(where), recursive=True)

@@ -33,7 +33,7 @@ def answers(
     forward: from a batch to the model's outputs.
     batch_size: examples that go through the model at once, at most.
     lengths: those that batches may have, rising, all of `batch_size` rows;
-      None for `grouping.LENGTHS`, and rows by powers of two.
+      None for `grouping.LENGTH_BUCKETS`, and rows by powers of two.
     **options: what the task's `answer` takes.
 
   Returns:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bert_jax import text
 from bert_jax.data import augmentation, grouping, records
-from bert_jax.data.augmentation import Augmentation
+from bert_jax.data.augmentation import AugmentationConfig
 from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import HeldOut, Task, TrainingData
@@ -33,10 +33,12 @@ class Data(records.RecordsConfig):
   """
 
   max_length: int = 128
-  length_buckets: tuple[int, ...] = grouping.LENGTHS
+  length_buckets: tuple[int, ...] = grouping.LENGTH_BUCKETS
   eval_fraction: float = 0.1
   tokenizer: str | None = None
-  augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+  augmentation: AugmentationConfig = dataclasses.field(
+    default_factory=AugmentationConfig
+  )
 
   def __post_init__(self):
     super().__post_init__()
@@ -218,7 +220,7 @@ def with_data(
   if labelled is None:
     return task
   train, learned = labelled.train.each(task.prepare)
-  changed = augmentation.copies(
+  changed = augmentation.augment(
     [row.record for row in train.rows], data.augmentation
   )
   evaluation, asked = labelled.evaluation.each(task.prepare)
@@ -238,7 +240,7 @@ def with_data(
     data=TrainingData(
       length=mean,
       predictions=0,
-      training=lambda size, seed, start: grouping.GroupedStream(
+      training=lambda size, seed, start: grouping.LengthGroupedStream(
         examples, task.axes, lengths, size, seed, start
       ),
       evaluation=lambda: HeldOut(

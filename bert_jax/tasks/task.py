@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
-from bert_jax.data.stream import Batched, Examples
+from bert_jax.data.stream import BatchStream, Examples
 from bert_jax.models.config import EncoderConfig
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean, Parameters
@@ -65,7 +65,7 @@ class TrainingData:
 
   length: float
   predictions: int
-  training: Callable[[int, int, Mapping[str, Any] | None], Batched]
+  training: Callable[[int, int, Mapping[str, Any] | None], BatchStream]
   evaluation: Callable[[], Examples | HeldOut]
   fingerprint: Callable[[], str]
   baselines: Callable[[Iterable[Any]], dict[str, float]]

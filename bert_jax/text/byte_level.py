@@ -8,7 +8,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from bert_jax.settings import UserError
 from bert_jax.text import config_files, files, tokenizer_json
-from bert_jax.text.pipeline import Pipeline
+from bert_jax.text.tokenizer_json import JsonTokenizer
 
 VOCABULARY = "vocab.json"
 MERGES = "merges.txt"
@@ -16,7 +16,7 @@ CLASS = "RobertaTokenizer"
 """Transformers' class for them."""
 
 
-def load(folder: pathlib.Path) -> Pipeline:
+def load(folder: pathlib.Path) -> JsonTokenizer:
   """The tokenizer of a folder's `vocab.json` and `merges.txt`.
 
   Raises:
@@ -37,7 +37,7 @@ def load(folder: pathlib.Path) -> Pipeline:
     add_prefix_space=prefix,
     where=str(merges_path),
   )
-  return Pipeline.of_backend(
+  return JsonTokenizer.of_backend(
     backend,
     {VOCABULARY: data, MERGES: merges_data},
     names,
@@ -87,7 +87,7 @@ def build(
     UserError: the library refuses them, as where a merge makes a piece that
       is not in the vocabulary.
   """
-  with tokenizer_json.library(where):
+  with tokenizer_json.library_errors(where):
     model = models.BPE(
       vocab=dict(ids),
       merges=list(merges),

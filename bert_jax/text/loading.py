@@ -14,11 +14,10 @@ from bert_jax.text import (
   sentencepiece,
   tokenizer_json,
 )
-from bert_jax.text.pipeline import Pipeline
+from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.text.tokenizer_json import FILE_NAME
+from bert_jax.text.tokenizer_json import FILE_NAME, JsonTokenizer
 from bert_jax.text.wordpiece import PREFIX, WordPiece
-from bert_jax.text.words import WordRules
 
 _UPPER_CASE = re.compile(r"(##)?[A-Z]")
 _WORDPIECE_CLASSES = (
@@ -127,7 +126,7 @@ def _load_pipeline(
   data: bytes,
   content: Mapping[str, Any],
   ids: Mapping[str, int],
-) -> Pipeline:
+) -> JsonTokenizer:
   """A `tokenizer.json` that does what it says."""
   names = config_files.special_tokens(path.parent, ids, {}, str(path))
   folder = path.parent
@@ -138,7 +137,7 @@ def _load_pipeline(
     do_lower_case=config_files.flag(folder, "do_lower_case"),
     keep_accents=config_files.flag(folder, "keep_accents"),
   )
-  return Pipeline({FILE_NAME: data}, names, settings, str(path))
+  return JsonTokenizer({FILE_NAME: data}, names, settings, str(path))
 
 
 def _check_agreement(
@@ -159,7 +158,7 @@ def _check_agreement(
     )
   if (other := folder / byte_level.VOCABULARY).is_file():
     others.append((other, files.read_json(other)))
-  added = {token["content"] for token in tokenizer_json.added(content)}
+  added = {token["content"] for token in tokenizer_json.added_entries(content)}
   for other, theirs in others:
     for token in {**ids, **theirs}:
       if token in added and token not in theirs:
@@ -215,7 +214,7 @@ def _load_wordpiece(
   rules = _rules(path, tokens, _bert_normalizer(content.get("normalizer")))
   added = [
     config_files.added_token(token, str(path))
-    for token in tokenizer_json.added(content)
+    for token in tokenizer_json.added_entries(content)
   ]
   return WordPiece(tokens, rules, str(path), added)
 

@@ -25,7 +25,7 @@ from tokenizers import (
 
 from bert_jax.settings import UserError
 from bert_jax.text import config_files, files, tokenizer_json
-from bert_jax.text.pipeline import Pipeline
+from bert_jax.text.tokenizer_json import JsonTokenizer
 
 ALBERT = "AlbertTokenizer"
 XLM_R = "XLMRobertaTokenizer"
@@ -35,7 +35,7 @@ _SPACE = "▁"
 _FAIRSEQ = ("<unk>", "<s>", "</s>")
 
 
-def load(path: pathlib.Path) -> Pipeline:
+def load(path: pathlib.Path) -> JsonTokenizer:
   """The tokenizer of a `.model` file.
 
   The settings beside it may have ALBERT's `do_lower_case` and `keep_accents`.
@@ -62,7 +62,7 @@ def load(path: pathlib.Path) -> Pipeline:
       "do_lower_case": not cased if lowercase is None else lowercase,
       "keep_accents": cased if accents is None else accents,
     }
-  return Pipeline.of_backend(
+  return JsonTokenizer.of_backend(
     build(proto, kind, names, settings, where),
     {FILE_NAMES[kind]: data},
     names,
@@ -171,7 +171,7 @@ def build(
   """
   vocab = scored_pieces(proto, kind)
   ids = {piece: id for id, (piece, _) in enumerate(vocab)}
-  with tokenizer_json.library(where):
+  with tokenizer_json.library_errors(where):
     model = models.Unigram(vocab, ids[names["unknown"]])
     steps = _normalizers(proto, kind, settings)
   backend = tokenizers.Tokenizer(model)

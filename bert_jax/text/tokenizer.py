@@ -1,18 +1,22 @@
-"""What a tokenizer is, whatever its method."""
+"""The interface of all tokenizers, and what their implementations share."""
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import tokenizers
 
 from bert_jax.settings import UserError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecialIds:
-  """The ids of the tokens that stand for no text."""
+  """The ids of the special tokens."""
 
   pad: int
   unknown: int
@@ -22,17 +26,17 @@ class SpecialIds:
 
 
 class Encoding(NamedTuple):
-  """A text or a pair of texts between its family's special tokens.
+  """A text, or a pair of texts, as tokens with the special tokens.
 
-  That is `[CLS] text [SEP] (pair [SEP])`, in RoBERTa's and XLM-R's own form
-  `<s> text </s> (</s> pair </s>)`.
+  The layout is `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`; in RoBERTa
+  and XLM-R `<s> text </s>` or `<s> text </s> </s> pair </s>`.
 
   Attributes:
     ids: token ids, special tokens included.
-    segments: 0 up to the first `[SEP]`, 1 from there on, in every family.
-    offsets: for each token the half-open range of characters that it came
-      from, in `text` (segment 0) or in `pair` (segment 1); (0, 0) for a
-      special token that frames the texts.
+    segments: 0 up to the first `[SEP]`, 1 after it, in every family.
+    offsets: for each token the half-open range of characters that it covers,
+      in `text` (segment 0) or in `pair` (segment 1); (0, 0) for the special
+      tokens of the layout.
   """
 
   ids: list[int]
@@ -41,15 +45,14 @@ class Encoding(NamedTuple):
 
 
 class Tokenizer(Protocol):
-  """Text to ids and back.
+  """Converts text to ids and back.
 
-  Text is only text: a `[MASK]` that a user typed is encoded as its
-  characters, never as the special token, but in `encode_masked`.
+  Special tokens are never parsed from text: a `[MASK]` in a text is encoded as
+  its characters. The one exception is `encode_masked`.
 
   Attributes:
     special: the ids of the special tokens.
-    continuations: for each id, whether its piece continues a word; bool,
-      shape [vocabulary].
+    continuations: whether each id continues a word; bool, [vocabulary].
   """
 
   special: SpecialIds
@@ -59,59 +62,126 @@ class Tokenizer(Protocol):
     """The size of the vocabulary, special tokens included."""
 
   def encode(self, text: str, pair: str | None = None) -> Encoding:
-    """Encodes one text or a pair, with special tokens and offsets."""
+    """Encodes a text or a pair, with special tokens and offsets."""
 
   def encode_masked(self, text: str) -> Encoding:
-    """Encodes a text in which the mask token's name stands for the mask.
+    """Encodes a text in which the name of the mask token is the mask token.
 
-    The name is `token(special.mask)`, as `[MASK]` or `<mask>`; it takes the
-    space before it where the family's does. All else is text, other special
-    tokens' names too.
+    The name is `token(special.mask)`, for instance `[MASK]` or `<mask>`; it
+    includes the space before it in families that do so. The names of the other
+    special tokens are encoded as text.
     """
 
   def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
-    """Encodes many texts, without special tokens and offsets; fast."""
+    """Encodes a batch of texts without special tokens and offsets; fast."""
 
   def token(self, id: int) -> str:
-    """The piece that `id` stands for.
+    """The token with an id.
 
     Raises:
-      IndexError: there is no such id.
+      IndexError: the vocabulary has no such id.
     """
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Text for people: pieces joined to words, special tokens left out."""
+    """Joins tokens to text, without the special tokens."""
 
   def save(self, folder: pathlib.Path) -> None:
-    """Writes the files that `bert_jax.text.load` reads.
+    """Writes files that `bert_jax.text.load` reads.
 
-    Transformers' `AutoTokenizer` reads them too, and gives the same ids.
+    `AutoTokenizer` of Transformers reads them too, with the same ids.
     """
+
+
+class TokenizersBackend:
+  """The methods that need nothing but a `tokenizers.Tokenizer`.
+
+  Subclasses set the attributes.
+
+  Attributes:
+    tokens: the vocabulary, in the order of the ids.
+  """
+
+  tokens: tuple[str, ...]
+  _backend: tokenizers.Tokenizer
+
+  def __len__(self) -> int:
+    return len(self.tokens)
+
+  def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+    """See `Tokenizer.encode_pieces`.
+
+    Raises:
+      UserError: `texts` is not a sequence of strings.
+    """
+    encodings = self._backend.encode_batch_fast(
+      check_texts(texts), add_special_tokens=False
+    )
+    return [encoding.ids for encoding in encodings]
+
+  def token(self, id: int) -> str:
+    """See `Tokenizer.token`."""
+    if not 0 <= id < len(self.tokens):
+      raise IndexError(f"no token {id}: the vocabulary has {len(self.tokens)}")
+    return self.tokens[id]
+
+
+def check_text(text: object, name: str = "text") -> str:
+  r"""Checks that a value is a string, and replaces lone surrogates.
+
+  Lone surrogates come from JSON such as `"\ud800"` and cannot be encoded as
+  UTF-8. Each becomes U+FFFD, so offsets do not change.
+
+  Args:
+    text: the value to check.
+    name: the name of the value in the error message.
+
+  Raises:
+    UserError: it is not a string.
+  """
+  if not isinstance(text, str):
+    raise UserError(
+      f"{name}: expected a string, got {text!r:.40} ({type(text).__name__})"
+    )
+  return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def check_texts(texts: Sequence[object], name: str = "texts") -> list[str]:
+  """Applies `check_text` to each item of a sequence.
+
+  Raises:
+    UserError: `texts` is a single string, or an item is not a string.
+  """
+  if isinstance(texts, str):
+    raise UserError(f"{name}: expected a list of strings, got one string")
+  return [
+    check_text(text, f"{name}[{number}]") for number, text in enumerate(texts)
+  ]
 
 
 def truncate(
   encoding: Encoding, max_length: int, special: SpecialIds
 ) -> Encoding:
-  """Cuts tokens off the ends of the texts until `max_length` are left.
+  """Truncates the ends of the texts to `max_length` tokens in total.
 
-  Of a pair the longer text is cut first, down to the shorter, and then both
-  alike: the strategy `longest_first` of Transformers, with the lengths that
-  its fast tokenizers choose (the Python ones cut an odd token elsewhere).
+  The longer text of a pair is truncated first, to the length of the shorter
+  one; then both equally. This is `longest_first` of Transformers, with the
+  lengths that its fast tokenizers choose (its Python tokenizers assign an odd
+  token differently).
 
   Args:
-    encoding: what `Tokenizer.encode` or `encode_masked` gave.
-    max_length: how many tokens may stay, special tokens included.
+    encoding: from `Tokenizer.encode` or `Tokenizer.encode_masked`.
+    max_length: the maximum number of tokens, special tokens included.
     special: the special ids of the tokenizer.
 
   Returns:
-    The encoding, its special tokens all kept.
+    The encoding, with all special tokens kept.
 
   Raises:
-    UserError: `max_length` has no room for the special tokens.
+    UserError: `max_length` is less than the number of special tokens.
   """
   if len(encoding.ids) <= max_length:
     return encoding
-  # No text is ever encoded as `sep`, so its places tell the texts apart.
+  # Text is never encoded as `sep`, so its positions separate the texts.
   ends = [i for i, id in enumerate(encoding.ids) if id == special.sep]
   texts = [range(1, ends[0])]
   if len(ends) > 1:

@@ -1,16 +1,285 @@
-"""The content of a `tokenizer.json`, the format of the library `tokenizers`."""
+"""Tokenizers that a `tokenizer.json` describes whole, run by `tokenizers`.
+
+These are the byte-level BPE of RoBERTa and ModernBERT (Sennrich et al., 2016;
+Radford et al., 2019) and the Unigram model of ALBERT and XLM-R (Kudo, 2018).
+"""
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+import functools
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import tokenizers
 
 from bert_jax.settings import UserError
-from bert_jax.text.config_files import added_token
+from bert_jax.text.config_files import CONFIG, added_token
+from bert_jax.text.tokenizer import (
+  Encoding,
+  SpecialIds,
+  TokenizersBackend,
+  check_text,
+)
 
 FILE_NAME = "tokenizer.json"
 
+_FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+_WORD_STARTS = ("Ġ", "▁", " ")
+"""What a piece that starts a word starts with: a byte-level, a SentencePiece
+and a plain space."""
 
-def added(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+
+class JsonTokenizer(TokenizersBackend):
+  """A `Tokenizer` that does what its `tokenizer.json` says.
+
+  Text is only text, as in every `Tokenizer`; Transformers turns the names of
+  special tokens in a text into those tokens. Other tokens that were added to
+  the vocabulary are found in text by both.
+
+  Attributes:
+    tokens: the vocabulary; a token's place is its id.
+    special: the ids of the special tokens.
+    continuations: for each id, whether its piece continues a word: whether
+      it does not start with the mark of a space; bool, shape [vocabulary].
+  """
+
+  def __init__(
+    self,
+    files: Mapping[str, bytes],
+    names: Mapping[str, str],
+    settings: Mapping[str, Any],
+    where: str = FILE_NAME,
+  ):
+    """Makes the tokenizer of a `tokenizer.json`.
+
+    Args:
+      files: what `save` writes, by name; `tokenizer.json` among them.
+      names: the token for each field of `SpecialIds`.
+      settings: the `tokenizer_config.json` that `save` writes. Its
+        `add_prefix_space` overrules the other file's, as in Transformers.
+      where: what messages call the file.
+
+    Raises:
+      UserError: the file is no tokenizer, has two tokens with one id or an
+        id without a token, or does not frame a text by its special tokens.
+    """
+    self._files = dict(files)
+    self._names = dict(names)
+    self._settings = dict(settings)
+    content = json.loads(self._files[FILE_NAME])
+    ids = token_ids(content, where)
+    self.tokens = tuple(sorted(ids, key=ids.__getitem__))
+    self.special = SpecialIds(
+      **{role: ids[name] for role, name in names.items()}
+    )
+    special = {
+      token["content"]
+      for token in added_entries(content)
+      if token.get("special")
+    }.union(names.values())
+    self._special_ids = frozenset(ids[name] for name in special)
+    self.continuations = np.array(
+      [
+        not token.startswith(_WORD_STARTS) and token not in special
+        for token in self.tokens
+      ]
+    )
+    self._check_unknown(content["model"], where)
+    self._backend = self._make(content, where)
+    self._check_frame(where)
+
+  @classmethod
+  def of_backend(
+    cls,
+    backend: tokenizers.Tokenizer,
+    files: Mapping[str, bytes],
+    names: Mapping[str, str],
+    settings: Mapping[str, Any],
+    added: Mapping[int, tokenizers.AddedToken],
+    where: str,
+  ) -> Self:
+    """Makes the tokenizer of files in an older form than `tokenizer.json`.
+
+    Args:
+      backend: the pipeline that they describe; it knows no added tokens.
+      files: the files, by name.
+      names: see `JsonTokenizer`; the mask takes the space before it, as it does
+        in the families of these files.
+      settings: see `JsonTokenizer`.
+      added: tokens that were added to the vocabulary, at their ids.
+      where: what messages call the files.
+
+    Raises:
+      UserError: an added token cannot have its id; or see `JsonTokenizer`.
+    """
+    listed = {token.content for token in added.values()}
+    for role, name in names.items():
+      if name not in listed:
+        token = tokenizers.AddedToken(
+          name, lstrip=role == "mask", normalized=False, special=True
+        )
+        backend.add_special_tokens([token])
+    for id, token in sorted(added.items()):
+      add = backend.add_special_tokens if token.special else backend.add_tokens
+      add([token])
+      if (found := backend.token_to_id(token.content)) != id:
+        raise UserError(
+          f"{where}: the added token {token.content!r} cannot have the id"
+          f" {id}: it would be {found}"
+        )
+    written = {**files, FILE_NAME: backend.to_str().encode()}
+    return cls(written, names, settings, where)
+
+  def __reduce__(self):
+    return type(self), (self._files, self._names, self._settings)
+
+  def encode(self, text: str, pair: str | None = None) -> Encoding:
+    """See `Tokenizer.encode`.
+
+    Offsets leave out white space at either end, which many a piece stands
+    for; a piece of nothing else keeps it. Transformers leaves it out for
+    RoBERTa alone. Where normalisation makes several pieces of one character,
+    each has that character's offsets.
+
+    Raises:
+      UserError: `text` or `pair` is not a string.
+    """
+    return self._encode(self._backend, text, pair)
+
+  def encode_masked(self, text: str) -> Encoding:
+    """See `Tokenizer.encode_masked`.
+
+    Raises:
+      UserError: `text` is not a string.
+    """
+    return self._encode(self._masking_backend, text, None)
+
+  def _encode(
+    self, backend: tokenizers.Tokenizer, text: str, pair: str | None
+  ) -> Encoding:
+    texts = [check_text(text)]
+    if pair is not None:
+      texts.append(check_text(pair, "pair"))
+    encoding = backend.encode(*texts)
+    first = encoding.ids.index(self.special.sep) + 1
+    segments = [0] * first + [1] * (len(encoding.ids) - first)
+    offsets = [
+      _without_space(texts[segment], span)
+      for segment, span in zip(segments, encoding.offsets)
+    ]
+    return Encoding(encoding.ids, segments, offsets)
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """See `Tokenizer.decode`.
+
+    Raises:
+      IndexError: the vocabulary has no such id.
+    """
+    for id in ids:
+      self.token(id)
+    return self._backend.decode(
+      [int(id) for id in ids if id not in self._special_ids]
+    )
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes the files that it was loaded from, byte for byte.
+
+    A `tokenizer.json` is written even if there was none, so that every
+    version of Transformers gives these ids, and a `tokenizer_config.json`
+    that names Transformers' class.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in self._files.items():
+      (folder / name).write_bytes(data)
+    (folder / CONFIG).write_text(
+      json.dumps(self._settings, indent=2) + "\n", encoding="utf-8"
+    )
+
+  @functools.cached_property
+  def _masking_backend(self) -> tokenizers.Tokenizer:
+    """The tokenizer that finds the mask in a text, and no other special token.
+
+    Made when first used: it takes the memory of a second vocabulary.
+    """
+    content = json.loads(self._files[FILE_NAME])
+    return self._make(content, FILE_NAME, find=self._names["mask"])
+
+  def _make(
+    self, content: dict[str, Any], where: str, find: str | None = None
+  ) -> tokenizers.Tokenizer:
+    """Makes the tokenizer; of special tokens, only `find` is found in text."""
+    listed = {token["content"]: token for token in added_entries(content)}
+    for name in self._names.values():
+      listed.setdefault(name, {"content": name, "id": self.tokens.index(name)})
+      listed[name] = _FLAGS | listed[name] | {"special": name != find}
+    model = content["model"]
+    if isinstance(model["vocab"], list):
+      # Unigram would make a special token of its name in a text: no text that
+      # reaches it has a plain space, so with one no text is that piece.
+      vocab = model["vocab"] = list(model["vocab"])
+      for name, token in list(listed.items()):
+        if token.get("special") and token["id"] < len(vocab):
+          vocab[token["id"]] = [" " + name, vocab[token["id"]][1]]
+          del listed[name]
+    content["added_tokens"] = sorted(listed.values(), key=lambda t: t["id"])
+    content["truncation"] = content["padding"] = None
+    self._set_prefix_space(content)
+    with library_errors(where):
+      backend = tokenizers.Tokenizer.from_str(json.dumps(content))
+    backend.encode_special_tokens = True
+    return backend
+
+  def _set_prefix_space(self, content: dict[str, Any]) -> None:
+    value = self._settings.get("add_prefix_space")
+    if value is None:
+      return
+    for name in ("pre_tokenizer", "post_processor"):
+      step = content.get(name)
+      if isinstance(step, dict) and "add_prefix_space" in step:
+        content[name] = step | {"add_prefix_space": value}
+
+  def _check_unknown(self, model: Mapping[str, Any], where: str) -> None:
+    # Unigram fails only at the first text with a character that it lacks.
+    unigram, found = isinstance(model["vocab"], list), model.get("unk_id")
+    if unigram and found != self.special.unknown:
+      raise UserError(
+        f"{where}: unk_id: expected {self.special.unknown}, the id of"
+        f" {self.token(self.special.unknown)}, got {found!r:.40}"
+      )
+
+  def _check_frame(self, where: str) -> None:
+    cls, sep = self.special.cls, self.special.sep
+    with library_errors(where):
+      self._backend.encode("A b, 1")  # Some faults show at the first text.
+      single = self._backend.encode("").ids
+      pair = self._backend.encode("", "").ids
+    if single != [cls, sep] or pair not in (
+      [cls, sep, sep],
+      [cls, sep, sep, sep],
+    ):
+      name = self.token
+      raise UserError(
+        f"{where}: expected a post_processor that puts {name(cls)} before a"
+        f" text and {name(sep)} after it, got the ids {single} for an empty"
+        f" text and {pair} for a pair"
+      )
+
+
+def _without_space(text: str, span: tuple[int, int]) -> tuple[int, int]:
+  start, end = span
+  while start < end and text[start].isspace():
+    start += 1
+  if start == end:
+    return span
+  while text[end - 1].isspace():
+    end -= 1
+  return start, end
+
+
+def added_entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
   """The entries of the tokens that were added to the vocabulary."""
   return content.get("added_tokens") or []
 
@@ -46,7 +315,7 @@ def token_ids(content: Mapping[str, Any], where: str) -> dict[str, int]:
         raise ValueError("a piece is there twice")
     else:
       ids = dict(vocab)
-    for token in added(content):
+    for token in added_entries(content):
       added_token(token, where)
       if ids.setdefault(token["content"], token["id"]) != token["id"]:
         raise ValueError(f"{token['content']!r} has two ids")
@@ -63,7 +332,7 @@ def token_ids(content: Mapping[str, Any], where: str) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def library(where: str) -> Iterator[None]:
+def library_errors(where: str) -> Iterator[None]:
   """Runs the library on a file that it may refuse or stumble over.
 
   Raises:

@@ -12,11 +12,14 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, processors
 
 from bert_jax.settings import UserError
-from bert_jax.text import words
-from bert_jax.text.backed import Backed
-from bert_jax.text.inputs import checked
-from bert_jax.text.tokenizer import Encoding, SpecialIds
-from bert_jax.text.words import WordRules
+from bert_jax.text import basic_tokenizer
+from bert_jax.text.basic_tokenizer import WordRules
+from bert_jax.text.tokenizer import (
+  Encoding,
+  SpecialIds,
+  TokenizersBackend,
+  check_text,
+)
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """In the order of the fields of `SpecialIds`."""
@@ -29,7 +32,7 @@ code it is one of more than 200."""
 _NEVER = re.compile("[\n\r\ud800-\udfff]")
 
 
-class WordPiece(Backed):
+class WordPiece(TokenizersBackend):
   """A `Tokenizer` that matches the longest pieces first.
 
   From "Google's Neural Machine Translation System" (Wu et al., 2016) as BERT
@@ -89,7 +92,7 @@ class WordPiece(Backed):
       UserError: `text` or `pair` is not a string.
     """
     encoding = self._backend.encode(
-      checked(text), None if pair is None else checked(pair, "pair")
+      check_text(text), None if pair is None else check_text(pair, "pair")
     )
     return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
 
@@ -99,7 +102,7 @@ class WordPiece(Backed):
     Raises:
       UserError: `text` is not a string.
     """
-    encoding = self._masking_backend.encode(checked(text))
+    encoding = self._masking_backend.encode(check_text(text))
     return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
 
   def decode(self, ids: Sequence[int]) -> str:
@@ -156,8 +159,8 @@ class WordPiece(Backed):
         vocab=ids, unk_token="[UNK]", max_input_chars_per_word=MAX_CHARACTERS
       )
     )
-    backend.normalizer = words.normalizer(self.rules)
-    backend.pre_tokenizer = words.pre_tokenizer(self.rules)
+    backend.normalizer = basic_tokenizer.normalizer(self.rules)
+    backend.pre_tokenizer = basic_tokenizer.pre_tokenizer(self.rules)
     backend.post_processor = processors.BertProcessing(
       ("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"])
     )

@@ -54,8 +54,10 @@ def train(recipe: Recipe, workdir: paths.Path) -> dict[str, float]:
     ledger = Ledger(folder.here)
     pretrained = _pretrained(recipe, workdir, bool(checkpoints.steps()))
     model = recipe.augmentation.model
-    fill = masked_lm_augmentation.open_fill(model) if model else None
-    task = recipe.make_task(pretrained, fill)
+    augmentation_model = (
+      masked_lm_augmentation.open_model(model) if model else None
+    )
+    task = recipe.make_task(pretrained, augmentation_model)
     workdirs.claim(folder, recipe, task)
     run = start(recipe, task, checkpoints, pretrained)
     ledger.resume(run.ledger)

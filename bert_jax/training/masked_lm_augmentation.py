@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import jax
 
-from bert_jax.data.augmentation import Fill
+from bert_jax.data.augmentation import MaskedLanguageModel
 from bert_jax.settings import UserError
 from bert_jax.tasks import answering
 from bert_jax.training import opening
@@ -15,7 +15,7 @@ _CANDIDATES = 10
 _BATCH_SIZE = 64
 
 
-def open_fill(where: str) -> Fill:
+def open_model(where: str) -> MaskedLanguageModel:
   """Opens a model to propose words with.
 
   Args:
@@ -66,7 +66,7 @@ def open_fill(where: str) -> Fill:
     return found
 
   tokenizer = task.tokenizer
-  return Fill(tokenizer.token(tokenizer.special.mask), words)
+  return MaskedLanguageModel(tokenizer.token(tokenizer.special.mask), words)
 
 
 def _is_word(token: str) -> bool:

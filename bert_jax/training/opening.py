@@ -35,7 +35,7 @@ def vocabulary_of(where: paths.Path) -> pathlib.Path:
   """
   if str(where).startswith(hub.PREFIX):
     return hub.download(str(where))
-  folder = paths.at(where)
+  folder = paths.as_path(where)
   if not paths.is_folder(folder):
     raise UserError(
       f"config.init: {where}: expected a folder or hf://ORG/NAME; unpack a zip"

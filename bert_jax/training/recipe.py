@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from bert_jax import settings
-from bert_jax.data.augmentation import Augmentation, Fill
+from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
 from bert_jax.data.corpus.build import CorpusConfig
 from bert_jax.interop.pretrained import Pretrained, check_vocabulary
 from bert_jax.models.config import (
@@ -172,26 +172,30 @@ class Recipe:
     )
 
   @property
-  def augmentation(self) -> Augmentation:
+  def augmentation(self) -> AugmentationConfig:
     """How the task's training records are augmented, if they are."""
-    return getattr(self._data(), "augmentation", Augmentation())
+    return getattr(self._data(), "augmentation", AugmentationConfig())
 
   def make_task(
-    self, pretrained: Pretrained | None = None, fill: Fill | None = None
+    self,
+    pretrained: Pretrained | None = None,
+    augmentation_model: MaskedLanguageModel | None = None,
   ) -> Task:
     """Makes the task and its model.
 
     Args:
       pretrained: what `init` names, if it names something: the encoder and
         the vocabulary are its.
-      fill: what `augmentation.model` names, if it names something.
+      augmentation_model: the opened `config.data.augmentation.model`, if any.
 
     Raises:
       UserError: model, data and what `init` names do not fit together.
     """
     module, data, head = TASKS[self.task], self._data(), None
-    if fill is not None:
-      changed = dataclasses.replace(data.augmentation, fill=fill)
+    if augmentation_model is not None:
+      changed = dataclasses.replace(
+        data.augmentation, loaded_model=augmentation_model
+      )
       data = dataclasses.replace(data, augmentation=changed)
     tokenizer = module.load_tokenizer(data)
     if pretrained is None:

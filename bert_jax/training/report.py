@@ -53,7 +53,7 @@ def report(
     "real_tokens_per_second": _throughput(train),
   }
   text = json.dumps(results, indent=2) + "\n"
-  with paths.made_here(workdir) as here:
+  with paths.staged_folder(workdir) as here:
     folders.write_text(here / RESULTS_FILE, text)
     draw(workdir, here / CURVES_FILE)
   return results

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from bert_jax.checkpointing.checkpoints import Checkpoints
-from bert_jax.data.stream import Batched
+from bert_jax.data.stream import BatchStream
 from bert_jax.interop.pretrained import Pretrained
 from bert_jax.tasks.task import Task
 from bert_jax.training import finetuning
@@ -30,7 +30,7 @@ class Run:
   mesh: jax.sharding.Mesh
   optimizer: optax.GradientTransformation
   frozen: Any
-  stream: Batched
+  stream: BatchStream
   state: TrainState
   best: Best
   fresh: tuple[str, ...]

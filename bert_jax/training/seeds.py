@@ -50,7 +50,7 @@ def repeat(
   """
   if not seeds or len({*seeds}) < len(seeds):
     raise UserError(f"--seeds: expected different seeds, got {list(seeds)}")
-  workdir = paths.at(workdir)
+  workdir = paths.as_path(workdir)
   runs: dict[int, Mapping[str, float] | None] = {}
   for seed in seeds:
     try:

@@ -103,7 +103,7 @@ def sweep(
     raise UserError("config.evaluation.metric: missing; a sweep asks for one")
   # Either way of the comparison: by the rule that `Best` goes by.
   direction = "maximize" if is_better(metric, 1.0, 0.0) else "minimize"
-  workdir = paths.at(workdir)
+  workdir = paths.as_path(workdir)
   if not paths.is_remote(workdir):
     workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / TRIALS_FILE

@@ -42,7 +42,7 @@ def is_run(where: paths.Path) -> bool:
   """
   if os.fspath(where).startswith(hub.PREFIX):
     return False
-  return paths.exists(paths.at(where) / MODEL_FILE)
+  return paths.exists(paths.as_path(where) / MODEL_FILE)
 
 
 def claim(folder: Folder, recipe: Recipe, task: Task) -> None:
@@ -102,7 +102,7 @@ def open_workdir(workdir: paths.Path) -> Pretrained:
   Raises:
     UserError: the folder's files are damaged, or cannot be reached.
   """
-  workdir = paths.at(workdir)
+  workdir = paths.as_path(workdir)
   entry, where = _read(workdir), f"{workdir / MODEL_FILE}"
   folder = workdir / TOKENIZER
   tokenizer = text.load(folder) if paths.exists(folder) else None

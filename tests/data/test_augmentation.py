@@ -4,7 +4,7 @@ import pytest
 
 import bert_jax
 from bert_jax.data import augmentation
-from bert_jax.data.augmentation import Augmentation, Fill
+from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
 from bert_jax.settings import UserError, from_dict
 from bert_jax.training import masked_lm_augmentation
 from bert_jax.training.recipe import Recipe
@@ -17,7 +17,9 @@ WORDS = [f"word{i}" for i in range(4000)]
 
 
 def changed(record, **config):
-  (copy,) = augmentation.copies([record], Augmentation(copies=1, **config))
+  (copy,) = augmentation.augment(
+    [record], AugmentationConfig(copies=1, **config)
+  )
   return copy
 
 
@@ -54,8 +56,8 @@ def test_tags_stay_with_their_words():
   [{"text": "one two"}, {"text": "one"}, {"words": ["one"], "tags": ["O"]}],
 )
 def test_at_least_one_word_stays(record):
-  config = Augmentation(copies=50, dropout=0.99)
-  made = augmentation.copies([record], config)
+  config = AugmentationConfig(copies=50, dropout=0.99)
+  made = augmentation.augment([record], config)
   assert all(copy.get("text") or copy.get("words") for copy in made)
   # Copies like their record are left out.
   assert record not in made
@@ -73,8 +75,8 @@ def test_both_texts_change_and_all_else_stays():
 def test_copies_depend_on_the_seed_alone():
   records = [{"text": f"{a} {b} c d e"} for a in "ab" for b in "cd"]
   one, same, other = (
-    augmentation.copies(
-      records, Augmentation(copies=3, dropout=0.3, swap=0.3, seed=seed)
+    augmentation.augment(
+      records, AugmentationConfig(copies=3, dropout=0.3, swap=0.3, seed=seed)
     )
     for seed in (0, 0, 1)
   )
@@ -82,14 +84,14 @@ def test_copies_depend_on_the_seed_alone():
   assert 8 < len(one) <= 12
   assert len({copy["text"] for copy in one}) > 8
   # Those of a record do not depend on the records after it.
-  first = augmentation.copies(
-    records[:1], Augmentation(copies=3, dropout=0.3, swap=0.3)
+  first = augmentation.augment(
+    records[:1], AugmentationConfig(copies=3, dropout=0.3, swap=0.3)
   )
   assert one[: len(first)] == first
 
 
 def test_without_copies_nothing_is_made():
-  assert augmentation.copies([{"answers": []}], Augmentation()) == []
+  assert augmentation.augment([{"answers": []}], AugmentationConfig()) == []
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_without_copies_nothing_is_made():
 )
 def test_what_cannot_be_changed_is_refused(record):
   with pytest.raises(UserError, match="only records with a text or words") as e:
-    augmentation.copies([record], Augmentation(copies=1, dropout=0.1))
+    augmentation.augment([record], AugmentationConfig(copies=1, dropout=0.1))
   assert str(e.value).startswith("config.data.augmentation: ")
 
 
@@ -106,19 +108,19 @@ def test_what_cannot_be_changed_is_refused(record):
   ("section", "message"),
   [
     ({"copies": -1}, "copies: expected at least 0, got -1"),
-    ({"copies": 1}, "copies: goes with a share of dropout, swap or substi"),
+    ({"copies": 1}, "copies: goes with a share of dropout, swap or masked"),
     ({"dropout": 1.0}, r"dropout: expected a share in \[0, 1\), got 1.0"),
     ({"swap": -0.1}, "swap: expected a share"),
-    ({"substitution": float("nan")}, "substitution: expected a share"),
-    ({"substitution": 0.1}, "model: goes with substitution; give both"),
-    ({"model": "x"}, "model: goes with substitution; give both"),
+    ({"masked_lm": float("nan")}, "masked_lm: expected a share"),
+    ({"masked_lm": 0.1}, "model: goes with masked_lm; give both"),
+    ({"model": "x"}, "model: goes with masked_lm; give both"),
     ({"drop": 0.1}, "drop: unknown key; did you mean 'dropout'"),
   ],
 )
 def test_the_section_is_checked(section, message):
   where = "config.data.augmentation"
   with pytest.raises(UserError, match=f"{where}.{message}"):
-    from_dict(Augmentation, section, where)
+    from_dict(AugmentationConfig, section, where)
 
 
 def substituted(records, candidates, share=0.5):
@@ -129,10 +131,13 @@ def substituted(records, candidates, share=0.5):
     asked.extend(texts)
     return [[candidates] * text.split().count("[MASK]") for text in texts]
 
-  config = Augmentation(
-    copies=1, substitution=share, model="unused", fill=Fill("[MASK]", words)
+  config = AugmentationConfig(
+    copies=1,
+    masked_lm=share,
+    model="unused",
+    loaded_model=MaskedLanguageModel("[MASK]", words),
   )
-  return augmentation.copies(records, config), asked
+  return augmentation.augment(records, config), asked
 
 
 def test_only_chosen_words_are_replaced_and_never_by_themselves():
@@ -165,24 +170,24 @@ def test_without_a_likely_word_the_text_stays():
 def test_a_masked_language_model_proposes_words(tmp_path):
   model = tmp_path / "model"
   bert_jax.save(folders.predictor("bert", "masked_lm"), model)
-  fill = masked_lm_augmentation.open_fill(str(model))
+  opened = masked_lm_augmentation.open_model(str(model))
   text, long = "the [MASK] is in [MASK] place", "[MASK] " + "names " * 40
-  found = fill.words([text, long])
+  found = opened.predict([text, long])
   assert [len(masks) for masks in found] == [2, 0]
   for words in found[0]:
     assert 0 < len(words) <= 10
     assert {*words} <= {*small.tokenizer().tokens}
     assert all(word.isalpha() for word in words)
-  assert fill.mask == "[MASK]"
+  assert opened.mask_token == "[MASK]"
 
 
 def test_a_task_learns_from_its_records_and_their_copies(tmp_path):
-  section = {"copies": 2, "substitution": 0.5, "model": "unused"}
+  section = {"copies": 2, "masked_lm": 0.5, "model": "unused"}
   config = learnable.recipe(tmp_path, data__augmentation=section)
-  fill = Fill(
+  model = MaskedLanguageModel(
     "[MASK]", lambda texts: [[["mask"]] * t.count("[MASK]") for t in texts]
   )
-  task = Recipe.from_dict(config).make_task(fill=fill)
+  task = Recipe.from_dict(config).make_task(augmentation_model=model)
   (note,) = [x for x in task.data.notes if "changed copies of records" in x]
   count = int(note.split()[0])
   assert 12 < count <= 24
@@ -193,4 +198,4 @@ def test_a_task_learns_from_its_records_and_their_copies(tmp_path):
 def test_an_encoder_alone_proposes_nothing(tmp_path):
   bert_jax.save(folders.predictor("bert", "embedding"), tmp_path / "model")
   with pytest.raises(UserError, match="has no masked-LM head"):
-    masked_lm_augmentation.open_fill(str(tmp_path / "model"))
+    masked_lm_augmentation.open_model(str(tmp_path / "model"))

@@ -15,7 +15,7 @@ from tests.data.test_corpus import content, make_config, random_text
 @pytest.fixture
 def direct():
   pytest.importorskip("apache_beam")
-  return beam.on("DirectRunner")
+  return beam.runner("DirectRunner")
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def config(tmp_path):
 
 def test_it_makes_the_bytes_of_the_local_run(config, tmp_path, direct):
   build.prepare(config, tmp_path / "local", 1)
-  build.prepare(config, tmp_path / "beam", run=direct)
+  build.prepare(config, tmp_path / "beam", runner=direct)
   assert content(tmp_path / "beam") == content(tmp_path / "local")
   # With a given vocabulary, which is no stage of its own.
   config = dataclasses.replace(config, vocabulary=str(tmp_path / "local"))
   build.prepare(config, tmp_path / "local_given", 1)
-  build.prepare(config, tmp_path / "beam_given", run=direct)
+  build.prepare(config, tmp_path / "beam_given", runner=direct)
   assert content(tmp_path / "beam_given") == content(tmp_path / "local_given")
   assert len(content(tmp_path / "beam_given")) == 3 * 2 + 2 * 2 + 3 + 1
   assert not list(tmp_path.glob("*.partial"))
@@ -42,7 +42,7 @@ def test_a_damaged_document_is_one_line(config, tmp_path, direct, caplog):
   path.write_text("\n".join([*lines, "{damaged"]))
   config = dataclasses.replace(config, files=(str(path),))
   with pytest.raises(settings.UserError, match=r"text\.jsonl:121: expected"):
-    build.prepare(config, tmp_path / "beam", run=direct)
+    build.prepare(config, tmp_path / "beam", runner=direct)
   assert not caplog.records
   assert sorted(path.name for path in tmp_path.iterdir()) == [
     "text.jsonl",
@@ -56,7 +56,7 @@ def test_a_failed_pipeline_says_why(tmp_path, direct):
 
 
 def test_several_workers(tmp_path, direct):
-  run = beam.on(
+  run = beam.runner(
     "DirectRunner",
     "--direct_num_workers=2 --direct_running_mode=multi_processing",
   )
@@ -75,13 +75,13 @@ def test_several_workers(tmp_path, direct):
 )
 def test_mistakes_in_the_options(runner, options, message, direct):
   with pytest.raises(settings.UserError, match=message):
-    beam.on(runner, options)
+    beam.runner(runner, options)
 
 
 def test_without_apache_beam(monkeypatch):
   monkeypatch.setitem(sys.modules, "apache_beam", None)
   with pytest.raises(settings.UserError, match=r"install 'bert_jax\[beam\]'"):
-    beam.on("DirectRunner")
+    beam.runner("DirectRunner")
 
 
 def test_from_one_store_to_another(config, tmp_path, s3, direct):
@@ -89,17 +89,19 @@ def test_from_one_store_to_another(config, tmp_path, s3, direct):
   (tmp_path / "text.txt.gz").write_bytes(
     gzip.compress((tmp_path / "text.txt").read_bytes())
   )
-  paths.put_file(tmp_path / "text.txt.gz", f"{s3}/text.txt.gz")
+  paths.upload_file(tmp_path / "text.txt.gz", f"{s3}/text.txt.gz")
   config = dataclasses.replace(config, files=(f"{s3}/*.gz",))
-  build.prepare(config, f"{s3}/beam/corpus/", run=direct)
+  build.prepare(config, f"{s3}/beam/corpus/", runner=direct)
   found = content(paths.local(f"{s3}/beam/corpus"))
   expected = content(tmp_path / "local")
   assert found.keys() == expected.keys()
   for name in expected.keys() - {"corpus.json"}:
     assert found[name] == expected[name]
-  assert paths.names(f"{s3}/beam", None) == ["corpus"]
+  assert paths.list_names(f"{s3}/beam", None) == ["corpus"]
   # What is in the store already is known by its manifest.
-  assert build.prepare(config, f"{s3}/beam/corpus", run=direct).was_there
+  assert build.prepare(
+    config, f"{s3}/beam/corpus", runner=direct
+  ).already_prepared
 
 
 def test_workers_may_be_in_another_folder(config, tmp_path, monkeypatch):
@@ -112,5 +114,5 @@ def test_workers_may_be_in_another_folder(config, tmp_path, monkeypatch):
     with contextlib.chdir(tmp_path / "elsewhere"):
       return [function(*task) for task in tasks]
 
-  build.prepare(config, "other", run=elsewhere)
+  build.prepare(config, "other", runner=elsewhere)
   assert content(tmp_path / "other") == content(tmp_path / "local")

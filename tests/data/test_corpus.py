@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bert_jax import settings, text
-from bert_jax.data.corpus import build, sentences, shards, tokenizing, workers
+from bert_jax.data.corpus import build, sentences, shards, tokenization, workers
 from bert_jax.storage import paths
 
 WORDS = ["the", "cat", "dog", "runs", "sleeps", "très", "here", "3.5", "and"]
@@ -49,8 +49,8 @@ def content(folder):
 
 def all_documents(folder, job_shards, documents, held_out):
   """The documents of both splits as they were in the source."""
-  below = tokenizing.eval_threshold(documents, held_out)
-  places = tokenizing.eval_mask(range(documents), below)
+  below = tokenization.eval_threshold(documents, held_out)
+  places = tokenization.eval_mask(range(documents), below)
   splits = [
     iter(shards.Corpus.open(folder, split)) for split in ("train", "eval")
   ]
@@ -103,9 +103,9 @@ def test_a_corpus_that_is_there(config, tmp_path):
   output = tmp_path / "corpus"
   first = build.prepare(config, output, 1)
   before = content(output)
-  assert not first.was_there
+  assert not first.already_prepared
   again = build.prepare(config, output, 1)
-  assert again.was_there
+  assert again.already_prepared
   assert again.report == first.report
   other = dataclasses.replace(config, vocab_size=40)
   with pytest.raises(settings.UserError, match="other text or settings"):
@@ -164,13 +164,13 @@ def test_text_without_tokens_is_dropped_and_counted(config, tmp_path):
 @pytest.mark.parametrize("share", [1e-9, 0.02, 0.5, 1 - 1e-9])
 @pytest.mark.parametrize("documents", [2, 3, 1000])
 def test_some_and_never_all_are_held_out(documents, share):
-  below = tokenizing.eval_threshold(documents, share)
-  held_out = tokenizing.eval_mask(range(documents), below)
+  below = tokenization.eval_threshold(documents, share)
+  held_out = tokenization.eval_mask(range(documents), below)
   assert 1 <= held_out.sum() < documents
   if documents == 1000:
     assert held_out.mean() == pytest.approx(share, abs=0.05)
   parts = [
-    tokenizing.eval_mask(range(start, start + 1), below)[0]
+    tokenization.eval_mask(range(start, start + 1), below)[0]
     for start in range(documents)
   ]
   assert parts == held_out.tolist()
@@ -178,14 +178,14 @@ def test_some_and_never_all_are_held_out(documents, share):
 
 def test_the_vocabulary_sample_is_bounded(config, tmp_path, monkeypatch):
   read = []
-  count = tokenizing.vocabulary.count_words
+  count = tokenization.wordpiece_trainer.count_words
 
   def counting(texts, rules):
     texts = list(texts)
     read.extend(texts)
     return count(texts, rules)
 
-  monkeypatch.setattr(tokenizing.vocabulary, "count_words", counting)
+  monkeypatch.setattr(tokenization.wordpiece_trainer, "count_words", counting)
   config = dataclasses.replace(
     config, vocabulary_sample=2500, eval_fraction=0.0
   )
@@ -259,10 +259,10 @@ def test_workers():
 def test_an_output_in_a_store(config, tmp_path, s3):
   build.prepare(config, tmp_path / "local", 1)
   output = f"{s3}/corpora/mine"
-  assert not build.prepare(config, output, 1).was_there
+  assert not build.prepare(config, output, 1).already_prepared
   assert content(paths.local(output)) == content(tmp_path / "local")
-  assert build.prepare(config, output, 1).was_there
-  assert paths.names(f"{s3}/corpora", None) == ["mine"]
+  assert build.prepare(config, output, 1).already_prepared
+  assert paths.list_names(f"{s3}/corpora", None) == ["mine"]
   fewer = dataclasses.replace(config, shards=2)
   with pytest.raises(settings.UserError, match=r"s3://.*other text or setting"):
     build.prepare(fewer, output, 1)
@@ -270,7 +270,7 @@ def test_an_output_in_a_store(config, tmp_path, s3):
   assert len(content(paths.local(output))) == 2 * 2 + 2 * 2 + 3 + 1
   # What was not put up to its end is no obstacle; what is not ours is.
   paths.remove(f"{output}/corpus.json")
-  assert not build.prepare(config, output, 1).was_there
+  assert not build.prepare(config, output, 1).already_prepared
   assert content(paths.local(output)) == content(tmp_path / "local")
   paths.remove(f"{output}/corpus.json")
   paths.write_bytes(f"{output}/thesis", b"mine")
@@ -284,7 +284,7 @@ def test_what_a_store_does_not_take_is_kept(config, s3, monkeypatch):
   def refuse(folder, where, last=None):
     raise settings.UserError(f"{where}: no answer")
 
-  monkeypatch.setattr(paths, "put_folder", refuse)
+  monkeypatch.setattr(paths, "upload_folder", refuse)
   with pytest.raises(settings.UserError, match=r"no answer; .*keeps") as caught:
     build.prepare(config, f"{s3}/corpus", 1)
   kept = pathlib.Path(str(caught.value).split("; ")[1].split()[0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bert_jax.data import grouping
-from bert_jax.data.grouping import Axes, GroupedStream
+from bert_jax.data.grouping import Axes, LengthGroupedStream
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
@@ -36,7 +36,7 @@ def examples(count=103, seed=0):
 
 def stream(given=None, batch_size=4, seed=3, start=None):
   given = examples() if given is None else given
-  return GroupedStream(given, AXES, LENGTHS, batch_size, seed, start)
+  return LengthGroupedStream(given, AXES, LENGTHS, batch_size, seed, start)
 
 
 def take(of, count, first=0):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from bert_jax.data.pretraining import draws, masking
+from bert_jax.data import counter_rng
+from bert_jax.data.pretraining import masking
 from bert_jax.text.tokenizer import SpecialIds
 
 SPECIAL = SpecialIds(pad=0, unknown=1, cls=2, sep=3, mask=4)
@@ -35,7 +36,7 @@ def mask(sequences, options=None, numbers=None, key=0):
     np.array([len(ids) for ids in sequences]),
     np.arange(len(sequences)) if numbers is None else np.array(numbers),
     options or make(),
-    draws.key(key),
+    counter_rng.key(key),
   )
 
 
@@ -180,7 +181,9 @@ def test_whole_words_equal_google_loop(share):
     words = words_of(ids, continuations)
     # Words come in the order of the draws for their first tokens.
     firsts = np.array([word[0] for word in words])
-    drawn = draws.bits(draws.key(0), 3 * ((seed << 16) + firsts))
+    drawn = counter_rng.random_bits(
+      counter_rng.key(0), 3 * ((seed << 16) + firsts)
+    )
     budget = min(20, max(1, round(len(ids) * 0.15)))
     expected = reference_whole_words(words, np.argsort(drawn), budget)
     assert masked.places.tolist() == expected

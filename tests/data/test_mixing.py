@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from bert_jax.data.grouping import PLAIN, GroupedStream
+from bert_jax.data.grouping import PLAIN, LengthGroupedStream
 from bert_jax.data.mixing import MixedStream
 from bert_jax.types import Batch
 
@@ -15,7 +15,7 @@ def stream(name, batches, size=2):
     Batch(*[np.full(4, 1, np.int32)] * 4, {name: np.array(i, np.int32)})
     for i in range(batches * size)
   ]
-  return GroupedStream(examples, PLAIN, (4,), size, seed=3)
+  return LengthGroupedStream(examples, PLAIN, (4,), size, seed=3)
 
 
 def mixed(sizes, temperature=1.0, seed=0, start=None):

@@ -189,4 +189,4 @@ def test_rows_of_512_are_98_percent_full_with_text_like_wikipedias(
   )
   lengths = plan.tokens + np.uint16(special)
   packed = packing.pack(lengths, 512, 4, np.random.default_rng(0))
-  assert packed.fill > 0.98
+  assert packed.efficiency > 0.98

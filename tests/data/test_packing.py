@@ -53,7 +53,9 @@ def test_every_sequence_is_in_one_row_that_it_fits(max_sequences, row_length):
   assert max(totals) <= row_length
   sizes = np.diff(packed.starts.astype(int))
   assert sizes.min() >= 1 and sizes.max() <= max_sequences
-  assert packed.fill == pytest.approx(sum(totals) / row_length / len(totals))
+  assert packed.efficiency == pytest.approx(
+    sum(totals) / row_length / len(totals)
+  )
   if max_sequences == 1:
     assert len(totals) == 1000
 
@@ -73,14 +75,14 @@ def test_short_sequences_are_not_left_to_rows_of_their_own():
   rng = np.random.default_rng(0)
   lengths = [*rng.integers(3, 13, 300), *rng.integers(50, 513, 300)]
   packed = pack(lengths, 512, 4)
-  assert packed.fill > 0.95
+  assert packed.efficiency > 0.95
   assert len(packed.starts) - 1 < 0.9 * len(best_fit(lengths, 512, 4))
 
 
 def test_rows_are_nearly_as_few_as_any_packing_could_make():
   for max_sequences, fill in ((3, 0.985), (4, 0.995), (100, 0.999)):
     packed = pack(real_lengths(20_000), 512, max_sequences)
-    assert packed.fill > fill
+    assert packed.efficiency > fill
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_rows_are_nearly_as_few_as_any_packing_could_make():
 def test_small_cases(lengths, row_length, max_sequences, rows):
   packed = pack(lengths, row_length, max_sequences)
   assert len(packed.starts) - 1 == rows
-  assert packed.fill == pytest.approx(sum(lengths) / rows / row_length)
+  assert packed.efficiency == pytest.approx(sum(lengths) / rows / row_length)
 
 
 def test_a_seed_gives_rows_and_another_gives_others():
@@ -106,7 +108,7 @@ def test_a_seed_gives_rows_and_another_gives_others():
   first, again, other = (pack(lengths, seed=seed) for seed in (1, 1, 2))
   for left, right in zip(first[:2], again[:2]):
     np.testing.assert_array_equal(left, right)
-  assert first.fill == other.fill
+  assert first.efficiency == other.efficiency
   assert not np.array_equal(first.sequences, other.sequences)
   # The company that a sequence keeps is another one too.
   pairs = [

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from bert_jax.data.pretraining import draws, pairing, planning
+from bert_jax.data import counter_rng
+from bert_jax.data.pretraining import pairing, planning
 from tests.data.memory_corpus import MemoryCorpus, make_corpus
 
-KEY = draws.key(0)
+KEY = counter_rng.key(0)
 
 
 def make_plan(corpus, pairs=True, max_tokens=125):
@@ -99,7 +100,9 @@ def test_truncation_takes_front_and_back_alike():
 def test_heads_of_many_coins():
   counts = np.array([0, 1, 63, 64, 65, 1000, 100_000])
   many = np.repeat(counts, 400)
-  found = draws.heads(KEY, np.arange(len(many)), many).reshape(-1, 400)
+  found = counter_rng.count_heads(KEY, np.arange(len(many)), many).reshape(
+    -1, 400
+  )
   assert (found >= 0).all() and (found <= counts[:, None]).all()
   error = 4 * np.sqrt(counts / 4 / 400)
   assert (abs(found.mean(axis=1) - counts / 2) <= error).all()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bert_jax import settings
 from bert_jax.data import loader
 from bert_jax.data.pretraining.examples import ExamplesConfig
-from bert_jax.data.sources import example_proto
+from bert_jax.data.sources import tf_example
 from bert_jax.data.sources.pretraining_records import PretrainingRecords
 from bert_jax.data.stream import Stream
 
@@ -272,7 +272,7 @@ INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
   st.booleans(),
 )
 def test_any_example_is_read_back(written, packed):
-  found = example_proto.parse(encode(written, packed))
+  found = tf_example.parse(encode(written, packed))
   assert {name: list(values) for name, values in found.items()} == written
 
 
@@ -282,7 +282,7 @@ def test_any_example_is_read_back(written, packed):
 )
 def test_malformed_bytes_raise_nothing_but_value_errors(data):
   try:
-    example_proto.parse(data)
+    tf_example.parse(data)
   except ValueError as error:
     assert "malformed proto" in str(error)
 
@@ -293,6 +293,6 @@ def test_damaged_protos_raise_nothing_but_value_errors(place, byte):
   data = bytearray(encode(features()))
   data[place % len(data)] = byte
   try:
-    example_proto.parse(bytes(data))
+    tf_example.parse(bytes(data))
   except ValueError as error:
     assert "malformed proto" in str(error)

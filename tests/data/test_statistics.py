@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from bert_jax.data import counter_rng
 from bert_jax.data.corpus import report, statistics
 
 
@@ -20,7 +21,7 @@ def test_share_of_duplicates(monkeypatch, distinct):
   items = np.concatenate(
     [np.arange(distinct), random.integers(0, distinct, distinct // 3)]
   ).astype(np.uint64)
-  hashes = statistics.mix(random.permutation(items))
+  hashes = counter_rng.hash_integers(random.permutation(items))
   sketches = []
   for parts in (1, 7):
     sketch = statistics.Duplicates.none()

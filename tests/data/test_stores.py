@@ -48,7 +48,7 @@ def test_a_source_makes_copies_of_its_own_on_another_machine(s3, tmp_path):
     (f"{s3}/a.txt",), "blank_line", "text", tmp_path
   )
   sent = pickle.dumps(source)
-  shutil.rmtree(download_cache.cache())
+  shutil.rmtree(download_cache.cache_folder())
   assert [doc["text"] for doc in pickle.loads(sent)] == ["one", "two"]
 
 
@@ -63,7 +63,7 @@ def test_a_corpus_is_read_from_a_store(s3, tmp_path):
   )
   build.prepare(config, tmp_path / "corpus", processes=1)
   where = f"{s3}/prepared"
-  paths.put_folder(tmp_path / "corpus", where, last=shards.MANIFEST)
+  paths.upload_folder(tmp_path / "corpus", where, last=shards.MANIFEST)
   here, there = map(shards.Corpus.open, (tmp_path / "corpus", where))
   assert len(here) == len(there) > 1
   for one, other in zip(here, pickle.loads(pickle.dumps(there))):

@@ -24,7 +24,7 @@ def run(name, *arguments, cwd):
 def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path):
   home = tmp_path
   config = small_runs.write(home, STEPS, checkpoint={"every": 2})
-  paths.put_file(home / "text.txt", f"{s3}/text/0.txt")
+  paths.upload_file(home / "text.txt", f"{s3}/text/0.txt")
   source = {**config["corpus"], "files": f"{s3}/text/*.txt"}
   source = settings.from_dict(build.CorpusConfig, source)
   build.prepare(source, f"{s3}/corpus", processes=1)
@@ -32,7 +32,7 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path):
   run("train", *train, "--workdir=here", cwd=home)
   train.append(f"--workdir={s3}/run")
   with launch("train", *train, cwd=home) as process:
-    checkpoints = paths.at(s3) / "run" / "checkpoints"
+    checkpoints = paths.as_path(s3) / "run" / "checkpoints"
     while not manifest.finished_steps(checkpoints):
       assert process.poll() is None, process.end()
       time.sleep(0.05)
@@ -54,7 +54,7 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path):
     f"--output={s3}/answers/out.jsonl",
     cwd=home,
   )
-  assert sorted(paths.files(f"{s3}/answers")) == ["out.jsonl"]
+  assert sorted(paths.list_files(f"{s3}/answers")) == ["out.jsonl"]
   line = json.loads(paths.read_bytes(f"{s3}/answers/out.jsonl"))
   (expected,) = bert_jax.load(home / "here")("alpha [MASK] gamma")
   assert [c["token"] for c in line["answer"][0]] == [c.token for c in expected]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import transformers
 
-from bert_jax.text import vocabulary
+from bert_jax.text import wordpiece_trainer
+from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
-from bert_jax.text.words import WordRules
 from tests.text.strings import TEXTS
 
 _MADE_TEXTS = 400
@@ -43,12 +43,14 @@ def checks() -> Iterator[tuple[str, float, float]]:
     ("cased", WordRules(lowercase=False)),
   ):
     # Without case folding the Python tokenizer composes characters first, as
-    # bert_jax.text.words says, and Google's does not: give it composed ones.
+    # bert_jax.text.basic_tokenizer describes, and Google's does not.
     given = texts()
     if not rules.lowercase:
       given = [unicodedata.normalize("NFC", text) for text in given]
-    counts = vocabulary.count_words(given, rules)
-    trained = vocabulary.train(counts, 3_000, min_frequency=3, coverage=0.998)
+    counts = wordpiece_trainer.count_words(given, rules)
+    trained = wordpiece_trainer.train(
+      counts, 3_000, min_frequency=3, coverage=0.998
+    )
     ours = WordPiece(trained.tokens, rules)
     with tempfile.TemporaryDirectory() as folder:
       yield from _compare(name, ours, given, pathlib.Path(folder))

@@ -12,7 +12,7 @@ import pytest
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ def test_addresses_that_are_neither_local_nor_of_a_store(where):
 @pytest.mark.parametrize("where", ["a/b.txt", "/a:b/c", "~/x", "x:y", "."])
 def test_local_paths_stay_as_they_are(where):
   assert not paths.is_remote(where)
-  assert paths.local(where) == paths.at(where) == pathlib.Path(where)
+  assert paths.local(where) == paths.as_path(where) == pathlib.Path(where)
 
 
 def test_paths_of_stores_are_joined_as_others_are():
-  run = paths.at("s3://bucket/a/") / "run"
+  run = paths.as_path("s3://bucket/a/") / "run"
   assert str(run) == os.fspath(run) == "s3://bucket/a/run"
   assert (run.name, str(run.parent)) == ("run", "s3://bucket/a")
   assert paths.is_remote(run)
@@ -58,11 +58,13 @@ def test_a_folder_is_copied_with_all_that_is_in_it(store):
     )
   paths.write_bytes(f"{store}/folder2/c.txt", b"c")
   copy = paths.local(f"{store}/folder/")
-  assert sorted(paths.files(copy)) == ["a.txt", "deep/er/b.txt", "empty"]
+  assert sorted(paths.list_files(copy)) == ["a.txt", "deep/er/b.txt", "empty"]
   assert (copy / "deep/er/b.txt").read_text() == "deep/er/b.txt"
-  assert sorted(paths.files(f"{store}/folder")) == sorted(paths.files(copy))
-  assert paths.names(f"{store}/folder", "directory") == ["deep"]
-  assert sorted(paths.names(f"{store}/folder")) == ["a.txt", "empty"]
+  assert sorted(paths.list_files(f"{store}/folder")) == sorted(
+    paths.list_files(copy)
+  )
+  assert paths.list_names(f"{store}/folder", "directory") == ["deep"]
+  assert sorted(paths.list_names(f"{store}/folder")) == ["a.txt", "empty"]
 
 
 def test_several_may_ask_for_a_copy_at_once(store):
@@ -71,7 +73,7 @@ def test_several_may_ask_for_a_copy_at_once(store):
   with concurrent.futures.ThreadPoolExecutor(4) as executor:
     copies = [*executor.map(paths.local, [f"{store}/folder"] * 4)]
   assert len(set(copies)) == 1
-  assert len(paths.files(copies[0])) == 20
+  assert len(paths.list_files(copies[0])) == 20
 
 
 def test_a_copy_that_was_cut_off_is_made_anew(s3, monkeypatch):
@@ -131,27 +133,30 @@ def test_a_folder_is_put_up_with_its_marker_last(s3, tmp_path, monkeypatch):
     await put(self, local, remote, **options)
 
   monkeypatch.setattr(s3fs.S3FileSystem, "_put_file", listening)
-  paths.put_folder(folder, f"{s3}/folder", last="marker")
+  paths.upload_folder(folder, f"{s3}/folder", last="marker")
   assert sorted(order[:2]) == [("a", False), ("b", False)]
   assert order[2:] == [("marker", False)]
-  found = paths.files(f"{s3}/folder")
+  found = paths.list_files(f"{s3}/folder")
   assert sorted(found) == ["a", "deep/b", "marker", "other"]
   assert paths.read_bytes(found["deep/b"]) == b"new"
 
 
 def test_what_is_made_here_is_put_up_only_when_it_is_whole(store, tmp_path):
-  with pytest.raises(ZeroDivisionError), paths.made_here(f"{store}/x") as here:
+  with (
+    pytest.raises(ZeroDivisionError),
+    paths.staged_folder(f"{store}/x") as here,
+  ):
     (here / "file").write_text("half")
     raise ZeroDivisionError
   assert not paths.exists(f"{store}/x")
-  with paths.made_here(f"{store}/x") as here:
+  with paths.staged_folder(f"{store}/x") as here:
     (here / "file").write_text("whole")
   assert paths.read_bytes(f"{store}/x/file") == b"whole"
   assert paths.is_folder(f"{store}/x")
   paths.remove(f"{store}/x")
   paths.remove(f"{store}/x")
   assert not paths.exists(f"{store}/x")
-  with paths.made_here(tmp_path) as here:
+  with paths.staged_folder(tmp_path) as here:
     assert here == tmp_path
 
 
@@ -169,7 +174,7 @@ def python(code, **environ):
   """The error output of a process, with other variables than these."""
   kept = {n: x for n, x in os.environ.items() if not n.startswith("AWS_")}
   done = subprocess.run(
-    [sys.executable, "-c", f"from bert_jax import paths\n{code}"],
+    [sys.executable, "-c", f"from bert_jax.storage import paths\n{code}"],
     cwd=ROOT,
     env={**kept, **environ},
     capture_output=True,

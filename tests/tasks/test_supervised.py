@@ -205,5 +205,5 @@ def test_vocabularies_are_named_or_come_with_the_model(tmp_path):
 
 
 def test_the_usual_lengths_rise():
-  assert list(grouping.LENGTHS) == sorted(grouping.LENGTHS)
-  assert classification.Data().length_buckets == grouping.LENGTHS
+  assert list(grouping.LENGTH_BUCKETS) == sorted(grouping.LENGTH_BUCKETS)
+  assert classification.Data().length_buckets == grouping.LENGTH_BUCKETS

@@ -6,7 +6,7 @@ released, one character at a time and with Python's own Unicode tables.
 
 import unicodedata
 
-from bert_jax.text.words import WordRules
+from bert_jax.text.basic_tokenizer import WordRules
 
 _IDEOGRAPHS = (
   (0x3400, 0x4DBF),

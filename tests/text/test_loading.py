@@ -9,9 +9,9 @@ from tokenizers import models, normalizers
 
 from bert_jax.settings import UserError
 from bert_jax.text import load
+from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.loading import from_vocabulary_file
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
-from bert_jax.text.words import WordRules
 from tests.text import small_files
 
 TOKENS = [*SPECIAL_TOKENS, "the", "##re", "\u2028", "é", "e"]

@@ -9,10 +9,10 @@ import tokenizers
 from hypothesis import strategies
 
 from bert_jax.settings import UserError
-from bert_jax.text import words
+from bert_jax.text import basic_tokenizer
+from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.tokenizer import Encoding
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
-from bert_jax.text.words import WordRules
 from tests.text import reference
 from tests.text.strings import TEXTS
 
@@ -61,8 +61,8 @@ def test_ids_equal_the_reference(rules):
 
 @pytest.mark.parametrize("rules", [RULES["uncased"], RULES["cased"]])
 def test_every_character_is_split_like_the_reference(rules):
-  normalize = words.normalizer(rules).normalize_str
-  split = words.pre_tokenizer(rules).pre_tokenize_str
+  normalize = basic_tokenizer.normalizer(rules).normalize_str
+  split = basic_tokenizer.pre_tokenizer(rules).pre_tokenize_str
   # What is unassigned in this Python may be assigned elsewhere; and there are
   # long runs of ideographs and syllables (Lo).
   characters = [
@@ -100,8 +100,8 @@ def test_every_character_is_split_like_the_reference(rules):
   strategies.sampled_from(list(RULES.values())),
 )
 def test_any_text_is_split_like_the_reference(text, rules):
-  normalized = words.normalizer(rules).normalize_str(text)
-  split = words.pre_tokenizer(rules).pre_tokenize_str(normalized)
+  normalized = basic_tokenizer.normalizer(rules).normalize_str(text)
+  split = basic_tokenizer.pre_tokenizer(rules).pre_tokenize_str(normalized)
   got = [word for word, _ in split]
   assert got == reference.split_words(text, rules)
 

@@ -66,9 +66,9 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_one_here(
   gs, corpus_folder, finished, monkeypatch
 ):
   store = gs  # Of `s3://` in tests/e2e/test_stores.py.
-  paths.put_folder(corpus_folder, f"{store}/corpus", last="corpus.json")
+  paths.upload_folder(corpus_folder, f"{store}/corpus", last="corpus.json")
   recipe = test_loop.make_recipe(f"{store}/corpus")
-  where = paths.at(f"{store}/runs/one")
+  where = paths.as_path(f"{store}/runs/one")
   with monkeypatch.context() as patch, pytest.raises(interruption.Interrupted):
     interrupt_at(3, patch)
     loop.train(recipe, where)
@@ -84,7 +84,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_one_here(
   assert [r for r in there if r["split"] == "train"] == [
     r for r in here if r["split"] == "train"
   ]
-  names = {name.split("/")[0] for name in paths.files(where)}
+  names = {name.split("/")[0] for name in paths.list_files(where)}
   assert names == {
     *("bert_jax.json", "metrics.jsonl", "goodput.json", "tokenizer"),
     *("tensorboard", "checkpoints"),
@@ -127,7 +127,7 @@ def test_checkpoints_are_kept_verified_and_let_go(store, errors):
     state, metadata = checkpoints.restore(shapes(make_state(0)))
     assert metadata == {"at": 3}
     assert as_bytes(state) == as_bytes(make_state(3))
-  files = paths.files(f"{folder}/3")
+  files = paths.list_files(f"{folder}/3")
   flip(max(files.values(), key=lambda path: len(paths.read_bytes(path))))
   paths.write_bytes(f"{folder}/2/{checkpoint_metadata.STATE}/part", b"cut off")
   with Checkpoints(folder) as checkpoints:
@@ -142,7 +142,7 @@ def test_checkpoints_are_kept_verified_and_let_go(store, errors):
 
 
 def test_a_store_that_does_not_answer_is_not_taken_for_damage(s3, monkeypatch):
-  folder = paths.at(f"{s3}/checkpoints")
+  folder = paths.as_path(f"{s3}/checkpoints")
   with Checkpoints(folder) as checkpoints:
     checkpoints.save(make_state(1), {})
   monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -154,7 +154,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(s3, monkeypatch):
 
 
 def test_a_run_that_is_alive_keeps_others_out(store, capsys):
-  folder = paths.at(f"{store}/run")
+  folder = paths.as_path(f"{store}/run")
   with (
     lock.held(folder) as check,
     pytest.raises(UserError, match=rf"in use .*process {os.getpid()} on"),
@@ -173,7 +173,7 @@ def leave_lock(folder, **changes):
 
 
 def test_the_folder_of_a_dead_run_is_free_after_a_while(store):
-  folder = paths.at(f"{store}/run")
+  folder = paths.as_path(f"{store}/run")
   leave_lock(folder)
   with lock.held(folder) as check:
     check()
@@ -186,7 +186,7 @@ def test_the_folder_of_a_dead_run_is_free_after_a_while(store):
 
 def test_a_run_that_died_on_this_machine_is_not_waited_for(store, monkeypatch):
   monkeypatch.setattr(lock, "DEAD_SECONDS", 1000.0)
-  folder = paths.at(f"{store}/run")
+  folder = paths.as_path(f"{store}/run")
   gone = 2**22 - 1  # Linux gives no process such a high id by default.
   leave_lock(folder, machine=lock._machine(), process=gone)
   with lock.held(folder) as check:
@@ -195,7 +195,7 @@ def test_a_run_that_died_on_this_machine_is_not_waited_for(store, monkeypatch):
 
 def test_of_two_that_begin_at_once_one_goes_on(store, monkeypatch):
   monkeypatch.setattr(lock, "_SETTLE_SECONDS", 1.0)
-  folder = paths.at(f"{store}/run")
+  folder = paths.as_path(f"{store}/run")
   both, over, held, refused = threading.Barrier(2), threading.Event(), [], []
 
   def begin():

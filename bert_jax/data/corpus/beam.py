@@ -38,27 +38,27 @@ _TASKS = "tasks"
 _MISTAKE = "mistake"
 
 
-def on(runner: str, options: str = "") -> workers.Run:
+def runner(name: str, options: str = "") -> workers.Runner:
   """What runs work by a Beam runner.
 
   Args:
-    runner: a name in `RUNNERS`.
+    name: a name in `RUNNERS`.
     options: Beam's own pipeline options, as on a command line, for instance
       "--project=mine --region=europe-west4".
 
   Raises:
     UserError: Apache Beam is not installed, or the options are wrong.
   """
-  settings.choice("--beam_runner", runner, dict.fromkeys(RUNNERS))
+  settings.choice("--beam_runner", name, dict.fromkeys(RUNNERS))
   try:
     import apache_beam  # noqa: F401  An extra: only clusters need it.
   except ImportError as error:
     raise settings.UserError(
       f"--beam_runner needs Apache Beam: pip install 'bert_jax[beam]' ({error})"
     ) from None
-  pipeline = functools.partial(_pipeline, runner, _arguments(runner, options))
+  pipeline = functools.partial(_pipeline, name, _arguments(name, options))
   pipeline()  # What is wrong with it is to be told before any work.
-  return functools.partial(_run, runner, pipeline)
+  return functools.partial(_run, name, pipeline)
 
 
 def _arguments(runner: str, options: str) -> list[str]:
@@ -111,7 +111,7 @@ def _run(
   tasks: Sequence[tuple[Any, ...]],
   scratch: paths.Path,
 ) -> Iterator[Any]:
-  """See `workers.Run`.
+  """See `workers.Runner`.
 
   Raises:
     UserError: a task raised it, or the pipeline failed.
@@ -166,7 +166,7 @@ def _call(scratch: paths.Path, number: int) -> None:
 
 
 def _write(scratch: paths.Path, name: str, content: Any) -> None:
-  with folders.filling(scratch, scratch) as folder:
+  with folders.staging(scratch, scratch) as folder:
     (folder / name).write_bytes(pickle.dumps(content))
 
 

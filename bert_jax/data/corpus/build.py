@@ -21,15 +21,15 @@ from bert_jax.data.corpus import (
   sentences,
   shards,
   statistics,
-  tokenizing,
-  vocabularies,
+  tokenization,
+  vocabulary,
   workers,
 )
 from bert_jax.storage import folders, paths
-from bert_jax.text import vocabulary
+from bert_jax.text import wordpiece_trainer
+from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.text.wordpiece import WordPiece
-from bert_jax.text.words import WordRules
 
 _SCRATCH = "scratch"
 
@@ -82,11 +82,11 @@ class Prepared(NamedTuple):
 
   Attributes:
     report: the figures; `report.print_report` prints them.
-    was_there: whether the same corpus was there already.
+    already_prepared: whether the same corpus was there already.
   """
 
   report: report.Figures
-  was_there: bool
+  already_prepared: bool
 
 
 def prepare(
@@ -94,7 +94,7 @@ def prepare(
   output: paths.Path,
   processes: int | None = None,
   overwrite: bool = False,
-  run: workers.Run | None = None,
+  runner: workers.Runner | None = None,
 ) -> Prepared:
   """Makes a corpus that `shards.Corpus.open` opens.
 
@@ -108,7 +108,7 @@ def prepare(
     output: the folder to make, here or in a store.
     processes: how many processes work; None takes one for each core.
     overwrite: whether to replace another corpus at `output`.
-    run: what runs the work on the shards; None for processes of this machine.
+    runner: runs the work on the shards; None for processes of this machine.
 
   Returns:
     The report, made now or when the same corpus was made.
@@ -122,34 +122,35 @@ def prepare(
     raise settings.UserError(f"processes: expected at least 1, got {processes}")
   made_from = {
     "config": json.loads(json.dumps(dataclasses.asdict(config))),
-    "source": sources.describe(config)
-    + vocabularies.describe(config.vocabulary),
+    "source": sources.describe(config) + vocabulary.describe(config.vocabulary),
   }
   found = _already_there(output, made_from, overwrite)
   if found is not None:
-    return Prepared(found, was_there=True)
+    return Prepared(found, already_prepared=True)
   processes = processes or workers.available_cores()
   try:
     with (
-      folders.made(output, shards.MANIFEST) as folder,
-      folders.shared(output, folder) if run else nullcontext(folder) as common,
+      folders.atomic_folder(output, shards.MANIFEST) as folder,
+      folders.shared_folder(output, folder)
+      if runner
+      else nullcontext(folder) as common,
     ):
-      run = run or workers.here(processes)
-      manifest = _make(config, made_from, folder, common, processes, run)
+      runner = runner or workers.local_runner(processes)
+      manifest = _make(config, made_from, folder, common, processes, runner)
   except OSError as error:
     raise settings.UserError(f"cannot write {output}: {error}") from None
-  return Prepared(manifest["report"], was_there=False)
+  return Prepared(manifest["report"], already_prepared=False)
 
 
 def _already_there(
   output: str, made_from: dict[str, Any], overwrite: bool
 ) -> report.Figures | None:
   """The report of the same corpus at `output`; None if one is to be made."""
-  names = paths.names(output, None)
+  names = paths.list_names(output, None)
   if not paths.exists(output) or (paths.is_folder(output) and not names):
     return None
   if shards.MANIFEST not in names:
-    if paths.is_remote(output) and all(map(tokenizing.is_part, names)):
+    if paths.is_remote(output) and all(map(tokenization.is_part, names)):
       return None  # It was not put up to its end.
     raise settings.UserError(
       f"--output: {output} exists and is no corpus; name another folder"
@@ -181,7 +182,7 @@ def _make(
   folder: pathlib.Path,
   common: paths.Path,
   processes: int,
-  run: workers.Run,
+  run: workers.Runner,
 ) -> dict[str, Any]:
   """Fills `folder`, the manifest last; returns the manifest.
 
@@ -204,22 +205,22 @@ def _make(
   common_scratch = os.path.join(common, _SCRATCH)
   if common != folder:
     source = sources.shared(source, scratch, f"{common_scratch}/text")
-  job = tokenizing.Job(
+  job = tokenization.Job(
     source=source,
     sentences=config.sentences,
     folder=common,
     scratch=common_scratch,
     shards=min(config.shards, size),
-    eval_threshold=tokenizing.eval_threshold(size, config.eval_fraction),
+    eval_threshold=tokenization.eval_threshold(size, config.eval_fraction),
   )
   tokenizer = _tokenizer(config, job, run)
   tokenizer.save(folder)
   counts = statistics.Statistics()
   arguments = (tokenizer,)
-  for part in _run("tokens", tokenizing.write_shard, job, arguments, run):
+  for part in _run("tokens", tokenization.write_shard, job, arguments, run):
     counts = counts.merge(part)
   if common != folder:
-    folders.fetch(common, folder)
+    folders.download(common, folder)
   shutil.rmtree(scratch)
   for name, number, needed in (
     ("train on", counts.documents - counts.eval_documents, True),
@@ -248,9 +249,9 @@ def _make(
 def _run(
   name: str,
   function: Callable[..., Any],
-  job: tokenizing.Job,
+  job: tokenization.Job,
   arguments: tuple[Any, ...],
-  run: workers.Run,
+  run: workers.Runner,
 ) -> Iterator[Any]:
   """Runs a function on every shard, and shows the progress on a terminal."""
   tasks = [(job, shard, *arguments) for shard in range(job.shards)]
@@ -265,19 +266,19 @@ def _run(
 
 
 def _tokenizer(
-  config: CorpusConfig, job: tokenizing.Job, run: workers.Run
+  config: CorpusConfig, job: tokenization.Job, run: workers.Runner
 ) -> Tokenizer:
   """The given tokenizer, or one trained on a sample of the documents."""
   if config.vocabulary is not None:
-    return vocabularies.load(config.vocabulary, config.lowercase)
+    return vocabulary.load(config.vocabulary, config.lowercase)
   rules = WordRules(lowercase=config.lowercase is not False)
-  step = vocabularies.sample_step(job.source, config.vocabulary_sample)
+  step = vocabulary.sample_step(job.source, config.vocabulary_sample)
   counts: collections.Counter[str] = collections.Counter()
   arguments = (step, rules)
-  for part in _run("words", tokenizing.count_words, job, arguments, run):
+  for part in _run("words", tokenization.count_words, job, arguments, run):
     counts.update(part)
   try:
-    trained = vocabulary.train(counts, config.vocab_size)
+    trained = wordpiece_trainer.train(counts, config.vocab_size)
   except settings.UserError as error:
     raise settings.UserError(f"config.corpus.vocab_size: {error}") from None
   return WordPiece(trained.tokens, rules)

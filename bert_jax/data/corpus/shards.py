@@ -18,15 +18,14 @@ else uint32).
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from array_record.python import array_record_data_source, array_record_module
-from jaxtyping import Int, Int64, UInt32
+from jaxtyping import Int, Int32, Int64, UInt32
 
 from bert_jax import settings
-from bert_jax.data.corpus.documents import Document
 from bert_jax.storage import paths
 
 FORMAT = 1
@@ -161,6 +160,32 @@ def read_manifest(folder: paths.Path) -> dict[str, Any]:
       f" bert_jax reads format {FORMAT}; prepare the corpus again"
     )
   return manifest
+
+
+class Document(Sequence):
+  """Sentences, cut out of a document's ids when they are asked for."""
+
+  def __init__(
+    self,
+    ids: Int32[np.ndarray, "tokens"],
+    lengths: Int[np.ndarray, "sentences"],
+  ):
+    """Takes the ids of all sentences end to end, and their lengths."""
+    self._ids = ids
+    self._bounds = [0, *np.cumsum(lengths).tolist()]
+
+  def __len__(self) -> int:
+    """The number of sentences."""
+    return len(self._bounds) - 1
+
+  def __getitem__(
+    self, index: int | slice
+  ) -> Int32[np.ndarray, "tokens"] | list[Int32[np.ndarray, "tokens"]]:
+    """A sentence, or some of them."""
+    found = range(len(self))[index]
+    if isinstance(index, slice):
+      return [self[i] for i in found]
+    return self._ids[self._bounds[found] : self._bounds[found + 1]]
 
 
 class _Shard(NamedTuple):

@@ -6,6 +6,8 @@ import functools
 import numpy as np
 from jaxtyping import Int, Int64, UInt64
 
+from bert_jax.data.counter_rng import hash_integers
+
 LONG = 512
 """Tokens in the longest sequence that BERT takes."""
 
@@ -14,17 +16,9 @@ _POSITIONS = 1 << 12
 _BINS = 33  # Sentence lengths by their powers of two, as uint32 holds them.
 
 
-def mix(values: UInt64[np.ndarray, "n"]) -> UInt64[np.ndarray, "n"]:
-  """A hash of integers: the finaliser of SplitMix64 (Steele et al., 2014)."""
-  values = values + np.uint64(0x9E3779B97F4A7C15)
-  values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-  values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-  return values ^ (values >> np.uint64(31))
-
-
 @functools.cache
 def _multipliers() -> UInt64[np.ndarray, "positions"]:
-  return mix(np.arange(_POSITIONS, dtype=np.uint64)) | np.uint64(1)
+  return hash_integers(np.arange(_POSITIONS, dtype=np.uint64)) | np.uint64(1)
 
 
 def hash_sentences(
@@ -36,7 +30,7 @@ def hash_sentences(
   products = (ids.astype(np.uint64) + np.uint64(1)) * _multipliers()[
     places % _POSITIONS
   ]
-  return mix(np.add.reduceat(products, starts))
+  return hash_integers(np.add.reduceat(products, starts))
 
 
 @dataclasses.dataclass

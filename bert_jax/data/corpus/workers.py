@@ -18,7 +18,7 @@ T = TypeVar("T")
 # What runs a function on each of many tasks and yields the results in their
 # order. It is also given the path of a folder that it may make, which all
 # machines that work can see.
-Run = Callable[
+Runner = Callable[
   [Callable[..., Any], Sequence[tuple[Any, ...]], paths.Path], Iterator[Any]
 ]
 
@@ -73,8 +73,8 @@ def run(
     executor.shutdown(cancel_futures=True)
 
 
-def here(processes: int) -> Run:
-  """`run` with so many processes, where a `Run` is wanted."""
+def local_runner(processes: int) -> Runner:
+  """`run` with so many processes, where a `Runner` is wanted."""
   return lambda function, tasks, _: run(function, tasks, processes)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from bert_jax.data.pretraining import draws
+from bert_jax.data import counter_rng
 from bert_jax.data.pretraining.masking import Masked
 from bert_jax.data.pretraining.pairing import Pairs
 from bert_jax.text.tokenizer import SpecialIds
@@ -86,10 +86,10 @@ def lay(
   lengths, rows = sequences.lengths, row[-1] + 1
   starts = np.cumsum(lengths) - lengths
   first = np.searchsorted(row, np.arange(rows))
-  place = draws.index_within(np.bincount(row))
+  place = counter_rng.index_in_group(np.bincount(row))
   begins = starts - starts[first[row]]
   owner = np.repeat(np.arange(len(lengths)), lengths)
-  position = draws.index_within(lengths)
+  position = counter_rng.index_in_group(lengths)
   column = begins[owner] + position
   line = row[owner]
 
@@ -102,7 +102,7 @@ def lay(
 
   line = line[masked.places]
   counts = np.bincount(line, minlength=rows)
-  slot = draws.index_within(counts)
+  slot = counter_rng.index_in_group(counts)
   hidden = np.zeros((2, rows, shape.predictions), np.int32)
   hidden[0, line, slot] = column[masked.places]
   hidden[1, line, slot] = masked.ids

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from bert_jax.data import counter_rng
 from bert_jax.data.pretraining import (
   assembly,
-  draws,
   masking,
   packing,
   pairing,
@@ -131,7 +131,7 @@ class _Epoch:
     begins = self.rows.starts[rows].astype(np.int64)
     counts = self.rows.starts[rows + 1] - begins
     row = np.repeat(np.arange(len(rows)), counts)
-    places = begins[row] + draws.index_within(counts)
+    places = begins[row] + counter_rng.index_in_group(counts)
     return self.rows.sequences[places].astype(np.int64), row
 
 
@@ -239,7 +239,7 @@ class PretrainingExamples:
       found.plan,
       examples,
       max_tokens=config.max_tokens,
-      key=draws.key(self._seed, epoch, _TRUNCATION),
+      key=counter_rng.key(self._seed, epoch, _TRUNCATION),
     )
     sequences = assembly.join(pairs, self._special, config.next_sentence)
     masked = masking.mask(
@@ -247,7 +247,7 @@ class PretrainingExamples:
       sequences.lengths,
       examples,
       self._masking,
-      draws.key(self._seed, epoch, _MASKS),
+      counter_rng.key(self._seed, epoch, _MASKS),
     )
     return assembly.lay(sequences, masked, row, config.shape, self._special.pad)
 

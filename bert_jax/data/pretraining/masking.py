@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64, UInt64
 
-from bert_jax.data.pretraining import draws
+from bert_jax.data import counter_rng
 from bert_jax.text.tokenizer import SpecialIds
 
 # What a random number is drawn for; its position is that of a token.
@@ -45,7 +45,7 @@ class Masking:
   random_share: float
 
   @functools.cached_property
-  def may_hide(self) -> Bool[np.ndarray, "vocabulary"]:
+  def maskable(self) -> Bool[np.ndarray, "vocabulary"]:
     """Which ids may be hidden."""
     table = np.ones(self.vocabulary_size, bool)
     table[list(dataclasses.astuple(self.special))] = False
@@ -94,11 +94,11 @@ def mask(
     masking: what to hide, and how.
     key: draws the tokens to hide and their replacements.
   """
-  candidates = np.flatnonzero(masking.may_hide[token_ids])
+  candidates = np.flatnonzero(masking.maskable[token_ids])
   owner = np.repeat(np.arange(len(lengths)), lengths)[candidates]
   within = candidates - (np.cumsum(lengths) - lengths)[owner]
   position = (numbers[owner] * _TOKENS + within) * len(_PURPOSES)
-  order = draws.bits(key, position + _ORDER)
+  order = counter_rng.random_bits(key, position + _ORDER)
   budgets = masking.budgets(lengths)
   if masking.continuations is None:
     chosen = _first(owner, order, budgets)
@@ -111,8 +111,8 @@ def mask(
 
   places, position = candidates[chosen], position[chosen]
   hidden = token_ids[places]
-  fate = draws.uniform(key, position + _FATE)
-  anything = draws.uniform(key, position + _REPLACEMENT)
+  fate = counter_rng.uniform(key, position + _FATE)
+  anything = counter_rng.uniform(key, position + _REPLACEMENT)
   token_ids = token_ids.copy()
   token_ids[places] = np.where(
     fate < masking.mask_share,
@@ -141,7 +141,7 @@ def _first(
   budgets: Int64[np.ndarray, "sequences"],
 ) -> Int64[np.ndarray, "m"]:
   """As many tokens of each sequence as its budget allows, ascending."""
-  rank = draws.index_within(np.bincount(owner))
+  rank = counter_rng.index_in_group(np.bincount(owner))
   return np.sort(_sorted(owner, order)[rank < budgets[owner]])
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int64, UInt32
 
-from bert_jax.data.pretraining import draws
+from bert_jax.data import counter_rng
 
 # How many sequences less than the average a row has before best fit fills it;
 # with infinitely many less it is best fit alone.
@@ -31,12 +31,12 @@ class Packing(NamedTuple):
   Attributes:
     sequences: which sequences make the rows, row after row.
     starts: where each row begins in `sequences`, and the last one ends.
-    fill: the share of the rows' positions that hold tokens.
+    efficiency: the fraction of the rows' positions that hold tokens.
   """
 
   sequences: UInt32[np.ndarray, "sequences"]
   starts: UInt32[np.ndarray, "rows+1"]
-  fill: float
+  efficiency: float
 
 
 class _Rows(NamedTuple):
@@ -151,5 +151,5 @@ def _shuffled(
   order = rng.permutation(len(sizes))
   begins = (np.cumsum(sizes) - sizes)[order]
   sizes = sizes[order]
-  places = np.repeat(begins, sizes) + draws.index_within(sizes)
+  places = np.repeat(begins, sizes) + counter_rng.index_in_group(sizes)
   return sequences[places], sizes

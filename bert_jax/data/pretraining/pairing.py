@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64, UInt64
 
-from bert_jax.data.pretraining import draws
+from bert_jax.data import counter_rng
 from bert_jax.data.pretraining.planning import Corpus, Plan
 
 _NOTHING = np.zeros(0, np.int32)
@@ -44,7 +44,7 @@ def make_pairs(
     plan: from `make_plan`.
     examples: which of the plan.
     max_tokens: tokens that both segments may have; those of the plan.
-    key: for the sides of truncation; see `draws`.
+    key: for the sides of truncation; see `counter_rng`.
   """
   chosen = Plan(*(array[examples] for array in plan))
   # A true next comes from the document that was read last.
@@ -55,7 +55,7 @@ def make_pairs(
   dropped = excess(sizes.reshape(-1, 2), max_tokens)
   if dropped.any():
     places = 2 * examples[:, None] + np.arange(2)
-    fronts = draws.heads(key, places.ravel(), dropped.ravel())
+    fronts = counter_rng.count_heads(key, places.ravel(), dropped.ravel())
     ends = sizes - (dropped.ravel() - fronts)
     segments = [
       segment[front:end]

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Int64, UInt16, UInt32, UInt64
 
-from bert_jax.data.pretraining import draws
+from bert_jax.data import counter_rng
 
 # A plan is made in blocks of about so many sentences: enough to spread
 # NumPy's overhead, few enough to stay in the cache.
@@ -110,7 +110,7 @@ def make_plan(
   assert 2 <= max_tokens < 1 << 16
   lengths, starts = corpus.sentence_lengths, corpus.document_starts
   pieces = _pieces(starts)
-  random = _Random(lengths, starts, draws.key(seed, epoch))
+  random = _Random(lengths, starts, counter_rng.key(seed, epoch))
   narrow = np.uint32 if len(lengths) < 1 << 32 else np.int64
   blocks = [Plan(*(np.zeros(0, dtype) for dtype in _dtypes(narrow)))]
   begin, last = 0, len(pieces) - 1
@@ -157,7 +157,7 @@ class _Random(NamedTuple):
     self, sentences: Int64[np.ndarray, "n"], purpose: int
   ) -> Float[np.ndarray, "n"]:
     """Uniform in [0, 1)."""
-    return draws.uniform(self.key, sentences * len(_PURPOSES) + purpose)
+    return counter_rng.uniform(self.key, sentences * len(_PURPOSES) + purpose)
 
   def elsewhere(
     self, first: Int64[np.ndarray, "n"], count: Int64[np.ndarray, "n"]

@@ -139,5 +139,5 @@ def shared(source: Source, scratch: pathlib.Path, where: str) -> Source:
   """
   if not any(scratch.iterdir()):
     return source
-  paths.put_folder(scratch, where)
+  paths.upload_folder(scratch, where)
   return source.moved(scratch, where)

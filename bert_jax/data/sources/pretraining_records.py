@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from bert_jax.data.pretraining.examples import ExamplesConfig
-from bert_jax.data.sources import example_proto, files
+from bert_jax.data.sources import files, tf_example
 from bert_jax.data.stream import stack
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
@@ -86,7 +86,7 @@ class PretrainingRecords:
     file = int(np.searchsorted(self._ends, index, "right"))
     path, offset = self._paths[file], int(self._offsets[index])
     try:
-      return self._batch(example_proto.parse(_read(path, offset)))
+      return self._batch(tf_example.parse(_read(path, offset)))
     except (ValueError, OSError) as error:
       number = index - (int(self._ends[file - 1]) if file else 0)
       raise UserError(

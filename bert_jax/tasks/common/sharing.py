@@ -10,7 +10,7 @@ import numpy as np
 
 from bert_jax.data.mixing import MixedStream
 from bert_jax.data.sources.labelled import Record
-from bert_jax.data.stream import Batched
+from bert_jax.data.stream import BatchStream
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.task import HeldOut, Model, Task, TrainingData
 from bert_jax.types import Batch, Parameters
@@ -95,7 +95,7 @@ class MarkedStream:
   """
 
   name: str
-  stream: Batched
+  stream: BatchStream
 
   @property
   def batch_size(self) -> int:

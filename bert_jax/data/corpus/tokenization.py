@@ -12,13 +12,13 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from bert_jax.data import sources
+from bert_jax.data import counter_rng, sources
 from bert_jax.data.corpus import sentences as sentences_lib
 from bert_jax.data.corpus import shards as shards_lib
 from bert_jax.data.corpus import statistics
 from bert_jax.storage import folders, paths
+from bert_jax.text import basic_tokenizer, wordpiece_trainer
 from bert_jax.text import files as tokenizer_files
-from bert_jax.text import vocabulary, words
 from bert_jax.text.tokenizer import Tokenizer
 
 # Large enough for the tokenizer to work in bulk, small enough for memory.
@@ -59,7 +59,9 @@ def is_part(name: str) -> bool:
 
 
 def _hashes(indices: range) -> UInt64[np.ndarray, "n"]:
-  return statistics.mix(np.arange(indices.start, indices.stop, dtype=np.uint64))
+  return counter_rng.hash_integers(
+    np.arange(indices.start, indices.stop, dtype=np.uint64)
+  )
 
 
 def eval_mask(indices: range, below: int) -> Bool[np.ndarray, "n"]:
@@ -85,12 +87,12 @@ def eval_threshold(documents: int, share: float) -> int:
 
 
 def count_words(
-  job: Job, shard: int, step: int, rules: words.WordRules
+  job: Job, shard: int, step: int, rules: basic_tokenizer.WordRules
 ) -> collections.Counter[str]:
   """Counts the words of every `step`-th document that is not held out."""
   indices = job.documents(shard)
   is_eval = eval_mask(indices, job.eval_threshold)
-  return vocabulary.count_words(
+  return wordpiece_trainer.count_words(
     (
       job.source[index]["text"]
       for index, skip in zip(indices, is_eval)
@@ -109,7 +111,7 @@ def write_shard(
     UserError: a document is damaged, or the shard cannot be written.
   """
   counts = statistics.Statistics()
-  with folders.filling(job.folder, job.scratch) as folder:
+  with folders.staging(job.folder, job.scratch) as folder:
     writers = [
       shards_lib.ShardWriter(
         folder / shards_lib.shard_name(split, shard, job.shards),

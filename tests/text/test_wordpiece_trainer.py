@@ -10,13 +10,13 @@ import pytest
 from hypothesis import strategies
 
 from bert_jax.settings import UserError
-from bert_jax.text import vocabulary
+from bert_jax.text import wordpiece_trainer
+from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
-from bert_jax.text.words import WordRules
 from tests.text import reference
 from tests.text.strings import MULTILINGUAL, TEXTS
 
-COUNTS = vocabulary.count_words(MULTILINGUAL * 3)
+COUNTS = wordpiece_trainer.count_words(MULTILINGUAL * 3)
 
 
 def merge_slowly(counts, alphabet, size, min_frequency):
@@ -65,7 +65,7 @@ def test_pieces_equal_a_slow_trainer(counts, extra):
   inside = set("".join(word for word in counts if len(word) > 1))
   alphabet = [*characters, *("##" + c for c in characters if c in inside)]
   size = 5 + len(alphabet) + extra
-  got = vocabulary.train(counts, size, coverage=1.0)
+  got = wordpiece_trainer.train(counts, size, coverage=1.0)
   want = merge_slowly(counts, alphabet, size - 5, min_frequency=2)
   assert got.tokens == (*SPECIAL_TOKENS, *want)
   assert got.complete == (len(want) == size - 5)
@@ -76,34 +76,36 @@ def test_words_are_counted_as_the_reference_splits_them():
     want = collections.Counter()
     for text in TEXTS:
       want.update(reference.split_words(text, rules))
-    assert vocabulary.count_words(TEXTS, rules) == want
+    assert wordpiece_trainer.count_words(TEXTS, rules) == want
 
 
 def test_counts_of_parts_add_up(monkeypatch):
-  whole = vocabulary.count_words(TEXTS)
-  halves = [vocabulary.count_words(TEXTS[start::2]) for start in range(2)]
+  whole = wordpiece_trainer.count_words(TEXTS)
+  halves = [
+    wordpiece_trainer.count_words(TEXTS[start::2]) for start in range(2)
+  ]
   assert halves[1] + halves[0] == whole
-  monkeypatch.setattr(vocabulary, "_CHUNKS_AT_ONCE", 3)
-  assert vocabulary.count_words(iter(TEXTS)) == whole
+  monkeypatch.setattr(wordpiece_trainer, "_CHUNKS_AT_ONCE", 3)
+  assert wordpiece_trainer.count_words(iter(TEXTS)) == whole
 
 
 def test_order_of_the_counts_does_not_matter():
   items = list(COUNTS.items())
-  want = vocabulary.train(COUNTS, 700).tokens
+  want = wordpiece_trainer.train(COUNTS, 700).tokens
   assert len(want) == 700
   for seed in range(3):
     random.Random(seed).shuffle(items)
-    assert vocabulary.train(dict(items), 700).tokens == want
+    assert wordpiece_trainer.train(dict(items), 700).tokens == want
 
 
 def test_hash_seed_does_not_matter():
   program = (
-    "from bert_jax.text import vocabulary;"
+    "from bert_jax.text import wordpiece_trainer;"
     "from tests.text.strings import MULTILINGUAL;"
-    "counts = vocabulary.count_words(MULTILINGUAL * 3);"
-    "print(ascii(vocabulary.train(counts, 700).tokens))"
+    "counts = wordpiece_trainer.count_words(MULTILINGUAL * 3);"
+    "print(ascii(wordpiece_trainer.train(counts, 700).tokens))"
   )
-  want = ascii(vocabulary.train(COUNTS, 700).tokens)
+  want = ascii(wordpiece_trainer.train(COUNTS, 700).tokens)
   for seed in ("1", "2"):
     result = subprocess.run(
       [sys.executable, "-c", program],
@@ -116,20 +118,20 @@ def test_hash_seed_does_not_matter():
 
 
 def test_trained_on_a_text_it_encodes_it():
-  trained = vocabulary.train(COUNTS, 1_000, coverage=1.0)
+  trained = wordpiece_trainer.train(COUNTS, 1_000, coverage=1.0)
   tokenizer = WordPiece(trained.tokens)
   ids = [id for part in tokenizer.encode_pieces(MULTILINGUAL) for id in part]
   assert tokenizer.special.unknown not in ids
   assert (trained.coverage, trained.unknown) == (1.0, 0.0)
-  characters = vocabulary.train(COUNTS, 1_000 - 250, coverage=1.0)
+  characters = wordpiece_trainer.train(COUNTS, 1_000 - 250, coverage=1.0)
   more = WordPiece(characters.tokens).encode_pieces(MULTILINGUAL)
   assert sum(map(len, more)) > len(ids)
 
 
 def test_what_it_reports_is_what_encoding_gives():
   texts = ["common words are common " * 50, "rare ж words Ω", "z" * 101]
-  counts = vocabulary.count_words(texts)
-  trained = vocabulary.train(counts, 60, coverage=0.995)
+  counts = wordpiece_trainer.count_words(texts)
+  trained = wordpiece_trainer.train(counts, 60, coverage=0.995)
   assert "ж" not in trained.tokens and "c" in trained.tokens
   tokenizer = WordPiece(trained.tokens)
   encoded = tokenizer.encode_pieces(list(counts))
@@ -151,7 +153,7 @@ def test_what_it_reports_is_what_encoding_gives():
 
 
 def test_only_characters_seen_inside_words_get_a_continuation():
-  trained = vocabulary.train({"ab": 5, "漢": 5, "!": 5}, 100)
+  trained = wordpiece_trainer.train({"ab": 5, "漢": 5, "!": 5}, 100)
   assert trained.tokens == (
     *SPECIAL_TOKENS, "!", "a", "b", "漢", "##a", "##b", "ab"
   )  # fmt: skip
@@ -159,32 +161,32 @@ def test_only_characters_seen_inside_words_get_a_continuation():
 
 
 def test_ties_go_to_the_pair_that_sorts_first():
-  trained = vocabulary.train({"zy": 4, "ab": 4, "cd": 4}, 5 + 12 + 2)
+  trained = wordpiece_trainer.train({"zy": 4, "ab": 4, "cd": 4}, 5 + 12 + 2)
   assert trained.tokens[-2:] == ("ab", "cd")
   assert trained.complete
 
 
 def test_rarest_words_beyond_the_limit_are_left_out():
   counts = {"ab": 9, "cd": 8, "ef": 7}
-  trained = vocabulary.train(counts, 100, max_words=2)
+  trained = wordpiece_trainer.train(counts, 100, max_words=2)
   assert {"ab", "cd"} < set(trained.tokens) and "ef" not in trained.tokens
   assert {"e", "##f"} < set(trained.tokens)
 
 
 def test_too_small_a_size():
   with pytest.raises(UserError, match=r"size 8 is too small.* need 9"):
-    vocabulary.train({"ab": 5}, 8)
-  assert len(vocabulary.train({"ab": 5}, 9).tokens) == 9
+    wordpiece_trainer.train({"ab": 5}, 8)
+  assert len(wordpiece_trainer.train({"ab": 5}, 9).tokens) == 9
 
 
 @pytest.mark.parametrize("counts", [{}, {"a" * 101: 3}, {"a": 0}, {"": 2}])
 def test_no_words(counts):
   with pytest.raises(UserError, match="no words"):
-    vocabulary.train(counts, 100)
+    wordpiece_trainer.train(counts, 100)
 
 
 def test_what_is_not_text():
   with pytest.raises(UserError, match="got one string"):
-    vocabulary.count_words("a text")
+    wordpiece_trainer.count_words("a text")
   with pytest.raises(UserError, match="expected a string, got None"):
-    vocabulary.count_words(["a", None])
+    wordpiece_trainer.count_words(["a", None])

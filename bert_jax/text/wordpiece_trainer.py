@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from bert_jax.settings import UserError
-from bert_jax.text import words
-from bert_jax.text.inputs import checked
+from bert_jax.text import basic_tokenizer
+from bert_jax.text.basic_tokenizer import WordRules
+from bert_jax.text.tokenizer import check_text
 from bert_jax.text.wordpiece import MAX_CHARACTERS, PREFIX, SPECIAL_TOKENS
-from bert_jax.text.words import WordRules
 
 # Controls that `str.split` takes for spaces; BERT drops them.
 _CONTROL_SPACE = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
@@ -76,7 +76,7 @@ def count_words(
   # none of which look beyond white space.
   chunks: collections.Counter[str] = collections.Counter()
   for text in texts:
-    text = checked(text)
+    text = check_text(text)
     if _CONTROL_SPACE.search(text):
       text = _CONTROL_SPACE.sub("", text)
     chunks.update(text.split())
@@ -92,8 +92,8 @@ def _add_words(
   chunks: Mapping[str, int],
   rules: WordRules,
 ) -> None:
-  normalize = words.normalizer(rules).normalize_str
-  split = words.pre_tokenizer(rules).pre_tokenize_str
+  normalize = basic_tokenizer.normalizer(rules).normalize_str
+  split = basic_tokenizer.pre_tokenizer(rules).pre_tokenize_str
   for chunk, count in chunks.items():
     for word, _ in split(normalize(chunk)):
       counts[word] += count

@@ -11,8 +11,8 @@ from bert_jax.data.sources import files
 from bert_jax.storage import paths
 from bert_jax.text import files as tokenizer_files
 from bert_jax.text import loading
+from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.text.words import WordRules
 
 _PROBED = 200
 
