@@ -6,7 +6,6 @@ saved and marked as the best at once. Folders are paths as `paths.at` gives
 them, of this machine or of an object store.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 from absl import logging
 
 from bert_jax.settings import UserError
-from bert_jax.storage import paths
+from bert_jax.storage import checksums, paths
 
 NAME = "manifest.json"
 _PARTIAL = NAME + ".tmp"
@@ -116,8 +115,7 @@ def _measured(path: Any, settled: bool = False) -> tuple[int, str]:
   with paths.open_binary(path) as file:
     if settled and not paths.is_remote(path):
       os.fsync(file.fileno())
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return file.tell(), digest
+    return checksums.size_and_sha256(file)
 
 
 def steps(folder: Any) -> list[int]:

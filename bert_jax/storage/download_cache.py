@@ -1,4 +1,4 @@
-"""Copies on this machine of what is in object stores."""
+"""The download cache: local copies of files and folders in object stores."""
 
 import contextlib
 import fcntl
@@ -17,17 +17,20 @@ from bert_jax.storage import object_stores
 
 
 def cache_folder() -> pathlib.Path:
-  """The folder for what can be made again; it may be removed."""
+  """The folder of all caches: `$XDG_CACHE_HOME/bert_jax`; safe to delete."""
   home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   return pathlib.Path(home).expanduser() / "bert_jax"
 
 
 def download(url: str) -> pathlib.Path:
-  """A copy of a file or folder, made if there is none of this version.
+  """The local copy of a file or folder, downloaded unless it is up to date.
+
+  Each version of the objects has its own copy, so that readers of an older
+  version are not disturbed. Concurrent callers download once.
 
   Raises:
-    UserError: the store has no such file or folder, or it cannot be reached
-      or copied.
+    UserError: the store has no such file or folder, cannot be reached, or the
+      copy cannot be written.
   """
   with object_stores.open_store(url) as store:
     try:
@@ -39,7 +42,7 @@ def download(url: str) -> pathlib.Path:
     home = cache_folder() / "copies" / _hash(url)
     copy = home / _hash(found) / url.rpartition("/")[2]
     if not copy.exists():
-      with _alone(home):
+      with _locked(home):
         if not copy.exists():
           _copy(store, url, found, copy)
   return copy
@@ -51,11 +54,11 @@ def _hash(content: Any) -> str:
 
 
 @contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
-  """Waits until no other process of this machine is at work in a folder."""
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+  """Waits for the lock of a folder among the processes of this machine."""
   folder.mkdir(parents=True, exist_ok=True)
   with (folder / ".lock").open("w") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)  # It goes with the process.
+    fcntl.flock(file, fcntl.LOCK_EX)  # Released when the process ends.
     yield
 
 
@@ -65,7 +68,7 @@ def _copy(
   found: dict[str, list[Any]],
   copy: pathlib.Path,
 ) -> None:
-  """Copies the files that were found; the folder above appears at the end."""
+  """Downloads the listed files, and renames their folder when complete."""
   partial = copy.parents[1] / "partial"
   shutil.rmtree(partial, ignore_errors=True)
   base = partial / copy.name
@@ -77,7 +80,7 @@ def _copy(
     store.get(remote, [str(path) for path in here])
     for path, (size, *_) in zip(here, found.values()):
       if path.stat().st_size != size:
-        raise UserError(f"{url}: was changed while it was copied; try again")
+        raise UserError(f"{url}: changed during the download; try again")
     partial.rename(copy.parent)
   except BaseException:
     shutil.rmtree(partial, ignore_errors=True)

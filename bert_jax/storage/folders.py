@@ -1,8 +1,7 @@
-"""Folders and files that appear whole or not at all."""
+"""Folders and files that are written atomically."""
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import pathlib
 import shutil
@@ -12,26 +11,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from bert_jax import settings
-from bert_jax.storage import paths
+from bert_jax.storage import checksums, paths
 
 
 @contextlib.contextmanager
 def locked_folder(partial: pathlib.Path) -> Iterator[None]:
-  """An empty folder for this process alone, removed if work fails.
+  """An empty folder that this process has locked; removed after an error.
 
   Raises:
-    UserError: another process has it.
-    OSError: it cannot be made.
+    UserError: another process has locked it.
+    OSError: it cannot be created.
   """
   partial.mkdir(parents=True, exist_ok=True)
   descriptor = os.open(partial, os.O_RDONLY)
   try:
-    # The lock goes with the process, however that ends.
+    # The lock is released when the process ends, also by a kill.
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     os.close(descriptor)
     raise settings.UserError(
-      f"another run is at work in {partial}; wait for it, or name another"
+      f"{partial} is in use by another run; wait for it, or choose another"
       " --output"
     ) from None
   try:
@@ -47,27 +46,29 @@ def locked_folder(partial: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_folder(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
-  """An empty folder of this machine, which becomes `output` at the end.
+  """An empty local folder that becomes `output` when the block ends.
 
-  It is `OUTPUT.partial`; that of an output in a store is a temporary one.
+  The folder is `OUTPUT.partial`, or a temporary one if the output is in a
+  store.
 
   Args:
-    output: here or in a store; what is there is replaced.
-    last: the name of the file that says that all is there.
+    output: a local path or one in a store; replaced if it exists.
+    last: the name of the marker file; see `paths.upload_folder`.
 
   Raises:
-    UserError: another process has the folder, or the store refuses it.
-    OSError: it cannot be made.
+    UserError: another process is writing to the folder, or the store refuses
+      the upload.
+    OSError: the folder cannot be created.
   """
   if not paths.is_remote(output):
-    # Workers may have another current directory.
+    # Worker processes may have another current directory.
     output = pathlib.Path(output).absolute()
     partial = output.with_name(output.name + ".partial")
     with locked_folder(partial):
       yield partial
       put_in_place(partial, output)
     return
-  # A store that takes nothing should say so now, not at the end.
+  # A store without write access fails now, not at the end of the work.
   paths.write_bytes(f"{output}.partial", b"")
   paths.remove(f"{output}.partial")
   folder = pathlib.Path(tempfile.mkdtemp(prefix="bert_jax-"))
@@ -81,7 +82,9 @@ def atomic_folder(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
     for name in set(paths.list_names(output)) - set(os.listdir(folder)):
       paths.remove(f"{output}/{name}")
   except settings.UserError as error:
-    raise settings.UserError(f"{error}; {folder} keeps what was made") from None
+    raise settings.UserError(
+      f"{error}; the output is kept in {folder}"
+    ) from None
   shutil.rmtree(folder)
 
 
@@ -89,12 +92,15 @@ def atomic_folder(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
 def shared_folder(
   output: paths.Path, folder: pathlib.Path
 ) -> Iterator[paths.Path]:
-  """A folder that all machines see which see an output.
+  """A folder that all machines of a cluster can access.
 
   Args:
-    output: here, for instance in a folder of the network, or in a store.
-    folder: what `atomic_folder` gives for the output; it is this, but for
-      one in a store a new one beside it, which is removed at the end.
+    output: the output of the work, on a network file system or in a store.
+    folder: the folder of `atomic_folder(output)`.
+
+  Yields:
+    `folder`, or for an output in a store a temporary folder next to the
+    output, which is removed when the block ends.
   """
   if not paths.is_remote(output):
     yield folder
@@ -108,11 +114,11 @@ def shared_folder(
 
 
 def download(where: str, folder: pathlib.Path) -> None:
-  """Copies the files of a folder in a store.
+  """Downloads the files of a folder in a store to a local folder.
 
   Raises:
     UserError: the store cannot be reached.
-    OSError: a copy cannot be written.
+    OSError: a local file cannot be written.
   """
   for name in paths.list_names(where):
     with (
@@ -124,18 +130,18 @@ def download(where: str, folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def staging(folder: paths.Path, scratch: paths.Path) -> Iterator[pathlib.Path]:
-  """A new folder of this machine whose files, once whole, go to `folder`.
+  """A new local folder whose files move to `folder` when the block ends.
 
-  So two that do the same work at once, as a cluster's machines may when one
-  of them seems lost, do not mix their files.
+  Two machines that do the same work at once, which happens when a cluster
+  takes one of them for lost, do not mix their files.
 
   Args:
-    folder: where the files go, in the place of any of the same name.
-    scratch: where they are until then, on the same file system; where that
-      is a store, they are in a temporary folder.
+    folder: the destination; files of the same name are replaced.
+    scratch: the parent of the new folder, on the same file system; not used
+      if `folder` is in a store.
 
   Raises:
-    UserError: the store refuses them.
+    UserError: the store refuses the upload.
   """
   is_remote = paths.is_remote(folder)
   with tempfile.TemporaryDirectory(dir=None if is_remote else scratch) as name:
@@ -148,13 +154,13 @@ def staging(folder: paths.Path, scratch: paths.Path) -> Iterator[pathlib.Path]:
 
 
 def write_text(where: paths.Path, text: str) -> None:
-  """Writes a file, here or in a store, in the place of the one that is there.
+  """Writes a text file atomically, locally or in a store.
 
-  Characters that UTF-8 does not have are written as escapes.
+  Lone surrogates, which UTF-8 cannot encode, are written as escapes.
 
   Raises:
-    OSError: it is of this machine and cannot be written.
-    UserError: it is in a store and cannot be written.
+    OSError: a local file cannot be written.
+    UserError: a file in a store cannot be written.
   """
   data = text.encode("utf-8", errors="backslashreplace")
   if paths.is_remote(where):
@@ -171,13 +177,13 @@ def file_entries(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
   entries = {}
   for path in sorted(folder.iterdir()):
     with path.open("rb") as file:
-      digest = hashlib.file_digest(file, "sha256").hexdigest()
-    entries[path.name] = {"bytes": path.stat().st_size, "sha256": digest}
+      size, digest = checksums.size_and_sha256(file)
+    entries[path.name] = {"bytes": size, "sha256": digest}
   return entries
 
 
 def put_in_place(partial: pathlib.Path, output: pathlib.Path) -> None:
-  """Renames `partial` to `output`, which is replaced if it is there."""
+  """Renames `partial` to `output`, and removes an older `output`."""
   old = output.with_name(output.name + ".old")
   shutil.rmtree(old, ignore_errors=True)
   if output.exists():

@@ -1,7 +1,7 @@
-"""Object stores, `gs://` and `s3://`, and what may go wrong with them.
+"""Access to the object stores `gs://` and `s3://`, with errors in one line.
 
-`gcsfs` and `s3fs` find credentials and endpoints as Google's and Amazon's own
-tools do, and take further settings from fsspec's files and variables.
+`gcsfs` and `s3fs` find credentials and endpoints as the tools of Google and
+Amazon do. fsspec's configuration files and environment variables apply too.
 """
 
 import contextlib
@@ -28,13 +28,12 @@ _ABOUT_ACCESS = re.compile(
   r"credential|denied|forbidden|unauthori[sz]ed|anonymous|token|40[13]", re.I
 )
 
-# By what a store tells that an object is still the same.
+# The fields of a listing that change with the object.
 _VERSION = ("ETag", "etag", "generation", "md5Hash", "LastModified", "updated")
 
-# For all that opens a store by fsspec, Orbax too: what other processes and
-# TensorStore write must be seen, and an endpoint that is not there is told of
-# in seconds, not in minutes. What the user sets goes before.
-for _scheme, _options in {
+# Listings are not cached: other processes and TensorStore write to the same
+# folders. An endpoint that does not answer is an error within seconds.
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
   "gcs": {"use_listings_cache": False},
   "s3": {
     "use_listings_cache": False,
@@ -44,39 +43,54 @@ for _scheme, _options in {
       "retries": {"max_attempts": 2},
     },
   },
-}.items():
-  fsspec.config.conf[_scheme] = {
-    **_options,
-    **fsspec.config.conf.get(_scheme, {}),
-  }
-# What fails reaches the caller as an exception; it would print tracebacks.
-logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
-# Where TensorFlow happens to be installed, etils would have it read paths.
-os.environ.setdefault("EPATH_USE_TF", "false")
+}
+
+
+def configure() -> None:
+  """Sets our defaults for object stores, where the user has set nothing.
+
+  Called before each use of a store, never at import. The settings are in
+  fsspec's configuration because Orbax opens stores through `etils.epath`,
+  which takes no options.
+  """
+  for name, options in _DEFAULTS.items():
+    configured = fsspec.config.conf.setdefault(name, {})
+    for key, value in options.items():
+      configured.setdefault(key, value)
+  # gcsfs logs a traceback for each error that it raises.
+  logger = logging.getLogger("gcsfs")
+  if logger.level == logging.NOTSET:
+    logger.setLevel(logging.CRITICAL)
+  # Else epath reads gs:// through TensorFlow where that is installed.
+  os.environ.setdefault("EPATH_USE_TF", "false")
 
 
 @contextlib.contextmanager
 def open_store(
   where: str | os.PathLike[str],
 ) -> Iterator[fsspec.AbstractFileSystem]:
-  """The store of a path; what goes wrong with it in one line.
+  """The filesystem of a path; errors in the block become a `UserError`.
+
+  Args:
+    where: a `gs://` or `s3://` path, named in error messages.
 
   Raises:
-    FileNotFoundError: there is no such object; it passes through.
-    UserError: whatever else a network, a server or a disk can raise, or the
-      store's package is not installed.
+    FileNotFoundError: the block raised it.
+    UserError: any other error of the network, the store or the local disk, or
+      the store's package is not installed.
   """
   name = scheme(where)
+  configure()
   try:
     yield fsspec.filesystem(name)
   except (UserError, FileNotFoundError):
     raise
   except ImportError as error:
     raise UserError(
-      f"{where}: {name}:// needs a package; pip install"
+      f"{where}: {name}:// needs a package: pip install"
       f" 'bert_jax[{_EXTRAS[name]}]'"
     ) from error
-  # These have no common type.
+  # These have no common base class.
   except Exception as error:
     raise UserError(f"{where}: {_reason(name, error)}") from error
 
@@ -85,10 +99,10 @@ def open_store(
 def open_for_writing(
   where: str | os.PathLike[str],
 ) -> Iterator[fsspec.AbstractFileSystem]:
-  """As `open_store`, where nothing but the bucket can be missing.
+  """`open_store` for writing, where a missing file is a missing bucket.
 
   Raises:
-    UserError: as `open_store`, or there is no such bucket.
+    UserError: see `open_store`; or there is no such bucket.
   """
   try:
     with open_store(where) as store:
@@ -99,10 +113,10 @@ def open_for_writing(
 
 @contextlib.contextmanager
 def explain_errors(where: str | os.PathLike[str]) -> Iterator[None]:
-  """Says what goes wrong with a path in one line, if it is in a store.
+  """Makes errors of other libraries a `UserError` if the path is in a store.
 
   Raises:
-    UserError: as `open_store`, of what others do with the store.
+    UserError: see `open_store`.
   """
   if "://" not in os.fspath(where):
     yield
@@ -112,31 +126,33 @@ def explain_errors(where: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def scheme(where: str | os.PathLike[str]) -> str:
-  """`gs` or `s3`."""
+  """The scheme of a path in a store, `gs` or `s3`."""
   return os.fspath(where).partition("://")[0]
 
 
 def list_versions(
   store: fsspec.AbstractFileSystem, where: str | os.PathLike[str]
 ) -> dict[str, list[Any]]:
-  """The version of each file below a path, by relative name.
+  """The versions of the files below a path, by relative name.
 
-  A version begins with the size. A file is below itself by the name "".
+  Returns:
+    A list of the size and version identifiers for each name. The name of a
+    file relative to itself is "".
 
   Raises:
-    FileNotFoundError: there is nothing; some stores say so by an empty dict.
-    UserError: a name is none that a file can have.
+    FileNotFoundError: there is nothing; some stores return an empty dict.
+    UserError: an object's name is not a valid file name.
   """
   url = os.fspath(where)
   start = len(store._strip_protocol(url)) + 1
   found = {}
   for path, info in sorted(store.find(url, detail=True).items()):
     name = path[start:]
-    # Stores' own pages mark a folder by an object that ends so.
+    # The stores' web pages mark a folder by an object with such a name.
     if info["type"] != "file" or path.endswith("/"):
       continue
     if name and not {"", ".", ".."}.isdisjoint(name.split("/")):
-      raise UserError(f"{url}: {name!r} cannot be the name of a file")
+      raise UserError(f"{url}: {name!r} is not a valid file name")
     found[name] = _version(info)
   return found
 
@@ -146,7 +162,7 @@ def _version(info: Mapping[str, Any]) -> list[Any]:
 
 
 def _reason(scheme: str, error: Exception) -> str:
-  """What went wrong and what to do, in one line."""
+  """The reason of an error and its remedy, in one line."""
   if isinstance(error, OSError) and error.errno and error.filename:
     return f"{error.strerror} ({error.filename}; see XDG_CACHE_HOME)"
   message = " ".join(str(error).split())[:300] or "no answer"

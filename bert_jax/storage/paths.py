@@ -1,8 +1,8 @@
-"""Paths on this machine or in an object store, `gs://` and `s3://`.
+"""Local paths and paths in object stores, `gs://` and `s3://`.
 
-What is read from a store is copied to a cache first, for memory maps, C++
-readers and the like want files; what is written to one is made here and then
-put up, its marker last. So nearly all code sees files and folders alone.
+Files are read from a store through the download cache, because memory maps and
+C++ readers need local files. They are written to a local folder and uploaded
+when complete, the marker file last. So nearly all code works on local files.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from bert_jax.settings import UserError
 from bert_jax.storage import download_cache, object_stores
 
 Path = str | os.PathLike[str]
-"""A path as users give it."""
+"""A path as given by a user: local, `gs://...` or `s3://...`."""
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _BLOCK = 32 << 20
@@ -28,7 +28,7 @@ def is_remote(where: Path) -> bool:
   """Whether a path is in an object store.
 
   Raises:
-    UserError: it is an address of another kind.
+    UserError: it is a URL with another scheme.
   """
   text = os.fspath(where)
   if not _ADDRESS.match(text) or os.path.exists(text):
@@ -41,34 +41,32 @@ def is_remote(where: Path) -> bool:
 
 
 def as_path(where: Path) -> Any:
-  """What `/`, `name`, `parent` and `str` work on, here and in a store.
+  """A path object, on which `/`, `name`, `parent` and `str` work.
 
   Returns:
-    A `pathlib.Path`, or an `etils.epath.Path`.
+    A `pathlib.Path`, or an `etils.epath.Path` for a path in a store.
 
   Raises:
-    UserError: as `is_remote`.
+    UserError: see `is_remote`.
   """
   if not is_remote(where):
     return pathlib.Path(where)
-  from etils import epath  # Slow, and only paths of stores need it.
+  from etils import epath  # Slow to import.
 
+  object_stores.configure()
   return epath.Path(where)
 
 
 def local(where: Path) -> pathlib.Path:
-  """The path on this machine of a file or folder that is to be read.
-
-  What is in a store is copied to the cache, all of it or nothing, once for
-  each of its versions; several processes may ask for it at once.
+  """A local path to read a file or folder from.
 
   Args:
-    where: a path; a local one comes back as it is, whether there is such a
-      file or not.
+    where: a local path, which is returned unchanged even if nothing is there;
+      or a path in a store, which is downloaded (see `download_cache`).
 
   Raises:
-    UserError: the store has no such file or folder, or it cannot be reached
-      or copied.
+    UserError: the store has no such file or folder, cannot be reached, or the
+      copy cannot be written.
   """
   if not is_remote(where):
     return pathlib.Path(where)
@@ -76,9 +74,9 @@ def local(where: Path) -> pathlib.Path:
 
 
 def find(pattern: Path) -> list[str]:
-  """The files in a store that a path or glob pattern names, sorted.
+  """The files in a store that match a path or glob pattern, sorted.
 
-  A path that is the name of a folder names nothing.
+  Folders do not match.
 
   Raises:
     UserError: the store cannot be reached.
@@ -96,10 +94,10 @@ def find(pattern: Path) -> list[str]:
 
 
 def exists(where: Path) -> bool:
-  """Whether there is such a file or folder.
+  """Whether a file or folder exists.
 
   Raises:
-    UserError: it is in a store that cannot be reached.
+    UserError: the store cannot be reached.
   """
   if not is_remote(where):
     return os.path.exists(where)
@@ -108,10 +106,10 @@ def exists(where: Path) -> bool:
 
 
 def is_folder(where: Path) -> bool:
-  """Whether there is such a folder; in a store one has something in it.
+  """Whether a path is a folder; stores have no empty folders.
 
   Raises:
-    UserError: it is in a store that cannot be reached.
+    UserError: the store cannot be reached.
   """
   if not is_remote(where):
     return os.path.isdir(where)
@@ -120,28 +118,28 @@ def is_folder(where: Path) -> bool:
 
 
 def upload_file(file: Path, where: Path) -> None:
-  """Puts a file of this machine into a store, whole or not at all.
+  """Uploads a local file to a store, atomically.
 
   Raises:
-    UserError: it could not be written.
+    UserError: the file could not be written.
   """
   with object_stores.open_for_writing(where) as store:
     store.put_file(os.fspath(file), os.fspath(where))
 
 
 def upload_folder(folder: Path, where: Path, last: str | None = None) -> None:
-  """Puts the files of a folder of this machine into a folder of a store.
+  """Uploads the files of a local folder to a folder in a store.
 
-  What is there already stays, or is replaced.
+  Files of the same name are replaced; others stay.
 
   Args:
-    folder: of this machine.
-    where: of the store.
-    last: the name of the file that says that all is there; it is taken away
-      before any other file is written, and put after all of them.
+    folder: the local folder.
+    where: the folder in the store.
+    last: the name of the marker file, whose presence means that the folder is
+      complete: it is removed before the upload and uploaded last.
 
   Raises:
-    UserError: they could not be written.
+    UserError: a file could not be written.
   """
   folder, url = pathlib.Path(folder), os.fspath(where).rstrip("/")
   names = [
@@ -159,13 +157,13 @@ def upload_folder(folder: Path, where: Path, last: str | None = None) -> None:
 
 @contextlib.contextmanager
 def staged_folder(where: Path) -> Iterator[pathlib.Path]:
-  """A folder of this machine to write to, which is put up at the end.
+  """A local folder whose files are uploaded when the block ends.
 
   Args:
-    where: where the files are to be; a local folder is written to itself.
+    where: the destination; if it is local, it is itself the folder.
 
   Raises:
-    UserError: they could not be put up.
+    UserError: a file could not be uploaded.
   """
   if not is_remote(where):
     yield pathlib.Path(where)
@@ -177,10 +175,10 @@ def staged_folder(where: Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def open_binary(where: Path) -> Iterator[BinaryIO]:
-  """A file that is open to be read from its beginning to its end.
+  """A file opened for sequential reading.
 
   Raises:
-    OSError: it cannot be read; in a store, it is not there.
+    OSError: a local file cannot be read, or the store has no such file.
     UserError: the store cannot be reached.
   """
   if not is_remote(where):
@@ -195,20 +193,20 @@ def open_binary(where: Path) -> Iterator[BinaryIO]:
 
 
 def read_bytes(where: Path) -> bytes:
-  """The content of a small file; raises as `open_binary`."""
+  """The content of a small file; raises the errors of `open_binary`."""
   if not is_remote(where):
     return pathlib.Path(where).read_bytes()
-  # At once: it may be replaced at any time, which `open_binary` cannot stand.
+  # In one request: `open_binary` fails if the file is replaced meanwhile.
   with object_stores.open_store(where) as store:
     return store.cat_file(os.fspath(where))
 
 
 def write_bytes(where: Path, data: bytes) -> None:
-  """Writes a file, in a store whole or not at all.
+  """Writes a file; in a store, atomically.
 
   Raises:
-    OSError: it is of this machine and cannot be written.
-    UserError: it is in a store and cannot be written.
+    OSError: a local file cannot be written.
+    UserError: a file in a store cannot be written.
   """
   if not is_remote(where):
     pathlib.Path(where).write_bytes(data)
@@ -218,7 +216,10 @@ def write_bytes(where: Path, data: bytes) -> None:
 
 
 def list_files(folder: Path) -> dict[str, Any]:
-  """Every file below a folder, if there is one, by its relative name."""
+  """The paths of all files below a folder, by relative name.
+
+  A folder that does not exist has no files.
+  """
   if is_remote(folder):
     with object_stores.open_store(folder) as store:
       return {
@@ -233,10 +234,10 @@ def list_files(folder: Path) -> dict[str, Any]:
 
 
 def list_names(folder: Path, kind: str | None = "file") -> list[str]:
-  """What is in a folder, if there is one.
+  """The names in a folder; none if the folder does not exist.
 
   Args:
-    folder: the folder.
+    folder: the folder to list.
     kind: "file", "directory" or None for both.
   """
   if not is_remote(folder):
@@ -256,10 +257,10 @@ def list_names(folder: Path, kind: str | None = "file") -> list[str]:
 
 
 def remove(where: Path) -> None:
-  """Removes a file, or a folder with all that is in it, from a store.
+  """Removes a file or folder from a store, if it exists.
 
   Raises:
-    UserError: it could not be removed.
+    UserError: the store refuses, or cannot be reached.
   """
   with (
     object_stores.open_store(where) as store,

@@ -2,7 +2,6 @@
 
 import glob
 import gzip
-import hashlib
 import os
 import pathlib
 import re
@@ -11,6 +10,7 @@ import zlib
 from typing import Any
 
 from bert_jax import settings
+from bert_jax.storage import checksums
 from bert_jax.storage import paths as paths_lib
 
 _OTHER_FORMATS = (
@@ -94,8 +94,8 @@ def describe(paths: list[str]) -> list[dict[str, Any]]:
   described = []
   for path in paths:
     with paths_lib.local(path).open("rb") as file:
-      digest = hashlib.file_digest(file, "sha256").hexdigest()
-      described.append({"file": path, "bytes": file.tell(), "sha256": digest})
+      size, digest = checksums.size_and_sha256(file)
+      described.append({"file": path, "bytes": size, "sha256": digest})
   return described
 
 
