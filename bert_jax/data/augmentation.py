@@ -1,9 +1,9 @@
-"""Changed copies of labelled records: words left out, swapped, substituted.
+"""Data augmentation of labelled records: words dropped, swapped, replaced.
 
-Words are what lies between white space. Leaving out and swapping are those of
-EDA (Wei and Zou 2019, arXiv:1901.11196), substitution by the words that a
-masked language model finds likely in their place is contextual augmentation
-(Kobayashi 2018, arXiv:1805.06201; with BERT: Wu et al. 2019, arXiv:1812.06705).
+Words are separated by white space. Dropping and swapping are operations of EDA
+(Wei and Zou 2019, arXiv:1901.11196). Replacing words by predictions of a
+masked language model is contextual augmentation (Kobayashi 2018,
+arXiv:1805.06201; with BERT: Wu et al. 2019, arXiv:1812.06705).
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ _TEXTS = ("text", "pair")
 
 
 class MaskedLanguageModel(NamedTuple):
-  """A masked language model as this module needs it.
+  """The parts of a masked language model that augmentation needs.
 
   Attributes:
-    mask_token: what stands for a word to be filled in.
-    predict: from texts with masks to the words that are likely in the place of
-      each of their masks, the likeliest first.
+    mask_token: the mask token as text.
+    predict: maps texts with mask tokens to the most likely words for each
+      mask of each text, in descending order of probability.
   """
 
   mask_token: str
@@ -36,13 +36,13 @@ class AugmentationConfig:
   """The section `config.data.augmentation`.
 
   Attributes:
-    copies: changed copies of each training record beside itself.
-    dropout: the share of words left out.
-    swap: the share of words that change places with the next one.
-    masked_lm: the share of words that a masked language model replaces.
-    model: that model, whatever `bert_jax.load` takes.
-    seed: of all that is random.
-    loaded_model: what `model` becomes when it is opened; not for configs.
+    copies: the number of augmented copies added for each training record.
+    dropout: the fraction of words that are dropped.
+    swap: the fraction of words that are swapped with the next word.
+    masked_lm: the fraction of words that a masked language model replaces.
+    model: the masked language model, as for `bert_jax.load`.
+    seed: the seed of all random choices.
+    loaded_model: set by the program when it opens `model`, never by a config.
   """
 
   copies: int = 0
@@ -61,29 +61,33 @@ class AugmentationConfig:
     for name in ("dropout", "swap", "masked_lm"):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(
-          f"{name}: expected a share in [0, 1), got {getattr(self, name)}"
+          f"{name}: expected at least 0 and less than 1, got"
+          f" {getattr(self, name)}"
         )
     if bool(self.masked_lm) != bool(self.model):
-      raise ValueError("model: goes with masked_lm; give both or neither")
+      raise ValueError(
+        "model: expected together with masked_lm; set both or neither"
+      )
     if bool(self.copies) != bool(self.dropout or self.swap or self.masked_lm):
       raise ValueError(
-        "copies: goes with a share of dropout, swap or masked_lm"
+        "copies: expected together with dropout, swap or masked_lm"
       )
 
 
 def augment(
   records: Sequence[Record], config: AugmentationConfig
 ) -> list[Record]:
-  """The changed copies of records, those of a record one after the other.
+  """Augmented copies of records, in the order of the records.
 
-  A copy that came out as its record is left out.
+  Copies that equal their record are omitted.
 
   Args:
-    records: with `text` and maybe `pair`, or with `words` and maybe `tags`.
-    config: how to change them; its model is opened.
+    records: with `text` and optionally `pair`, or with `words` and optionally
+      `tags`.
+    config: the settings; `loaded_model` is set if `masked_lm` is.
 
   Raises:
-    UserError: the records are of a kind that cannot be changed.
+    UserError: a record has other fields, or answers with character positions.
   """
   if not config.copies:
     return []
@@ -91,21 +95,21 @@ def augment(
   for number, record in enumerate(records):
     if "answers" in record or not {"text", "words"} & {*record}:
       raise UserError(
-        "config.data.augmentation: only records with a text or words can be"
-        f" changed, and these have {', '.join(record)}"
+        "config.data.augmentation: expected records with text or words and"
+        f" without answers, got {', '.join(record)}"
       )
     for copy in range(config.copies):
       rng = np.random.default_rng([config.seed, number, copy])
-      made.append((record, _changed(record, config, rng)))
+      made.append((record, _drop_and_swap(record, config, rng)))
   if config.masked_lm:
-    _substitute([new for _, new in made], config)
+    _replace_words([new for _, new in made], config)
   return [new for old, new in made if new != dict(old)]
 
 
-def _changed(
+def _drop_and_swap(
   record: Record, config: AugmentationConfig, rng: np.random.Generator
 ) -> dict[str, Any]:
-  """A copy with words swapped and left out."""
+  """A copy with words swapped and dropped."""
   new = dict(record)
   if "words" in record:
     order = _order(len(record["words"]), config, rng)
@@ -124,7 +128,7 @@ def _changed(
 def _order(
   count: int, config: AugmentationConfig, rng: np.random.Generator
 ) -> list[int]:
-  """Which words stay, and in which order; at least one does."""
+  """The indices of the words to keep, in order; at least one is kept."""
   order = [*range(count)]
   swapped = rng.random(count) < config.swap
   for i in range(count - 1):
@@ -134,12 +138,12 @@ def _order(
   return [i for i, stays in zip(order, kept) if stays] or order[:1]
 
 
-def _substitute(
+def _replace_words(
   records: Sequence[dict[str, Any]], config: AugmentationConfig
 ) -> None:
-  """Replaces words in place, all records through the model together."""
+  """Replaces words of the records in place, with one call of the model."""
   assert isinstance(config.loaded_model, MaskedLanguageModel), (
-    "config.model is not opened"
+    "the model is not loaded"
   )
   masked, places = [], []
   for number, record in enumerate(records):
@@ -161,7 +165,8 @@ def _substitute(
   for (record, name, words, chosen, rng), found in zip(
     places, config.loaded_model.predict(masked)
   ):
-    if len(found) != len(chosen):  # Too long, or a mask was there before.
+    # The text is too long, or contained a mask token already.
+    if len(found) != len(chosen):
       continue
     for i, candidates in zip(chosen, found):
       others = [w for w in candidates if w.lower() != words[i].lower()]

@@ -1,4 +1,4 @@
-"""Batches of examples of about one length, in a fixed set of shapes."""
+"""Batches of examples of similar length, padded to a few fixed lengths."""
 
 import functools
 import threading
@@ -29,20 +29,20 @@ LENGTH_BUCKETS = (
   448,
   512,
 )
-"""Row lengths, if not told otherwise; beyond, powers of two."""
+"""The default lengths of rows; longer rows use powers of two."""
 
-# Batches whose examples are sorted by length together. More save padding,
-# fewer leave the order more random.
+# The number of batches whose examples are sorted by length together. A larger
+# pool saves padding, a smaller one keeps the order more random.
 _POOL = 50
 _IDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
 
 
 class Axes(NamedTuple):
-  """How the targets of a task grow when examples are padded together.
+  """How the targets of a task are padded.
 
   Attributes:
-    per_token: names of targets whose last axis is that of the tokens.
-    fixed: names of targets whose axes are of one size in all examples.
+    per_token: names of targets whose last axis has one item per token.
+    fixed: names of targets with the same shape in all examples.
   """
 
   per_token: frozenset[str] = frozenset()
@@ -50,16 +50,20 @@ class Axes(NamedTuple):
 
 
 PLAIN = Axes()
-"""Every axis of every target grows by itself."""
+"""No target is per token or fixed: each axis is padded on its own."""
 
 
 def power_of_two(size: int) -> int:
-  """The least power of two that is not less."""
+  """The smallest power of two that is at least `size`."""
   return 1 << max(size - 1, 0).bit_length()
 
 
 def bucket(lengths: Sequence[int], size: int) -> int:
-  """The least of `lengths`, which rise, that is not less than `size`."""
+  """The first of the ascending `lengths` that is at least `size`.
+
+  >>> bucket((16, 32), 20), bucket((16, 32), 33)
+  (32, 64)
+  """
   return next((n for n in lengths if n >= size), power_of_two(size))
 
 
@@ -69,23 +73,28 @@ def pad(
   rows: int | None = None,
   grow: Callable[[int], int] | None = None,
   exact: bool = False,
+  only: Sequence[int] | None = None,
 ) -> Batch:
-  """Stacks unbatched examples of any lengths into one batch.
+  """Pads unbatched examples with zeros and stacks them.
 
-  Axes grow with zeros, those that are neither fixed nor of tokens to the
-  next power of two, so that few shapes are compiled. Sequence id 0 and weight
-  0 make what is added count nothing.
+  Sequence id 0 and weight 0 mark what is padding. Axes that are neither fixed
+  nor per token are padded to the next power of two, so that few shapes are
+  compiled.
 
   Args:
     examples: at least one.
-    axes: of the targets.
-    rows: of the batch; None for the next power of two.
-    grow: from the longest example to the length of the batch; None for the
-      next of `LENGTH_BUCKETS`.
-    exact: whether the axes that are not of tokens stay as large as the
-      largest needs; for examples that hardly differ in these.
+    axes: how the targets are padded.
+    rows: the number of rows, at least that of examples; None for the next
+      power of two.
+    grow: maps the length of the longest example to that of the batch; None for
+      the next of `LENGTH_BUCKETS`.
+    exact: whether to pad the other axes to the maximum of the examples instead
+      of the next power of two; for axes that hardly differ.
+    only: the rows to return, in this order; None for all. Their shapes are
+      those of the whole batch.
   """
   rows = rows or power_of_two(len(examples))
+  wanted = range(rows) if only is None else only
   other = int if exact else power_of_two
   grow = grow or functools.partial(bucket, LENGTH_BUCKETS)
   length = grow(max(example.token_ids.shape[-1] for example in examples))
@@ -97,24 +106,27 @@ def pad(
       shape = [*map(other, shape[:-1]), length]
     elif name not in axes.fixed:
       shape = [*map(other, shape)]
-    stacked = np.zeros((rows, *shape), arrays[0].dtype)
-    for row, array in enumerate(arrays):
-      stacked[(row, *map(slice, array.shape))] = array
+    stacked = np.zeros((len(wanted), *shape), arrays[0].dtype)
+    for place, row in enumerate(wanted):
+      if row < len(arrays):
+        array = arrays[row]
+        stacked[(place, *map(slice, array.shape))] = array
     return stacked
 
   return jax.tree_util.tree_map_with_path(stack, *examples)
 
 
 class LengthGroupedStream:
-  """All epochs of some examples, in batches of about one length.
+  """All epochs of some examples, in batches of similar length.
 
-  An epoch is a random order of the examples, sorted by length within pools of
-  some batches; its last batch may be filled up with empty rows. Batch `b` is
-  a function of (seed, b) and the examples. Threads may share a stream, and it
-  pickles.
+  An epoch is a random permutation of the examples, sorted by length within
+  pools of `_POOL` batches. A batch that is not full is padded with empty rows.
+  Batch `b` is a function of (seed, b) and the examples. A stream is
+  thread-safe and can be pickled.
 
   Attributes:
-    batch_size: rows of a batch over all hosts.
+    batch_size: the number of rows of a batch, over all hosts.
+    batches_per_epoch: the number of batches of an epoch.
   """
 
   def __init__(
@@ -126,15 +138,15 @@ class LengthGroupedStream:
     seed: int,
     start: Mapping[str, int] | None = None,
   ):
-    """Makes no batch yet.
+    """Creates the stream; batches are made on request.
 
     Args:
       examples: unbatched, of any lengths.
-      axes: of their targets.
-      lengths: those that batches may have, rising.
-      batch_size: rows of a batch over all hosts.
-      seed: of the order, not negative.
-      start: what `position_after` gave, or None for the beginning.
+      axes: how their targets are padded.
+      lengths: the lengths that rows are padded to, ascending.
+      batch_size: the number of rows of a batch, over all hosts.
+      seed: the seed of the order, not negative.
+      start: a position from `position_after`; None starts at the beginning.
 
     Raises:
       UserError: there are no examples, or the seed is negative.
@@ -160,34 +172,34 @@ class LengthGroupedStream:
     return LengthGroupedStream, self._arguments
 
   def batch(self, index: int, rows: Sequence[int]) -> Batch:
-    """Some rows of batch `index`, counted from the start; NumPy arrays."""
-    chosen = self._chosen(index)
-    length = self._grow(int(self._sizes[chosen].max()))
-    # All of it, so that every host gives its rows the same shape.
-    whole = pad(
-      [self._examples[i] for i in chosen],
+    """The given rows of batch `index`, counted from the start; NumPy arrays.
+
+    Their shapes depend on the whole batch, so they are the same on all hosts.
+    """
+    return pad(
+      [self._examples[i] for i in self._chosen(index)],
       self._axes,
       self.batch_size,
-      lambda _: length,
+      self._grow,
       exact=True,
+      only=rows,
     )
-    return jax.tree.map(lambda x: x[np.asarray(rows)], whole)
 
   def position_after(self, batches: int) -> dict[str, int]:
-    """Where a new stream continues once `batches` batches are consumed.
+    """The position after some batches, at which a new stream can start.
 
     Returns:
-      `{"epoch": epoch, "index": examples of it that are consumed}`.
+      `{"epoch": epoch, "index": consumed examples of that epoch}`.
     """
     epoch, index = divmod(self._first + batches, self.batches_per_epoch)
     return {"epoch": epoch, "index": index * self.batch_size}
 
   def _chosen(self, index: int) -> Int64[np.ndarray, "rows"]:
-    """Which examples are in a batch."""
+    """The indices of the examples of a batch."""
     epoch, index = divmod(self._first + index, self.batches_per_epoch)
     with self._lock:
       if epoch not in self._plans:
-        # Batches are drawn ahead, so two epochs may be under way.
+        # Because of prefetching, two epochs may be in use.
         while len(self._plans) > 1:
           del self._plans[min(self._plans)]
         self._plans[epoch] = self._plan(epoch)

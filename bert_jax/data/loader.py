@@ -1,9 +1,8 @@
-"""From examples to batches: shuffled, sharded over hosts, prefetched.
+"""Prefetched batches, made by Grain in a thread or in worker processes.
 
-Grain draws ahead, in a thread or in worker processes. What it draws from is
-a random-access view of whole batches, so that neither the number of workers
-nor that of hosts changes what a step sees, and one position is all that a
-checkpoint needs.
+Grain reads a random-access sequence of whole batches. So neither the number of
+workers nor that of hosts changes the batch of a step, and a checkpoint needs
+only one position.
 """
 
 import dataclasses
@@ -25,23 +24,23 @@ from bert_jax.data.stream import BatchStream, Examples, concatenate
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
-# Batches that are ready beforehand, in each process that makes them.
+# The number of batches that each process prefetches.
 _PREFETCHED = 2
 
 
 class Batches(Iterator[Batch]):
-  """Batches of NumPy arrays that are drawn ahead; a context manager."""
+  """An iterator over prefetched batches of NumPy arrays; a context manager."""
 
   def __init__(self, iterator: grain.DatasetIterator[Batch], shared: bool):
-    """Begins to draw.
+    """Starts prefetching.
 
     Args:
-      iterator: gives the batches.
-      shared: whether they lie in memory that is shared with a worker.
+      iterator: the iterator of Grain.
+      shared: whether the batches are in memory shared with a worker process.
     """
     self._iterator = iterator
     self._shared = shared
-    # Also at exit, while the modules that closing needs are still there.
+    # Also at exit, before the modules that closing needs are unloaded.
     self._close = weakref.finalize(self, iterator.close)
     iterator.start_prefetch()
 
@@ -50,21 +49,21 @@ class Batches(Iterator[Batch]):
     try:
       batch = next(self._iterator)
     except RuntimeError as error:
-      # Grain's words; it has no class of its own for this.
+      # Grain has no exception class for this.
       died = re.search(
         r"terminated unexpectedly with (exit code \S+)\.", str(error)
       )
       if died is None:
         raise
       raise UserError(
-        f"config.workers: a process that makes batches ended with {died[1]};"
-        " -9 is killed, most likely for want of memory: try fewer"
+        f"config.workers: a worker process ended with {died[1]}; -9 means that"
+        " it was killed, most likely for lack of memory: try fewer workers"
       ) from error
-    # Shared memory is unmapped with its array, whoever still looks at it.
+    # Shared memory is unmapped with its array, so views of it must be copied.
     return jax.tree.map(np.array, batch) if self._shared else batch
 
   def close(self) -> None:
-    """Ends threads and workers; closing twice does no harm."""
+    """Stops threads and worker processes; may be called twice."""
     self._close()
     self._iterator = None
 
@@ -80,16 +79,15 @@ def training_batches(
   rows: Sequence[int] | None = None,
   workers: int = 0,
 ) -> Batches:
-  """Rows of the batches of a stream, from its start, without end.
+  """The batches of a stream from its start, without end.
 
-  They are drawn ahead from now on. An error in a thread or a worker is
-  raised by the `next` that would have given its batch.
+  Prefetching starts immediately. An error in a thread or worker process is
+  raised by the `next` that would have returned the batch.
 
   Args:
-    stream: what to draw from, the same on all hosts; with workers, its
-      examples must pickle.
-    rows: those of each batch that this host draws, None for all.
-    workers: processes that make batches; 0 makes them in a thread.
+    stream: the batches, the same on all hosts.
+    rows: the rows of each batch that this host makes; None for all.
+    workers: the number of worker processes; 0 uses a thread.
 
   Raises:
     UserError: `workers` is negative.
@@ -104,19 +102,19 @@ def evaluation_batches(
   limit: int | None = None,
   workers: int = 0,
 ) -> Batches:
-  """The batches of epoch 0, in order, once.
+  """The batches of epoch 0 in order, once.
 
-  The last batch is filled up with rows of zeros: all padding, of no weight.
+  The last batch is padded with rows of zeros, which have weight 0.
 
   Args:
-    examples: what to draw from.
-    batch_size: rows of a batch.
-    limit: at most so many examples.
-    workers: as in `training_batches`.
+    examples: the examples to evaluate on.
+    batch_size: the number of rows of a batch.
+    limit: the maximum number of examples; None for all.
+    workers: see `training_batches`.
 
   Raises:
-    UserError: as `training_batches`, or the batch size is less than 1, or
-      `limit` leaves no examples.
+    UserError: `batch_size` is less than 1, `workers` is negative, or there are
+      no examples.
   """
   if batch_size < 1:
     raise UserError(
@@ -128,7 +126,7 @@ def evaluation_batches(
   if count < 1:
     raise UserError(
       f"config.evaluation.examples: {limit} of"
-      f" {examples.epoch_length(0)} examples leaves nothing to evaluate on"
+      f" {examples.epoch_length(0)} examples; expected at least 1"
     )
   batches = _EvaluationBatches(examples, batch_size, count)
   return _prefetch(batches, workers)
@@ -171,12 +169,12 @@ def _prefetch(
 ) -> Batches:
   if workers < 0:
     raise UserError(f"config.workers: expected 0 or more, got {workers}")
-  # Making examples holds the interpreter's lock: more threads are no faster.
+  # Making examples holds the GIL: more threads are no faster.
   dataset = grain.MapDataset.source(batches).to_iter_dataset(
     grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCHED)
   )
   if workers:
-    # Grain reads absl's flags, which only absl.app.run parses.
+    # Grain reads flags of absl, which only absl.app.run parses.
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
     dataset = dataset.mp_prefetch(
@@ -189,11 +187,11 @@ def _prefetch(
 
 
 def _begin_worker(index: int, count: int) -> None:
-  """Ties a worker's end to its parent's, and to nothing else."""
+  """Makes a worker process end with its parent, and not at Ctrl-C."""
   del index, count
-  # Ctrl-C reaches every process of the terminal; the parent closes us.
+  # Ctrl-C reaches all processes of the terminal; the parent stops workers.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
-  # A parent that was killed closes nobody.
+  # A parent that was killed stops no workers.
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""Batches of several streams, one of which each batch is drawn from."""
+"""Mixing of several streams for multi-task training."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,20 @@ from jaxtyping import Int64
 from bert_jax.data.stream import BatchStream
 from bert_jax.types import Batch
 
-# Batches whose stream is drawn together.
+# The number of batches whose streams are sampled together.
 _BLOCK = 1024
 
 
 class MixedStream:
-  """Several streams, sampled by the temperature of their sizes.
+  """Samples the stream of each batch, by size and temperature.
 
-  Batch `b` is a function of (seed, b) and the streams, whatever was drawn
-  before. Threads may share it, and it pickles.
+  Batch `b` is a function of (seed, b) and the streams. A stream is thread-safe
+  and can be pickled.
 
   Attributes:
-    batch_size: rows of a batch over all hosts.
-    batches_per_epoch: batches of all streams' epochs together.
-    probabilities: of each stream, to be the one of a batch.
+    batch_size: the number of rows of a batch, over all hosts.
+    batches_per_epoch: the sum of the batches of one epoch of each stream.
+    probabilities: the sampling probability of each stream; float64.
   """
 
   def __init__(
@@ -32,14 +32,14 @@ class MixedStream:
     seed: int,
     start: Mapping[str, int] | None = None,
   ):
-    """Makes no batch yet.
+    """Creates the stream; batches are made on request.
 
     Args:
-      streams: of one batch size, each from its beginning.
-      temperature: streams are sampled in proportion to their size to the
-        power of 1/temperature: 1 by their size, large ones all the same.
-      seed: of the choice, not negative.
-      start: what `position_after` gave, or None for the beginning.
+      streams: streams of the same batch size, each at its beginning.
+      temperature: the probability of a stream is proportional to
+        size ** (1 / temperature): 1 samples by size, infinity uniformly.
+      seed: the seed of the sampling, not negative.
+      start: a position from `position_after`; None starts at the beginning.
     """
     self._arguments = (streams, temperature, seed, start)
     self._streams, self._seed = streams, seed
@@ -49,7 +49,8 @@ class MixedStream:
     powers = sizes ** (1 / temperature)
     self.probabilities = powers / powers.sum()
     self._first = start["batches"] if start else 0
-    # For each block its choices, and how many each stream gave before it.
+    # Per block: the streams of its batches, and the batches of each stream
+    # before the block.
     self._blocks: list[tuple[Int64[np.ndarray, "block"], np.ndarray]] = []
     self._lock = threading.Lock()
 
@@ -57,7 +58,7 @@ class MixedStream:
     return MixedStream, self._arguments
 
   def batch(self, index: int, rows: Sequence[int]) -> Batch:
-    """Some rows of batch `index`, counted from the start; NumPy arrays."""
+    """The given rows of batch `index`, counted from the start."""
     block, place = divmod(self._first + index, _BLOCK)
     with self._lock:
       while len(self._blocks) <= block:
@@ -68,7 +69,7 @@ class MixedStream:
     return self._streams[chosen].batch(int(earlier), rows)
 
   def position_after(self, batches: int) -> dict[str, int]:
-    """Where a new stream continues once `batches` batches are consumed."""
+    """The position after some batches, at which a new stream can start."""
     return {"batches": self._first + batches}
 
   def _draw(self) -> None:

@@ -1,4 +1,4 @@
-"""Labelled records for fine-tuning, with the place that each comes from."""
+"""Reads labelled records for fine-tuning, with the location of each."""
 
 import dataclasses
 import hashlib
@@ -20,26 +20,26 @@ _POLICIES = ("fail", "skip")
 
 @dataclasses.dataclass(frozen=True)
 class RecordsConfig:
-  """Where labelled records come from: the base of a task's `config.data`.
+  """The source of labelled records: the base of a task's `config.data`.
 
   Attributes:
-    train: paths and glob patterns, commas in one separate several; for TFDS a
-      split or a slice of one.
-    eval: the same for the records to evaluate on.
-    format: "tsv", "csv", "jsonl", "conll", "parallel", "squad" or "tfds";
-      empty is by a file's ending, "parallel" for a folder and "tfds" where
-      `dataset` is given. Files may be gzip'd.
-    columns: from our fields to the names or numbers of columns (from 0, or
-      from the end with negative ones), JSON keys or TFDS features (`a.b` for
-      nested ones), or the files in a folder. A field that is not here, or is
-      mapped to its own name, is where the format has it: under its own name,
-      and in tables without a header one after the other.
-    header: whether the first line of TSV and CSV names the columns.
-    separator: what separates the items of a list in a cell of TSV and CSV.
-    bad_rows: what to do with malformed rows, "fail" or "skip".
-    dataset: tfds: `name[/config][:version]`.
-    data_dir: tfds: where data sets are prepared; None for its default.
-    download: tfds: whether to download and prepare what is not there.
+    train: paths and glob patterns of the training records, separated by
+      commas; for TFDS a split or a slice of one.
+    eval: the same for the evaluation records.
+    format: "tsv", "csv", "jsonl", "conll", "parallel", "squad" or "tfds"; empty
+      for the format of the file's suffix, "parallel" for a folder and "tfds"
+      if `dataset` is set. Files may be compressed by gzip.
+    columns: maps fields to columns: names or numbers of table columns (from 0;
+      negative numbers count from the end), JSON keys or TFDS features (`a.b`
+      for nested ones), or file names in a folder. Fields that are missing here
+      or mapped to their own name are at the format's default: under their own
+      name, or in order in tables without a header.
+    header: whether the first line of TSV and CSV files names the columns.
+    separator: the separator of list items in a cell of TSV and CSV files.
+    bad_rows: "fail" or "skip" malformed rows.
+    dataset: the TFDS data set, `name[/config][:version]`.
+    data_dir: the folder of prepared TFDS data sets; None for its default.
+    download: whether TFDS may download and prepare a missing data set.
   """
 
   train: tuple[str, ...] = ()
@@ -64,15 +64,16 @@ class RecordsConfig:
       )
     if self.dataset and self.format not in ("", "tfds"):
       raise ValueError(
-        f"dataset: {self.dataset!r} is of TFDS, and the format is"
-        f" {self.format!r}; expected one of the two"
+        f"dataset: {self.dataset!r} needs the format tfds, got {self.format!r}"
       )
     if self.bad_rows not in _POLICIES:
       raise ValueError(
         f"bad_rows: expected {' or '.join(_POLICIES)}, got {self.bad_rows!r}"
       )
     if not self.separator:
-      raise ValueError("separator: expected at least one character, got none")
+      raise ValueError(
+        "separator: expected at least one character, got an empty string"
+      )
     for field, column in self.columns.items():
       if type(column) not in (str, int):
         raise ValueError(
@@ -82,13 +83,13 @@ class RecordsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-  """Rows, and what is wrong with those that were left out.
+  """The rows of a split, and the reasons of those that were skipped.
 
   Attributes:
-    rows: the records with their places.
-    skipped: a message for each row that was left out.
-    bad_rows: what to do with a bad row, "fail" or "skip".
-    section: the config section that the records come from.
+    rows: the records with their locations.
+    skipped: an error message for each skipped row.
+    bad_rows: "fail" or "skip" malformed rows.
+    section: the config section of the records, for messages.
     split: "train" or "eval".
   """
 
@@ -99,29 +100,29 @@ class Records:
   split: Split
 
   def reject(self, where: str, reason: str) -> None:
-    """Notes that a row is left out.
+    """Skips a row.
 
     Raises:
-      UserError: bad rows are to fail.
+      UserError: `bad_rows` is "fail".
     """
     message = f"{where}: {reason}"
     if self.bad_rows == "fail":
       raise settings.UserError(
-        f"{message} ({self.section}.bad_rows=skip leaves such rows out)"
+        f"{message} ({self.section}.bad_rows=skip skips such rows)"
       )
     self.skipped.append(message)
 
   def each(self, function: Callable[[Record], T]) -> tuple["Records", list[T]]:
-    """Applies a function that may refuse records.
+    """Applies a function to each record; a `UserError` makes a bad row.
 
     Args:
-      function: of a record; a UserError that it raises makes a bad row.
+      function: a function of a record.
 
     Returns:
-      The rows that are not refused, and for each what the function gives.
+      The rows without the bad ones, and the result of the function for each.
 
     Raises:
-      UserError: bad rows are to fail, or no row is left.
+      UserError: a row is bad and `bad_rows` is "fail", or no row is left.
     """
     kept = dataclasses.replace(self, rows=[], skipped=list(self.skipped))
     results = []
@@ -136,12 +137,12 @@ class Records:
     return kept, results
 
   def need_rows(self) -> None:
-    """Raises a UserError where no row is left."""
+    """Raises a `UserError` if there are no rows."""
     if not self.rows:
-      first = self.skipped[0] if self.skipped else "there are none"
+      first = f"; the first: {self.skipped[0]}" if self.skipped else ""
       raise settings.UserError(
         f"{self.section}.{self.split}: no rows are left, {len(self.skipped)}"
-        f" are bad; the first: {first}"
+        f" are bad{first}"
       )
 
 
@@ -156,22 +157,22 @@ def read(
   """Reads all records of a split.
 
   Args:
-    config: where they are.
-    split: which of them.
+    config: the source of the records.
+    split: "train" or "eval".
     fields: the fields of a record, in the order of a table without a header.
     lists: the fields that are lists.
-    optional: the fields that a file or a row may lack; one that
-      `config.columns` renames must be in every file with named columns.
+    optional: the fields that a file or a row may lack. A field that is renamed
+      by `config.columns` must be in every file with named columns.
     section: the config key of `config`, for messages.
 
   Returns:
-    The records, at least one. Values are those of the file: text in tables,
-    what JSON has in JSON lines, names of labels from TFDS. `answers` are
-    checked, and come as a list of {"text", "start"}.
+    The records, at least one. Values have the type of the file: text in
+    tables, any JSON value in JSON lines, label names from TFDS. `answers` are
+    validated and converted to a list of {"text", "start"}.
 
   Raises:
-    UserError: a file or a column is not there, a file is empty, a row is bad
-      and bad rows are to fail, or no row is left.
+    UserError: a file or a column does not exist, a file is empty, a row is bad
+      and `bad_rows` is "fail", or no row is left.
   """
   layout = Layout(
     fields=tuple(fields),
@@ -200,18 +201,17 @@ def read(
 def fingerprint(
   config: RecordsConfig, split: Split, section: str = "config.data"
 ) -> str:
-  """What tells a split's records from others, whatever their files' names.
+  """A hash of a split's files and of the settings for reading them.
+
+  File names are not included.
 
   Args:
-    config: where they are.
-    split: which of them.
+    config: the source of the records.
+    split: "train" or "eval".
     section: the config key of `config`, for messages.
 
-  Returns:
-    A hash of the files' bytes and of how they are read.
-
   Raises:
-    UserError: a file is not there, or the data set is not prepared.
+    UserError: a file does not exist, or the data set is not prepared.
   """
   described = []
   for format_, paths in _found(config, split, section):
@@ -237,7 +237,7 @@ def fingerprint(
 def _sources(
   config: RecordsConfig, split: Split, layout: Layout
 ) -> Iterator[tuple[str, Iterator[Row | BadRow]]]:
-  """The name and the rows of each file, folder or split."""
+  """Yields the name and the rows of each file, folder or TFDS split."""
   for format_, paths in _found(config, split, layout.section):
     name = ", ".join(paths)
     if format_ == "tfds":
@@ -250,13 +250,13 @@ def _sources(
 def _found(
   config: RecordsConfig, split: Split, section: str
 ) -> list[tuple[str, list[str]]]:
-  """Formats, with the paths that are read together, or a split of TFDS."""
+  """The format and the paths of each group that is read together."""
   given = getattr(config, split)
   if not config.dataset and config.format != "tfds":
     return formats.find(given, config.format, section, split)
   if not given:
     raise settings.UserError(
-      f"{section}.{split}: name a split, such as train[:90%]"
+      f"{section}.{split}: expected a split, for instance train[:90%]"
     )
   return [("tfds", [part]) for part in given]
 
@@ -275,7 +275,7 @@ def _dataset(
 
 
 def _checked(row: Row | BadRow) -> Row | BadRow:
-  """Answers in one form, whatever the format."""
+  """Converts answers to the same form for all formats."""
   if isinstance(row, BadRow) or "answers" not in row.record:
     return row
   return labelled.row(row.where, _with_answers, row.record)

@@ -1,4 +1,4 @@
-"""All epochs of a data set end to end, as one random-access sequence."""
+"""All epochs of a data set as one shuffled random-access sequence."""
 
 import bisect
 import functools
@@ -15,62 +15,67 @@ from jaxtyping import Int64
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
-# Up to here an epoch's order is kept as an array. Grain computes an order in
-# no memory, but the slower the shorter: 15 ms an index for two examples.
+# Up to this length the permutation of an epoch is stored. Grain computes the
+# items of a permutation without memory, but slowly for short ones: 15 ms per
+# index for two examples.
 _SMALL = 1 << 16
 
-# So many rows are made at once: enough to spread NumPy's overhead, few enough
-# to stay in the cache.
+# The number of rows made together: large enough to amortise NumPy's overhead,
+# small enough for the processor's cache.
 _AT_ONCE = 256
 
 
 class Examples(Protocol):
-  """The examples of each epoch, by random access; each makes a row.
+  """The examples of each epoch, by random access; one per row.
 
-  Threads share it; for worker processes it must pickle.
+  Must be thread-safe, and picklable for worker processes.
   """
 
   def epoch_length(self, epoch: int) -> int:
-    """How many examples the epoch has."""
+    """The number of examples of an epoch."""
 
   def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
-    """Some of them as NumPy arrays, each the same whenever asked for."""
+    """A batch of the given examples as NumPy arrays; deterministic."""
 
 
 class BatchStream(Protocol):
-  """Batches without end, by random access; threads share it, and it pickles.
+  """Endless batches, by random access; thread-safe and picklable.
 
   Attributes:
-    batch_size: rows of a batch over all hosts.
-    batches_per_epoch: about how many batches show every example once.
+    batch_size: the number of rows of a batch, over all hosts.
+    batches_per_epoch: about the number of batches of one epoch.
   """
 
   batch_size: int
   batches_per_epoch: int
 
   def batch(self, index: int, rows: Sequence[int]) -> Batch:
-    """Some rows of a batch, the same whenever asked for; NumPy arrays."""
+    """The given rows of a batch as NumPy arrays; deterministic."""
 
   def position_after(self, batches: int) -> Mapping[str, Any]:
-    """Where a new one goes on once so many batches are consumed, for JSON."""
+    """The position after some batches, at which a new stream can start.
+
+    Returns:
+      Values that JSON can hold.
+    """
 
 
 class _Epoch(NamedTuple):
   number: int
-  begin: int  # positions in the stream, half-open
-  end: int
-  seed: int  # of the order
+  begin: int  # The first position in the stream.
+  end: int  # The position after the last one.
+  seed: int  # The seed of the order.
 
 
 class Stream:
-  """All epochs end to end, each in its own random order.
+  """The concatenation of all epochs, each shuffled.
 
-  Global batch b is `stream[b * batch_size : (b + 1) * batch_size]`: a batch
-  may straddle epochs, and where a corpus is smaller than a batch it repeats.
-  Threads may share a stream.
+  Batch b holds the positions `b * batch_size` to `(b + 1) * batch_size`, so a
+  batch may contain examples of two epochs, and repeated ones if the data are
+  fewer than a batch. A stream is thread-safe and can be pickled.
 
   Attributes:
-    batch_size: rows of a batch over all hosts.
+    batch_size: the number of rows of a batch, over all hosts.
   """
 
   def __init__(
@@ -80,14 +85,13 @@ class Stream:
     seed: int,
     start: Mapping[str, int] | None = None,
   ):
-    """Makes no example yet.
+    """Creates the stream; batches are made on request.
 
     Args:
-      examples: what to draw from.
-      batch_size: rows of a batch over all hosts.
-      seed: of the order, not negative.
-      start: where position 0 is: what `position_after` gave, or None for the
-        beginning.
+      examples: the examples of each epoch.
+      batch_size: the number of rows of a batch, over all hosts.
+      seed: the seed of the order, not negative.
+      start: a position from `position_after`; None starts at the beginning.
 
     Raises:
       UserError: the batch size or the seed is out of range.
@@ -118,12 +122,12 @@ class Stream:
 
   @property
   def batches_per_epoch(self) -> int:
-    """How many batches the first epoch fills, the last one perhaps in part."""
+    """The number of batches that contain examples of the first epoch."""
     length = self._examples.epoch_length(self._first_epoch)
     return -(-length // self.batch_size)
 
   def batch(self, index: int, rows: Sequence[int]) -> Batch:
-    """Some rows of batch `index`, counted from the start."""
+    """The given rows of batch `index`, counted from the start."""
     begin = index * self.batch_size
     places = [self._place(begin + row) for row in rows]
     parts = []
@@ -135,10 +139,10 @@ class Stream:
     return concatenate(parts)
 
   def position_after(self, batches: int) -> dict[str, int]:
-    """Where a new stream continues once `batches` batches are consumed.
+    """The position after some batches, at which a new stream can start.
 
     Returns:
-      `{"epoch": epoch, "index": examples of it that are consumed}`.
+      `{"epoch": epoch, "index": consumed examples of that epoch}`.
     """
     position = batches * self.batch_size
     epoch = self._epoch_at(position)
@@ -146,7 +150,7 @@ class Stream:
     return {"epoch": epoch.number, "index": index}
 
   def _place(self, position: int) -> tuple[int, int]:
-    """The epoch of a position, and the example that is shown there."""
+    """The epoch of a position, and the index of its example."""
     epoch = self._epoch_at(position)
     index = _shuffled(
       self._offset + position - epoch.begin,
@@ -171,17 +175,17 @@ class Stream:
 
 
 def stack(rows: Sequence[Batch]) -> Batch:
-  """A batch of examples of one shape."""
+  """Stacks unbatched examples of the same shapes into a batch."""
   return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
 def concatenate(parts: Sequence[Batch]) -> Batch:
-  """One batch of the rows of several."""
+  """Concatenates batches along the rows."""
   return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _shuffled(index: int, length: int, seed: int) -> int:
-  """Where a permutation of `range(length)` takes `index`."""
+  """The item `index` of a pseudorandom permutation of `range(length)`."""
   if length <= _SMALL:
     return int(_permutation(length, seed)[index])
   return grain.experimental.index_shuffle(

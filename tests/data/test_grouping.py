@@ -112,6 +112,17 @@ def test_examples_keep_what_they_are_and_padding_counts_nothing():
       assert batch.targets["weights"][row] == (size > 0)
 
 
+@pytest.mark.parametrize("rows", [[0], [2, 3], [3, 0], range(4)])
+def test_some_rows_are_those_of_the_whole_batch(rows):
+  # The length and the other axes are those of the whole batch on every host.
+  for index in range(26):
+    whole = stream().batch(index, range(4))
+    assert_equal(
+      stream().batch(index, rows),
+      jax.tree.map(lambda x: x[np.array(rows)], whole),
+    )
+
+
 def test_the_last_batch_is_filled_up_with_blank_rows():
   rows = [len(numbers(batch)) for batch in take(stream(), 26)]
   assert sorted(rows) == [3] + [4] * 25

@@ -48,7 +48,7 @@ def mask_often(times, options=None):
   """Ids, places and ids as shown of one sequence, with many numbers."""
   ids = sequence(100)
   masked = mask([ids] * times, options)
-  return ids, masked.places % 100, masked.token_ids[masked.places]
+  return ids, masked.positions % 100, masked.token_ids[masked.positions]
 
 
 @pytest.mark.parametrize(
@@ -57,16 +57,16 @@ def mask_often(times, options=None):
 )
 def test_count_is_berts(length, count):
   # min(20, max(1, round(0.15 * length))), special tokens counted.
-  assert len(mask_one(sequence(length)).places) == count
+  assert len(mask_one(sequence(length)).positions) == count
 
 
 def test_places_and_ids_restore_the_sequences():
   sequences = [sequence(n, n) for n in range(4, 150)]
   given, masked = np.concatenate(sequences), mask(sequences)
-  assert (np.diff(masked.places) > 0).all()
-  assert not np.isin(given[masked.places], [0, 1, 2, 3, 4]).any()
+  assert (np.diff(masked.positions) > 0).all()
+  assert not np.isin(given[masked.positions], [0, 1, 2, 3, 4]).any()
   restored = masked.token_ids.copy()
-  restored[masked.places] = masked.ids
+  restored[masked.positions] = masked.ids
   np.testing.assert_array_equal(restored, given)
   assert masked.token_ids.dtype == masked.ids.dtype == np.int32
 
@@ -108,7 +108,7 @@ def test_shares_follow_the_options(mask_share, random_share):
 
 def test_rate_follows_the_options():
   options = make(rate=0.3, max_predictions=76)
-  assert len(mask_one(sequence(100), options).places) == 30
+  assert len(mask_one(sequence(100), options).positions) == 30
 
 
 @pytest.mark.parametrize("whole_word", [False, True])
@@ -117,7 +117,7 @@ def test_nothing_but_special_tokens(whole_word):
   masked = mask_one(
     np.array([2, 1, 3], np.int32), make(continuations=continuations)
   )
-  assert not len(masked.places) and not len(masked.ids)
+  assert not len(masked.positions) and not len(masked.ids)
   assert masked.token_ids.tolist() == [2, 1, 3]
 
 
@@ -135,15 +135,17 @@ def test_what_becomes_of_a_sequence_does_not_depend_on_its_neighbours(
     alone = mask_one(ids, options, number)
     end = begin + len(ids)
     np.testing.assert_array_equal(masked.token_ids[begin:end], alone.token_ids)
-    own = (masked.places >= begin) & (masked.places < end)
-    np.testing.assert_array_equal(masked.places[own] - begin, alone.places)
+    own = (masked.positions >= begin) & (masked.positions < end)
+    np.testing.assert_array_equal(
+      masked.positions[own] - begin, alone.positions
+    )
     begin = end
 
 
 def test_numbers_and_keys_mask_anew():
   ids = sequence(100)
-  found = [mask_one(ids, number=n).places.tolist() for n in range(50)]
-  found += [mask([ids], key=n).places.tolist() for n in range(1, 50)]
+  found = [mask_one(ids, number=n).positions.tolist() for n in range(50)]
+  found += [mask([ids], key=n).positions.tolist() for n in range(1, 50)]
   assert len({*map(tuple, found)}) == 99
 
 
@@ -186,7 +188,7 @@ def test_whole_words_equal_google_loop(share):
     )
     budget = min(20, max(1, round(len(ids) * 0.15)))
     expected = reference_whole_words(words, np.argsort(drawn), budget)
-    assert masked.places.tolist() == expected
+    assert masked.positions.tolist() == expected
 
 
 def test_a_word_longer_than_the_budget_is_left_out():
@@ -195,4 +197,4 @@ def test_a_word_longer_than_the_budget_is_left_out():
   ids = np.array([2, 50, *range(100, 110), 3], np.int32)
   # One word of 11 pieces, a budget of 2.
   masked = mask([ids] * 20, make(continuations=continuations))
-  assert not len(masked.places)
+  assert not len(masked.positions)

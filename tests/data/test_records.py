@@ -259,7 +259,7 @@ def test_mistakes(tmp_path, name, data, options, message):
     ({"dataset": "x", "format": "csv"}, r"config.data.dataset: .*'csv'"),
     ({"train": ""}, r"config.data.train: name at least one"),
     ({"train": "", "format": "parallel"}, r"config.data.train: name at least"),
-    ({"format": "tfds", "train": ""}, r"config.data.train: name a split"),
+    ({"format": "tfds", "train": ""}, r"config.data.train: expected a split"),
     ({"format": "tfds"}, r"config.data.dataset: name a TFDS"),
     ({"train": "a,/no/such.tsv"}, r"config.data.train: .* matches no file"),
   ],

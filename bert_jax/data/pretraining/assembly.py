@@ -1,4 +1,4 @@
-"""From segments to rows: special tokens, padding, and several to a row."""
+"""Builds rows from segments: special tokens, packing and padding."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,14 @@ from bert_jax.types import Batch
 
 
 class Sequences(NamedTuple):
-  """Whole sequences end to end, with their special tokens.
+  """Concatenated sequences with their special tokens.
 
   Attributes:
     token_ids: `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`.
     segment_ids: 0 up to the first `[SEP]`, then 1.
-    lengths: tokens in each sequence.
-    is_random: whether B is a random next.
-    has_next: whether there is a B.
+    lengths: the number of tokens of each sequence.
+    is_random: whether B is a random segment.
+    has_next: whether there is a segment B.
   """
 
   token_ids: Int32[np.ndarray, "tokens"]
@@ -31,7 +31,7 @@ class Sequences(NamedTuple):
 
 
 def join(pairs: Pairs, special: SpecialIds, has_next: bool) -> Sequences:
-  """Puts the special tokens around segments, of which B may be left out."""
+  """Adds the special tokens to segments; B is omitted without `has_next`."""
   cls, sep = np.array([[special.cls], [special.sep]], np.int32)
   a, b = pairs.a, pairs.b
   if has_next:
@@ -55,9 +55,9 @@ class Shape(NamedTuple):
   """The shape of rows.
 
   Attributes:
-    length: positions of a row.
-    sequences: slots for what there is once a sequence.
-    predictions: slots for masked tokens.
+    length: the number of token positions.
+    sequences: the number of slots for targets of whole sequences.
+    predictions: the number of slots for masked tokens.
   """
 
   length: int
@@ -72,16 +72,14 @@ def lay(
   shape: Shape,
   pad: int,
 ) -> Batch:
-  """Lays sequences one after the other into rows.
-
-  The targets are those of `tasks.pretraining`, unused slots all 0.
+  """Writes sequences into padded rows; unused slots of targets are 0.
 
   Args:
-    sequences: those of one row next to each other.
-    masked: the same with words hidden.
-    row: of each sequence, ascending from 0 without a gap.
-    shape: of the rows, which the sequences must fit.
-    pad: the id of padding.
+    sequences: the sequences, those of a row adjacent.
+    masked: the same sequences with masked tokens.
+    row: the row of each sequence, ascending from 0 without gaps.
+    shape: the shape of the rows, which the sequences must fit.
+    pad: the id of the padding token.
   """
   lengths, rows = sequences.lengths, row[-1] + 1
   starts = np.cumsum(lengths) - lengths
@@ -100,11 +98,11 @@ def lay(
   ids[2, line, column] = position
   ids[3, line, column] = place[owner] + 1
 
-  line = line[masked.places]
+  line = line[masked.positions]
   counts = np.bincount(line, minlength=rows)
   slot = counter_rng.index_in_group(counts)
   hidden = np.zeros((2, rows, shape.predictions), np.int32)
-  hidden[0, line, slot] = column[masked.places]
+  hidden[0, line, slot] = column[masked.positions]
   hidden[1, line, slot] = masked.ids
   weights = np.zeros((rows, shape.predictions), np.float32)
   weights[line, slot] = 1

@@ -1,4 +1,4 @@
-"""Pretraining examples, made while training from a corpus of token ids."""
+"""Pretraining examples, made on the fly from a tokenized corpus."""
 
 import dataclasses
 import math
@@ -21,32 +21,34 @@ from bert_jax.settings import UserError
 from bert_jax.text.tokenizer import SpecialIds
 from bert_jax.types import Batch
 
-# A batch may straddle two epochs, and so may the batches being prefetched.
+# Batches and prefetched batches may contain examples of two epochs.
 _EPOCHS_KEPT = 2
 
-# What is drawn besides the plan, whose key is that of 0.
+# Last integer of the keys of random numbers; the plan has key (seed, epoch).
 _TRUNCATION, _MASKS, _PACKING = range(1, 4)
 
 
 @dataclasses.dataclass(frozen=True)
 class ExamplesConfig:
-  """How documents become examples, and these rows.
+  """How documents become examples, and examples become rows.
 
   Attributes:
-    max_length: tokens in a row, special tokens and padding included.
-    max_sequences: the most examples that share a row, each a sequence of its
-      own; 1 packs nothing. With 4, rows are nearly full unless documents are
-      very short: the log of training tells how full, as `fill`.
-    max_predictions: the most masked tokens of an example; about `mask_rate`
-      times the length.
-    mask_rate: the share of tokens to mask, counting the special ones.
-    mask_share: of those, the share shown as `[MASK]`.
-    random_share: the share shown as a random token; the rest stay.
-    whole_word: mask all pieces of a word or none.
-    next_sentence: pairs for the next-sentence task; else single segments of
-      whole sentences.
-    short_probability: how often a document is cut into shorter sequences
-      than would fit.
+    max_length: tokens per row, special tokens and padding included.
+    max_sequences: the maximum number of examples packed into a row; 1 disables
+      packing. With 4, rows are nearly full unless documents are very short;
+      the training log reports `packing_efficiency`.
+    max_predictions: the maximum number of masked tokens of an example; about
+      `mask_rate * max_length`.
+    mask_rate: the fraction of tokens to mask, special tokens included in the
+      count.
+    mask_share: the fraction of masked tokens that are replaced by `[MASK]`.
+    random_share: the fraction of masked tokens that are replaced by a random
+      token; the rest are unchanged.
+    whole_word: whether to mask whole words.
+    next_sentence: whether examples are pairs for next-sentence prediction;
+      else single segments of whole sentences.
+    short_probability: the probability that a document is cut into sequences
+      that are shorter than possible.
   """
 
   max_length: int = 128
@@ -84,15 +86,15 @@ class ExamplesConfig:
 
   @property
   def max_tokens(self) -> int:
-    """Tokens in a row besides `[CLS]` and the `[SEP]`s."""
+    """Tokens per row without `[CLS]` and `[SEP]`."""
     return self.max_length - (3 if self.next_sentence else 2)
 
   @property
   def predictions(self) -> int:
-    """Slots for the masked tokens of a row: enough for all of its examples.
+    """Slots for masked tokens per row, enough for all of its examples.
 
-    With a rate of r, an example of n tokens has round(r n) of them, but at
-    least one: at most a half more than r n, or 1 - r n in the shortest.
+    With a mask rate r, an example of n tokens has max(round(r n), 1) masked
+    tokens: at most 1/2 more than r n, or 1 - r n in the shortest examples.
     """
     if self.max_sequences == 1:
       return self.max_predictions
@@ -100,7 +102,7 @@ class ExamplesConfig:
     examples = min(self.max_sequences, self.max_length // shortest)
     beyond = max(0.5, 1 - self.mask_rate * shortest)
     together = self.mask_rate * self.max_length + examples * beyond
-    # An error of rounding must not take a whole one away.
+    # The tolerance keeps rounding errors from losing a slot.
     return min(math.floor(together + 1e-6), examples * self.max_predictions)
 
   @property
@@ -111,13 +113,13 @@ class ExamplesConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Epoch:
-  """The examples of an epoch, and its rows; None where each has its own."""
+  """The examples of an epoch, and its rows; None without packing."""
 
   plan: planning.Plan
   rows: packing.Packing | None
 
   def __len__(self) -> int:
-    """How many rows there are."""
+    """The number of rows."""
     if self.rows is None:
       return len(self.plan.tokens)
     return len(self.rows.starts) - 1
@@ -125,7 +127,7 @@ class _Epoch:
   def examples(
     self, rows: Int64[np.ndarray, "rows"]
   ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
-    """The examples of some rows, and for each of them which of these rows."""
+    """The examples of the given rows, and the index of the row of each."""
     if self.rows is None:
       return rows, np.arange(len(rows))
     begins = self.rows.starts[rows].astype(np.int64)
@@ -138,16 +140,15 @@ class _Epoch:
 class PretrainingExamples:
   """The rows of each epoch, by random access.
 
-  Row `index` of an epoch is a function of (seed, epoch, index) and the
-  corpus, whoever asks, whenever. It holds one example of the corpus, or, of
-  short ones, up to `max_sequences`; every example is in one row of an epoch,
-  and is drawn as it would be by itself. Within an epoch unpacked rows follow
-  the corpus, and packed ones nothing; `stream.Stream` shuffles.
+  Row `index` of an epoch is a function of (seed, epoch, index) and the corpus.
+  It holds one example, or up to `max_sequences` packed ones. Each example is
+  in exactly one row of an epoch, and does not depend on packing. Rows without
+  packing are in the order of the corpus; `stream.Stream` shuffles them.
 
-  Threads may share an object; it pickles without its plans, so each process
-  makes its own, an epoch at a time. For a million examples, of which English
-  Wikipedia has about 35 at length 128 and 12 at 512, that takes a second and
-  15 MB, and packing them as long again and 6 MB more.
+  Objects are thread-safe. They are pickled without plans, so each process
+  plans its own epochs. Per million examples, planning takes a second and 15
+  MB, and packing another second and 6 MB. English Wikipedia has about 35
+  million examples of length 128, or 12 million of length 512.
   """
 
   def __init__(
@@ -159,18 +160,18 @@ class PretrainingExamples:
     config: ExamplesConfig,
     seed: int,
   ):
-    """Makes no example yet.
+    """Creates the data set; examples are made on request.
 
     Args:
-      corpus: the tokenised documents.
-      special: the special ids of their tokenizer.
-      vocabulary_size: the tokenizer's; random replacements come from it.
-      continuations: which ids continue a word; for whole-word masking.
+      corpus: the tokenized documents.
+      special: the special ids of the tokenizer.
+      vocabulary_size: random replacement ids are less than this.
+      continuations: whether each id continues a word; for whole-word masking.
       config: how documents become examples.
-      seed: of all that is random, not negative.
+      seed: the seed of all random choices, not negative.
 
     Raises:
-      UserError: the corpus is empty, or the seed negative.
+      UserError: the corpus is empty, or the seed is out of range.
     """
     if not len(corpus):
       raise UserError("config.data.corpus: the corpus has no documents")
@@ -205,7 +206,7 @@ class PretrainingExamples:
     self._reset()
 
   def epoch_length(self, epoch: int) -> int:
-    """How many rows the epoch has; epochs differ a little."""
+    """The number of rows of an epoch; epochs differ slightly."""
     if epoch not in self._lengths:
       self._epoch(epoch)
     return self._lengths[epoch]
@@ -217,13 +218,15 @@ class PretrainingExamples:
   def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
     """Rows of `epoch`, as NumPy arrays.
 
-    Each is `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`, or several of these
-    one after the other, padded to `max_length`, int32. The targets:
-    `masked_positions`, places in the row, `masked_ids` (int32) and
-    `masked_weights` (float32), all [rows, predictions];
-    `next_sentence_labels` (int32; 0 = next, 1 = random) and
-    `next_sentence_weights` (float32; 0 where there is no pair), both [rows,
-    max_sequences].
+    A row is `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`, or a sequence of
+    these if packed, padded to `max_length`; ids are int32. The targets are
+
+      masked_positions: int32 [rows, predictions], positions in the row.
+      masked_ids: int32 [rows, predictions], the original ids.
+      masked_weights: float32 [rows, predictions], 0 in unused slots.
+      next_sentence_labels: int32 [rows, max_sequences], 0 for a true next
+        sentence, 1 for a random one.
+      next_sentence_weights: float32 [rows, max_sequences], 0 in unused slots.
 
     Raises:
       IndexError: the epoch has no such row.
@@ -254,7 +257,7 @@ class PretrainingExamples:
   def _epoch(self, epoch: int) -> _Epoch:
     with self._lock:
       if epoch not in self._epochs:
-        # The oldest asked for goes; a reader that has it keeps it alive.
+        # Drop the oldest epoch; readers hold a reference while they use it.
         while len(self._epochs) >= _EPOCHS_KEPT:
           del self._epochs[next(iter(self._epochs))]
         self._epochs[epoch] = self._make_epoch(epoch)

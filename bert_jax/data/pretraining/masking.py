@@ -1,7 +1,7 @@
-"""Hides words of sequences and says what they were.
+"""Masking for the masked-LM task, vectorised over sequences.
 
-`create_masked_lm_predictions` of Google's `create_pretraining_data.py`
-(Devlin et al. 2018, appendix A.1), in NumPy, for many sequences at once.
+The rules are those of `create_masked_lm_predictions` in Google's
+`create_pretraining_data.py` (Devlin et al. 2018, appendix A.1).
 """
 
 import dataclasses
@@ -14,26 +14,27 @@ from jaxtyping import Bool, Int, Int32, Int64, UInt64
 from bert_jax.data import counter_rng
 from bert_jax.text.tokenizer import SpecialIds
 
-# What a random number is drawn for; its position is that of a token.
+# The uses of random numbers, whose positions are those of tokens.
 _PURPOSES = _ORDER, _FATE, _REPLACEMENT = range(3)
-# A sequence's tokens have positions of their own, so many at most.
+# The number of positions reserved for the tokens of a sequence.
 _TOKENS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masking:
-  """What to hide, and how.
+  """The settings of masking.
 
   Attributes:
-    special: the ids that are never hidden. `[UNK]` is among them: there is
-      nothing to learn from it. (Google's script may hide it.)
-    vocabulary_size: random ids are drawn from the whole vocabulary.
-    continuations: for each id, whether its piece continues a word; given,
-      words are hidden whole.
-    max_predictions: the most tokens of a sequence to hide.
-    rate: the share of tokens to hide, counting the special ones.
-    mask_share: of the hidden tokens, the share that become `[MASK]`.
-    random_share: the share that become a random id; the rest stay.
+    special: ids that are never masked. They include `[UNK]`, from which there
+      is nothing to learn; Google's script may mask it.
+    vocabulary_size: random replacement ids are less than this.
+    continuations: whether each id continues a word; if given, whole words are
+      masked.
+    max_predictions: the maximum number of masked tokens of a sequence.
+    rate: the fraction of tokens to mask, special tokens included in the count.
+    mask_share: the fraction of masked tokens replaced by `[MASK]`.
+    random_share: the fraction of masked tokens replaced by a random id; the
+      rest are unchanged.
   """
 
   special: SpecialIds
@@ -46,7 +47,7 @@ class Masking:
 
   @functools.cached_property
   def maskable(self) -> Bool[np.ndarray, "vocabulary"]:
-    """Which ids may be hidden."""
+    """Whether each id may be masked."""
     table = np.ones(self.vocabulary_size, bool)
     table[list(dataclasses.astuple(self.special))] = False
     return table
@@ -54,22 +55,22 @@ class Masking:
   def budgets(
     self, lengths: Int[np.ndarray, "sequences"]
   ) -> Int64[np.ndarray, "sequences"]:
-    """How many tokens to hide: `rate` of them, within the bounds."""
+    """The number of tokens to mask in each sequence, at least 1."""
     wanted = np.rint(lengths * self.rate).astype(np.int64)
     return np.clip(wanted, 1, self.max_predictions)
 
 
 class Masked(NamedTuple):
-  """Sequences end to end with words hidden, and what they were.
+  """Concatenated sequences with masked tokens, and the original tokens.
 
   Attributes:
-    token_ids: as the model sees them.
-    places: where tokens are hidden, ascending.
-    ids: the ids that were there.
+    token_ids: the ids with masked tokens replaced.
+    positions: the indices of the masked tokens, ascending.
+    ids: the original ids of the masked tokens.
   """
 
   token_ids: Int32[np.ndarray, "tokens"]
-  places: Int64[np.ndarray, "hidden"]
+  positions: Int64[np.ndarray, "hidden"]
   ids: Int32[np.ndarray, "hidden"]
 
 
@@ -80,19 +81,19 @@ def mask(
   masking: Masking,
   key: UInt64[np.ndarray, "1"],
 ) -> Masked:
-  """Hides `rate` of each sequence's tokens, from one to `max_predictions`.
+  """Masks tokens of each sequence, at least 1 and at most `max_predictions`.
 
-  None are hidden where there is nothing but special tokens, or where, of
-  whole words, none is short enough for the budget. What becomes of a sequence
-  depends on its number, not on the sequences beside it.
+  No token is masked in a sequence of special tokens only, or, with whole words,
+  if every word is longer than the number of tokens to mask. The masks of a
+  sequence depend on its number, not on the other sequences.
 
   Args:
-    token_ids: sequences end to end, with their special tokens and without
-      padding.
-    lengths: tokens in each, less than 65,536.
-    numbers: what tells them apart, at least 0.
-    masking: what to hide, and how.
-    key: draws the tokens to hide and their replacements.
+    token_ids: concatenated sequences with special tokens, without padding.
+    lengths: the number of tokens of each sequence, less than 65,536.
+    numbers: a number for each sequence, at least 0; its random numbers depend
+      on it.
+    masking: the settings.
+    key: the key of the random numbers.
   """
   candidates = np.flatnonzero(masking.maskable[token_ids])
   owner = np.repeat(np.arange(len(lengths)), lengths)[candidates]
@@ -104,7 +105,7 @@ def mask(
     chosen = _first(owner, order, budgets)
   else:
     continues = masking.continuations[token_ids[candidates]]
-    # A piece whose word is cut off, or interrupted, stands for a word.
+    # A continuation after a gap or at the start counts as a word.
     continues[:1] = False
     continues[1:] &= np.diff(candidates) == 1
     chosen = _whole_words(owner, ~continues, order, budgets)
@@ -129,8 +130,8 @@ def mask(
 def _sorted(
   owner: Int64[np.ndarray, "n"], order: UInt64[np.ndarray, "n"]
 ) -> Int64[np.ndarray, "n"]:
-  """The places of what each owner has, in random order."""
-  # In one number: 40 random bits below the owner. Equal ones keep their order.
+  """The indices sorted by owner, and in random order within each."""
+  # One sort key: the owner above 40 random bits.
   keys = (owner.astype(np.uint64) << np.uint64(40)) | (order >> np.uint64(24))
   return np.argsort(keys, kind="stable")
 
@@ -140,7 +141,7 @@ def _first(
   order: UInt64[np.ndarray, "n"],
   budgets: Int64[np.ndarray, "sequences"],
 ) -> Int64[np.ndarray, "m"]:
-  """As many tokens of each sequence as its budget allows, ascending."""
+  """Random tokens of each sequence, as many as its budget, ascending."""
   rank = counter_rng.index_in_group(np.bincount(owner))
   return np.sort(_sorted(owner, order)[rank < budgets[owner]])
 
@@ -151,7 +152,7 @@ def _whole_words(
   order: UInt64[np.ndarray, "n"],
   budgets: Int64[np.ndarray, "sequences"],
 ) -> Int64[np.ndarray, "m"]:
-  """Tokens of words in random order, leaving out what overflows."""
+  """Tokens of random words; words that exceed the budget are passed over."""
   first = np.flatnonzero(starts)
   word = np.cumsum(starts) - 1
   sizes = np.bincount(word, minlength=len(first))

@@ -1,13 +1,12 @@
-"""Which sequences share a row, from their lengths alone.
+"""Packing: assigns sequences to rows by their lengths.
 
-Histogram packing of Krell, Kosec, Perez and Fitzgibbon (2021,
-arXiv:2107.02027): as sequences of one length are all alike, and so are rows
-with the same lengths, it is not sequences that are placed but numbers of them,
-so that the work depends on how many lengths there are, not on how many
-sequences. There rows are filled by best fit, from the longest sequences to the
-shortest. But where a row may have only so many sequences, that leaves short
-ones for the end, which then make rows that are hardly filled. So here rows
-first take some of the shortest ones, as many as a few tries show to be best.
+The algorithm is the histogram packing of Krell, Kosec, Perez and Fitzgibbon
+(2021, arXiv:2107.02027). It places counts of sequences of equal length, so its
+cost depends on the number of different lengths, not on that of sequences. The
+paper fills rows by best fit, from the longest sequences to the shortest. With
+a limit of sequences per row this leaves many short sequences for the end, in
+rows that are mostly padding. Here rows first take some of the shortest
+sequences; several amounts are tried and the best is used.
 """
 
 import bisect
@@ -20,8 +19,8 @@ from jaxtyping import Int, Int64, UInt32
 
 from bert_jax.data import counter_rng
 
-# How many sequences less than the average a row has before best fit fills it;
-# with infinitely many less it is best fit alone.
+# The amounts to try: how many fewer sequences than the average a row takes
+# before best fit fills it. Infinity is best fit alone.
 _SPARED = (math.inf, 2, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0)
 
 
@@ -29,9 +28,9 @@ class Packing(NamedTuple):
   """The rows of an epoch.
 
   Attributes:
-    sequences: which sequences make the rows, row after row.
-    starts: where each row begins in `sequences`, and the last one ends.
-    efficiency: the fraction of the rows' positions that hold tokens.
+    sequences: the indices of the sequences, row after row.
+    starts: the start of each row in `sequences`, and the end of the last one.
+    efficiency: the fraction of positions that are not padding.
   """
 
   sequences: UInt32[np.ndarray, "sequences"]
@@ -40,7 +39,7 @@ class Packing(NamedTuple):
 
 
 class _Rows(NamedTuple):
-  """Rows that are alike: so many with sequences of just these lengths."""
+  """A number of rows whose sequences have the same lengths."""
 
   count: int
   lengths: tuple[int, ...]
@@ -52,18 +51,18 @@ def pack(
   max_sequences: int,
   rng: np.random.Generator,
 ) -> Packing:
-  """Packs every sequence into one of as few rows as are found.
+  """Packs all sequences into as few rows as the heuristic finds.
 
-  Rows come in random order, and which of the sequences of one length share
-  a row with which others is random too. For each sequence it takes about 20
-  bytes of memory, of which 6 stay.
+  Rows are in random order, and sequences of equal length are assigned to their
+  places at random. Takes about 20 bytes of memory per sequence; the result
+  takes 6.
 
   Args:
-    lengths: tokens in each sequence, from 1 to `row_length`; fewer than 2**32
-      sequences.
-    row_length: positions of a row.
-    max_sequences: the most sequences of a row.
-    rng: draws the order.
+    lengths: the number of tokens of each sequence, from 1 to `row_length`;
+      fewer than 2**32 sequences.
+    row_length: the number of positions of a row.
+    max_sequences: the maximum number of sequences of a row.
+    rng: the generator of the order.
   """
   assert max_sequences >= 1
   counts = np.bincount(lengths, minlength=row_length + 1)
@@ -74,7 +73,7 @@ def pack(
   ]
   groups = min(tries, key=lambda rows: sum(group.count for group in rows))
 
-  # By length, and those of one length in random order.
+  # Sorted by length; sequences of equal length in random order.
   pool = rng.permutation(np.arange(len(lengths), dtype=np.uint32))
   pool = pool[np.argsort(lengths[pool], kind="stable")]
   begins = np.cumsum(counts) - counts
@@ -97,12 +96,12 @@ def pack(
 def _fill(
   left: list[int], row_length: int, max_sequences: int, spared: float
 ) -> list[_Rows]:
-  """Rows that take all sequences.
+  """Fills rows with all sequences.
 
   Args:
-    left: how many there are of each length, from 0; it is used up.
-    row_length: positions of a row.
-    max_sequences: the most sequences of a row.
+    left: the number of sequences of each length, from 0; modified in place.
+    row_length: the number of positions of a row.
+    max_sequences: the maximum number of sequences of a row.
     spared: see `_SPARED`.
   """
   lengths = [length for length, count in enumerate(left) if count]
@@ -111,7 +110,7 @@ def _fill(
   while lengths:
     row, room = [lengths[-1]], row_length - lengths[-1]
     taken = collections.Counter(row)
-    # The shortest, until the row has as many as rows must have in the mean.
+    # The shortest sequences, up to the mean number of sequences per row.
     wanted = min(max_sequences, sequences * row_length / tokens - spared)
     at = 0
     while len(row) < wanted - 1 and at < len(lengths) and lengths[at] <= room:
@@ -121,7 +120,7 @@ def _fill(
         room -= lengths[at]
       else:
         at += 1
-    # Then the longest that fit.
+    # Then the longest sequences that fit.
     at = bisect.bisect_right(lengths, room)
     while len(row) < max_sequences and at:
       if taken[lengths[at - 1]] < left[lengths[at - 1]]:
@@ -147,7 +146,7 @@ def _shuffled(
   sizes: Int64[np.ndarray, "rows"],
   rng: np.random.Generator,
 ) -> tuple[UInt32[np.ndarray, "sequences"], Int64[np.ndarray, "rows"]]:
-  """Rows of several sizes, end to end, in random order."""
+  """Shuffles concatenated rows of several sizes."""
   order = rng.permutation(len(sizes))
   begins = (np.cumsum(sizes) - sizes)[order]
   sizes = sizes[order]

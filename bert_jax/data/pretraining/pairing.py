@@ -1,4 +1,4 @@
-"""Reads the segments of planned examples, and cuts them to what fits."""
+"""Reads and truncates the segments of planned examples."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,12 +13,12 @@ _NOTHING = np.zeros(0, np.int32)
 
 
 class Pairs(NamedTuple):
-  """The segments of some examples, as ids.
+  """The token ids of the segments of some examples.
 
   Attributes:
-    a: the first of each.
-    b: the second of each, without tokens where the plan has no pairs.
-    is_random: whether the second is a random one.
+    a: the first segment of each example.
+    b: the second segment; empty without next-sentence prediction.
+    is_random: whether the second segment is random.
   """
 
   a: Sequence[Int32[np.ndarray, "a_tokens"]]
@@ -36,18 +36,19 @@ def make_pairs(
 ) -> Pairs:
   """Reads the segments of some examples of a plan.
 
-  Tokens are dropped, always from the longer segment, from its front or its
-  back at random, until both fit.
+  Tokens are removed one at a time from the longer segment, from its front or
+  its back at random, until both fit.
 
   Args:
-    corpus: the corpus that was planned.
+    corpus: the corpus of the plan.
     plan: from `make_plan`.
-    examples: which of the plan.
-    max_tokens: tokens that both segments may have; those of the plan.
-    key: for the sides of truncation; see `counter_rng`.
+    examples: the indices of the examples.
+    max_tokens: the maximum number of tokens of both segments together, as in
+      the plan.
+    key: the key of the random sides; see `counter_rng`.
   """
   chosen = Plan(*(array[examples] for array in plan))
-  # A true next comes from the document that was read last.
+  # In this order a true next sentence is in the document read last.
   first = np.stack([chosen.a_first, chosen.b_first], axis=1)
   count = np.stack([chosen.a_sentences, chosen.b_sentences], axis=1)
   segments = _read(corpus, first.ravel(), count.ravel())
@@ -67,14 +68,14 @@ def make_pairs(
 def excess(
   sizes: Int[np.ndarray, "examples 2"], max_tokens: int
 ) -> Int64[np.ndarray, "examples 2"]:
-  """How many tokens each segment loses, so that both of a pair fit.
+  """The number of tokens to remove from each segment of a pair.
 
-  In closed form: first the longer one comes down to the other, then they
-  lose in turns, beginning with B.
+  The closed form of removing one token at a time: first the longer segment is
+  cut to the length of the other, then both in turn, beginning with B.
 
   Args:
-    sizes: tokens of A and of B.
-    max_tokens: what both may have.
+    sizes: the number of tokens of A and of B.
+    max_tokens: the maximum number of tokens of both together.
   """
   a, b = sizes.T.astype(np.int64)
   total = np.maximum(a + b - max_tokens, 0)
@@ -88,7 +89,7 @@ def _read(
   first: Int[np.ndarray, "n"],
   count: Int[np.ndarray, "n"],
 ) -> list[Int32[np.ndarray, "tokens"]]:
-  """So many sentences end to end, from each of the given ones on."""
+  """Reads segments: `count` sentences from each sentence `first`."""
   starts = corpus.document_starts
   numbers = np.searchsorted(starts, first, "right") - 1
   begins = first - starts[numbers]

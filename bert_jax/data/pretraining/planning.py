@@ -1,11 +1,10 @@
-"""What each example of an epoch is made of, from lengths alone.
+"""Plans the examples of an epoch from the lengths of the sentences.
 
-The rule is `create_instances_from_document` of Google's
-`create_pretraining_data.py` (Devlin et al. 2018, appendix A.2). There it
-runs once, ahead of training, and writes its examples down. Here an epoch is
-*planned* from the lengths of the sentences: which sentences each segment
-takes, and how many tokens that makes. That is enough to make any one example
-at any time, and to pack examples into rows beforehand.
+The rules are those of `create_instances_from_document` in Google's
+`create_pretraining_data.py` (Devlin et al. 2018, appendix A.2), which writes
+examples to disk before training. Here an epoch is only *planned*: the
+sentences of each segment and the number of tokens. That is enough to make any
+single example later, and to pack examples into rows.
 """
 
 from collections.abc import Sequence
@@ -16,26 +15,26 @@ from jaxtyping import Bool, Float, Int32, Int64, UInt16, UInt32, UInt64
 
 from bert_jax.data import counter_rng
 
-# A plan is made in blocks of about so many sentences: enough to spread
-# NumPy's overhead, few enough to stay in the cache.
+# The approximate number of sentences planned together: large enough to amortise
+# NumPy's overhead, small enough for the processor's cache.
 _BLOCK_SENTENCES = 1 << 20
-# A longer document is planned in pieces of this size, as blocks advance one
-# chunk of each document at a time. A piece's last chunk may be short.
+# Longer documents are planned in pieces, because a block advances all its
+# documents together. The last chunk of a piece may be short.
 _PIECE_SENTENCES = 1 << 14
 
-# What a random number is drawn for; its position is that of a sentence.
+# The uses of random numbers, whose positions are those of sentences.
 _PURPOSES = _TARGET, _SPLIT, _RANDOM_NEXT, _DOCUMENT, _SENTENCE = range(5)
 
 
 class Corpus(Protocol):
-  """Tokenised documents by random access, and their lengths beforehand.
+  """Tokenized documents by random access, with the lengths of all sentences.
 
-  No document is without sentences and no sentence without tokens.
+  No document and no sentence is empty.
 
   Attributes:
-    sentence_lengths: tokens in each sentence of all documents in order.
-    document_starts: the index of each document's first sentence, and the
-      number of sentences at the end.
+    sentence_lengths: the number of tokens of each sentence of the corpus.
+    document_starts: the index of the first sentence of each document, and at
+      the end the number of sentences.
   """
 
   sentence_lengths: UInt32[np.ndarray, "sentences"]
@@ -45,11 +44,11 @@ class Corpus(Protocol):
     """The number of documents."""
 
   def __getitem__(self, index: int) -> Sequence[Int32[np.ndarray, "tokens"]]:
-    """The sentences of a document."""
+    """The sentences of a document, as token ids."""
 
 
 Sentences = UInt32[np.ndarray, "examples"] | Int64[np.ndarray, "examples"]
-"""Sentences, counted through the whole corpus; no wider than they must be."""
+"""Indices of sentences in the corpus, in the narrowest sufficient dtype."""
 
 
 class Plan(NamedTuple):
@@ -57,12 +56,12 @@ class Plan(NamedTuple):
 
   Attributes:
     a_first: the first sentence of segment A.
-    a_sentences: how many sentences it takes.
+    a_sentences: the number of sentences of A.
     b_first: the first sentence of segment B: the one after A, or a random
-      one, anywhere in the corpus.
-    b_sentences: how many sentences it takes, 0 where there are no pairs.
+      sentence of the corpus.
+    b_sentences: the number of sentences of B; 0 without pairs.
     is_random: whether B is random.
-    tokens: of both segments, after they are cut to what fits.
+    tokens: the number of tokens of both segments after truncation.
   """
 
   a_first: Sentences
@@ -84,28 +83,28 @@ def make_plan(
 ) -> Plan:
   """Plans an epoch that covers every sentence of the corpus.
 
-  With pairs: sentences are gathered until they reach the document's target
-  length or the document ends. Segment A takes a random number of them, but
-  not all where there are two or more. With probability 1/2, and always
-  where there is only one, B is random and the sentences that A left are put
-  back; else B takes them. Without pairs a segment takes as many whole
+  With pairs, sentences are collected until they reach the target length of the
+  document or the document ends. Segment A takes a random number of them, but
+  not all if there are two or more. With probability 1/2, and always if there
+  is only one sentence, B is random and the sentences not in A are used for the
+  next example; else B takes them. Without pairs, a segment takes as many whole
   sentences as fit the target, at least one.
 
-  A random B starts at a random sentence of a random other document and runs
-  until it fills the target or its document ends. Where the corpus has no
-  other document, it starts elsewhere in the same one.
+  A random B starts at a random sentence of another random document, and ends
+  at the target length or the end of that document. If the corpus has no other
+  document, it starts elsewhere in the same one.
 
-  As in BERT, a document draws its target once an epoch: `max_tokens`, or
-  with `short_probability` uniform in [2, max_tokens].
+  As in BERT, each document has one target length per epoch: `max_tokens`, or
+  with `short_probability` a uniform sample of [2, max_tokens].
 
   Args:
-    corpus: only its lengths are read.
-    max_tokens: tokens of both segments, special tokens not counted; from 2
-      to 65,535.
-    short_probability: how often a document's target is short.
+    corpus: the corpus, of which only the lengths are read.
+    max_tokens: the maximum number of tokens of both segments together, without
+      special tokens; from 2 to 65,535.
+    short_probability: the probability that the target of a document is short.
     pairs: whether to plan pairs, or single segments.
-    seed: of the run, not negative.
-    epoch: another epoch gets another plan, not negative.
+    seed: the seed of the run, not negative.
+    epoch: the number of the epoch, not negative.
   """
   assert 2 <= max_tokens < 1 << 16
   lengths, starts = corpus.sentence_lengths, corpus.document_starts
@@ -132,7 +131,7 @@ def _dtypes(sentences: type) -> tuple[type, ...]:
 
 
 def _pieces(starts: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "m"]:
-  """The starts of documents and of the pieces of overlong ones."""
+  """The starts of documents and of the pieces of long documents."""
   cuts = [
     np.arange(starts[i], starts[i + 1], _PIECE_SENTENCES)[1:]
     for i in np.flatnonzero(np.diff(starts) > _PIECE_SENTENCES)
@@ -141,12 +140,12 @@ def _pieces(starts: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "m"]:
 
 
 class _Random(NamedTuple):
-  """What is drawn for a sentence, in whatever block it is planned.
+  """The random choices for each sentence, independent of the blocks.
 
   Attributes:
-    lengths: of all sentences of the corpus.
-    starts: of its documents, and the end of the last one.
-    key: of the epoch.
+    lengths: the lengths of all sentences of the corpus.
+    starts: the starts of its documents, and the end of the last one.
+    key: the key of the epoch.
   """
 
   lengths: UInt32[np.ndarray, "sentences"]
@@ -156,17 +155,17 @@ class _Random(NamedTuple):
   def draw(
     self, sentences: Int64[np.ndarray, "n"], purpose: int
   ) -> Float[np.ndarray, "n"]:
-    """Uniform in [0, 1)."""
+    """A number in [0, 1) for each sentence."""
     return counter_rng.uniform(self.key, sentences * len(_PURPOSES) + purpose)
 
   def elsewhere(
     self, first: Int64[np.ndarray, "n"], count: Int64[np.ndarray, "n"]
   ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
-    """Where the random next of segments begins, and its document ends.
+    """The start of the random B for segments A, and the end of its document.
 
     Args:
-      first: the segments' first sentences.
-      count: how many sentences they have.
+      first: the first sentence of each A.
+      count: the number of sentences of each A.
     """
     others = len(self.starts) - 2
     at = self.draw(first, _SENTENCE)
@@ -176,7 +175,7 @@ class _Random(NamedTuple):
       other += other >= number
       begin, end = self.starts[other], self.starts[other + 1]
       return begin + (at * (end - begin)).astype(np.int64), end
-    # Neither the segment nor its true next, where there is anything else.
+    # Avoid A and its true next sentence, unless there is nothing else.
     size, skip = len(self.lengths), count + 1
     free = size - skip
     step = np.where(free > 0, skip + at * free, at * size).astype(np.int64)
@@ -188,7 +187,7 @@ class _Random(NamedTuple):
     end: Int64[np.ndarray, "n"],
     tokens: Int64[np.ndarray, "n"],
   ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
-    """How many sentences reach so many tokens or the end; their tokens."""
+    """The number of sentences up to `tokens` or `end`, and their tokens."""
     count = np.ones_like(begin)
     found = self.lengths[begin].astype(np.int64)
     short = np.flatnonzero((found < tokens) & (begin + 1 < end))
@@ -201,12 +200,12 @@ class _Random(NamedTuple):
 
 
 class _Block(NamedTuple):
-  """Consecutive documents that are planned in lock-step.
+  """Consecutive documents that are planned together.
 
   Attributes:
-    lengths: of their sentences.
-    bounds: where they begin, and the last one ends, in the corpus.
-    random: draws for the whole corpus.
+    lengths: the lengths of their sentences.
+    bounds: their starts in the corpus, and the end of the last one.
+    random: the random choices.
   """
 
   lengths: UInt32[np.ndarray, "sentences"]
@@ -216,7 +215,7 @@ class _Block(NamedTuple):
   def plan(
     self, max_tokens: int, short_probability: float, pairs: bool
   ) -> Plan:
-    """The plan of these documents, its integers wide."""
+    """The plan of these documents, with int64 arrays."""
     assert self.lengths.size == 0 or self.lengths.min() > 0
     total = np.zeros(len(self.lengths) + 1, np.int64)
     np.cumsum(self.lengths, out=total[1:])
@@ -244,14 +243,15 @@ class _Block(NamedTuple):
     short_probability: float,
     pairs: bool,
   ) -> UInt16[np.ndarray, "3 sentences"]:
-    """At the first sentence of each example what A and B take, and the target.
+    """The sentences of A and of B and the target length of each example.
 
-    Each turn plans a chunk of all documents. Where B is 0 it is random.
+    They are at the index of the first sentence of the example.
+    Each iteration plans one example of every document. B is 0 if it is random.
     """
     start = self.bounds[0]
     here, end = self.bounds[:-1] - start, self.bounds[1:] - start
     here, end = here[here < end], end[here < end]
-    # One draw decides both whether the target is short and how short.
+    # One number determines whether the target is short, and its length.
     draw = self.random.draw
     share = draw(start + here, _TARGET) / max(short_probability, 1e-12)
     short = 2 + np.floor(share * (max_tokens - 1)).astype(np.int64)
