@@ -14,8 +14,13 @@ from bert_jax.data import grouping
 from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import HeldOut, Task
-from bert_jax.training import logging, loop, opening, sections
-from bert_jax.training.recipe import Recipe
+from bert_jax.training import logging, loop, opening
+from bert_jax.training.recipe import (
+  CheckpointConfig,
+  EvaluationConfig,
+  LoggingConfig,
+  Recipe,
+)
 from bert_jax.types import Batch
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -103,9 +108,9 @@ def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
     steps=steps,
     epochs=0.0,
     # Without a metric to tell the best by, the last step counts.
-    evaluation=sections.Evaluation(every=_NEVER, examples=0),
-    checkpoint=sections.Checkpointing(every=_NEVER, keep=1),
-    logging=sections.Logging(every=max(1, steps // 10)),
+    evaluation=EvaluationConfig(every=_NEVER, examples=0),
+    checkpoint=CheckpointConfig(every=_NEVER, keep=1),
+    logging=LoggingConfig(every=max(1, steps // 10)),
   )
   rows = range(recipe.batch_size)
   return Plan(

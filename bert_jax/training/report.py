@@ -37,7 +37,7 @@ def report(
     What is in `results.json`: the measures of the evaluation that the run is
     known by, which is the best by the measure that its recipe follows or else
     the last, with their baselines; `steps` up to there; `seconds` (of training,
-    evaluation and compilation) and `real_tokens_per_second` (of training
+    evaluation and compilation) and `non_padding_tokens_per_second` (of training
     alone) of the whole run.
 
   Raises:
@@ -50,7 +50,7 @@ def report(
     "steps": best["step"],
     **_followed(others or {}),
     "seconds": max(train[-1]["seconds"], held_out[-1]["seconds"]),
-    "real_tokens_per_second": _throughput(train),
+    "non_padding_tokens_per_second": _throughput(train),
   }
   text = json.dumps(results, indent=2) + "\n"
   with paths.staged_folder(workdir) as here:
@@ -192,12 +192,12 @@ def _figures(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _throughput(train: Sequence[Mapping[str, Any]]) -> float:
-  """Real tokens a second over all windows, each weighed by its seconds."""
+  """Non-padding tokens per second of the whole run."""
   tokens, seconds, before = 0.0, 0.0, 0
   for row in train:
     steps = row["step"] - before
     spent = steps / row["steps_per_second"]
-    tokens += row["real_tokens_per_second"] * spent
+    tokens += row["non_padding_tokens_per_second"] * spent
     seconds += spent
     before = row["step"]
   return round(tokens / seconds, 1)

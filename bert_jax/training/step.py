@@ -34,7 +34,7 @@ def make_train_step(
 
   Returns:
     A function to be jitted. Its measures are the losses, the metrics,
-    `gradient_norm` (before clipping), `real_tokens`, `positions`, which
+    `gradient_norm` (before clipping), `non_padding_tokens`, `positions`, which
     counts padding too, and, of the guard, `skipped_updates` and
     `skipped_in_a_row`. What is not finite of a skipped update has no weight.
     As a third argument it takes the `clock` of the processes, if the
@@ -82,7 +82,7 @@ def make_train_step(
       "skipped_updates": Mean(jnp.float32(skipped > 0), one),
       "skipped_in_a_row": Mean(skipped, one),
       **{name: Mean(value, one) for name, value in now.items()},
-      "real_tokens": Mean(
+      "non_padding_tokens": Mean(
         (batch.sequence_ids > 0).sum().astype(jnp.float32), one
       ),
       "positions": Mean(jnp.float32(batch.token_ids.size), one),

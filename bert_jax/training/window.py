@@ -77,9 +77,9 @@ class Window:
 
     Returns:
       The means of all measures, the number of skipped updates if there were
-      any, the learning rate of the last update, real tokens a second, `fill`,
-      the share of the rows' positions that hold them, and MFU where the
-      device's peak is known.
+      any, the learning rate of the last update, non-padding tokens per second,
+      `packing_efficiency` (the share of the rows' positions that hold them),
+      and MFU where the device's peak is known.
 
     Raises:
       DivergedError: a figure is not finite, or too many updates in a row were
@@ -96,11 +96,11 @@ class Window:
       values["skipped_updates"] = round(share * steps)
     at = float(clocks[-1]) if clocks else step - 1
     values["learning_rate"] = float(self._learning_rate(at))
-    seconds, tokens = self._seconds, values.pop("real_tokens") * steps
+    seconds, tokens = self._seconds, values.pop("non_padding_tokens") * steps
     positions = values.pop("positions") * steps
     values["steps_per_second"] = steps / seconds
-    values["real_tokens_per_second"] = tokens / seconds
-    values["fill"] = tokens / positions
+    values["non_padding_tokens_per_second"] = tokens / seconds
+    values["packing_efficiency"] = tokens / positions
     if self._peak:
       work = positions * self._flops_per_token
       values["mfu"] = work / seconds / self._peak

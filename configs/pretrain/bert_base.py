@@ -9,8 +9,8 @@ line of the learning rate; it begins with moments of zero.
 
 A row has one example, as there. `--config.data.max_sequences=4` lets up to 4
 short ones share a row, which leaves hardly any padding, and makes an update one
-of more examples: lower `batch_size` or `steps` by as much (the log tells how
-full the rows are, as `fill`, without packing and with it).
+of more examples: lower `batch_size` or `steps` by as much (compare
+`packing_efficiency` in the log without packing and with it).
 
 Reproduces: Devlin et al. 2018 (arXiv:1810.04805) with google-research/bert's
 optimizer. Cost: 256 rows an update. Expect from the paper's release: 88.4 F1

@@ -99,7 +99,7 @@ def test_the_report_has_a_picture_and_the_figures(home):
     "mlm_accuracy_unigram_baseline",
     "nsp_accuracy",
     "nsp_accuracy_majority_baseline",
-    "real_tokens_per_second",
+    "non_padding_tokens_per_second",
     "seconds",
   } <= set(results)
   picture = (home / "finished" / "curves.png").read_bytes()

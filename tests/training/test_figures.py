@@ -27,7 +27,7 @@ def measures(loss, weight=1.0, tokens=40.0, skipped=0):
     "skipped_updates": Mean(jnp.float32(skipped > 0), jnp.ones(())),
     "skipped_in_a_row": Mean(jnp.asarray(skipped), jnp.ones(())),
     "loss": Mean(jnp.asarray(loss * weight), jnp.asarray(weight)),
-    "real_tokens": Mean(jnp.asarray(tokens), jnp.ones(())),
+    "non_padding_tokens": Mean(jnp.asarray(tokens), jnp.ones(())),
     "positions": Mean(jnp.asarray(50.0), jnp.ones(())),
   }
 
@@ -47,7 +47,7 @@ def test_a_window_weighs_its_steps_and_begins_anew():
   assert window.close(8)["loss"] == 9.0
 
 
-def test_throughput_counts_real_tokens_and_the_time_of_training_alone():
+def test_throughput_counts_non_padding_tokens_and_the_time_of_training_alone():
   began = time.perf_counter()
   window = make_window(peak=1e6)
   for _ in range(4):
@@ -58,8 +58,8 @@ def test_throughput_counts_real_tokens_and_the_time_of_training_alone():
   values = window.close(4)
   seconds = 4 / values["steps_per_second"]
   assert 0.2 <= seconds <= time.perf_counter() - began - 0.5
-  assert values["real_tokens_per_second"] == pytest.approx(160 / seconds)
-  assert values["fill"] == pytest.approx(40 / 50)
+  assert values["non_padding_tokens_per_second"] == pytest.approx(160 / seconds)
+  assert values["packing_efficiency"] == pytest.approx(40 / 50)
   assert values["mfu"] == pytest.approx(4 * 50 * 100 / seconds / 1e6)
 
 
@@ -89,7 +89,10 @@ def test_skipped_updates_are_counted_and_too_many_end_the_run():
 def write_run(folder, steps=(1, 2, 3)):
   with Logger(folder, start=0, steps=3) as logger:
     for step in steps:
-      rates = {"steps_per_second": step, "real_tokens_per_second": 100 * step}
+      rates = {
+        "steps_per_second": step,
+        "non_padding_tokens_per_second": 100 * step,
+      }
       logger.write(step, "train", {"loss": 1 / step, **rates})
       logger.write(
         step, "eval", {"loss": 2 / step, "loss_majority_baseline": 3.0}
@@ -119,7 +122,7 @@ def test_a_report_sums_up_a_run(tmp_path):
   assert results["loss_majority_baseline"] == 3.0
   assert results["steps"] == 3
   # One step each at 1, 2 and 3 steps a second.
-  assert results["real_tokens_per_second"] == pytest.approx(
+  assert results["non_padding_tokens_per_second"] == pytest.approx(
     300 / (1 + 1 / 2 + 1 / 3), rel=1e-3
   )
 
@@ -131,7 +134,7 @@ def test_a_report_is_of_the_best_evaluation_by_the_measure_of_the_recipe(
   with Logger(tmp_path, start=0, steps=3) as logger:
     logger.write(0, "eval", {"f1": values[0], "loss": 0.0})
     for step in (1, 2, 3):
-      rates = {"steps_per_second": 1, "real_tokens_per_second": 100}
+      rates = {"steps_per_second": 1, "non_padding_tokens_per_second": 100}
       logger.write(step, "train", {"loss": 1.0, **rates})
       logger.write(step, "eval", {"f1": values[step], "loss": 0.1 * step})
   run = {"config": {"evaluation": {"metric": "f1"}}, "data": ""}

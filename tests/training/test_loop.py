@@ -118,7 +118,7 @@ def test_a_run_leaves_figures_that_agree_with_what_it_returns(finished):
     "nsp_accuracy",
     "learning_rate",
     "gradient_norm",
-    "real_tokens_per_second",
+    "non_padding_tokens_per_second",
   } <= set(train[0])
   assert {
     "mlm_accuracy_unigram_baseline",

@@ -100,7 +100,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_all_its_masked_words():
     np.mean(losses), rel=1e-5
   )
   assert float(measures["mlm_loss"].weight) == len(losses)
-  tokens = float(measures["real_tokens"].total)
+  tokens = float(measures["non_padding_tokens"].total)
   assert tokens == (batch.sequence_ids > 0).sum()
 
 
