@@ -114,8 +114,8 @@ def test_a_mark_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
 
 KILLED = """
 import os, pathlib, signal, sys
-from bert_jax.training import checkpoint, manifest
-from tests.training import test_checkpoint_best as tests
+from bert_jax.checkpointing.checkpoints import Checkpoints
+from tests.checkpointing import test_best_checkpoint as tests
 
 folder, moment = pathlib.Path(sys.argv[1]), sys.argv[2]
 tests.save(folder, [1], best=[1])
@@ -126,7 +126,7 @@ def die(*_):
 if moment == "before the mark":
   pathlib.Path.replace = die
 else:
-  checkpoint.Checkpoints._prune = die
+  Checkpoints._prune = die
 tests.save(folder, [2], best=[2])
 """
 

@@ -70,6 +70,7 @@ def serve(
 class _Handler(http.server.BaseHTTPRequestHandler):
   hub: Hub
   protocol_version = "HTTP/1.1"
+  wbufsize = -1  # Headers and body leave as one packet.
 
   def do_HEAD(self) -> None:
     self.do_GET()

@@ -200,6 +200,8 @@ def test_a_run_that_died_on_this_machine_is_not_waited_for(store, monkeypatch):
 
 def test_of_two_that_begin_at_once_one_goes_on(store, monkeypatch):
   monkeypatch.setattr(lock, "_SETTLE_SECONDS", 1.0)
+  # One that sees the other's lock must not take it for dead meanwhile.
+  monkeypatch.setattr(lock, "DEAD_SECONDS", 30.0)
   folder = paths.as_path(f"{store}/run")
   both, over, held, refused = threading.Barrier(2), threading.Event(), [], []
 
