@@ -126,7 +126,7 @@ def test_a_folder_that_is_no_corpus_is_left_alone(config, tmp_path, overwrite):
   output = tmp_path / "thesis"
   output.mkdir()
   (output / "chapter").write_text("mine")
-  with pytest.raises(settings.UserError, match="is no corpus"):
+  with pytest.raises(settings.UserError, match="not a corpus"):
     build.prepare(config, output, 1, overwrite)
   assert content(output) == {"chapter": b"mine"}
 
@@ -274,7 +274,7 @@ def test_an_output_in_a_store(config, tmp_path, s3):
   assert content(paths.local(output)) == content(tmp_path / "local")
   paths.remove(f"{output}/corpus.json")
   paths.write_bytes(f"{output}/thesis", b"mine")
-  with pytest.raises(settings.UserError, match="is no corpus"):
+  with pytest.raises(settings.UserError, match="not a corpus"):
     build.prepare(config, output, 1)
   with pytest.raises(settings.UserError, match="no such bucket"):
     build.prepare(config, f"{s3}-none/corpus", 1)

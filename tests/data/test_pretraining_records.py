@@ -211,7 +211,10 @@ def test_an_insane_length_takes_no_memory(tmp_path):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"input_ids": None}, r"no feature 'input_ids'; it has input_mask, "),
+    (
+      {"input_ids": None},
+      r"no feature 'input_ids'; its features: input_mask, ",
+    ),
     (
       {"input_ids": [5] * 32},
       r"input_ids has 32 values.*config\.data\.max_length",

@@ -201,7 +201,7 @@ def test_bad_rows_fail_or_are_skipped(tmp_path, name, data, line, reason):
     ("a.tsv", "text\tlabel\n\n", {}, r"data.train: .*a.tsv has no rows"),
     ("a.tsv", "x\ty", {}, r"columns.text: .*'text'; its columns: x, y \(no he"),
     ("a.csv", "text,y", {}, r"columns.label: .*'label'; its columns: text, y"),
-    ("a.csv", b"t\xe9xt,label\n", {}, r"a.csv: in the header, .* 0xE9"),
+    ("a.csv", b"t\xe9xt,label\n", {}, r"a.csv: the header: .* 0xE9"),
     ("a.csv", "text,label,text\n", {}, r"columns.text: .*'text' 2 times"),
     (
       "a.csv",
@@ -227,7 +227,7 @@ def test_bad_rows_fail_or_are_skipped(tmp_path, name, data, line, reason):
       "a.csv",
       "a,b",
       {"header": False, "columns": {"text": 0}},
-      r"columns.label: give its number too",
+      r"columns.label: expected the number of its",
     ),
     (
       "a.csv",
@@ -237,7 +237,7 @@ def test_bad_rows_fail_or_are_skipped(tmp_path, name, data, line, reason):
     ),
     ("a.jsonl", "{}", {"columns": {"text": 0}}, r"columns.text: .*a key"),
     ("a.jsonl", "{}", {"bad_rows": "skip"}, r"no rows are left, 1 are bad;"),
-    ("a.txt", "x", {}, r"config.data.format: the ending of .*a.txt"),
+    ("a.txt", "x", {}, r"config.data.format: the suffix of .*a.txt"),
     ("a.tsv", "text\tlabel\n".encode("utf-16"), {}, r"a.tsv: looks .*UTF-16"),
     ("a.tsv", b"\0\1\2\3", {}, r"a.tsv: looks binary"),
   ],
@@ -257,10 +257,13 @@ def test_mistakes(tmp_path, name, data, options, message):
     ({"separator": ""}, r"config.data.separator"),
     ({"columns": {"text": 1.5}}, r"config.data.columns.text: .*1.5"),
     ({"dataset": "x", "format": "csv"}, r"config.data.dataset: .*'csv'"),
-    ({"train": ""}, r"config.data.train: name at least one"),
-    ({"train": "", "format": "parallel"}, r"config.data.train: name at least"),
+    ({"train": ""}, r"config.data.train: expected at least one"),
+    (
+      {"train": "", "format": "parallel"},
+      r"config.data.train: expected at least",
+    ),
     ({"format": "tfds", "train": ""}, r"config.data.train: expected a split"),
-    ({"format": "tfds"}, r"config.data.dataset: name a TFDS"),
+    ({"format": "tfds"}, r"config.data.dataset: expected a TFDS"),
     ({"train": "a,/no/such.tsv"}, r"config.data.train: .* matches no file"),
   ],
 )

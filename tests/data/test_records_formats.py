@@ -101,7 +101,7 @@ def test_a_bad_line_makes_a_bad_sentence(tmp_path, data, line, reason):
   [
     ({"columns": {"tags": 4}}, TAGGING, r"columns.tags: .*no column 4; its"),
     ({"columns": {"tags": "ner"}}, TAGGING, r"columns.tags: .*'ner'"),
-    ({}, ("text", "label"), r"config.data.format: CoNLL .* no 'text'"),
+    ({}, ("text", "label"), r"config.data.format: CoNLL .* not 'text'"),
   ],
 )
 def test_mistakes_with_conll(tmp_path, options, fields, message):
@@ -182,5 +182,5 @@ def test_parallel_lines_that_do_not_fit(folder):
 def test_parallel_files_of_unequal_length(folder, bad_rows):
   """Which lines belong together is then anybody's guess."""
   (folder / "label").write_text("Play\n")
-  with pytest.raises(settings.UserError, match=r"label: ends after line 1"):
+  with pytest.raises(settings.UserError, match=r"label: has 1 lines"):
     read(folder, DIALOGUE, bad_rows=bad_rows)

@@ -84,7 +84,7 @@ def test_squad_without_answers(tmp_path):
     ({"answers": "Tom"}, "expected a list"),
     ({"question": None}, "question: expected text, got None"),
     ({"question": "\ud800"}, "half of a surrogate pair"),
-    ({"id": "a"}, "second question with this ID"),
+    ({"id": "a"}, "duplicate question ID"),
   ],
 )
 def test_bad_questions(tmp_path, fields, reason):
@@ -114,7 +114,10 @@ def test_answers_beyond_the_basic_plane(tmp_path):
     (b'{"data": []}', r"data.train: .*a.json has no rows"),
     (b"[1]", r"a.json: expected SQuAD's JSON"),
     (b'{"data": {}}x', r"a.json: expected SQuAD's JSON"),
-    (b'{"text": "a"}\n{"text": "b"}', r"a.json: .*ending .jsonl"),
+    (
+      b'{"text": "a"}\n{"text": "b"}',
+      r"a.json: .*suffix of JSON lines is .jsonl",
+    ),
     (b'{"data": [{"paragraphs": [{}]}]}', r"a.json: .*'qas'"),
     (b'{"data": "\xff"}', r"a.json: .*0xFF is not UTF-8"),
     (b"[" * 99999, r"a.json: expected SQuAD's JSON"),
@@ -130,7 +133,7 @@ def test_files_that_are_no_squad(tmp_path, data, message):
 
 def test_squad_has_its_own_fields(tmp_path):
   path = squad(tmp_path / "a.json", question())
-  with pytest.raises(settings.UserError, match=r"format: SQuAD .* no 'text'"):
+  with pytest.raises(settings.UserError, match=r"format: SQuAD .* not 'text'"):
     read(path, ("text", "label"))
   with pytest.raises(settings.UserError, match=r"columns.context: .*SQuAD"):
     read(path, QUESTIONS, columns={"context": "passage"})

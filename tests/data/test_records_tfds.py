@@ -186,10 +186,10 @@ def test_slices_and_fingerprints(prepared):
     ({"columns": {"label": "labels"}}, r"columns.label: .*'labels'; its feat"),
     ({"columns": {"label": "deep.x"}}, r"columns.label: .*'deep.x'"),
     ({"columns": {"label": "premise.fr"}}, r"columns.label: .*'premise.fr'"),
-    ({"dataset": "no_such"}, r"config.data.dataset: .*knows no 'no_such'"),
+    ({"dataset": "no_such"}, r"config.data.dataset: .*does not know 'no_such'"),
     (
       {"dataset": "no_such", "download": True},
-      r"config.data.dataset: .*knows no 'no_such'",
+      r"config.data.dataset: .*does not know 'no_such'",
     ),
     (
       {"dataset": "tiny_broken", "download": True},
@@ -197,7 +197,7 @@ def test_slices_and_fingerprints(prepared):
     ),
     (
       {"dataset": "tiny_needy", "download": True},
-      r"dataset: .*'tiny_needy' cannot run here, .*'tensorflow'",
+      r"dataset: .*'tiny_needy' cannot run here: .*'tensorflow'",
     ),
   ],
 )

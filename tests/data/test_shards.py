@@ -188,7 +188,7 @@ def test_a_damaged_index_is_noticed(tmp_path):
   lengths = np.load(path)
   np.save(path, lengths[::-1])
   corpus = shards.Corpus.open(tmp_path)
-  with pytest.raises(settings.UserError, match="disagrees with the index"):
+  with pytest.raises(settings.UserError, match="does not match the index"):
     for index in range(len(corpus)):
       corpus[index]
 

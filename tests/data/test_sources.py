@@ -205,7 +205,10 @@ def test_tfds_without_tensorflow(data_dir, tmp_path):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"dataset": "no_such"}, "config.corpus.dataset: .*knows no 'no_such'"),
+    (
+      {"dataset": "no_such"},
+      "config.corpus.dataset: .*does not know 'no_such'",
+    ),
     ({"dataset": ""}, "config.corpus.dataset"),
     ({"dataset": "imdb_reviews"}, "dataset: .*tfds build imdb_reviews"),
     ({"split": "test"}, "config.corpus.split: .*'test'"),

@@ -1,8 +1,8 @@
-"""Work spread over machines by Apache Beam (the extra `beam`).
+"""Runs tasks on many machines with Apache Beam (the extra `beam`).
 
-A task goes to a worker, and its result comes back, through files in a folder
-that all machines see, for that works with every runner and any size of task;
-through the pipeline itself go only the numbers of the tasks.
+Tasks and results are passed through files in a folder that all machines can
+access, which works with every Beam runner and any size of task. The pipeline
+itself passes only the indices of the tasks.
 """
 
 import contextlib
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
   import apache_beam
 
 RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner")
-# They ask their job server which options there are besides Beam's own.
+# These runners accept options that Beam itself does not know.
 _OPEN_RUNNERS = ("FlinkRunner", "SparkRunner")
 
 _DEFAULTS = (
-  # Or each worker says twenty lines at its start.
+  # Else each worker logs twenty lines at its start.
   "--default_sdk_harness_log_level=WARNING",
-  # There are no triggers; without this the DirectRunner would first download
-  # a program, which it then runs as well without.
+  # Keeps the DirectRunner from downloading a program that it does not need
+  # for pipelines without triggers.
   "--allow_unsafe_triggers",
 )
 
 _TASKS = "tasks"
-_MISTAKE = "mistake"
+_ERROR = "error"
 
 
 def runner(name: str, options: str = "") -> workers.Runner:
-  """What runs work by a Beam runner.
+  """A runner of tasks that uses Apache Beam.
 
   Args:
     name: a name in `RUNNERS`.
-    options: Beam's own pipeline options, as on a command line, for instance
+    options: Beam's pipeline options as on a command line, for instance
       "--project=mine --region=europe-west4".
 
   Raises:
-    UserError: Apache Beam is not installed, or the options are wrong.
+    UserError: Apache Beam is not installed, or an option is invalid.
   """
   settings.choice("--beam_runner", name, dict.fromkeys(RUNNERS))
   try:
@@ -57,12 +57,12 @@ def runner(name: str, options: str = "") -> workers.Runner:
       f"--beam_runner needs Apache Beam: pip install 'bert_jax[beam]' ({error})"
     ) from None
   pipeline = functools.partial(_pipeline, name, _arguments(name, options))
-  pipeline()  # What is wrong with it is to be told before any work.
+  pipeline()  # Fail before any work.
   return functools.partial(_run, name, pipeline)
 
 
 def _arguments(runner: str, options: str) -> list[str]:
-  """Splits and checks pipeline options."""
+  """Splits and validates pipeline options."""
   from apache_beam.options import pipeline_options
 
   where = "--beam_options"
@@ -81,7 +81,7 @@ def _arguments(runner: str, options: str) -> list[str]:
     with contextlib.redirect_stderr(told):
       given = pipeline_options.PipelineOptions(arguments)
       given = given.get_all_options(retain_unknown_options=True)
-  except SystemExit:  # As argparse does it.
+  except SystemExit:  # Raised by argparse.
     reason = _last_line(told.getvalue()).rpartition("error: ")[2]
     raise settings.UserError(f"{where}: {reason}") from None
   if runner not in _OPEN_RUNNERS:
@@ -100,7 +100,7 @@ def _pipeline(runner: str, arguments: list[str]) -> "apache_beam.Pipeline":
   options = pipeline_options.PipelineOptions(arguments)
   try:
     return apache_beam.Pipeline(runner, options)
-  except Exception as error:  # Of many types, by what the options lead to.
+  except Exception as error:  # The type depends on the options.
     raise settings.UserError(f"--beam_runner={runner}: {error}") from None
 
 
@@ -124,7 +124,7 @@ def _run(
   _write(scratch, _TASKS, (function, tasks))
   pipeline = make_pipeline()
   numbers = pipeline | apache_beam.Create(range(len(tasks)))
-  # Or one worker would do all that one step has made.
+  # Else Beam would run all tasks on one worker.
   spread = numbers | apache_beam.Reshuffle()
   _ = spread | "work" >> apache_beam.Map(functools.partial(_call, scratch))
   try:
@@ -132,12 +132,12 @@ def _run(
     try:
       state = running.wait_until_finish()
     except KeyboardInterrupt:
-      running.cancel()  # Or a cluster would go on.
+      running.cancel()  # Else a cluster continues the job.
       raise
   except Exception as error:
     state = f"{type(error).__name__}: {_last_line(str(error))}"
-  if paths.exists(f"{scratch}/{_MISTAKE}"):
-    raise _read(scratch, _MISTAKE)
+  if paths.exists(f"{scratch}/{_ERROR}"):
+    raise _read(scratch, _ERROR)
   if state != PipelineState.DONE:
     raise settings.UserError(f"--beam_runner={runner}: failed: {state}")
   for number in range(len(tasks)):
@@ -145,22 +145,22 @@ def _run(
 
 
 def _call(scratch: paths.Path, number: int) -> None:
-  """Does a task and leaves its result in `scratch`; runs on the workers."""
+  """Runs a task on a worker and writes its result to `scratch`."""
   if not paths.exists(f"{scratch}/{_TASKS}"):
     raise FileNotFoundError(
-      f"{scratch} is not there on a worker: --output must be a path that all"
-      " machines see"
+      f"{scratch} does not exist on a worker: --output must be a path that all"
+      " machines can access"
     )
-  if paths.exists(f"{scratch}/{_MISTAKE}"):
-    return  # What is left to do would be for nothing.
-  # For each task anew: a source keeps what it read last, and threads that
-  # share one would read everything many times.
+  if paths.exists(f"{scratch}/{_ERROR}"):
+    return  # Another task failed.
+  # Read again for each task: a source caches the last block that it read, and
+  # threads that share a source would evict each other's blocks.
   function, tasks = _read(scratch, _TASKS)
   try:
     result = function(*tasks[number])
   except settings.UserError as error:
-    # Not to Beam, which would try again and say it in forty lines.
-    _write(scratch, _MISTAKE, error)
+    # Not raised: Beam would retry the task and print a long traceback.
+    _write(scratch, _ERROR, error)
   else:
     _write(scratch, str(number), result)
 

@@ -1,4 +1,4 @@
-"""From documents to a corpus on disk: a vocabulary, shards and a report."""
+"""Prepares a corpus: a vocabulary, tokenized shards and a report."""
 
 import collections
 import dataclasses
@@ -36,20 +36,22 @@ _SCRATCH = "scratch"
 
 @dataclasses.dataclass(frozen=True)
 class CorpusConfig(sources.SourceConfig):
-  """The section `config.corpus`: what to prepare.
+  """The section `config.corpus`; see also `SourceConfig`.
 
   Attributes:
-    sentences: "prose" splits running text into sentences; "line" takes each
-      line for one, as in text made for BERT's own scripts.
-    vocabulary: a tokenizer to use, a folder or file that `bert_jax.text.load`
-      reads; None trains a WordPiece vocabulary on the text.
-    vocab_size: the size to train, special tokens included.
-    lowercase: whether case is dropped; None drops it in training and follows
-      the files of a given vocabulary.
-    vocabulary_sample: characters of text to train the vocabulary on, taken
-      from documents spread evenly over the source; bounds the memory.
-    eval_fraction: the fraction of documents kept for evaluation.
-    shards: files a split is written in; at most as many processes work.
+    sentences: "prose" splits running text into sentences; with "line" each
+      line is a sentence, as in the input of BERT's own scripts.
+    vocabulary: a folder or file with a tokenizer, as for `bert_jax.text.load`;
+      None trains a WordPiece vocabulary on the text.
+    vocab_size: the size of a trained vocabulary, special tokens included.
+    lowercase: whether text is lower-cased; None lower-cases for a trained
+      vocabulary and follows the files of a given one.
+    vocabulary_sample: the approximate number of characters that the vocabulary
+      is trained on, from documents spread evenly over the source; limits the
+      memory.
+    eval_fraction: the fraction of documents in the eval split.
+    shards: the number of files of each split, and the maximum number of
+      processes that work in parallel.
   """
 
   sentences: str = "prose"
@@ -78,11 +80,11 @@ class CorpusConfig(sources.SourceConfig):
 
 
 class Prepared(NamedTuple):
-  """What `prepare` returns.
+  """The result of `prepare`.
 
   Attributes:
-    report: the figures; `report.print_report` prints them.
-    already_prepared: whether the same corpus was there already.
+    report: the figures, for `report.print_report`.
+    already_prepared: whether the same corpus existed before.
   """
 
   report: report.Figures
@@ -96,26 +98,26 @@ def prepare(
   overwrite: bool = False,
   runner: workers.Runner | None = None,
 ) -> Prepared:
-  """Makes a corpus that `shards.Corpus.open` opens.
+  """Prepares a corpus, which `shards.Corpus.open` opens.
 
-  The same documents and settings give the same bytes, with any number of
-  processes and machines. The work is done in `OUTPUT.partial`, which becomes
-  `output` at the end; what a killed run leaves there the next run clears. For
-  an output in a store it is done in a temporary folder, which is then put up.
+  The same documents and settings give the same bytes with any number of
+  processes and machines. Files are written to `OUTPUT.partial`, which is
+  renamed at the end; the next run removes what a killed run left there. For an
+  output in a store they are written to a temporary folder and uploaded.
 
   Args:
-    config: what to prepare.
-    output: the folder to make, here or in a store.
-    processes: how many processes work; None takes one for each core.
+    config: the settings.
+    output: the folder to create, local or in a store.
+    processes: the number of processes; None for one per core.
     overwrite: whether to replace another corpus at `output`.
     runner: runs the work on the shards; None for processes of this machine.
 
   Returns:
-    The report, made now or when the same corpus was made.
+    The report, which is read if the same corpus exists already.
 
   Raises:
-    UserError: the source is empty or unreadable, another corpus or something
-      else is at `output`, the disk is full, or a process was killed.
+    UserError: the source is empty or unreadable, `output` is another corpus or
+      something else, the disk is full, or a process was killed.
   """
   output = os.fspath(output).rstrip("/")
   if processes is not None and processes < 1:
@@ -145,15 +147,15 @@ def prepare(
 def _already_there(
   output: str, made_from: dict[str, Any], overwrite: bool
 ) -> report.Figures | None:
-  """The report of the same corpus at `output`; None if one is to be made."""
+  """The report of the same corpus at `output`; None if there is none."""
   names = paths.list_names(output, None)
   if not paths.exists(output) or (paths.is_folder(output) and not names):
     return None
   if shards.MANIFEST not in names:
     if paths.is_remote(output) and all(map(tokenization.is_part, names)):
-      return None  # It was not put up to its end.
+      return None  # An incomplete upload.
     raise settings.UserError(
-      f"--output: {output} exists and is no corpus; name another folder"
+      f"--output: {output} is not empty and not a corpus; choose another folder"
     )
   if overwrite:
     return None
@@ -161,13 +163,13 @@ def _already_there(
   manifest = shards.read_manifest(folder)
   if any(manifest[key] != value for key, value in made_from.items()):
     raise settings.UserError(
-      f"--output: {output} holds a corpus made from other text or settings;"
-      " name another folder, or give --overwrite"
+      f"--output: {output} is a corpus of other text or settings; choose"
+      " another folder, or pass --overwrite"
     )
-  if paths.is_remote(output):  # To open it would copy it all.
+  if paths.is_remote(output):  # Opening it would download all files.
     if missing := sorted(manifest["files"].keys() - set(names)):
       raise settings.UserError(
-        f"--output: {output}/{missing[0]} is missing; give --overwrite"
+        f"--output: {output}/{missing[0]} is missing; pass --overwrite"
       )
     return manifest["report"]
   for split in shards.SPLITS:
@@ -184,9 +186,9 @@ def _make(
   processes: int,
   run: workers.Runner,
 ) -> dict[str, Any]:
-  """Fills `folder`, the manifest last; returns the manifest.
+  """Writes the corpus to `folder`, the manifest last; returns the manifest.
 
-  What works sees the folder `common`; mostly the two are one.
+  The runner's machines write to the folder `common`, which is usually the same.
   """
   scratch = folder / _SCRATCH
   scratch.mkdir()
@@ -198,9 +200,9 @@ def _make(
     )
   if size == 1 and config.eval_fraction:
     raise settings.UserError(
-      "config.corpus.documents: the text is one document, and one is to be"
-      " held out; cut it into several (line or blank_line), or set"
-      " config.corpus.eval_fraction=0"
+      "config.corpus.documents: the text is one document, and the eval split"
+      " needs one; split the text into several documents (line or blank_line),"
+      " or set config.corpus.eval_fraction=0"
     )
   common_scratch = os.path.join(common, _SCRATCH)
   if common != folder:
@@ -228,7 +230,7 @@ def _make(
   ):
     if needed and not number:
       raise settings.UserError(
-        f"config.corpus: of {size:,} documents none to {name} has any text"
+        f"config.corpus: none of the {size:,} documents to {name} has any text"
       )
   wanted = len(tokenizer) if config.vocabulary else config.vocab_size
   manifest = {
@@ -253,7 +255,7 @@ def _run(
   arguments: tuple[Any, ...],
   run: workers.Runner,
 ) -> Iterator[Any]:
-  """Runs a function on every shard, and shows the progress on a terminal."""
+  """Runs a function on every shard, with a progress bar on a terminal."""
   tasks = [(job, shard, *arguments) for shard in range(job.shards)]
   return rich.progress.track(
     run(function, tasks, f"{job.scratch}/{name}"),
@@ -268,7 +270,7 @@ def _run(
 def _tokenizer(
   config: CorpusConfig, job: tokenization.Job, run: workers.Runner
 ) -> Tokenizer:
-  """The given tokenizer, or one trained on a sample of the documents."""
+  """Loads the given tokenizer, or trains one on a sample of the documents."""
   if config.vocabulary is not None:
     return vocabulary.load(config.vocabulary, config.lowercase)
   rules = WordRules(lowercase=config.lowercase is not False)

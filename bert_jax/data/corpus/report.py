@@ -1,4 +1,4 @@
-"""What a user should know about a prepared corpus: the "corpus doctor"."""
+"""The report on a prepared corpus: figures, and warnings with remedies."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from rich.table import Table
 from bert_jax.data.corpus import statistics
 
 Figures = Mapping[str, Any]
-"""The figures of a report, by name, as `corpus.json` keeps them."""
+"""The figures of a report by name, as in `corpus.json`."""
 
 _MANY_UNKNOWN = 0.01
 _MANY_DUPLICATES = 0.1
@@ -23,12 +23,12 @@ _FEW_TOKENS = 1_000_000
 def figures(
   counts: statistics.Statistics, vocabulary_size: int, wanted_size: int
 ) -> dict[str, Any]:
-  """The figures of a report, plain numbers for JSON.
+  """The figures of a report, as plain numbers for JSON.
 
   Args:
-    counts: of the whole corpus; it has at least one document.
-    vocabulary_size: of the tokenizer.
-    wanted_size: what was asked for.
+    counts: the statistics of the corpus, which has at least one document.
+    vocabulary_size: the size of the vocabulary.
+    wanted_size: the requested size of the vocabulary.
   """
   return {
     "documents": counts.documents,
@@ -53,7 +53,7 @@ def figures(
 
 
 def _histogram(counts: statistics.Statistics) -> dict[str, int]:
-  """Sentences by length in tokens: 1, 2-3, 4-7, 8-15 and so on."""
+  """The number of sentences of 1, 2-3, 4-7, 8-15, ... tokens."""
   bins = enumerate(counts.lengths.tolist())
   return {
     "1" if b == 1 else f"{2 ** (b - 1)}-{2**b - 1}": number
@@ -63,56 +63,56 @@ def _histogram(counts: statistics.Statistics) -> dict[str, int]:
 
 
 def warnings(report: Figures) -> Iterator[str]:
-  """What is known to spoil pretraining, each in a line with its remedy."""
+  """Yields known problems for pretraining, each in a line with its remedy."""
   documents, tokens = report["documents"], report["tokens"]
   if report["unknown_share"] > _MANY_UNKNOWN:
     yield (
-      f"{report['unknown_share']:.1%} of the tokens are unknown: raise"
-      " config.corpus.vocab_size, or give a vocabulary for this language"
+      f"{report['unknown_share']:.1%} of the tokens are unknown: increase"
+      " config.corpus.vocab_size, or use a vocabulary for this language"
     )
   if report["duplicate_share"] > _MANY_DUPLICATES:
     yield (
-      f"about {report['duplicate_share']:.0%} of the sentences repeat others,"
-      " and repetition can stop learning: remove repeated lines"
+      f"about {report['duplicate_share']:.0%} of the sentences are duplicates,"
+      " which can stop learning: remove repeated lines"
     )
   if report["sentences_per_document"] < 2:
     yield (
-      "most documents have one sentence, so next sentences cannot be learned:"
-      " set config.corpus.documents or sentences so that a document has"
-      " several, or train with config.data.next_sentence=False"
+      "most documents have one sentence, so next-sentence prediction cannot be"
+      " learned: set config.corpus.documents or config.corpus.sentences so that"
+      " documents have several, or train with config.data.next_sentence=False"
     )
   elif report["single_sentence_documents"] > _MANY_SINGLE * documents:
     share = report["single_sentence_documents"] / documents
     yield (
-      f"{share:.0%} of the documents have one sentence: are they cut too"
-      " finely? see config.corpus.documents"
+      f"{share:.0%} of the documents have one sentence: check"
+      " config.corpus.documents"
     )
   if report["tokens_beyond_512_share"] > _MANY_LONG:
     yield (
-      f"{report['tokens_beyond_512_share']:.1%} of the tokens lie beyond the"
-      " first 512 of their sentence, where training never looks: set"
+      f"{report['tokens_beyond_512_share']:.1%} of the tokens are beyond the"
+      " first 512 of their sentence and are never trained on: set"
       " config.corpus.sentences=prose"
     )
   dropped = report["empty_documents"]
   if dropped > _MANY_EMPTY * (documents + dropped):
-    yield f"{dropped:,} documents had no text: is config.corpus.field right?"
+    yield f"{dropped:,} documents have no text: check config.corpus.field"
   if report["replaced_bytes"]:
     yield (
-      f"{report['replaced_bytes']:,} bytes were not UTF-8 and were replaced:"
+      f"{report['replaced_bytes']:,} bytes are not UTF-8 and were replaced:"
       " convert the files, for instance with iconv"
     )
   if report["vocabulary_size"] < report["vocabulary_wanted"]:
     yield (
-      f"the text yields a vocabulary of {report['vocabulary_size']:,}, not of"
-      f" {report['vocabulary_wanted']:,}: give more text, or a lower"
+      f"the text gives a vocabulary of {report['vocabulary_size']:,} tokens"
+      f" instead of {report['vocabulary_wanted']:,}: use more text, or decrease"
       " config.corpus.vocab_size"
     )
   if tokens < _FEW_TOKENS:
-    yield f"{tokens:,} tokens are few: good for trying out, not for a model"
+    yield f"{tokens:,} tokens are too few to train a useful model"
 
 
 def print_report(report: Figures) -> None:
-  """Prints a table of the figures, and a line for each warning."""
+  """Prints the figures as a table, and the warnings."""
   table = Table(box=box.SIMPLE_HEAD, show_header=False)
   table.add_column(style="bold")
   table.add_column(justify="right")
@@ -120,7 +120,7 @@ def print_report(report: Figures) -> None:
     table.add_row(name, value)
   rich.print(table)
   for warning in warnings(report):
-    # Not wrapped: a warning is one line, also in a log file.
+    # A warning is one line, also in log files.
     rich.get_console().print(
       f"[bold yellow]warning:[/] {markup.escape(warning)}", soft_wrap=True
     )
@@ -129,20 +129,20 @@ def print_report(report: Figures) -> None:
 def _rows(report: Figures) -> Iterator[tuple[str, str]]:
   documents, sentences = report["documents"], report["sentences"]
   yield "documents", f"{documents:,}"
-  yield "  held out", f"{report['eval_documents']:,}"
-  yield "  of one sentence", f"{report['single_sentence_documents']:,}"
-  yield "  without text, left out", f"{report['empty_documents']:,}"
+  yield "  in the eval split", f"{report['eval_documents']:,}"
+  yield "  with one sentence", f"{report['single_sentence_documents']:,}"
+  yield "  without text, dropped", f"{report['empty_documents']:,}"
   yield "sentences", f"{sentences:,}"
-  yield "  a document", f"{report['sentences_per_document']:.1f}"
+  yield "  per document", f"{report['sentences_per_document']:.1f}"
   yield "  repeated (estimate)", f"{report['duplicate_share']:.1%}"
-  yield "  without tokens, left out", f"{report['empty_sentences']:,}"
+  yield "  without tokens, dropped", f"{report['empty_sentences']:,}"
   yield "tokens", f"{report['tokens']:,}"
   yield "  unknown", f"{report['unknown_share']:.3%}"
-  yield "  a sentence", f"{report['tokens_per_sentence']:.1f}"
-  yield "  in the longest", f"{report['longest_sentence']:,}"
+  yield "  per sentence", f"{report['tokens_per_sentence']:.1f}"
+  yield "  in the longest sentence", f"{report['longest_sentence']:,}"
   yield "characters", f"{report['characters']:,}"
   yield "  bytes not UTF-8", f"{report['replaced_bytes']:,}"
   yield "vocabulary", f"{report['vocabulary_size']:,}"
-  yield "sentences of ... tokens", ""
+  yield "sentences by number of tokens", ""
   for name, number in report["sentence_lengths"].items():
     yield f"  {name}", f"{number:,} ({number / sentences:.1%})"

@@ -1,17 +1,17 @@
-"""Text to sentences: line by line, or split from prose by rules."""
+"""Splits text into sentences: by lines, or by rules for prose."""
 
 import re
 
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
-# Marks, closing quotes and a space. It matches wherever there is a mark and
-# leaves the rest to the code: a pattern that fails is quadratic on "......".
+# Marks, closing quotes and a space. It matches at every mark, and the code
+# decides: a pattern that can fail takes quadratic time on "......".
 _MARK = re.compile(
   """[.!?؟।…。！？][.!?؟।…。！？]*["'”’»)\\]」』）]*(?P<space> ?)"""
 )
 _OPENING = "\"'“‘«(["
 _CJK_MARKS = tuple("。！？")
 _INITIAL = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")
-# After these a full stop does not end a sentence, or hardly ever.
+# A full stop after these rarely ends a sentence.
 _ABBREVIATIONS = re.compile(
   r"mrs?|ms|drs?|prof|st|sr|jr|rev|hon|gen|col|maj|capt|lt|sgt|gov|sen|rep"
   r"|pres|mt|ft|vs|viz|cf|ca|approx|resp|dept|figs?|eqs?|secs?|ch|chap|vols?"
@@ -23,16 +23,19 @@ _CLAUSE_END = re.compile(r"[;:,，、；：]\s*")
 
 
 def lines(text: str) -> list[str]:
-  """The lines of a text that are not blank."""
+  """The lines of a text, without blank ones."""
   return [line for line in text.split("\n") if line and not line.isspace()]
 
 
 def prose(text: str) -> list[str]:
-  """The sentences of running text, by rules that hold for most languages.
+  """The sentences of running text, by rules for most languages.
 
-  A blank line ends a sentence, a line break does not. A full stop does not
-  end one after an abbreviation or an initial, or before a lower-case letter.
-  More than 1,000 characters without an end are split at a clause or a word.
+  A blank line ends a sentence, a line break does not. A full stop does not end
+  a sentence after an abbreviation or initial, or before a lower-case letter.
+  Sentences of more than 1,000 characters are split at a clause or word.
+
+  >>> prose("Dr. Who came. He left.")
+  ['Dr. Who came.', 'He left.']
   """
   found: list[str] = []
   for paragraph in _PARAGRAPH.split(text):
@@ -47,11 +50,11 @@ def prose(text: str) -> list[str]:
 
 
 SPLITTERS = {"line": lines, "prose": prose}
-"""How `config.corpus.sentences` names them."""
+"""The values of `config.corpus.sentences`."""
 
 
 def _ends(text: str, match: re.Match[str]) -> bool:
-  """Whether a mark that is not at the end of the text ends a sentence."""
+  """Whether a mark inside the text ends a sentence."""
   mark = match[0]
   if not match["space"]:
     return any(character in mark for character in _CJK_MARKS)
@@ -60,7 +63,7 @@ def _ends(text: str, match: re.Match[str]) -> bool:
     return False
   if mark != ". ":
     return True
-  # Words are short, and a bounded look back keeps hostile text linear.
+  # A bounded look-back takes linear time on any text.
   before = text[max(0, match.start() - 20) : match.start()]
   word = before.rpartition(" ")[2].lstrip(_OPENING)
   if _ABBREVIATIONS.fullmatch(word):
@@ -70,7 +73,7 @@ def _ends(text: str, match: re.Match[str]) -> bool:
 
 
 def _add(found: list[str], sentence: str) -> None:
-  """Appends a sentence, in parts if it is too long."""
+  """Appends a sentence, split if it is too long."""
   while len(sentence) > _LONGEST:
     ends = [m.end() for m in _CLAUSE_END.finditer(sentence, 0, _LONGEST)]
     cut = ends[-1] if ends else 0

@@ -1,18 +1,17 @@
-"""Tokenised documents on disk: ArrayRecord shards with a NumPy index.
+"""Tokenized documents on disk: ArrayRecord shards with a NumPy index.
 
-A corpus is a folder that holds
+A corpus is a folder with the files
 
-  corpus.json              what it was made from, counts, sizes and hashes
-                           of every file; written last
+  corpus.json              settings, counts, sizes and SHA-256 of the other
+                           files; written last
   vocab.txt, ...           the tokenizer, as `bert_jax.text.load` reads it
   train-00000-of-00016.array_record, ...
   train.sentence_lengths.npy, train.document_starts.npy
-  eval-...                 the same for the held-out documents
+  eval-...                 the same for the eval split
 
-One record is one document, all integers little-endian: the number of
-sentences (uint32), their lengths in tokens (uint32 each), then the token
-ids of all sentences (uint16 where the vocabulary has at most 65,536 pieces,
-else uint32).
+A record is a document, with little-endian integers: the number of sentences
+(uint32), their lengths in tokens (uint32 each), and the token ids of all
+sentences (uint16 if the vocabulary has at most 65,536 tokens, else uint32).
 """
 
 import dataclasses
@@ -32,18 +31,18 @@ FORMAT = 1
 MANIFEST = "corpus.json"
 SPLITS = ("train", "eval")
 
-# One record a group: a document is read without its neighbours. Ids of two
-# bytes hardly compress, and compression would take longer than tokenising.
+# With one record per group a document is read alone. Ids of two bytes hardly
+# compress, and compression would take longer than tokenization.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
 def id_dtype(vocabulary_size: int) -> np.dtype:
-  """The type in which ids below `vocabulary_size` are stored."""
+  """The dtype of stored ids."""
   return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
 
 
 def shard_name(split: str, shard: int, shards: int) -> str:
-  """The file name of one shard."""
+  """The file name of a shard."""
   return f"{split}-{shard:05d}-of-{shards:05d}.array_record"
 
 
@@ -53,10 +52,10 @@ def index_names(split: str) -> tuple[str, str]:
 
 
 class ShardWriter:
-  """Writes one shard of documents, and its part of the index at the end."""
+  """Writes a shard of documents, and its part of the index."""
 
   def __init__(self, path: pathlib.Path, vocabulary_size: int):
-    """Opens `path` for writing, for ids below `vocabulary_size`."""
+    """Opens a shard for writing ids less than `vocabulary_size`."""
     self.path = path
     self._dtype = id_dtype(vocabulary_size)
     self._writer = array_record_module.ArrayRecordWriter(
@@ -69,7 +68,11 @@ class ShardWriter:
     ids: Int[np.ndarray, "tokens"],
     lengths: Int[np.ndarray, "sentences"],
   ) -> None:
-    """Appends a document: the ids of its sentences end to end.
+    """Appends a document.
+
+    Args:
+      ids: the concatenated token ids of its sentences.
+      lengths: the number of tokens of each sentence, at least 1.
 
     Raises:
       UserError: the disk is full, or the file cannot be written.
@@ -114,7 +117,7 @@ def _parts(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def join_indices(folder: pathlib.Path, split: str, shards: int) -> list[int]:
-  """Joins the shards' parts of the index into the index of the split.
+  """Joins the index parts of the shards to the index of the split.
 
   Returns:
     The number of documents in each shard.
@@ -134,10 +137,11 @@ def join_indices(folder: pathlib.Path, split: str, shards: int) -> list[int]:
 
 
 def read_manifest(folder: paths.Path) -> dict[str, Any]:
-  """The content of a corpus's `corpus.json`.
+  """The content of `corpus.json`.
 
   Raises:
-    UserError: there is none, or it cannot be read.
+    UserError: the file does not exist or cannot be read, or has another
+      format version.
   """
   path = paths.local(folder) / MANIFEST
   try:
@@ -145,8 +149,8 @@ def read_manifest(folder: paths.Path) -> dict[str, Any]:
     version = manifest["format"]
   except FileNotFoundError:
     raise settings.UserError(
-      f"config.data.corpus: {str(folder)!r} holds no finished corpus (no"
-      f" {MANIFEST}); make one with `python -m launch.prepare --config"
+      f"config.data.corpus: {str(folder)!r} is not a complete corpus (no"
+      f" {MANIFEST}); prepare one with `python -m launch.prepare --config"
       f" CONFIG.py --output {folder}`"
     ) from None
   except (OSError, ValueError, KeyError, TypeError) as error:
@@ -156,21 +160,21 @@ def read_manifest(folder: paths.Path) -> dict[str, Any]:
     ) from None
   if version != FORMAT:
     raise settings.UserError(
-      f"config.data.corpus: {path} has format {version!r}, this version of"
+      f"config.data.corpus: {path} has format {version!r}, but this version of"
       f" bert_jax reads format {FORMAT}; prepare the corpus again"
     )
   return manifest
 
 
 class Document(Sequence):
-  """Sentences, cut out of a document's ids when they are asked for."""
+  """The sentences of a document, as a sequence of int32 arrays."""
 
   def __init__(
     self,
     ids: Int32[np.ndarray, "tokens"],
     lengths: Int[np.ndarray, "sentences"],
   ):
-    """Takes the ids of all sentences end to end, and their lengths."""
+    """Splits the concatenated ids of all sentences by their lengths."""
     self._ids = ids
     self._bounds = [0, *np.cumsum(lengths).tolist()]
 
@@ -181,7 +185,7 @@ class Document(Sequence):
   def __getitem__(
     self, index: int | slice
   ) -> Int32[np.ndarray, "tokens"] | list[Int32[np.ndarray, "tokens"]]:
-    """A sentence, or some of them."""
+    """The token ids of a sentence, or a list of them for a slice."""
     found = range(len(self))[index]
     if isinstance(index, slice):
       return [self[i] for i in found]
@@ -189,7 +193,7 @@ class Document(Sequence):
 
 
 class _Shard(NamedTuple):
-  """What ArrayRecordDataSource takes to spare it counting the records."""
+  """A shard for ArrayRecordDataSource, which need not count its records."""
 
   filename: str
   skip: int
@@ -199,17 +203,17 @@ class _Shard(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Corpus:
-  """The tokenised documents of one split, by random access.
+  """The tokenized documents of a split, by random access.
 
-  It pickles as its folder and split, and threads may share it.
+  Thread-safe; pickled as its folder and split.
 
   Attributes:
-    folder: where the corpus is; also the folder of its tokenizer.
+    folder: the folder of the corpus and of its tokenizer.
     split: "train" or "eval".
-    manifest: the content of corpus.json.
-    sentence_lengths: tokens in each sentence; memory-mapped.
-    document_starts: the index of each document's first sentence, and the
-      number of sentences at the end; memory-mapped.
+    manifest: the content of `corpus.json`.
+    sentence_lengths: the number of tokens of each sentence; memory-mapped.
+    document_starts: the index of the first sentence of each document, and at
+      the end the number of sentences; memory-mapped.
   """
 
   folder: pathlib.Path
@@ -227,15 +231,15 @@ class Corpus:
 
   @classmethod
   def open(cls, folder: paths.Path, split: str = "train") -> "Corpus":
-    """Opens a corpus that `launch.prepare` has made.
+    """Opens a corpus made by `launch.prepare`.
 
     Args:
-      folder: the corpus's folder (`config.data.corpus`).
+      folder: the folder of the corpus (`config.data.corpus`).
       split: "train" or "eval".
 
     Raises:
-      UserError: there is no finished corpus, a file is missing or has another
-        size than when it was written, or the split is unknown or empty.
+      UserError: the corpus is not complete, a file is missing or has the wrong
+        size, or the split is unknown or empty.
     """
     folder = paths.local(folder)
     if split not in SPLITS:
@@ -246,12 +250,12 @@ class Corpus:
     counts = manifest["splits"][split]
     if not counts["documents"]:
       raise settings.UserError(
-        f"config.data.corpus: {str(folder)!r} was prepared with no {split}"
-        " documents (config.corpus.eval_fraction)"
+        f"config.data.corpus: {str(folder)!r} has no {split} documents (see"
+        " config.corpus.eval_fraction)"
       )
     for name, file in manifest["files"].items():
       _check_size(folder / name, file["bytes"])
-    # As plain arrays: each slice of a `memmap` takes several times as long.
+    # Slices of a plain array are several times faster than those of a memmap.
     lengths, starts = (
       np.asarray(np.load(folder / name, mmap_mode="r"))
       for name in index_names(split)
@@ -265,7 +269,7 @@ class Corpus:
 
   @property
   def vocabulary_size(self) -> int:
-    """The size of the vocabulary that the ids come from."""
+    """The size of the vocabulary."""
     return self.manifest["vocabulary_size"]
 
   def __len__(self) -> int:
@@ -273,11 +277,11 @@ class Corpus:
     return len(self.document_starts) - 1
 
   def __getitem__(self, index: int) -> Document:
-    """The sentences of document `index` as int32 ids, without special ones.
+    """The sentences of a document, as ids without special tokens.
 
     Raises:
       IndexError: there is no such document.
-      UserError: the shard that holds it is damaged.
+      UserError: its shard is damaged.
     """
     if not 0 <= index < len(self):
       raise IndexError(f"document {index} of {len(self)}")
@@ -295,7 +299,7 @@ class Corpus:
       or head[0] != len(lengths)
       or len(ids) != lengths.sum()
     ):
-      raise self._damaged(index, "it disagrees with the index")
+      raise self._damaged(index, "it does not match the index")
     return Document(ids.astype(np.int32), lengths)
 
   def _damaged(self, index: int, reason: str) -> settings.UserError:

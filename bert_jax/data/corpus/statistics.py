@@ -1,4 +1,4 @@
-"""Figures about a corpus, gathered shard by shard in bounded memory."""
+"""Statistics of a corpus, computed shard by shard in bounded memory."""
 
 import dataclasses
 import functools
@@ -9,11 +9,11 @@ from jaxtyping import Int, Int64, UInt64
 from bert_jax.data.counter_rng import hash_integers
 
 LONG = 512
-"""Tokens in the longest sequence that BERT takes."""
+"""The maximum number of tokens of a sequence in BERT."""
 
 _SKETCH = 1 << 16
 _POSITIONS = 1 << 12
-_BINS = 33  # Sentence lengths by their powers of two, as uint32 holds them.
+_BINS = 33  # Lengths of at most 32 bits, by their number of bits.
 
 
 @functools.cache
@@ -24,7 +24,7 @@ def _multipliers() -> UInt64[np.ndarray, "positions"]:
 def hash_sentences(
   ids: Int[np.ndarray, "tokens"], lengths: Int[np.ndarray, "sentences"]
 ) -> UInt64[np.ndarray, "sentences"]:
-  """A 64-bit hash of each of the sentences that lie end to end in `ids`."""
+  """A 64-bit hash of each of the sentences concatenated in `ids`."""
   starts = np.cumsum(lengths) - lengths
   places = np.arange(len(ids)) - np.repeat(starts, lengths)
   products = (ids.astype(np.uint64) + np.uint64(1)) * _multipliers()[
@@ -35,13 +35,17 @@ def hash_sentences(
 
 @dataclasses.dataclass
 class Duplicates:
-  """An estimate of the share of repeated items, from a sample of hashes.
+  """An estimate of the fraction of duplicates, by bottom-k sampling of hashes.
 
-  All items whose hash is small are counted, and what counts as small shrinks
-  so that at most 65,536 different ones are held ("bottom-k" sampling). An
-  item is in the sample with all its copies or not at all, so the sample's
-  share of repetitions estimates that of the whole. The result does not depend
-  on the order or the parts in which items come.
+  Counts the items with the 65,536 smallest hashes. An item is sampled with all
+  of its duplicates or not at all, so the fraction of duplicates in the sample
+  estimates that of all items. The result does not depend on the order of the
+  items, or on how they are divided into parts.
+
+  Attributes:
+    hashes: the sampled hashes, ascending.
+    counts: the number of items with each hash.
+    below: hashes from this value on are not sampled.
   """
 
   hashes: UInt64[np.ndarray, "n"]
@@ -50,15 +54,15 @@ class Duplicates:
 
   @classmethod
   def none(cls) -> "Duplicates":
-    """No items yet."""
+    """The estimate of no items."""
     return cls(np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
   def add(self, hashes: UInt64[np.ndarray, "n"]) -> "Duplicates":
-    """With more items."""
+    """The estimate with more items."""
     return self.merge(Duplicates(hashes, np.ones(len(hashes), np.int64)))
 
   def merge(self, other: "Duplicates") -> "Duplicates":
-    """With the items of another."""
+    """The estimate with the items of both."""
     below = min(self.below, other.below)
     hashes = np.concatenate([self.hashes, other.hashes])
     counts = np.concatenate([self.counts, other.counts])
@@ -70,30 +74,30 @@ class Duplicates:
     return Duplicates(hashes[:_SKETCH], sums[:_SKETCH], below)
 
   def share(self) -> float:
-    """The share of items that repeat an earlier one."""
+    """The fraction of items that are duplicates of an earlier one."""
     total = int(self.counts.sum())
     return 1 - len(self.hashes) / total if total else 0.0
 
 
 @dataclasses.dataclass
 class Statistics:
-  """Counts over documents; those of parts merge into those of the whole.
+  """Counts over documents; counts of parts can be merged.
 
   Attributes:
-    documents: documents kept.
+    documents: the number of documents with tokens.
     single: documents of one sentence.
-    eval_documents: documents of the eval split, among `documents`.
-    sentences: sentences kept.
-    tokens: tokens in them.
-    unknown: tokens that are the unknown token.
+    eval_documents: documents of the eval split.
+    sentences: the number of sentences with tokens.
+    tokens: the number of tokens.
+    unknown: tokens that are `[UNK]`.
     long_tokens: tokens beyond the first 512 of their sentence.
-    longest: tokens in the longest sentence.
-    empty_documents: documents dropped, for no sentence had a token.
-    empty_sentences: sentences dropped, for they had no token.
-    replaced_bytes: bytes that were not UTF-8.
-    characters: characters of text read.
-    lengths: sentences by length: bin b holds 2**(b-1) .. 2**b - 1 tokens.
-    duplicates: of sentences.
+    longest: the number of tokens of the longest sentence.
+    empty_documents: documents dropped because they have no tokens.
+    empty_sentences: sentences dropped because they have no tokens.
+    replaced_bytes: bytes that are not UTF-8.
+    characters: the number of characters of text read.
+    lengths: sentences by length; bin b counts 2**(b-1) to 2**b - 1 tokens.
+    duplicates: the estimate of duplicate sentences.
   """
 
   documents: int = 0
@@ -119,7 +123,7 @@ class Statistics:
     lengths: Int[np.ndarray, "sentences"],
     unknown_id: int,
   ) -> None:
-    """Counts sentences, none of them empty, that lie end to end in `ids`."""
+    """Counts the sentences concatenated in `ids`, none of them empty."""
     if not len(lengths):
       return
     self.sentences += len(lengths)

@@ -1,7 +1,8 @@
-"""What the workers of corpus preparation do: count words, write shards.
+"""Tokenizes documents into shards, and counts words for the vocabulary.
 
-Each shard is a contiguous range of documents, whatever the number of
-workers, so that the same text gives the same bytes on any machine.
+These functions run in the worker processes of the preparation of a corpus. A
+shard is a contiguous range of documents for any number of workers, so the same
+text gives the same bytes on any machine.
 """
 
 import collections
@@ -21,22 +22,23 @@ from bert_jax.text import basic_tokenizer, wordpiece_trainer
 from bert_jax.text import files as tokenizer_files
 from bert_jax.text.tokenizer import Tokenizer
 
-# Large enough for the tokenizer to work in bulk, small enough for memory.
+# The approximate number of characters tokenized in one call.
 _BATCH_CHARACTERS = 1 << 20
 _HASHED_AT_ONCE = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What every worker needs to know.
+  """The settings of all workers.
 
   Attributes:
     source: the documents.
     sentences: a name in `sentences.SPLITTERS`.
-    folder: where the shards go, a folder that all workers see.
-    scratch: another, which is removed when the work is done.
-    shards: how many there are.
-    eval_threshold: a document is held out where its index hashes below this.
+    folder: the folder of the shards, which all workers can access.
+    scratch: a folder for temporary files, which all workers can access.
+    shards: the number of shards.
+    eval_threshold: documents whose index has a hash less than this are in the
+      eval split.
   """
 
   source: sources.Source
@@ -47,13 +49,13 @@ class Job:
   eval_threshold: int
 
   def documents(self, shard: int) -> range:
-    """The indices of the documents of a shard, held-out ones included."""
+    """The indices of the documents of a shard, of both splits."""
     size = len(self.source)
     return range(size * shard // self.shards, size * (shard + 1) // self.shards)
 
 
 def is_part(name: str) -> bool:
-  """Whether one of a corpus's files, but for its manifest, may be so named."""
+  """Whether a name is that of a file of a corpus other than its manifest."""
   is_data = name.startswith(shards_lib.SPLITS)
   return is_data or name.endswith(".model") or name in tokenizer_files.NAMES
 
@@ -65,31 +67,31 @@ def _hashes(indices: range) -> UInt64[np.ndarray, "n"]:
 
 
 def eval_mask(indices: range, below: int) -> Bool[np.ndarray, "n"]:
-  """Which documents are held out: those whose index hashes below a bound."""
+  """Whether each document is in the eval split."""
   if not below:
     return np.zeros(len(indices), bool)
   return _hashes(indices) <= np.uint64(below - 1)
 
 
-def eval_threshold(documents: int, share: float) -> int:
-  """The bound that holds out about `share` of the documents.
+def eval_threshold(documents: int, fraction: float) -> int:
+  """The `Job.eval_threshold` for a fraction of the documents.
 
-  At least one is held out, unless the share is 0, and at least one is not.
+  Unless the fraction is 0, each split has at least one document.
   """
-  if not share:
+  if not fraction:
     return 0
   smallest, largest = 1 << 64, 0
   for start in range(0, documents, _HASHED_AT_ONCE):
     hashes = _hashes(range(start, min(start + _HASHED_AT_ONCE, documents)))
     smallest = min(smallest, int(hashes.min()))
     largest = max(largest, int(hashes.max()))
-  return min(max(int(share * (1 << 64)), smallest + 1), largest)
+  return min(max(int(fraction * (1 << 64)), smallest + 1), largest)
 
 
 def count_words(
   job: Job, shard: int, step: int, rules: basic_tokenizer.WordRules
 ) -> collections.Counter[str]:
-  """Counts the words of every `step`-th document that is not held out."""
+  """Counts the words of every `step`-th document of the train split."""
   indices = job.documents(shard)
   is_eval = eval_mask(indices, job.eval_threshold)
   return wordpiece_trainer.count_words(
@@ -105,10 +107,10 @@ def count_words(
 def write_shard(
   job: Job, shard: int, tokenizer: Tokenizer
 ) -> statistics.Statistics:
-  """Tokenises the documents of a shard and writes them, in both splits.
+  """Tokenizes the documents of a shard and writes those of each split.
 
   Raises:
-    UserError: a document is damaged, or the shard cannot be written.
+    UserError: a document cannot be read, or the shard cannot be written.
   """
   counts = statistics.Statistics()
   with folders.staging(job.folder, job.scratch) as folder:
@@ -137,7 +139,7 @@ def _write_batch(
   writers: list[shards_lib.ShardWriter],
   counts: statistics.Statistics,
 ) -> None:
-  """Writes documents, given by their sentences, and counts them."""
+  """Writes documents, given as lists of sentences, and counts them."""
   pieces = tokenizer.encode_pieces(list(itertools.chain(*batch)))
   lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
   ids = np.fromiter(
@@ -168,7 +170,7 @@ def _write_batch(
 def _batches(
   job: Job, indices: range, counts: statistics.Statistics
 ) -> Iterator[list[list[str]]]:
-  """The sentences of several documents at a time; counts what it reads."""
+  """Yields batches of documents as sentences, and counts the text read."""
   split = sentences_lib.SPLITTERS[job.sentences]
   batch, characters = [], 0
   for index in indices:

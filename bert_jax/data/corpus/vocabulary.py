@@ -1,4 +1,4 @@
-"""Where the vocabulary of a corpus comes from."""
+"""Loads the given vocabulary of a corpus, or samples text to train one."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ def load(given: str, lowercase: bool | None) -> Tokenizer:
   """The tokenizer that `config.corpus.vocabulary` names.
 
   Args:
-    given: a folder or file that `bert_jax.text.load` reads.
-    lowercase: whether case is dropped, which a list of tokens does not say;
+    given: a folder or file, as for `bert_jax.text.load`.
+    lowercase: whether text is lower-cased, which a `vocab.txt` does not say;
       None follows the files.
 
   Raises:
-    UserError: it cannot be read, or says otherwise than `lowercase`.
+    UserError: it cannot be read, or contradicts `lowercase`.
   """
   path = paths.local(given).expanduser()
   if path.suffix == ".txt" and lowercase is not None:
@@ -35,16 +35,16 @@ def load(given: str, lowercase: bool | None) -> Tokenizer:
   rules = getattr(tokenizer, "rules", None)
   if lowercase not in (None, rules and rules.lowercase):
     raise settings.UserError(
-      f"config.corpus.lowercase: {path} says otherwise; leave it out"
+      f"config.corpus.lowercase: contradicts {path}; remove the key"
     )
   return tokenizer
 
 
 def describe(given: str | None) -> list[dict[str, Any]]:
-  """Names, sizes and SHA-256 of the files of a given vocabulary, if any.
+  """Names, sizes and SHA-256 of the files of the given vocabulary, if any.
 
   Raises:
-    UserError: it cannot be read; an error before any work.
+    UserError: the vocabulary cannot be read.
   """
   if given is None:
     return []
@@ -59,7 +59,7 @@ def describe(given: str | None) -> list[dict[str, Any]]:
 
 
 def sample_step(source: sources.Source, characters: int) -> int:
-  """The n for which every n-th document makes about so many characters."""
+  """The n for which every n-th document gives about `characters` in total."""
   size = len(source)
   probed = np.linspace(0, size - 1, min(size, _PROBED)).astype(int)
   mean = np.mean([len(source[i]["text"]) for i in probed.tolist()])

@@ -1,4 +1,4 @@
-"""Work spread over processes, with results in the order of the tasks."""
+"""Runs tasks in worker processes, with results in the order of the tasks."""
 
 import concurrent.futures
 import multiprocessing
@@ -15,16 +15,16 @@ from bert_jax.storage import paths
 
 T = TypeVar("T")
 
-# What runs a function on each of many tasks and yields the results in their
-# order. It is also given the path of a folder that it may make, which all
-# machines that work can see.
+# Runs a function on each task and yields the results in order. The third
+# argument is a folder that the runner may create for its files, and that all
+# its machines can access.
 Runner = Callable[
   [Callable[..., Any], Sequence[tuple[Any, ...]], paths.Path], Iterator[Any]
 ]
 
 
 def available_cores() -> int:
-  """The number of cores this process may use."""
+  """The number of cores that this process may use."""
   if hasattr(os, "sched_getaffinity"):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
@@ -36,19 +36,20 @@ def run(
   """Yields `function(*task)` for each task, in the order of the tasks.
 
   Args:
-    function: a function of a module, for it is sent by its name.
+    function: a function of a module, since it is pickled.
     tasks: the arguments of each call.
-    processes: how many processes work; with 1 it is this one.
+    processes: the number of worker processes; 1 uses this process.
 
   Raises:
-    UserError: a process was killed, for instance for its memory.
-    Exception: what `function` raises; the tasks not yet begun are dropped.
+    UserError: a process was killed, most likely for lack of memory.
+    Exception: the first exception of `function`; tasks not yet started are
+      cancelled.
   """
   if processes == 1:
     for task in tasks:
       yield function(*task)
     return
-  # Spawned, for forking a process that has threads may deadlock.
+  # Forking a process with threads can deadlock.
   context = multiprocessing.get_context("spawn")
   stop = context.Event()
   executor = concurrent.futures.ProcessPoolExecutor(
@@ -63,31 +64,31 @@ def run(
       yield future.result()
   except process.BrokenProcessPool:
     raise settings.UserError(
-      "a worker process was killed, most likely for want of memory; try fewer"
-      f" than {processes} (--processes)"
+      "a worker process was killed, most likely for lack of memory; use fewer"
+      f" than {processes} processes (--processes)"
     ) from None
   except BaseException:
-    stop.set()  # Or a task that runs for minutes would run to its end.
+    stop.set()  # Ends running tasks, which can take minutes.
     raise
   finally:
     executor.shutdown(cancel_futures=True)
 
 
 def local_runner(processes: int) -> Runner:
-  """`run` with so many processes, where a `Runner` is wanted."""
+  """A `Runner` with worker processes of this machine."""
   return lambda function, tasks, _: run(function, tasks, processes)
 
 
 def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
-  # The processes are the parallelism; threads on top would only contend.
+  # More threads than cores would be slower.
   os.environ["TOKENIZERS_PARALLELISM"] = "false"
-  # Ctrl-C goes to all processes; the parent answers it.
+  # Ctrl-C goes to all processes; the parent handles it.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   threading.Thread(target=_end_early, args=(stop,), daemon=True).start()
 
 
 def _end_early(stop: multiprocessing.synchronize.Event) -> None:
-  """Ends this process when it is told to, or its parent was killed."""
+  """Ends this process if it is stopped or its parent ends."""
   parent = multiprocessing.parent_process()
   while parent.is_alive() and not stop.wait(0.2):
     pass

@@ -1,7 +1,7 @@
-"""Where documents come from: random access to records of text.
+"""Sources of documents, by random access.
 
-A new source is one file here, its settings in `SourceConfig` and its line in
-`SOURCES`.
+To add a source, add a file here, its settings to `SourceConfig`, and an entry
+to `SOURCES`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from bert_jax.storage import paths
 
 
 class Source(Protocol):
-  """Documents by random access; it can be pickled."""
+  """Documents by random access; picklable."""
 
   def __len__(self) -> int:
     """The number of documents."""
@@ -25,24 +25,24 @@ class Source(Protocol):
     """One document.
 
     Returns:
-      `text` (str), `replaced_bytes` (int: bytes that were not UTF-8, each
-      replaced by U+FFFD in the text), and what else the source knows.
+      `text` (str), `replaced_bytes` (int, the number of bytes that are not
+      UTF-8, each replaced by U+FFFD in the text), and other fields.
     """
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-  """Where documents come from.
+  """The source of documents.
 
   Attributes:
     source: "text_files", "tfds" or "installed_docs".
-    files: text_files: glob patterns; commas in one separate several.
-    documents: text_files: what a document is, "blank_line" (what lies
-      between blank lines), "line" or "file"; in JSON lines always a line.
-    field: the field of JSON lines, or the TFDS feature, that holds the text.
-    dataset: tfds: `name[/config][:version]`.
-    split: tfds: a split or a slice of one.
-    data_dir: tfds: where data sets are prepared; None for its default.
+    files: glob patterns of text files, separated by commas.
+    documents: how text files are split into documents: "blank_line" (at blank
+      lines), "line" or "file". JSON lines are always split by lines.
+    field: the field of JSON lines, or the TFDS feature, with the text.
+    dataset: the TFDS data set, `name[/config][:version]`.
+    split: a TFDS split or a slice of one.
+    data_dir: the folder of prepared TFDS data sets; None for its default.
   """
 
   source: str
@@ -69,13 +69,13 @@ class SourceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SourceKind:
-  """What a kind of source can do.
+  """The functions of a kind of source.
 
   Attributes:
-    open: from the settings, a scratch folder that lasts as long as the source
-      is read, and the number of processes, to the source.
-    describe: what the source reads, for JSON: equal descriptions mean equal
-      documents.
+    open: opens the source, given the settings, a scratch folder that exists as
+      long as the source is used, and the number of processes.
+    describe: a description of the input for JSON; equal descriptions mean
+      equal documents.
   """
 
   open: Callable[[SourceConfig, pathlib.Path, int], Source]
@@ -114,28 +114,28 @@ def open_source(
   """Opens the source that `config` names.
 
   Raises:
-    UserError: the settings do not lead to readable documents.
+    UserError: the settings are wrong, or the documents cannot be read.
   """
   kind = settings.choice("config.corpus.source", config.source, SOURCES)
   return kind.open(config, scratch, processes)
 
 
 def describe(config: SourceConfig) -> list[dict[str, Any]]:
-  """What the source reads: files with their hashes, packages, versions."""
+  """The input of the source: files with SHA-256, or packages with versions."""
   kind = settings.choice("config.corpus.source", config.source, SOURCES)
   return kind.describe(config)
 
 
 def shared(source: Source, scratch: pathlib.Path, where: str) -> Source:
-  """The same source, read on other machines than the one that opened it.
+  """The same source for use on other machines.
 
   Args:
-    source: what `open_source` gave.
-    scratch: the folder that it was given; its files are put into a store.
-    where: the folder of the store.
+    source: a source from `open_source`.
+    scratch: the scratch folder of the source, which is uploaded.
+    where: the folder in a store to upload to.
 
   Raises:
-    UserError: the store refuses the files.
+    UserError: the store refuses the upload.
   """
   if not any(scratch.iterdir()):
     return source

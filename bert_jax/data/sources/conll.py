@@ -1,4 +1,4 @@
-"""Labelled sentences from files with a word a line, as the CoNLL tasks have.
+"""Reads CoNLL files: labelled sentences with one word per line.
 
 EU      NNP  B-ORG
 rejects VBZ  O
@@ -16,11 +16,11 @@ from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
 
 _FIELDS = ("words", "tags")
-# Unlike str.split, not at the no-break space and others that words contain.
+# Unlike str.split, does not split at no-break spaces, which words contain.
 _SPACES = re.compile("[ \t]+")
 _BLANK = " \t\r\n"
 _DOCUMENT = "-DOCSTART-"
-# The lines that tell the form of a file.
+# The number of lines that determine the format of a file.
 _SAMPLE = 1000
 
 _Split = Callable[[str], list[str]]
@@ -28,19 +28,22 @@ _Line = tuple[int, list[str]]
 
 
 def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
-  """A record a sentence: its `words` and their `tags`.
+  """Yields one record per sentence, with its `words` and their `tags`.
 
-  Columns are separated by tabs where most lines have one, else by spaces.
-  Lines of -DOCSTART-, and those that begin with # and have fewer or more
-  columns than the others, hold no word.
+  Columns are separated by tabs if most lines have one, else by spaces. Lines
+  with -DOCSTART-, and comments, which begin with # and have another number of
+  columns, are ignored.
 
   Args:
-    path: of the file; a sentence's place is that of its first word.
-    layout: the fields; their columns are numbers, by default the first and
-      the last.
+    path: the path of the file.
+    layout: the fields. Their columns are numbers, by default the first for
+      `words` and the last for `tags`.
+
+  Yields:
+    Rows with the location of the first word of the sentence.
 
   Raises:
-    UserError: the file cannot be read, or a column is not there.
+    UserError: the file cannot be read, or a column does not exist.
   """
   split, width = _form(path)
   places = _places(path, width, layout)
@@ -58,7 +61,7 @@ def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
 
 
 def _form(path: str) -> tuple[_Split, int]:
-  """How lines are split, and into how many columns, by the first lines."""
+  """The function that splits lines, and the number of columns."""
   with labelled.open_text(path) as file:
     words = (line for line in file if not _holds_no_word(line))
     sample = list(itertools.islice(words, _SAMPLE))
@@ -94,8 +97,8 @@ def _places(path: str, width: int, layout: Layout) -> dict[str, int]:
     places[field] = place
   if not places:
     raise settings.UserError(
-      f"{layout.section}.format: CoNLL files have {', '.join(_FIELDS)}; none"
-      " of these is wanted"
+      f"{layout.section}.format: CoNLL files have only the fields"
+      f" {', '.join(_FIELDS)}, which this task does not use"
     )
   return places
 
@@ -103,7 +106,7 @@ def _places(path: str, width: int, layout: Layout) -> dict[str, int]:
 def _sentences(
   file: Iterable[str], split: _Split, width: int
 ) -> Iterator[list[_Line]]:
-  """The numbers and columns of the lines of each sentence."""
+  """Yields the line numbers and columns of each sentence."""
   sentence = []
   for number, line in enumerate(file, 1):
     if not line.strip(_BLANK) or line.startswith(_DOCUMENT):
@@ -119,7 +122,7 @@ def _sentences(
 def _wrong(
   cells: list[str], width: int, places: Mapping[str, int], layout: Layout
 ) -> str | None:
-  """What is wrong with a line."""
+  """The reason why a line is malformed, or None."""
   if len(cells) == 1 and "tags" in places:
     return f"the word {cells[0]!r:.40} has no tag"
   if len(cells) != width:

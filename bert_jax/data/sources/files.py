@@ -1,4 +1,4 @@
-"""Finding, naming and decompressing the files that a source reads."""
+"""Finds, describes and decompresses the files of a source."""
 
 import glob
 import gzip
@@ -25,30 +25,27 @@ _OTHER_FORMATS = (
   ".parquet",
 )
 
-# What the error handler "surrogateescape" makes of bytes that are not UTF-8.
+# The characters of "surrogateescape" for bytes that are not UTF-8.
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
 
 
 def replace_bad_bytes(text: str) -> tuple[str, int]:
-  """Text decoded with "surrogateescape", with U+FFFD for each bad byte."""
+  """Replaces surrogates of "surrogateescape" by U+FFFD, and counts them."""
   return (text, 0) if text.isascii() else _BAD_BYTE.subn("\ufffd", text)
 
 
 def find(patterns: tuple[str, ...], key: str) -> list[str]:
-  """The files that glob patterns name, sorted and each once.
+  """The files that match glob patterns, sorted and without duplicates.
 
   Args:
-    patterns: glob patterns, `**` for any folders.
-    key: the config key to name in errors.
-
-  Returns:
-    Paths as the patterns have them: `paths.local` finds those in a store.
+    patterns: glob patterns, local or in a store; `**` matches any folders.
+    key: the config key for error messages.
 
   Raises:
-    UserError: a pattern matches no file, or something that cannot be read.
+    UserError: a pattern matches no file, or a file that cannot be read.
   """
   if not patterns:
-    raise settings.UserError(f"{key}: name at least one file or pattern")
+    raise settings.UserError(f"{key}: expected at least one file or pattern")
   found = set()
   for pattern in patterns:
     folders, files = matches(pattern, key)
@@ -59,8 +56,8 @@ def find(patterns: tuple[str, ...], key: str) -> list[str]:
   for path in found:
     if path.lower().endswith(_OTHER_FORMATS):
       raise settings.UserError(
-        f"{key}: {path} is not text; known are text and JSON lines,"
-        " as they are or with .gz"
+        f"{key}: {path} is not text; expected text or JSON lines, optionally"
+        " with .gz"
       )
     if not paths_lib.is_remote(path) and not os.access(path, os.R_OK):
       raise settings.UserError(f"{key}: {path} cannot be read")
@@ -68,10 +65,10 @@ def find(patterns: tuple[str, ...], key: str) -> list[str]:
 
 
 def matches(pattern: str, key: str) -> tuple[list[str], list[str]]:
-  """The folders and the files that a path or glob pattern names.
+  """The folders and the files that match a path or glob pattern.
 
   Raises:
-    UserError: the store that it is in cannot be reached.
+    UserError: the store cannot be reached.
   """
   try:
     if paths_lib.is_remote(pattern):
@@ -100,7 +97,7 @@ def describe(paths: list[str]) -> list[dict[str, Any]]:
 
 
 def decompressed(name: str, scratch: pathlib.Path) -> str:
-  """The path of the text of `name`: itself, or `scratch` if it is gzip'd.
+  """A path of the text of a file: itself, or `scratch` after decompression.
 
   Raises:
     UserError: the gzip file is damaged.

@@ -1,7 +1,7 @@
-"""The formats of labelled records, and finding the files that have them.
+"""The formats of labelled records.
 
-A new format is one file here with a function `read(path, layout)`, and its
-line in `FILE_FORMATS`.
+To add a format, add a file here with a function `read(path, layout)`, and an
+entry to `FILE_FORMATS`.
 """
 
 import os
@@ -29,13 +29,12 @@ FILE_FORMATS: Mapping[str, Callable[[Sequence[str], Layout], _Rows]] = {
   "squad": _one(squad.read),
   "parallel": parallel.read,
 }
-"""From the paths that are read together, which is one but for parallel files,
-and the fields to the rows."""
+"""Functions from paths and fields to rows. All but "parallel" take one path."""
 
 FORMATS = (*FILE_FORMATS, "tfds")
 """The names of all formats."""
 
-_ENDINGS = {
+_SUFFIXES = {
   ".tsv": "tsv",
   ".csv": "csv",
   ".jsonl": "jsonl",
@@ -50,19 +49,19 @@ _ENDINGS = {
 def find(
   given: Sequence[str], format_: str, section: str, key: str
 ) -> list[tuple[str, list[str]]]:
-  """The files that the user names, with their formats.
+  """Finds files and their formats.
 
   Args:
     given: paths and glob patterns.
-    format_: the format, empty where the files' endings tell.
+    format_: the format; empty to use the suffixes of the files.
     section: the config section, for messages.
-    key: the key in it that holds `given`.
+    key: the key of `given` in the section.
 
   Returns:
-    Formats, each with the paths that are read together.
+    Pairs of a format and the paths that are read together.
 
   Raises:
-    UserError: a pattern matches no file, or an ending tells no format.
+    UserError: a pattern matches no file, or a suffix is of no known format.
   """
   found, patterns = [], []
   for pattern in given:
@@ -75,7 +74,7 @@ def find(
     return found
   key = f"{section}.{key}"
   if format_ == "parallel" and patterns:
-    # Each is the file of one field, so their order stays.
+    # Each pattern is the file of one field, so their order is kept.
     files = [files_lib.find((pattern,), key) for pattern in patterns]
     return [*found, ("parallel", [path for paths in files for path in paths])]
   files = files_lib.find(tuple(patterns), key)
@@ -83,11 +82,11 @@ def find(
 
 
 def _format(path: str, section: str) -> str:
-  """The format that a file's ending tells."""
-  ending = os.path.splitext(path.lower().removesuffix(".gz"))[1]
-  if ending not in _ENDINGS:
+  """The format of a file by its suffix."""
+  suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
+  if suffix not in _SUFFIXES:
     raise settings.UserError(
-      f"{section}.format: the ending of {path} tells no format; name one of"
-      f" {', '.join(FORMATS)}"
+      f"{section}.format: the suffix of {path} is of no known format; set one"
+      f" of {', '.join(FORMATS)}"
     )
-  return _ENDINGS[ending]
+  return _SUFFIXES[suffix]

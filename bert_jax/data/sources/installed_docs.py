@@ -1,8 +1,8 @@
-"""Documentation strings of Python's library and of what bert_jax needs.
+"""The docstrings of Python's standard library and of installed packages.
 
-English prose that every user has at hand: no download, so a first
-pretraining run works anywhere. Files are parsed, never imported. One
-document is one module; its label is the name of its package.
+English prose without a download, so that a first pretraining run works
+anywhere. The packages are the requirements of bert_jax; their files are
+parsed, never imported. A document is a module, its label the package.
 """
 
 import ast
@@ -27,12 +27,12 @@ _NOT_DOCUMENTATION = re.compile(
   r"(^|/)(tests?|testing|_?vendor(ed)?|idlelib|lib2to3|turtledemo"
   r"|site-packages|dist-packages)/|(^|/)(test_[^/]*|[^/]*_tests?|conftest)\.py$"
 )
-_SHORTEST = 60  # characters of text; less is no document.
+_SHORTEST = 60  # The minimum number of characters of a document.
 
 _FENCE = re.compile(r"^\s*```")
 _DOCTEST = re.compile(r"^\s*>>>")
 _DIRECTIVE = re.compile(r"^\s*\.\.\s")
-# The head of an entry in a list of arguments, in the common doc styles.
+# The start of an entry in a list of arguments, in the common docstring styles.
 _ENTRY = re.compile(
   r"^\s*(?::\w+[^:]*:\s|[-*+•]\s+|\d+[.)]\s+"
   r"|[`*]{0,2}[\w., *]{1,40}[`*]{0,2}\s?(?:\([^()]*\))?\s*:(?:\s|$))"
@@ -53,13 +53,12 @@ _WORD = re.compile(r"[A-Za-z]{2,}")
 
 
 def docstrings(source: bytes) -> list[str]:
-  """The documentation strings of a module's source, in their order.
+  """The docstrings of a module in the order of its source.
 
-  Source that is not valid Python has none, and so has a file with no
-  triple-quoted string.
+  Returns none for invalid Python, and for a file without triple quotes.
   """
   if b'"""' not in source and b"'''" not in source:
-    return []  # Parsing takes the time, and tables of data are long.
+    return []  # Parsing is slow, and data tables are long.
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     try:
@@ -83,10 +82,10 @@ def docstrings(source: bytes) -> list[str]:
 
 
 def paragraphs(docstring: str) -> list[str]:
-  """The readable prose of a documentation string.
+  """The paragraphs of prose of a docstring.
 
-  Code, doctests, tables, headings and markup are left out; an entry in a list
-  of arguments is a paragraph, with its name and type.
+  Code, doctests, tables, headings and markup are removed. An entry in a list of
+  arguments is a paragraph, with its name and type.
   """
   chunks: list[list[str]] = [[]]
   skip_below = None  # An indented block is skipped until this indentation.
@@ -108,13 +107,13 @@ def paragraphs(docstring: str) -> list[str]:
     dropped = fenced or doctest or directive or not line.strip()
     if dropped or _FENCE.match(line) or _UNDERLINE.match(line):
       if _UNDERLINE.match(line):
-        chunks[-1] = []  # What it underlines is a heading.
+        chunks[-1] = []  # The underlined text is a heading.
       chunks.append([])
       continue
     entry = _ENTRY.match(line)
     if entry:
       chunks.append([])
-      # NumPy's style has "name : type", and the words on the next line.
+      # In NumPy's style the description is on the line after "name : type".
       is_type = re.search(r"\w\s+:\s*$", entry[0])
       line = f"{line.rstrip()}." if is_type else _MARKER.sub("", line)
     chunks[-1].append(line.strip())
@@ -130,7 +129,7 @@ def _plain(text: str) -> str:
 
 
 def _is_prose(text: str) -> bool:
-  """Whether text looks like sentences and not like code or a table."""
+  """Whether text is prose rather than code or a table."""
   letters = sum(map(str.isalpha, text)) + text.count(" ")
   words = len(_WORD.findall(text))
   is_closed = text.endswith((".", "!", "?", ":", ")", '."'))
@@ -138,9 +137,9 @@ def _is_prose(text: str) -> bool:
 
 
 def _read_modules(names: list[tuple[str, str, str]]) -> list[list[str]]:
-  """The paragraphs of each of a list of (package, name, path)."""
+  """The paragraphs of each module, given as (package, name, path)."""
   found = []
-  gc.disable()  # Collecting while trees are built is a third of the time.
+  gc.disable()  # Garbage collection takes a third of the time.
   for _, _, path in names:
     try:
       source = pathlib.Path(path).read_bytes()
@@ -154,7 +153,7 @@ def _read_modules(names: list[tuple[str, str, str]]) -> list[list[str]]:
 
 
 def _required() -> list[str]:
-  """The requirements of bert_jax, installed or run from a clone."""
+  """The requirements of bert_jax, from a checkout or the installed package."""
   path = pathlib.Path(__file__).parents[3] / "requirements.txt"
   try:
     if path.is_file():
@@ -162,14 +161,14 @@ def _required() -> list[str]:
     return importlib.metadata.requires(_DISTRIBUTION) or []
   except importlib.metadata.PackageNotFoundError:
     raise settings.UserError(
-      "config.corpus.source: installed_docs finds neither requirements.txt nor"
-      f" an installed {_DISTRIBUTION}; install with `pip install -e .`"
+      "config.corpus.source: installed_docs needs requirements.txt or an"
+      f" installed {_DISTRIBUTION}; install it with `pip install -e .`"
     ) from None
 
 
 @functools.cache
 def distributions() -> dict[str, importlib.metadata.Distribution]:
-  """The installed requirements of bert_jax and theirs, by name, sorted."""
+  """The installed requirements of bert_jax, direct and indirect, by name."""
   found = {}
   todo = _required()
   while todo:
@@ -183,13 +182,13 @@ def distributions() -> dict[str, importlib.metadata.Distribution]:
     try:
       found[name] = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
-      continue  # Required elsewhere: another system or another Python.
+      continue  # Required only on other systems or Python versions.
     todo.extend(found[name].requires or [])
   return dict(sorted(found.items()))
 
 
 def _modules() -> list[tuple[str, str, str]]:
-  """(package, name, path) of all modules, sorted."""
+  """All modules as (package, name, path), sorted."""
   library = pathlib.Path(sysconfig.get_paths()["stdlib"])
   modules = [
     ("python", path.relative_to(library).as_posix(), str(path))
@@ -207,7 +206,7 @@ def _modules() -> list[tuple[str, str, str]]:
 
 
 def describe() -> list[dict[str, Any]]:
-  """What the source reads: packages and their versions."""
+  """The packages and their versions, for JSON."""
   described = [{"package": "python", "version": platform.python_version()}]
   return described + [
     {"package": name, "version": distribution.version}
@@ -218,19 +217,19 @@ def describe() -> list[dict[str, Any]]:
 def open_source(
   scratch: pathlib.Path, processes: int = 1
 ) -> text_files.TextFiles:
-  """Reads the documentation, and opens it as a source.
+  """Extracts the docstrings and opens them as a source.
 
-  A paragraph that occurs in several places is kept where it comes first.
+  Repeated paragraphs are kept only in their first document.
 
   Args:
-    scratch: a folder that the source reads from afterwards.
-    processes: how many processes read.
+    scratch: the folder for the extracted text, which the source reads.
+    processes: the number of processes.
 
   Returns:
     A source of records {"text", "replaced_bytes", "label", "module"}.
 
   Raises:
-    UserError: the requirements of bert_jax are not to be found.
+    UserError: the requirements of bert_jax cannot be found.
   """
   modules = _modules()
   groups = [modules[i : i + 100] for i in range(0, len(modules), 100)]

@@ -1,4 +1,4 @@
-"""Rows of labelled records: what the readers of all formats share."""
+"""Rows of labelled records, and code shared by the readers of all formats."""
 
 import contextlib
 import dataclasses
@@ -12,39 +12,39 @@ from bert_jax import settings
 from bert_jax.storage import paths
 
 Record = Mapping[str, Any]
-"""A record of a data set: a plain mapping of named fields."""
+"""A record of a data set: a mapping from field names to values."""
 
 
 class Row(NamedTuple):
-  """A record and the place that it comes from, such as `train.tsv:12`."""
+  """A record and its location, for instance `train.tsv:12`."""
 
   where: str
   record: Record
 
 
 class BadRow(NamedTuple):
-  """A place that should hold a record, and why it holds none."""
+  """The location of a malformed row, and the reason."""
 
   where: str
   reason: str
 
 
 class RefusedError(ValueError):
-  """A row is malformed; the message says why."""
+  """A row is malformed; the message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Which fields are wanted, and where a file has them.
+  """The fields of a record and their columns in a file.
 
   Attributes:
     fields: the fields of a record.
-    lists: those that are lists.
-    optional: those that a file or a row may lack.
-    columns: from fields to the columns that the user names.
+    lists: the fields that are lists.
+    optional: the fields that a file or a row may lack.
+    columns: maps fields to the columns in the config.
     header: whether the first line of a table names the columns.
-    separator: what separates the items of a list in a table's cell.
-    section: the config key of these settings.
+    separator: the separator of list items in a cell.
+    section: the config key of these settings, for messages.
   """
 
   fields: tuple[str, ...]
@@ -62,48 +62,51 @@ class Layout:
       )
 
   def column(self, field: str) -> str | int | None:
-    """The column that the user names, None for the format's own place.
+    """The column of a field in the config; None for the format's default.
 
-    A field that is mapped to its own name, or to nothing, is at the format's
-    own place: so a recipe can list the fields for its users to override.
+    A field mapped to its own name or to "" has the default, so that a recipe
+    can list all fields for users to override.
     """
     column = self.columns.get(field, "")
     return None if column in ("", field) else column
 
   def number(self, field: str) -> int | None:
-    """As `column`, where columns have only numbers.
+    """`column` for formats whose columns are numbers.
 
     Raises:
-      UserError: the user gives something else.
+      UserError: the config has something else.
     """
     column = self.column(field)
     try:
       return None if column is None else int(column)
     except ValueError:
       raise settings.UserError(
-        f"{self.section}.columns.{field}: expected the number of a column,"
-        f" from 0, for there is no header; got {column!r}"
+        f"{self.section}.columns.{field}: expected the number of a column, from"
+        f" 0, because there is no header; got {column!r}"
       ) from None
 
   def only(self, known: Sequence[str], what: str) -> list[str]:
-    """The wanted fields, of those that a format has.
+    """The fields of a record that a format has.
+
+    Args:
+      known: the fields of the format.
+      what: the name of the format, for messages.
 
     Raises:
-      UserError: the format lacks a field that is not optional.
+      UserError: the format lacks a required field.
     """
     for field in self.fields:
       if field not in known and field not in self.optional:
         raise settings.UserError(
           f"{self.section}.format: {what} have the fields {', '.join(known)},"
-          f" and no {field!r}"
+          f" but not {field!r}"
         )
     return [field for field in self.fields if field in known]
 
   def in_order(self, count: int) -> list[str] | None:
-    """The fields that `count` columns without names hold.
+    """The fields of `count` columns without names.
 
-    The last optional fields are those that are left out; None where no number
-    of them fits.
+    Omits the last optional fields; None if the count does not fit.
     """
     optional = [field for field in self.fields if field in self.optional]
     out = len(self.fields) - count
@@ -115,7 +118,7 @@ class Layout:
   def unknown(
     self, field: str, place: str, what: str, known: Sequence[str]
   ) -> settings.UserError:
-    """The error for a column that is not there, with those that are."""
+    """The error for a column that does not exist; lists those that do."""
     column = self.columns.get(field) or field
     return settings.UserError(
       f"{self.section}.columns.{field}: {place} has no {what} {column!r}; its"
@@ -126,7 +129,7 @@ class Layout:
 def row(
   where: str, make: Callable[..., Record], *arguments: Any
 ) -> Row | BadRow:
-  """A row, or a bad one where `make(*arguments)` refuses the record."""
+  """The row of `make(*arguments)`, or a bad row if that raises RefusedError."""
   try:
     return Row(where, make(*arguments))
   except RefusedError as error:
@@ -135,18 +138,18 @@ def row(
 
 @contextlib.contextmanager
 def open_text(path: str, newline: str = "\n") -> Iterator[TextIO]:
-  r"""Opens UTF-8 text, gzip'd or not; a byte order mark is passed over.
+  r"""Opens a UTF-8 text file, optionally compressed by gzip.
 
-  Lines end with "\n" alone, for Unicode knows further ends of lines that
-  texts contain. Bytes that are not UTF-8 become lone surrogates, which
-  `check_text` finds.
+  Skips a byte order mark. Lines end only with "\n" by default, because texts
+  contain other line separators of Unicode. Bytes that are not UTF-8 become
+  lone surrogates, which `check_text` finds.
 
   Args:
-    path: of the file.
-    newline: as `open` has it.
+    path: the path of the file, local or in a store.
+    newline: the argument of `open`.
 
   Raises:
-    UserError: the file cannot be read, is damaged, or is no such text.
+    UserError: the file cannot be read, is damaged, or is not UTF-8 text.
   """
   try:
     with contextlib.ExitStack() as stack:
@@ -171,9 +174,13 @@ def open_text(path: str, newline: str = "\n") -> Iterator[TextIO]:
 
 
 def check_text(text: str) -> None:
-  """Refuses what is no text: bytes that were not UTF-8, half characters.
+  """Checks that a text has no lone surrogates.
 
-  Bytes come as `open_text` leaves them; JSON may spell out half a character.
+  They come from bytes that are not UTF-8 (see `open_text`), or from JSON
+  escapes of half a surrogate pair.
+
+  Raises:
+    RefusedError: the text has lone surrogates.
   """
   try:
     text.encode()

@@ -1,8 +1,6 @@
-"""Passages of the installed documentation, labelled with their package.
+"""A classification data set without a download: passages of docstrings.
 
-A classification task that every user has at hand: which package does this
-text come from? Modules are either for training or for evaluation, so that no
-passage is beside one of its own module.
+The label of a passage is its package. The splits have no module in common.
 """
 
 import collections
@@ -14,10 +12,10 @@ import tempfile
 from bert_jax.data.sources import installed_docs
 
 LABELS = 8
-"""How many packages: those with the most passages."""
+"""The number of labels: the packages with the most passages."""
 
-_SHORTEST, _LONGEST = 80, 400  # Characters of a passage.
-_HELD_OUT = 5  # One module in so many.
+_SHORTEST, _LONGEST = 80, 400  # The number of characters of a passage.
+_EVAL_EVERY = 5  # About one module in 5 is in the eval split.
 
 
 def write(
@@ -26,16 +24,16 @@ def write(
   evaluation: int = 100,
   processes: int = 1,
 ) -> dict[str, int]:
-  """Writes `train.jsonl` and `eval.jsonl`, records {"text", "label"}.
+  """Writes `train.jsonl` and `eval.jsonl` with records {"text", "label"}.
 
   Args:
-    folder: where to; made if it is not there.
-    train: passages of a package for training, at most.
-    evaluation: the same for evaluation.
-    processes: how many processes read the documentation.
+    folder: the output folder; created if it does not exist.
+    train: the maximum number of training passages per package.
+    evaluation: the maximum number of evaluation passages per package.
+    processes: the number of processes that read the docstrings.
 
   Returns:
-    How many records each file has.
+    The number of records of each split.
   """
   folder.mkdir(parents=True, exist_ok=True)
   passages: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
@@ -44,7 +42,7 @@ def write(
     rng = random.Random(0)
     for i in range(len(source)):
       record = source[i]
-      split = "eval" if rng.randrange(_HELD_OUT) == 0 else "train"
+      split = "eval" if rng.randrange(_EVAL_EVERY) == 0 else "train"
       passages[record["label"], split] += _cut(record["text"])
   sizes = collections.Counter(
     {
@@ -68,7 +66,7 @@ def write(
 
 
 def _cut(text: str) -> list[str]:
-  """Whole paragraphs together, as many as a passage has room for."""
+  """Joins paragraphs to passages of at most `_LONGEST` characters."""
   passages, current = [], ""
   for paragraph in text.split("\n\n"):
     if current and len(current) + len(paragraph) > _LONGEST:

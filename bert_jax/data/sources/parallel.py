@@ -1,8 +1,8 @@
-"""Labelled sentences from parallel files: line n of each is of sentence n.
+"""Reads parallel files: line n of each file is about sentence n.
 
-The form in which SNIPS and ATIS are passed around since Goo et al. (2018),
+SNIPS and ATIS are distributed in this format since Goo et al. (2018),
 "Slot-Gated Modeling for Joint Slot Filling and Intent Prediction": a folder
-with `seq.in` (words), `seq.out` (their tags) and `label` (the intent).
+with `seq.in` (words), `seq.out` (tags) and `label` (intent).
 """
 
 import itertools
@@ -27,20 +27,20 @@ FILES: Mapping[str, str] = {
   "tags": "seq.out",
   "label": "label",
 }
-# Unlike str.split, not at the no-break space and others that words contain.
+# Unlike str.split, does not split at no-break spaces, which words contain.
 _WORD = re.compile("[^ \t\r\n]+")
 
 
 def read(paths: Sequence[str], layout: Layout) -> Iterator[Row | BadRow]:
-  """A record a line; lists are split at spaces and tabs.
+  """Yields one record per line; lists are split at spaces and tabs.
 
   Args:
-    paths: a folder, or the files of the fields, in their order. Lines that
-      are blank in all files are passed over.
-    layout: the fields; in a folder their columns are names of files.
+    paths: a folder, or the files of the fields in their order. Lines that are
+      blank in all files are ignored.
+    layout: the fields; in a folder their columns are file names.
 
   Raises:
-    UserError: a file cannot be read, or they differ in length.
+    UserError: a file cannot be read, or the files differ in length.
   """
   files = _files(paths, layout)
   first = next(iter(files.values()))
@@ -50,9 +50,9 @@ def read(paths: Sequence[str], layout: Layout) -> Iterator[Row | BadRow]:
     for field in files:
       if number > len(lines[field]) and any(row):
         raise settings.UserError(
-          f"{files[field]}: ends after line {len(lines[field])}, and"
-          f" {max(map(len, lines.values()))} are in the longest of the files"
-          f" beside it; expected as many lines as in {first}"
+          f"{files[field]}: has {len(lines[field])} lines, but the longest of"
+          f" the files has {max(map(len, lines.values()))}; expected as many as"
+          f" in {first}"
         )
     if any(row):
       texts = dict(zip(files, row))
@@ -60,7 +60,7 @@ def read(paths: Sequence[str], layout: Layout) -> Iterator[Row | BadRow]:
 
 
 def folder_files(folder: str, columns: Mapping[str, str | int]) -> list[str]:
-  """The files of a folder that may be read from it."""
+  """The existing files of a folder that can hold fields."""
   names = {*FILES.values(), *map(str, columns.values())}
   folder = paths_lib.local(folder)
   paths = (os.path.join(folder, name) for name in sorted(names))
@@ -73,8 +73,8 @@ def _files(paths: Sequence[str], layout: Layout) -> dict[str, str]:
     fields = layout.in_order(len(paths))
     if fields is None:
       raise settings.UserError(
-        f"{layout.section}.format: parallel files: expected a folder, or a"
-        f" file for each of {', '.join(layout.fields)}; got {', '.join(paths)}"
+        f"{layout.section}.format: parallel files: expected a folder, or a file"
+        f" for each of {', '.join(layout.fields)}; got {', '.join(paths)}"
       )
     return dict(zip(fields, paths))
   folder = str(paths_lib.local(paths[0]))
@@ -89,7 +89,7 @@ def _files(paths: Sequence[str], layout: Layout) -> dict[str, str]:
       known = sorted(os.listdir(folder)) or ["none"]
       raise settings.UserError(
         f"{layout.section}.columns.{field}: {folder} has no file {name!r}; its"
-        f" files: {', '.join(known[:20])} (to read each by itself: {folder}/*)"
+        f" files: {', '.join(known[:20])} (to read them separately: {folder}/*)"
       )
   return files
 

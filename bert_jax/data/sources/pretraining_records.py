@@ -1,9 +1,9 @@
-"""Static pretraining examples: TFRecords of Google's, NVIDIA's, MLPerf's form.
+"""Reads pretraining examples from TFRecord files, without TensorFlow.
 
-A record is a serialised `tf.train.Example`. The framing of TFRecord files
-and its checksums are TensorFlow's (`tensorflow/core/lib/io/record_writer.h`);
-both checksums are verified, the lengths' when the files are opened and the
-data's when a record is read. TensorFlow is not needed.
+The records are those of the scripts of Google, NVIDIA and MLPerf: serialized
+`tf.train.Example` protos. The file format is that of TensorFlow
+(`tensorflow/core/lib/io/record_writer.h`). The checksums of lengths are
+verified when files are opened, those of data when a record is read.
 """
 
 import mmap
@@ -22,15 +22,15 @@ from bert_jax.storage import paths
 from bert_jax.storage.checksums import masked_crc32c
 from bert_jax.types import Batch
 
-_LENGTH = struct.Struct("<QI")  # the data's length, and its checksum
+_LENGTH = struct.Struct("<QI")  # The length of the data, and its checksum.
 _CHECKSUM = struct.Struct("<I")
 
 
 class PretrainingRecords:
-  """The examples of TFRecord files; every epoch has the same.
+  """The examples of TFRecord files, the same in every epoch.
 
-  Threads may share an object, and it pickles. A record takes 8 bytes of
-  memory, and opening reads through the files once.
+  Thread-safe and picklable. Takes 8 bytes of memory per record. Opening reads
+  all files once.
   """
 
   def __init__(
@@ -40,18 +40,18 @@ class PretrainingRecords:
     vocabulary_size: int | None = None,
     key: str = "config.data.train",
   ):
-    """Finds the records.
+    """Opens the files and finds the records.
 
     Args:
-      patterns: names or glob patterns of files.
-      config: its `max_length`, `max_predictions` and `next_sentence` count; a
-        record is one sequence.
-      vocabulary_size: token ids from here on are an error.
-      key: the config key to name in errors.
+      patterns: paths and glob patterns of files.
+      config: `max_length`, `max_predictions` and `next_sentence` are used; a
+        row is one record.
+      vocabulary_size: the upper limit of token ids; None for no limit.
+      key: the config key of `patterns`, for messages.
 
     Raises:
-      UserError: no file matches, there are no records, or a file is not
-        made of whole TFRecords.
+      UserError: no file matches, there are no records, or a file does not
+        consist of complete TFRecords.
     """
     self._config = config
     self._id_limit = vocabulary_size or 1 << 31
@@ -74,11 +74,11 @@ class PretrainingRecords:
   def example(self, epoch: int, index: int) -> Batch:
     """Record `index` as an unbatched example of NumPy arrays.
 
-    Its fields and targets are those of `PretrainingExamples.batch`.
+    The fields and targets are those of `PretrainingExamples.batch`.
 
     Raises:
       IndexError: there is no such record.
-      UserError: the record is damaged, or not what the config says.
+      UserError: the record is damaged, or does not match the config.
     """
     del epoch
     if not 0 <= index < len(self._offsets):
@@ -94,11 +94,11 @@ class PretrainingRecords:
       ) from None
 
   def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
-    """Records as NumPy arrays; raises what `example` does."""
+    """Records as a batch of NumPy arrays; raises the errors of `example`."""
     return stack([self.example(epoch, index) for index in indices])
 
   def _scan(self, path: str) -> Iterator[int]:
-    """The offset of each record of a file."""
+    """Yields the offset of each record of a file."""
     size = os.path.getsize(path)
     if not size:
       return
@@ -108,7 +108,7 @@ class PretrainingRecords:
     ):
       if data[:2] == b"\x1f\x8b":
         raise UserError(
-          f"{self._key}: {path} is compressed, which rules out random access;"
+          f"{self._key}: {path} is compressed and allows no random access;"
           f" decompress it: gunzip {path}"
         )
       offset = number = 0
@@ -164,7 +164,8 @@ def _get(
 ) -> Int64[np.ndarray, "count"] | Float32[np.ndarray, "count"]:
   if name not in features:
     raise ValueError(
-      f"no feature {name!r}; it has {', '.join(sorted(features)) or 'none'}"
+      f"no feature {name!r}; its features:"
+      f" {', '.join(sorted(features)) or 'none'}"
     )
   values = features[name]
   if not np.issubdtype(values.dtype, kind):
@@ -190,24 +191,24 @@ def _integers(
 
 
 def _end(data: mmap.mmap, offset: int, size: int) -> tuple[int, str]:
-  """Where the record at `offset` ends, and what is wrong with it if any."""
+  """The end of the record at `offset`, and the reason if it is damaged."""
   start = offset + _LENGTH.size
   if start > size:
-    return 0, "the file ends within a record's length; it is cut off"
+    return 0, "the file is truncated within the length of a record"
   length, checksum = _LENGTH.unpack_from(data, offset)
   if checksum != masked_crc32c(data[offset : offset + 8]):
-    return 0, "wrong checksum of the length; damaged, or not a TFRecord file"
+    return 0, "wrong checksum of the length: damaged, or not a TFRecord file"
   end = start + length + _CHECKSUM.size
   if end > size:
     return 0, (
-      f"a length of {length} bytes goes beyond the end of the file"
-      f" ({size} bytes); it is cut off"
+      f"the file is truncated: a length of {length} bytes exceeds its size of"
+      f" {size} bytes"
     )
   return end, ""
 
 
 def _read(path: str, offset: int) -> bytes:
-  """The data of a record that `_end` has found whole."""
+  """The data of a record found by `_scan`."""
   with open(path, "rb", buffering=0) as file:
     file.seek(offset)
     head = file.read(_LENGTH.size)

@@ -1,7 +1,7 @@
-"""Questions from SQuAD's JSON, versions 1.1 and 2.0.
+"""Reads questions from the JSON files of SQuAD, versions 1.1 and 2.0.
 
-The form is that of https://rajpurkar.github.io/SQuAD-explorer: articles with
-paragraphs with questions; positions count characters of the paragraph.
+See https://rajpurkar.github.io/SQuAD-explorer. Articles contain paragraphs,
+which contain questions; positions count characters of the paragraph.
 """
 
 import json
@@ -22,46 +22,49 @@ _FIELDS = ("id", "question", "context", "answers")
 
 
 def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
-  """A record a question.
+  """Yields one record per question.
 
   Args:
-    path: of the file; a question's place is its ID.
-    layout: the fields, of `id`, `question`, `context`, `answers`.
+    path: the path of the file.
+    layout: the fields: some of `id`, `question`, `context` and `answers`.
+
+  Yields:
+    Rows with the ID of the question as location.
 
   Raises:
-    UserError: the file cannot be read, or is no such JSON.
+    UserError: the file cannot be read, or is not JSON in this format.
   """
   fields = layout.only(_FIELDS, "SQuAD files")
   for field in fields:
     if layout.column(field) is not None:
       raise settings.UserError(
-        f"{layout.section}.columns.{field}: {path} is in SQuAD's form, where"
-        " the fields have their places"
+        f"{layout.section}.columns.{field}: {path} is in SQuAD's format, which"
+        " has no columns"
       )
   seen = set()
   for place, context, question in _questions(path):
     where = f"{path}: {place}"
     if where in seen:
-      yield BadRow(where, "a second question with this ID")
+      yield BadRow(where, "duplicate question ID")
       continue
     seen.add(where)
     yield labelled.row(where, _record, context, question, fields, layout)
 
 
 def answers(value: Any, context: Any) -> list[dict[str, Any]]:
-  """Checks the answers to a question.
+  """Validates the answers to a question.
 
   Args:
-    value: a list of {"text", "answer_start"}, as SQuAD has it, or "start", as
-      our records; or {"text": [...], "answer_start": [...]} as data sets of
-      TFDS and of the Hub have it.
-    context: the text in which they are.
+    value: a list of {"text", "answer_start"}, as in SQuAD, or {"text",
+      "start"}, as in our records; or {"text": [...], "answer_start": [...]},
+      as in TFDS and the Hugging Face Hub.
+    context: the text that contains the answers.
 
   Returns:
-    A list of {"text": str, "start": int}; without answers an empty one.
+    A list of {"text": str, "start": int}, empty if there is no answer.
 
   Raises:
-    RefusedError: an answer is not where it is said to be.
+    RefusedError: an answer is malformed, or not at its position.
   """
   if not isinstance(context, str):
     raise RefusedError(f"the context is not text: {context!r:.40}")
@@ -97,7 +100,7 @@ def _answer(item: Any, context: str) -> dict[str, Any]:
 
 
 def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-  """The place, the context and the JSON of each question."""
+  """Yields the ID, the context and the JSON of each question."""
   with labelled.open_text(path) as file:
     text = file.read()
   if not text.strip():
@@ -124,8 +127,8 @@ def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
   ) as error:
     reason = f"{type(error).__name__}: {error}"
     raise settings.UserError(
-      f"{path}: expected SQuAD's JSON, data of paragraphs of qas; {reason:.100}"
-      " (JSON lines have the ending .jsonl)"
+      f"{path}: expected SQuAD's JSON: data, paragraphs, qas; {reason:.100}"
+      " (the suffix of JSON lines is .jsonl)"
     ) from None
 
 

@@ -1,4 +1,4 @@
-"""Labelled records from TSV, CSV and JSON lines."""
+"""Reads labelled records from TSV, CSV and JSON lines."""
 
 import csv
 import json
@@ -15,18 +15,19 @@ from bert_jax.data.sources.labelled import (
   Row,
 )
 
-# A row's number and its cells, or why it has none.
+# The line number of a row and its cells, or the reason why it is malformed.
 _Cells = tuple[int, list[str] | RefusedError]
 
-# The most that csv takes on every system, where a C long has 32 bits.
+# The largest limit that csv accepts on systems with a C long of 32 bits.
 _LONGEST = 2**31 - 1
 
 
 def read_tsv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
-  """Lines of cells between tabs; a quote is a character as any other.
+  """Yields one record per line of tab-separated cells, without quoting.
 
   Args:
-    path: of the file; lines end with LF or CR LF, empty ones are passed over.
+    path: the path of the file; lines end with LF or CR LF, empty ones are
+      ignored.
     layout: the fields.
 
   Raises:
@@ -41,10 +42,10 @@ def read_tsv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
 
 
 def read_csv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
-  """Comma-separated values as RFC 4180 has them.
+  """Yields one record per row of comma-separated values (RFC 4180).
 
   Args:
-    path: of the file; a row's place is its first line.
+    path: the path of the file; the location of a row is its first line.
     layout: the fields.
 
   Raises:
@@ -56,11 +57,11 @@ def read_csv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
 
 
 def read_jsonl(path: str, layout: Layout) -> Iterator[Row | BadRow]:
-  """A JSON object a line; the columns are keys, `a.b` for nested ones.
+  """Yields one record per line with a JSON object.
 
   Args:
-    path: of the file; blank lines are passed over.
-    layout: the fields.
+    path: the path of the file; blank lines are ignored.
+    layout: the fields; their columns are keys, `a.b` for nested ones.
 
   Raises:
     UserError: the file cannot be read, or a column is a number.
@@ -89,7 +90,7 @@ def _csv_rows(file: Iterator[str]) -> Iterator[_Cells]:
     except StopIteration:
       return
     except csv.Error as error:
-      cells = RefusedError(f"malformed CSV, are the quotes balanced? ({error})")
+      cells = RefusedError(f"malformed CSV; check the quotes ({error})")
     if cells:
       yield number, cells
 
@@ -97,7 +98,7 @@ def _csv_rows(file: Iterator[str]) -> Iterator[_Cells]:
 def _table(
   path: str, rows: Iterator[_Cells], layout: Layout
 ) -> Iterator[Row | BadRow]:
-  """Rows of cells to records, by the header or the first row's width."""
+  """Converts rows of cells to records, by the header or the first row."""
   width, places = 0, None
   for number, cells in rows:
     where = f"{path}:{number}"
@@ -114,11 +115,11 @@ def _table(
 
 
 def _named(path: str, header: Sequence[str], layout: Layout) -> dict[str, int]:
-  """Where the fields are, by a header."""
+  """The column numbers of the fields, by the header."""
   try:
     labelled.check_text("".join(header))
   except RefusedError as error:
-    raise settings.UserError(f"{path}: in the header, {error}") from None
+    raise settings.UserError(f"{path}: the header: {error}") from None
   names = [name.strip() for name in header]
   places = {}
   for field in layout.fields:
@@ -136,7 +137,7 @@ def _named(path: str, header: Sequence[str], layout: Layout) -> dict[str, int]:
     elif names.count(column) > 1:
       raise settings.UserError(
         f"{layout.section}.columns.{field}: {path} has the column"
-        f" {column!r} {names.count(column)} times; give its number"
+        f" {column!r} {names.count(column)} times; use its number"
       )
     else:
       places[field] = names.index(column)
@@ -146,22 +147,22 @@ def _named(path: str, header: Sequence[str], layout: Layout) -> dict[str, int]:
 def _numbered(
   path: str, cells: Sequence[str], layout: Layout
 ) -> dict[str, int]:
-  """Where the fields are: where the user says, or one after the other."""
+  """The column numbers of the fields without a header."""
   width = len(cells)
   places = {field: layout.number(field) for field in layout.fields}
   if all(place is None for place in places.values()):
     fields = layout.in_order(width)
     if fields is None:
       raise settings.UserError(
-        f"{layout.section}.columns: {path} has {width} columns and no header,"
-        f" and the fields are {', '.join(layout.fields)}; give their numbers"
+        f"{layout.section}.columns: {path} has {width} columns and no header;"
+        f" set the column numbers of the fields {', '.join(layout.fields)}"
       )
     return {field: place for place, field in enumerate(fields)}
   for field, place in places.items():
     if place is None and field not in layout.optional:
       raise settings.UserError(
-        f"{layout.section}.columns.{field}: give its number too, for {path}"
-        " has no header"
+        f"{layout.section}.columns.{field}: expected the number of its column,"
+        f" because {path} has no header"
       )
     if place is not None and not -width <= place < width:
       known = list(map(str, range(width)))
@@ -192,10 +193,10 @@ def _object(line: str, columns: Mapping[str, str], layout: Layout) -> Record:
   try:
     values = json.loads(line)
   except (ValueError, RecursionError) as error:
-    raise RefusedError(f"expected one JSON object a line: {error}") from None
+    raise RefusedError(f"expected one JSON object per line: {error}") from None
   if not isinstance(values, dict):
     raise RefusedError(
-      f"expected one JSON object a line, got {line.strip():.40}"
+      f"expected one JSON object per line, got {line.strip():.40}"
     )
   if "\\u" in line:
     labelled.check_text(json.dumps(values, ensure_ascii=False))
@@ -216,7 +217,7 @@ def _object(line: str, columns: Mapping[str, str], layout: Layout) -> Record:
 
 
 def _value(values: Mapping[str, Any], column: str) -> Any:
-  """The value of a key, or of a path `a.b`; None where there is none."""
+  """The value of a key, or of a path `a.b`; None if it does not exist."""
   if column in values:
     return values[column]
   first, _, rest = column.partition(".")

@@ -1,9 +1,8 @@
-"""Documents from text files: plain, gzip'd, or JSON lines.
+"""Documents from text files: plain text or JSON lines, optionally gzip'd.
 
-A file is read once to find, about every megabyte, a place where a document
-starts; the index holds only those places, so it stays small whatever the
-size of the text. Reading a document parses the megabyte around it, which is
-kept for the neighbours.
+Opening reads each file once and indexes the start of a document about every
+megabyte, so the index is small for any size of text. Reading a document parses
+the megabyte that contains it, which is cached for its neighbours.
 """
 
 import copy
@@ -24,7 +23,7 @@ from bert_jax.storage import paths as paths_lib
 DOCUMENTS = ("blank_line", "line", "file")
 
 _BLOCK = 1 << 20
-# Longer documents are cut, for a document has to fit in memory.
+# Longer documents are split, because a document has to fit in memory.
 _LONGEST = 1 << 24
 _JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _BLANK_LINE_BYTES = re.compile(rb"\n[ \t\r\f\v]*\n")
@@ -32,7 +31,7 @@ _BLANK_LINE = re.compile(r"\n\s*\n")
 
 
 class _Block(NamedTuple):
-  """Where a run of whole documents lies, and what comes before it."""
+  """The location of a run of documents, and the lines and documents before."""
 
   file: int
   offset: int
@@ -46,10 +45,10 @@ class TextFiles:
   """The documents of text files, by random access.
 
   Attributes:
-    files: the files' names, as messages show them.
-    paths: where their decompressed text is, here or in a store.
+    files: the names of the files, for messages.
+    paths: the paths of their decompressed text, local or in a store.
     documents: "blank_line", "line" or "file".
-    field: the field of JSON lines that holds the text.
+    field: the field of JSON lines with the text.
   """
 
   files: list[str]
@@ -73,12 +72,11 @@ class TextFiles:
     self._parsed: tuple[_Block, list[str]] = (_Block(0, 0, 0, 0, 0), [])
 
   def __getstate__(self) -> dict[str, Any]:
-    # Another machine has the copies of what is in a store elsewhere, and
-    # makes them of what it reads alone.
+    # Another machine downloads its own copies, of the files that it reads.
     return self.__dict__ | {"_here": {}}
 
   def moved(self, folder: pathlib.Path, where: str) -> "TextFiles":
-    """The same documents, now that the files of `folder` are at `where`."""
+    """The same documents after the files of `folder` were copied to `where`."""
     other = copy.copy(self)
     other.paths = [
       f"{where}/{pathlib.Path(path).name}"
@@ -93,11 +91,11 @@ class TextFiles:
     return self._length
 
   def __getitem__(self, index: int) -> Mapping[str, Any]:
-    """A document as {"text", "replaced_bytes"} and the JSON line's fields.
+    """A document as {"text", "replaced_bytes"} and the fields of a JSON line.
 
     Raises:
       IndexError: there is no such document.
-      UserError: a JSON line is damaged or has no text.
+      UserError: a JSON line is malformed or has no text.
     """
     if not 0 <= index < len(self):
       raise IndexError(f"document {index} of {len(self)}")
@@ -139,7 +137,7 @@ class TextFiles:
       fields = json.loads(text)
     except (ValueError, RecursionError) as error:
       raise settings.UserError(
-        f"{where}: expected one JSON object a line: {error}"
+        f"{where}: expected one JSON object per line: {error}"
       ) from None
     if not isinstance(fields, dict) or self.field not in fields:
       known = ", ".join(sorted(fields)) if isinstance(fields, dict) else "none"
@@ -152,13 +150,13 @@ class TextFiles:
         f"{where}: field {self.field!r} (config.corpus.field) is not text:"
         f" {str(fields[self.field])[:40]!r}"
       )
-    # JSON may spell out half a surrogate pair, which no UTF-8 text can hold.
+    # Replace lone surrogates, which JSON can contain and UTF-8 cannot.
     text = fields[self.field].encode("utf-8", "replace").decode()
     return text, fields
 
 
 def _text(data: bytes) -> str:
-  """Decodes with bytes that are not UTF-8 as lone surrogates."""
+  """Decodes UTF-8; invalid bytes become lone surrogates."""
   text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
   return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -171,7 +169,7 @@ _SPLIT = {
   "blank_line": lambda data: _texts(_BLANK_LINE.split(_text(data))),
   "line": lambda data: _texts(_text(data).split("\n")),
   "file": lambda data: _texts([_text(data)]),
-  # With its line number, which an error about it names.
+  # With the line number, for error messages.
   "json_line": lambda data: [
     f"{number}:{line}"
     for number, line in enumerate(_text(data).split("\n"), 1)
@@ -183,7 +181,7 @@ _SPLIT = {
 def _blocks(
   path: pathlib.Path, unit: str, name: str
 ) -> Iterator[tuple[int, bytes]]:
-  """Cuts a file between documents into runs of about a megabyte."""
+  """Splits a file between documents into blocks of about a megabyte."""
   offset, data = 0, b""
   with path.open("rb") as file:
     while more := file.read(_BLOCK):
@@ -195,7 +193,7 @@ def _blocks(
         if unit == "json_line":
           raise settings.UserError(
             f"{name}: a line is longer than {_LONGEST >> 20} MiB; expected one"
-            " JSON object a line"
+            " JSON object per line"
           )
         end = _cut_within(data)
       if end:
@@ -206,7 +204,7 @@ def _blocks(
 
 
 def _last_boundary(data: bytes, unit: str) -> int:
-  """Where the last document in `data` starts, 0 where there is but one."""
+  """The start of the last document in `data`; 0 if there is only one."""
   if unit == "file":
     return 0
   if unit == "blank_line":
@@ -216,7 +214,7 @@ def _last_boundary(data: bytes, unit: str) -> int:
 
 
 def _cut_within(data: bytes) -> int:
-  """Where to cut a document that is too long, never inside a character."""
+  """The position at which to split a document that is too long."""
   for end in (data.rfind(b"\n") + 1, data.rfind(b" ") + 1):
     if end > len(data) // 2:
       return end
@@ -227,7 +225,7 @@ def _cut_within(data: bytes) -> int:
 
 
 def _check_text(start: bytes, name: str) -> None:
-  """Refuses UTF-16, binary files and text that is mostly not UTF-8."""
+  """Raises a `UserError` for UTF-16, binary files and other encodings."""
   _, bad = files_lib.replace_bad_bytes(start.decode("utf-8", "surrogateescape"))
   if start.startswith((b"\xff\xfe", b"\xfe\xff")):
     what = "UTF-16"
@@ -239,7 +237,7 @@ def _check_text(start: bytes, name: str) -> None:
     return
   raise settings.UserError(
     f"{name}: looks {what}; expected UTF-8 text"
-    " (convert it, or leave it out of config.corpus.files)"
+    " (convert it, or remove it from config.corpus.files)"
   )
 
 
@@ -253,13 +251,13 @@ def open_source(
 
   Args:
     files: glob patterns.
-    documents: what one document is: the lines between two blank lines, a
-      line, or a whole file. In JSON lines it is always a line.
-    field: the field of a JSON line that holds its text.
+    documents: "blank_line", "line" or "file"; JSON lines are always split by
+      lines.
+    field: the field of JSON lines with the text.
     scratch: a folder for decompressed copies of gzip'd files.
 
   Returns:
-    A source; documents of more than 16 MiB are cut, blank ones left out.
+    A source. Documents of more than 16 MiB are split, blank ones are dropped.
 
   Raises:
     UserError: no file matches, or one is not text or cannot be decompressed.
@@ -269,7 +267,7 @@ def open_source(
     files_lib.decompressed(name, scratch / f"{number:06d}")
     for number, name in enumerate(names)
   ]
-  # Workers may have another current directory.
+  # Worker processes may have another current directory.
   paths = [
     path if paths_lib.is_remote(path) else os.path.abspath(path)
     for path in paths

@@ -1,4 +1,4 @@
-"""Reads serialised `tf.train.Example` protos of numbers.
+"""Parses serialized `tf.train.Example` protos of numbers.
 
 The messages (`tensorflow/core/example/{example,feature}.proto`):
 
@@ -24,13 +24,13 @@ def parse(data: bytes) -> dict[str, np.ndarray]:
   """The features by name.
 
   Args:
-    data: a serialised Example.
+    data: a serialized Example.
 
   Returns:
-    int64, float32 or (of a list of strings) object arrays, one-dimensional.
+    One-dimensional arrays of dtype int64, float32, or object for bytes.
 
   Raises:
-    ValueError: the bytes are not a well-formed Example.
+    ValueError: the bytes are not a valid Example.
   """
   features = {}
   for message in _messages(data, 1):
@@ -49,14 +49,14 @@ def parse(data: bytes) -> dict[str, np.ndarray]:
 
 
 def _feature(data: bytes) -> np.ndarray:
-  """The values of a Feature; no kind means no values."""
+  """The values of a Feature; none if no list is set."""
   parts, dtype = [], np.dtype(np.int64)
   for number, wire, content in _fields(data):
     if wire != _BYTES or number not in (1, 2, 3):
       continue
     kind = {1: np.dtype(object), 2: np.dtype("<f4"), 3: np.dtype(np.int64)}
     if kind[number] != dtype:
-      parts, dtype = [], kind[number]  # of a oneof, the last counts
+      parts, dtype = [], kind[number]  # The last one of a oneof is valid.
     for item, item_wire, value in _fields(content):
       if item == 1:
         parts.append(_values(dtype, item_wire, value))
@@ -76,7 +76,7 @@ def _values(dtype: np.dtype, wire: int, value: bytes | int) -> np.ndarray:
     and len(value) % dtype.itemsize == 0
   ):
     return np.frombuffer(value, dtype)
-  raise ValueError("malformed proto: a list with values of another type")
+  raise ValueError("malformed proto: a list with values of the wrong type")
 
 
 def _varints(data: bytes) -> Int64[np.ndarray, "values"]:
@@ -86,7 +86,7 @@ def _varints(data: bytes) -> Int64[np.ndarray, "values"]:
   if last.all():
     return raw.astype(np.int64)
   if not last[-1]:
-    raise ValueError("malformed proto: a number is cut off")
+    raise ValueError("malformed proto: a number is truncated")
   starts = np.flatnonzero(np.concatenate([[True], last[:-1]]))
   sizes = np.diff(starts, append=len(raw))
   if sizes.max() > _VARINT_BYTES:
@@ -97,14 +97,14 @@ def _varints(data: bytes) -> Int64[np.ndarray, "values"]:
 
 
 def _messages(data: bytes, wanted: int) -> Iterator[bytes]:
-  """The contents of the fields of one number that are messages."""
+  """Yields the contents of the message fields with a given number."""
   for number, wire, content in _fields(data):
     if number == wanted and wire == _BYTES:
       yield content
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int, bytes | int]]:
-  """Number, wire type and content of each field."""
+  """Yields the number, wire type and content of each field."""
   offset = 0
   while offset < len(data):
     tag, offset = _varint(data, offset)
@@ -120,16 +120,16 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, bytes | int]]:
     else:
       raise ValueError(f"malformed proto: wire type {wire}")
     if size > len(data) - offset:
-      raise ValueError("malformed proto: a field goes beyond the end")
+      raise ValueError("malformed proto: a field extends beyond the end")
     yield number, wire, data[offset : offset + size]
     offset += size
 
 
 def _varint(data: bytes, offset: int) -> tuple[int, int]:
-  """The number at `offset`, and the offset behind it."""
+  """The varint at `offset`, and the offset after it."""
   value = 0
   for place, byte in enumerate(data[offset : offset + _VARINT_BYTES]):
     value |= (byte & 0x7F) << 7 * place
     if byte < 0x80:
       return value & 0xFFFFFFFFFFFFFFFF, offset + place + 1
-  raise ValueError("malformed proto: a number is cut off or too long")
+  raise ValueError("malformed proto: a number is truncated or too long")

@@ -1,4 +1,4 @@
-"""Documents and labelled records of TensorFlow Datasets, without TensorFlow."""
+"""Documents and labelled records from TFDS, without TensorFlow."""
 
 import dataclasses
 import os
@@ -22,14 +22,14 @@ from bert_jax.storage import paths as paths_lib
 
 
 class Dataset(NamedTuple):
-  """A split of a data set, and the config keys that name it.
+  """A split of a data set, and its config keys for messages.
 
   Attributes:
-    name: as TFDS takes it: `name[/config][:version]`.
-    split: a split or slice as TFDS takes it, for instance `train[:10%]`.
-    data_dir: where data sets are prepared; None for the default of TFDS.
-    download: whether to download and prepare what is not there; None where
-      the section has no key for that.
+    name: the TFDS name, `name[/config][:version]`.
+    split: a TFDS split or slice, for instance `train[:10%]`.
+    data_dir: the folder of prepared data sets; None for the default of TFDS.
+    download: whether to download and prepare a missing data set; None if the
+      section has no such key.
     section: the config section of `dataset` and `data_dir`.
     split_key: the config key of the split.
   """
@@ -43,14 +43,15 @@ class Dataset(NamedTuple):
 
 
 def open_records(dataset: Dataset) -> Any:
-  """A `tfds.data_source`, with a user's mistakes in one line.
+  """Opens a `tfds.data_source`.
 
   Raises:
-    UserError: no such data set or split, or it is not prepared and cannot be.
+    UserError: there is no such data set or split, or the data set is not
+      prepared and cannot be.
   """
   key = f"{dataset.section}.dataset"
   if not dataset.name:
-    raise settings.UserError(f"{key}: name a TFDS data set")
+    raise settings.UserError(f"{key}: expected a TFDS data set")
   dataset = dataset._replace(data_dir=_here(dataset))
   try:
     return _prepared(dataset)
@@ -59,8 +60,7 @@ def open_records(dataset: Dataset) -> Any:
   except ImportError as error:
     missing = error
   except Exception as error:
-    # With a download TFDS runs the data set's own code, which may raise
-    # whatever it likes.
+    # A download runs the code of the data set, which can raise anything.
     if not dataset.download:
       raise
     reason = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -70,14 +70,14 @@ def open_records(dataset: Dataset) -> Any:
     ) from error
   reason = str(missing).rpartition(": ")[2]
   raise settings.UserError(
-    f"{key}: the code that prepares {dataset.name!r} cannot run here, {reason};"
-    " prepare it where it can, as ArrayRecord, and name the folder as"
-    f" {dataset.section}.data_dir"
+    f"{key}: the code that prepares {dataset.name!r} cannot run here: {reason};"
+    " prepare it on another machine, as ArrayRecord, and set"
+    f" {dataset.section}.data_dir to its folder"
   ) from None
 
 
 def _here(dataset: Dataset) -> str | None:
-  """The data_dir, or of one in a store a copy of this data set alone."""
+  """The local `data_dir`, with a download of this data set if necessary."""
   if dataset.data_dir is None or not paths_lib.is_remote(dataset.data_dir):
     return dataset.data_dir
   name = re.split("[/:]", dataset.name)[0]
@@ -88,8 +88,8 @@ def _here(dataset: Dataset) -> str | None:
 
 
 def _prepared(dataset: Dataset) -> Any:
-  """What is prepared, or else, where that is wanted, what is downloaded."""
-  import tensorflow_datasets as tfds  # Slow, and only this source needs it.
+  """Opens the prepared data set, after preparing it if `download` is set."""
+  import tensorflow_datasets as tfds  # Slow to import.
 
   name, split, data_dir = dataset.name, dataset.split, dataset.data_dir
   key = f"{dataset.section}.dataset"
@@ -101,8 +101,8 @@ def _prepared(dataset: Dataset) -> Any:
     )
   except tfds.core.DatasetNotFoundError:
     reason = (
-      f"{key}: TensorFlow Datasets knows no {name!r}, and none of that name and"
-      f" version is prepared {where}"
+      f"{key}: TensorFlow Datasets does not know {name!r}, and no data set of"
+      f" this name and version is prepared {where}"
     )
   except (NotImplementedError, AssertionError, FileNotFoundError):
     reason = (
@@ -119,8 +119,8 @@ def _prepared(dataset: Dataset) -> Any:
     raise settings.UserError(
       f"{reason}; or download it with {dataset.section}.download=True"
     )
-  # Without TensorFlow, TFDS stops looking for data sets before it has come to
-  # those of texts, GLUE among them.
+  # Without TensorFlow, TFDS does not register its text data sets, for instance
+  # GLUE, by itself.
   import tensorflow_datasets.text
 
   try:
@@ -135,7 +135,7 @@ def _prepared(dataset: Dataset) -> Any:
 class TfdsTexts:
   """The text feature of a prepared data set, by random access.
 
-  It pickles as the arguments of `open_source`.
+  Pickled as the arguments of `open_source`.
   """
 
   dataset: str
@@ -152,7 +152,7 @@ class TfdsTexts:
     return len(self.records)
 
   def __getitem__(self, index: int) -> Mapping[str, Any]:
-    """The features, with the text as {"text", "replaced_bytes"}."""
+    """The features of an example, and {"text", "replaced_bytes"}."""
     if not 0 <= index < len(self):
       raise IndexError(f"document {index} of {len(self)}")
     features = self.records[index]
@@ -166,16 +166,17 @@ class TfdsTexts:
 def open_source(
   dataset: str, split: str, data_dir: str | None, field: str
 ) -> TfdsTexts:
-  """Opens the documents of a data set that was prepared as ArrayRecord.
+  """Opens the documents of a data set that is prepared as ArrayRecord.
 
   Args:
-    dataset: a name as TFDS takes it: `name[/config][:version]`.
-    split: a split or slice as TFDS takes it, for instance `train[:10%]`.
-    data_dir: where data sets are prepared; None for the default of TFDS.
-    field: the feature that holds the text.
+    dataset: the TFDS name, `name[/config][:version]`.
+    split: a TFDS split or slice, for instance `train[:10%]`.
+    data_dir: the folder of prepared data sets; None for the default of TFDS.
+    field: the feature with the text.
 
   Raises:
-    UserError: no such data set, split or feature, or it is not prepared.
+    UserError: there is no such data set, split or feature, or the data set is
+      not prepared.
   """
   records = open_records(Dataset(dataset, split, data_dir))
   known = records.dataset_info.features
@@ -194,12 +195,12 @@ def open_source(
 def describe(
   dataset: str, split: str, data_dir: str | None, field: str
 ) -> list[dict[str, Any]]:
-  """What the source reads: the data set and the files of its split."""
+  """The data set and the files of its split, for JSON."""
   return _describe(open_source(dataset, split, data_dir, field).records, split)
 
 
 def describe_records(dataset: Dataset) -> list[dict[str, Any]]:
-  """As `describe`, for labelled records."""
+  """`describe` for labelled records."""
   return _describe(open_records(dataset), dataset.split)
 
 
@@ -214,15 +215,16 @@ def _describe(records: Any, split: str) -> list[dict[str, Any]]:
 
 
 def read(dataset: Dataset, layout: Layout) -> Iterator[Row | BadRow]:
-  """A record an example, with the names of its labels.
+  """Yields one record per example, with label names instead of numbers.
 
   Args:
-    dataset: what to read.
+    dataset: the split to read.
     layout: the fields; their columns are features, `a.b` for nested ones, and
-      for texts in many languages `hypothesis.en`.
+      `hypothesis.en` for a language of a translation.
 
   Raises:
-    UserError: no such data set, split or feature, or it is not prepared.
+    UserError: there is no such data set, split or feature, or the data set is
+      not prepared.
   """
   records = open_records(dataset)
   features = records.dataset_info.features
@@ -248,7 +250,7 @@ def _record(
 
 
 def _has(features: Any, path: Sequence[str]) -> bool:
-  """Whether there is a feature at a path."""
+  """Whether a feature exists at a path."""
   for name in path:
     if name in (getattr(features, "languages", None) or ()):
       return True
@@ -259,7 +261,7 @@ def _has(features: Any, path: Sequence[str]) -> bool:
 
 
 def _nested(value: Any, feature: Any, path: Sequence[str]) -> Any:
-  """The value at a path, in plain Python."""
+  """The value at a path, as plain Python."""
   for name in path:
     if "language" in value and name not in value:
       languages = [language.decode() for language in value["language"]]
@@ -272,19 +274,19 @@ def _nested(value: Any, feature: Any, path: Sequence[str]) -> Any:
 
 
 def _plain(value: Any, feature: Any) -> Any:
-  """Text for bytes, names for labels, lists for arrays."""
+  """Converts bytes to str, label numbers to names, arrays to lists."""
   if isinstance(value, np.ndarray | np.generic):
     value = value.tolist()
   if isinstance(value, bytes):
     value = value.decode("utf-8", "surrogateescape")
     labelled.check_text(value)
     return value
-  # Of a sequence, the feature of its items.
+  # The feature of the items of a sequence.
   inner = getattr(feature, "feature", None)
   if isinstance(value, list):
     return [_plain(item, inner) for item in value]
   if isinstance(value, Mapping):
-    # A sequence of groups of features comes as a group of lists.
+    # A sequence of dictionaries is stored as a dictionary of lists.
     group = feature if inner is None else inner
     return {
       name: [_plain(item, group[name]) for item in part]
