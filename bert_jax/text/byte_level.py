@@ -1,4 +1,4 @@
-"""RoBERTa's files without a `tokenizer.json`: `vocab.json`, `merges.txt`."""
+"""Byte-level BPE of RoBERTa from `vocab.json` and `merges.txt`."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from bert_jax.text.tokenizer_json import JsonTokenizer
 VOCABULARY = "vocab.json"
 MERGES = "merges.txt"
 CLASS = "RobertaTokenizer"
-"""Transformers' class for them."""
+"""The class of Transformers for these files."""
 
 
 def load(folder: pathlib.Path) -> JsonTokenizer:
-  """The tokenizer of a folder's `vocab.json` and `merges.txt`.
+  """Loads the `vocab.json` and `merges.txt` of a folder.
 
   Raises:
-    UserError: one of them is missing or damaged, or is another family's.
+    UserError: a file is missing, damaged or of another family.
   """
   path, merges_path = folder / VOCABULARY, folder / MERGES
   config_files.check_class(path, [CLASS])
@@ -48,10 +48,10 @@ def load(folder: pathlib.Path) -> JsonTokenizer:
 
 
 def parse_merges(text: str, where: str) -> list[tuple[str, str]]:
-  """The pairs of pieces in a `merges.txt`, in the order of merging.
+  """The merges of a `merges.txt`, as pairs of tokens in order.
 
   Raises:
-    UserError: a line is no pair; the message names it.
+    UserError: a line is not a pair; the message names the line.
   """
   merges = []
   for number, line in enumerate(text.split("\n"), start=1):
@@ -61,7 +61,7 @@ def parse_merges(text: str, where: str) -> list[tuple[str, str]]:
     pair = line.split(" ")
     if len(pair) != 2 or not all(pair):
       raise UserError(
-        f"{where}, line {number}: expected two pieces, got {line!r:.60}"
+        f"{where}, line {number}: expected two tokens, got {line!r:.60}"
       )
     merges.append((pair[0], pair[1]))
   return merges
@@ -74,17 +74,17 @@ def build(
   add_prefix_space: bool,
   where: str,
 ) -> tokenizers.Tokenizer:
-  """Byte-level BPE as RoBERTa's published `tokenizer.json` has it.
+  """Builds the byte-level BPE of RoBERTa's published `tokenizer.json`.
 
   Args:
-    ids: the vocabulary.
-    merges: the pairs of pieces, in the order of merging.
-    names: the token for each field of `SpecialIds`.
-    add_prefix_space: whether a text's first word is one like the others.
-    where: what messages call the files.
+    ids: the id of each token.
+    merges: pairs of tokens in the order of merging.
+    names: the token of each field of `SpecialIds`.
+    add_prefix_space: whether a space is added before the first word.
+    where: the name of the files in messages.
 
   Raises:
-    UserError: the library refuses them, as where a merge makes a piece that
+    UserError: the files are inconsistent, for instance the result of a merge
       is not in the vocabulary.
   """
   with tokenizer_json.library_errors(where):

@@ -1,7 +1,7 @@
-"""What Transformers' settings beside a vocabulary say of it.
+"""Reads and writes the tokenizer settings of Transformers.
 
 They are in `tokenizer_config.json`, and in the older `special_tokens_map.json`
-and `added_tokens.json`.
+and `added_tokens.json`, next to the vocabulary.
 """
 
 import pathlib
@@ -25,7 +25,7 @@ KEYS = {
   "sep": "sep_token",
   "mask": "mask_token",
 }
-"""What Transformers calls the fields of `SpecialIds`."""
+"""The keys of Transformers for the fields of `SpecialIds`."""
 
 _USUAL = {
   "pad": ("<pad>", "[PAD]"),
@@ -37,10 +37,10 @@ _USUAL = {
 
 
 def flag(folder: pathlib.Path, name: str, unset: Any = None) -> bool | None:
-  """The setting `name`, which may be null; `unset` where there is none.
+  """A setting of `tokenizer_config.json`; `unset` if it is missing.
 
   Raises:
-    UserError: it is neither true, false nor null.
+    UserError: the setting is not true, false or null.
   """
   value = read_settings(folder, CONFIG).get(name, unset)
   if value is not None and not isinstance(value, bool):
@@ -51,7 +51,7 @@ def flag(folder: pathlib.Path, name: str, unset: Any = None) -> bool | None:
 
 
 def tokenizer_class(folder: pathlib.Path) -> str | None:
-  """Transformers' class for the files, if the settings name one."""
+  """The class of Transformers in the settings, or None."""
   for file in (CONFIG, "config.json"):
     name = read_settings(folder, file).get("tokenizer_class")
     if isinstance(name, str) and name != "TokenizersBackend":
@@ -60,32 +60,32 @@ def tokenizer_class(folder: pathlib.Path) -> str | None:
 
 
 def check_class(path: pathlib.Path, known: Sequence[str]) -> None:
-  """Refuses a vocabulary that another class reads in another way.
+  """Checks the class of Transformers for a vocabulary.
 
   Args:
     path: the file of the vocabulary, not a `tokenizer.json`.
-    known: the classes that read it as is done here.
+    known: the classes that read the file in the same way as bert_jax.
 
   Raises:
-    UserError: the settings beside it name a class not among them.
+    UserError: the settings name another class.
   """
   name = tokenizer_class(path.parent)
   if name and name.removesuffix("Fast") not in (*known, "PreTrainedTokenizer"):
     raise UserError(
-      f"{path}: the settings beside it say {name}, which reads it otherwise;"
-      f" expected {' or '.join(known)}, or a tokenizer.json"
+      f"{path}: expected the tokenizer class {' or '.join(known)}, or a"
+      f" tokenizer.json, got {name} in the settings"
     )
 
 
 def to_save(
   name: str, names: Mapping[str, str], **more: bool | None
 ) -> dict[str, Any]:
-  """The `tokenizer_config.json` for Transformers' class `name`.
+  """The content of `tokenizer_config.json`.
 
   Args:
-    name: the class.
-    names: the token for each field of `SpecialIds`.
-    **more: further settings; those that are None are left out.
+    name: the class of Transformers.
+    names: the token of each field of `SpecialIds`.
+    **more: further settings; None is omitted.
   """
   settings: dict[str, Any] = {"tokenizer_class": name}
   if not name.startswith("PreTrained"):
@@ -100,19 +100,18 @@ def special_tokens(
   added: Mapping[int, tokenizers.AddedToken],
   where: str,
 ) -> dict[str, str]:
-  """The token for each field of `SpecialIds`.
+  """The token of each field of `SpecialIds`.
 
   Args:
-    folder: where the settings may be that name them; where they do not, it
-      is the usual names of BERT's or RoBERTa's family that count.
+    folder: the folder of the settings. If they do not name a token, the names
+      of BERT and RoBERTa are tried.
     ids: the tokens of the vocabulary.
-    added: the tokens that were added to it.
-    where: what messages call the vocabulary, such as its file.
+    added: the tokens added to the vocabulary.
+    where: the name of the vocabulary in messages, for instance its file.
 
   Raises:
-    UserError: the settings name a token that the vocabulary lacks, or one
-      token for two fields, or no token is there for a field; the message
-      says for which and where was looked.
+    UserError: the settings name a token that is not in the vocabulary, or the
+      same token for two fields, or there is no token for a field.
   """
   tokens = {*ids, *(token.content for token in added.values())}
   found, missing = {}, []
@@ -134,24 +133,26 @@ def special_tokens(
   if missing:
     raise UserError(
       f"{where}: no token among its {len(tokens)} for {', '.join(missing)}, and"
-      f" neither {CONFIG} nor {_MAP} beside it names one"
+      f" neither {CONFIG} nor {_MAP} names one"
     )
   if len(set(found.values())) < len(found):
-    raise UserError(f"{where}: expected five special tokens, got {found}")
+    raise UserError(
+      f"{where}: expected five different special tokens, got {found}"
+    )
   return found
 
 
 def added_tokens(folder: pathlib.Path) -> dict[int, tokenizers.AddedToken]:
-  """The tokens that were added to a vocabulary without a `tokenizer.json`.
+  """The tokens added to a vocabulary that has no `tokenizer.json`.
 
   Args:
-    folder: where the settings may be that list them.
+    folder: the folder of the settings.
 
   Returns:
-    Each token at its id; those that stand for no text are `special`.
+    The added tokens by id.
 
   Raises:
-    UserError: a list is damaged; the message names its file.
+    UserError: the settings are damaged; the message names the file.
   """
   config = read_settings(folder, CONFIG)
   listed = config.get("added_tokens_decoder")
@@ -174,7 +175,7 @@ def added_tokens(folder: pathlib.Path) -> dict[int, tokenizers.AddedToken]:
 def _extra_special_tokens(
   folder: pathlib.Path, config: Mapping[str, Any]
 ) -> set[str]:
-  """Every token that the settings call special, whatever it stands for."""
+  """All tokens that the settings declare special."""
   parts = (config, read_settings(folder, _MAP))
   values = [
     value
@@ -190,10 +191,10 @@ def _extra_special_tokens(
 
 
 def added_token(token: Any, where: str) -> tokenizers.AddedToken:
-  """An entry of `added_tokens` in a `tokenizer.json`, its id left out.
+  """Converts an entry of `added_tokens` in a `tokenizer.json`.
 
   Raises:
-    UserError: it is none; the message starts with `where`.
+    UserError: the entry is malformed; the message starts with `where`.
   """
   content = token.get("content") if isinstance(token, dict) else None
   if not isinstance(content, str) or not content:

@@ -1,4 +1,4 @@
-"""Reading a tokenizer's files, whoever wrote them."""
+"""Reads the files of tokenizers, with errors that name the file."""
 
 import json
 import pathlib
@@ -15,17 +15,17 @@ NAMES = (
   "vocab.json",
   "merges.txt",
 )
-"""The files that a tokenizer's folder may hold, besides a `.model`."""
+"""The names of tokenizer files, other than `.model` files."""
 MAX_BYTES = 100_000_000
-"""A larger file is refused unread; the largest published vocabularies, of a
-million pieces, take about half of this."""
+"""The maximum size of a file. The largest published vocabularies, with a
+million tokens, have about half of it."""
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
   """The content of a file.
 
   Raises:
-    UserError: it cannot be read, or is larger than any vocabulary.
+    UserError: the file cannot be read, or is larger than `MAX_BYTES`.
   """
   try:
     with path.open("rb") as file:
@@ -40,10 +40,10 @@ def read_bytes(path: pathlib.Path) -> bytes:
 
 
 def decode(data: bytes, path: pathlib.Path) -> str:
-  """The text of a file's bytes.
+  """Decodes UTF-8.
 
   Raises:
-    UserError: they are no UTF-8; the message names the line.
+    UserError: the data are not UTF-8; the message names the file and line.
   """
   try:
     return data.decode("utf-8")
@@ -53,17 +53,17 @@ def decode(data: bytes, path: pathlib.Path) -> str:
 
 
 def parse_json(data: bytes, path: pathlib.Path) -> dict[str, Any]:
-  """The JSON object that a file's bytes hold.
+  """Parses a JSON object.
 
   Raises:
-    UserError: they hold none.
+    UserError: the data are not a JSON object; the message names the file.
   """
   try:
     content = json.loads(decode(data, path))
   except UserError:
     raise
   except (ValueError, RecursionError) as error:
-    # Not only JSONDecodeError: an integer may have too many digits.
+    # An integer with too many digits is a plain ValueError.
     raise UserError(f"{path}: damaged JSON ({error})") from error
   if not isinstance(content, dict):
     raise UserError(f"{path}: expected a JSON object")
@@ -74,16 +74,16 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   """The JSON object in a file.
 
   Raises:
-    UserError: the file cannot be read or holds none.
+    UserError: the file cannot be read, or is not a JSON object.
   """
   return parse_json(read_bytes(path), path)
 
 
 def read_settings(folder: pathlib.Path, name: str) -> dict[str, Any]:
-  """The JSON object in a folder's file `name`, empty where there is none.
+  """The JSON object in the file `name` of a folder, or {} without the file.
 
   Raises:
-    UserError: the file is there but holds none.
+    UserError: the file cannot be read, or is not a JSON object.
   """
   path = folder / name
   return read_json(path) if path.is_file() else {}

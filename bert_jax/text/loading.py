@@ -1,4 +1,4 @@
-"""From files to the tokenizer that they hold."""
+"""Loads tokenizers from files of any supported format."""
 
 import pathlib
 import re
@@ -30,19 +30,19 @@ _WORDPIECE_CLASSES = (
 def load(path: pathlib.Path | str) -> Tokenizer:
   """Loads a tokenizer.
 
+  The settings in `tokenizer_config.json` and `special_tokens_map.json` next to
+  the file are used. If they do not say whether text is lower-cased, it is
+  lower-cased unless the vocabulary has upper-case tokens.
+
   Args:
-    path: a folder with a `tokenizer.json`, or with a `vocab.txt` (WordPiece),
-      with `vocab.json` and `merges.txt` (RoBERTa's byte-level BPE), or with
-      one SentencePiece `.model` (ALBERT, XLM-R), as `Tokenizer.save`, Hugging
-      Face and Google's checkpoints have them; or one of these files itself.
-      `tokenizer_config.json` and `special_tokens_map.json` beside it are
-      heeded. Where neither says whether case is dropped, it is, unless the
-      vocabulary has upper-case pieces.
+    path: a folder, or a file in it: `tokenizer.json`; `vocab.txt` (WordPiece);
+      `vocab.json` and `merges.txt` (byte-level BPE of RoBERTa); or one
+      SentencePiece `.model` (ALBERT, XLM-R). Local or in a store.
 
   Raises:
-    UserError: there is no such file, or it is damaged or of another kind, or
-      lacks a special token, or two files in the folder disagree on ids; the
-      message names the file.
+    UserError: the file does not exist, is damaged or of another format, or
+      lacks a special token, or files of the folder have different ids for a
+      token; the message names the file.
   """
   path = paths.local(path)
   if path.is_dir():
@@ -60,15 +60,15 @@ def load(path: pathlib.Path | str) -> Tokenizer:
 def from_vocabulary_file(
   path: pathlib.Path | str, rules: WordRules | None = None
 ) -> WordPiece:
-  """The tokenizer of a `vocab.txt`: one token a line, its id the line.
+  """Loads a `vocab.txt`, which has one token per line, in the order of ids.
 
   Args:
-    path: the file.
-    rules: how text is split into words; None: as `load` finds them.
+    path: the file, local or in a store.
+    rules: how text is split into words; None for the rules of `load`.
 
   Raises:
-    UserError: the file is missing, no UTF-8, empty, has a line twice or
-      lacks a special token.
+    UserError: the file does not exist, is empty or not UTF-8, has duplicate
+      lines or lacks a special token.
   """
   path = paths.local(path)
   tokens = _lines(path)
@@ -78,8 +78,8 @@ def from_vocabulary_file(
       tokens.append(token.content)
     elif tokens[id : id + 1] != [token.content]:
       raise UserError(
-        f"{path.parent}: the added token {token.content!r} has the id {id};"
-        f" {path.name} has {len(tokens)} tokens and not this one there"
+        f"{path.parent}: the added token {token.content!r} has the id {id}, but"
+        f" {path.name} has {len(tokens)} tokens and not this one at that id"
       )
   return WordPiece(
     tokens, rules or _rules(path, tokens, {}), str(path), list(added.values())
@@ -87,7 +87,7 @@ def from_vocabulary_file(
 
 
 def _find(folder: pathlib.Path) -> pathlib.Path:
-  """The file in `folder` that says most about its tokenizer."""
+  """The most informative tokenizer file of a folder."""
   for name in (FILE_NAME, "vocab.txt", byte_level.VOCABULARY):
     if (folder / name).is_file():
       return folder / name
@@ -115,19 +115,19 @@ def _load_file(path: pathlib.Path, folder: pathlib.Path | None) -> Tokenizer:
   if tokenizer_json.model_type(content) == "WordPiece":
     tokenizer = _load_wordpiece(path, content, ids)
   else:
-    tokenizer = _load_pipeline(path, data, content, ids)
+    tokenizer = _load_json_tokenizer(path, data, content, ids)
   if folder is not None:
     _check_agreement(folder, path, content, ids)
   return tokenizer
 
 
-def _load_pipeline(
+def _load_json_tokenizer(
   path: pathlib.Path,
   data: bytes,
   content: Mapping[str, Any],
   ids: Mapping[str, int],
 ) -> JsonTokenizer:
-  """A `tokenizer.json` that does what it says."""
+  """The tokenizer of a `tokenizer.json` that is not WordPiece."""
   names = config_files.special_tokens(path.parent, ids, {}, str(path))
   folder = path.parent
   settings = config_files.to_save(
@@ -146,10 +146,11 @@ def _check_agreement(
   content: Mapping[str, Any],
   ids: Mapping[str, int],
 ) -> None:
-  """Refuses older files beside a `tokenizer.json` that say something else.
+  """Checks that older files next to a `tokenizer.json` agree with it.
 
   Raises:
-    UserError: they give a token another id, lack one or have other merges.
+    UserError: they have another id for a token, lack a token, or have other
+      merges.
   """
   others: list[tuple[pathlib.Path, Mapping[str, int]]] = []
   if (other := folder / "vocab.txt").is_file():
@@ -165,19 +166,21 @@ def _check_agreement(
         continue
       if (mine := ids.get(token)) != (found := theirs.get(token)):
         raise UserError(
-          f"{other}: {token!r:.60} has the id {found!r:.20} here and {mine} in"
-          f" {path.name} beside it"
+          f"{other}: {token!r:.60} has the id {found!r:.20} here, but {mine} in"
+          f" {path.name} of the same folder"
         )
   if (other := folder / byte_level.MERGES).is_file():
     text = files.decode(files.read_bytes(other), other)
     merges = content["model"].get("merges") or ()
     pairs = [tuple(m.split(" ") if isinstance(m, str) else m) for m in merges]
     if pairs != byte_level.parse_merges(text, str(other)):
-      raise UserError(f"{other}: not the merges of {path.name} beside it")
+      raise UserError(
+        f"{other}: differs from the merges in {path.name} of the same folder"
+      )
 
 
 def _class_of(content: Mapping[str, Any], names: Mapping[str, str]) -> str:
-  """The class of Transformers that is made for such a tokenizer."""
+  """The class of Transformers for such a tokenizer."""
   form = (tokenizer_json.model_type(content), names["cls"], names["sep"])
   return {
     ("BPE", "<s>", "</s>"): byte_level.CLASS,
@@ -189,9 +192,9 @@ def _class_of(content: Mapping[str, Any], names: Mapping[str, str]) -> str:
 def _prefix_space(
   folder: pathlib.Path, content: Mapping[str, Any]
 ) -> bool | None:
-  """Whether a byte-level tokenizer puts a space before a text's first word.
+  """Whether a byte-level tokenizer adds a space before the first word.
 
-  Transformers heeds its settings alone, so they have to say it.
+  None for other tokenizers. Transformers reads it from `tokenizer_config.json`.
   """
   step = content.get("pre_tokenizer")
   if not isinstance(step, dict) or step.get("type") != "ByteLevel":
@@ -203,9 +206,10 @@ def _prefix_space(
 def _load_wordpiece(
   path: pathlib.Path, content: Mapping[str, Any], ids: Mapping[str, int]
 ) -> WordPiece:
-  """A `tokenizer.json`; its vocabulary, added tokens and word rules are used.
+  """The WordPiece tokenizer of a `tokenizer.json`.
 
-  So that one text has one encoding whoever wrote the file.
+  Only the vocabulary, the added tokens and the word rules are used, so that the
+  ids of a text do not depend on the program that wrote the file.
   """
   prefix = content["model"].get("continuing_subword_prefix", PREFIX)
   if prefix != PREFIX:
@@ -220,7 +224,7 @@ def _load_wordpiece(
 
 
 def _bert_normalizer(normalizer: Any) -> dict[str, Any]:
-  """The settings of the BertNormalizer somewhere in `normalizer`, or none."""
+  """The settings of a BertNormalizer, which may be nested; else none."""
   if not isinstance(normalizer, dict):
     return {}
   if normalizer.get("type") == "BertNormalizer":
@@ -249,7 +253,7 @@ def _rules(
 
 
 def _lines(path: pathlib.Path) -> list[str]:
-  # Not splitlines: a line separator of Unicode's can be a token.
+  # Not splitlines: a token can be a line separator of Unicode.
   text = files.decode(files.read_bytes(path), path)
   lines = text.replace("\r\n", "\n").split("\n")
   if not lines[-1]:

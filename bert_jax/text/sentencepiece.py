@@ -1,11 +1,11 @@
-"""SentencePiece models, as ALBERT and XLM-R have them, made into pipelines.
+"""Loads SentencePiece models of ALBERT and XLM-R.
 
-A model alone gives the ids that the published `tokenizer.json` of its family
-gives. From those of SentencePiece itself (and of Transformers' Python
-tokenizers) they differ where a letter and its accents are several characters,
-and between segmentations of one likelihood. The tokenizers that Transformers
-4.57 makes of a lone model differ from the published ones themselves: ALBERT's
-start a new word after each of the characters `()"-.–£€`.
+The ids are those of the family's published `tokenizer.json`. They differ from
+those of SentencePiece itself, and of the Python tokenizers of Transformers, if
+a letter and its accent are separate characters, and between segmentations of
+equal likelihood. The tokenizers that Transformers 4.57 makes of a `.model` file
+differ from the published ones: ALBERT's start a new word after each of the
+characters `()"-.–£€`.
 """
 
 import pathlib
@@ -30,20 +30,21 @@ from bert_jax.text.tokenizer_json import JsonTokenizer
 ALBERT = "AlbertTokenizer"
 XLM_R = "XLMRobertaTokenizer"
 FILE_NAMES = {ALBERT: "spiece.model", XLM_R: "sentencepiece.bpe.model"}
-"""The file that holds the model, in each family."""
+"""The file name of the model, by class of Transformers."""
 _SPACE = "▁"
 _FAIRSEQ = ("<unk>", "<s>", "</s>")
 
 
 def load(path: pathlib.Path) -> JsonTokenizer:
-  """The tokenizer of a `.model` file.
+  """Loads a `.model` file.
 
-  The settings beside it may have ALBERT's `do_lower_case` and `keep_accents`.
-  Without them they are true and false, as in Transformers; but where the first
-  is not given, a vocabulary with upper-case pieces keeps case and accents.
+  For ALBERT the settings `do_lower_case` and `keep_accents` are read from
+  `tokenizer_config.json`. Their defaults are true and false, as in
+  Transformers. But without `do_lower_case`, a vocabulary with upper-case tokens
+  keeps case and accents.
 
   Raises:
-    UserError: the file is missing or damaged, or is another family's.
+    UserError: the file is missing, damaged or of another family.
   """
   where = str(path)
   config_files.check_class(path, tuple(FILE_NAMES))
@@ -73,20 +74,20 @@ def load(path: pathlib.Path) -> JsonTokenizer:
 
 
 def parse(data: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
-  """The model in a `.model` file.
+  """Parses a `.model` file.
 
   Raises:
-    UserError: there is none, or one that is no Unigram model, or a piece
-      of it is damaged.
+    UserError: the data are not a SentencePiece model, or the model is not a
+      Unigram model, or has damaged pieces.
   """
   try:
     proto = sentencepiece_model_pb2.ModelProto.FromString(data)
   except DecodeError as error:
-    raise UserError(f"{where}: no SentencePiece model ({error})") from error
+    raise UserError(f"{where}: not a SentencePiece model ({error})") from error
   trainer = proto.trainer_spec
   pieces = {piece.piece for piece in proto.pieces}
   if not pieces:
-    raise UserError(f"{where}: no SentencePiece model (it has no pieces)")
+    raise UserError(f"{where}: not a SentencePiece model (it has no pieces)")
   if trainer.model_type != trainer.UNIGRAM or trainer.byte_fallback:
     kind = trainer.ModelType.Name(trainer.model_type)
     raise UserError(
@@ -94,19 +95,19 @@ def parse(data: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
       f" and XLM-R have, got {kind}"
       f"{' with byte fallback' if trainer.byte_fallback else ''}"
     )
-  # The library gives bytes for what is no UTF-8.
+  # The library returns bytes for invalid UTF-8.
   if not all(isinstance(piece, str) for piece in pieces):
     raise UserError(f"{where}: invalid UTF-8 in a piece")
   if len(pieces) < len(proto.pieces) or "" in pieces:
-    raise UserError(f"{where}: a piece is empty or there twice")
+    raise UserError(f"{where}: a piece is empty or duplicate")
   return proto
 
 
 def family(proto: sentencepiece_model_pb2.ModelProto, where: str) -> str:
-  """Transformers' class for a model, `ALBERT` or `XLM_R`, by its pieces.
+  """The class of Transformers for a model, `ALBERT` or `XLM_R`.
 
   Raises:
-    UserError: it is neither's.
+    UserError: the model is of neither family.
   """
   first = tuple(piece.piece for piece in proto.pieces[:3])
   pieces = {piece.piece for piece in proto.pieces}
@@ -124,10 +125,10 @@ def family(proto: sentencepiece_model_pb2.ModelProto, where: str) -> str:
 def scored_pieces(
   proto: sentencepiece_model_pb2.ModelProto, kind: str
 ) -> list[tuple[str, float]]:
-  """Each piece with its log-likelihood, in the order of the family's ids.
+  """The pieces with their log-likelihoods, in the order of the ids.
 
-  XLM-R has the ids of fairseq: four special tokens of its own first and the
-  mask last. ALBERT likes no piece of a digit and a comma, as `9,`.
+  XLM-R has the ids of fairseq: four special tokens first, the mask last. ALBERT
+  avoids pieces that end in a digit and a comma, for instance `9,`.
   """
   pieces = [(piece.piece, piece.score) for piece in proto.pieces]
   if kind == XLM_R:
@@ -140,10 +141,10 @@ def scored_pieces(
 
 
 def is_cased(proto: sentencepiece_model_pb2.ModelProto) -> bool:
-  """Whether over a hundredth of the pieces for text have an upper-case letter.
+  """Whether more than 1 % of the pieces have an upper-case letter.
 
-  A few have one in an uncased model too: its own normalisation, which comes
-  after lower-casing, makes `TM` of the trademark sign.
+  Uncased models have a few such pieces, because the normalization after
+  lower-casing converts the trademark sign to `TM`.
   """
   pieces = [p.piece for p in proto.pieces if p.type == p.NORMAL]
   upper = sum(piece != piece.lower() for piece in pieces)
@@ -157,17 +158,17 @@ def build(
   settings: Mapping[str, Any],
   where: str,
 ) -> tokenizers.Tokenizer:
-  """The pipeline of the family's published `tokenizer.json`.
+  """Builds the tokenizer of the family's published `tokenizer.json`.
 
   Args:
     proto: the model.
-    kind: its family.
-    names: the token for each field of `SpecialIds`.
-    settings: ALBERT's `do_lower_case` and `keep_accents`.
-    where: what messages call the model.
+    kind: the family, `ALBERT` or `XLM_R`.
+    names: the token of each field of `SpecialIds`.
+    settings: `do_lower_case` and `keep_accents`, for ALBERT.
+    where: the name of the model in messages.
 
   Raises:
-    UserError: the library refuses the model.
+    UserError: the `tokenizers` library rejects the model.
   """
   vocab = scored_pieces(proto, kind)
   ids = {piece: id for id, (piece, _) in enumerate(vocab)}

@@ -1,6 +1,6 @@
-"""Tokenizers that a `tokenizer.json` describes whole, run by `tokenizers`.
+"""Tokenizers defined by a `tokenizer.json`, and the parsing of that format.
 
-These are the byte-level BPE of RoBERTa and ModernBERT (Sennrich et al., 2016;
+They are the byte-level BPE of RoBERTa and ModernBERT (Sennrich et al., 2016;
 Radford et al., 2019) and the Unigram model of ALBERT and XLM-R (Kudo, 2018).
 """
 
@@ -27,22 +27,21 @@ FILE_NAME = "tokenizer.json"
 
 _FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 _WORD_STARTS = ("Ġ", "▁", " ")
-"""What a piece that starts a word starts with: a byte-level, a SentencePiece
-and a plain space."""
+"""The first character of tokens that start a word: the space of byte-level BPE,
+of SentencePiece, and a plain one."""
 
 
 class JsonTokenizer(TokenizersBackend):
-  """A `Tokenizer` that does what its `tokenizer.json` says.
+  """A `Tokenizer` that is defined by a `tokenizer.json`.
 
-  Text is only text, as in every `Tokenizer`; Transformers turns the names of
-  special tokens in a text into those tokens. Other tokens that were added to
-  the vocabulary are found in text by both.
+  Special tokens are never parsed from text, unlike in Transformers. Other
+  tokens added to the vocabulary are, as in Transformers.
 
   Attributes:
-    tokens: the vocabulary; a token's place is its id.
+    tokens: the vocabulary, in the order of the ids.
     special: the ids of the special tokens.
-    continuations: for each id, whether its piece continues a word: whether
-      it does not start with the mark of a space; bool, shape [vocabulary].
+    continuations: whether each id continues a word, that is, does not start
+      with a space; bool, [vocabulary].
   """
 
   def __init__(
@@ -52,18 +51,19 @@ class JsonTokenizer(TokenizersBackend):
     settings: Mapping[str, Any],
     where: str = FILE_NAME,
   ):
-    """Makes the tokenizer of a `tokenizer.json`.
+    """Creates the tokenizer of a `tokenizer.json`.
 
     Args:
-      files: what `save` writes, by name; `tokenizer.json` among them.
-      names: the token for each field of `SpecialIds`.
-      settings: the `tokenizer_config.json` that `save` writes. Its
-        `add_prefix_space` overrules the other file's, as in Transformers.
-      where: what messages call the file.
+      files: the files that `save` writes, by name, including `tokenizer.json`.
+      names: the token of each field of `SpecialIds`.
+      settings: the content of `tokenizer_config.json` that `save` writes. Its
+        `add_prefix_space` overrides that of `tokenizer.json`, as in
+        Transformers.
+      where: the name of the file in messages.
 
     Raises:
-      UserError: the file is no tokenizer, has two tokens with one id or an
-        id without a token, or does not frame a text by its special tokens.
+      UserError: the file is not a tokenizer, the ids are not unique and
+        contiguous, or texts are not encoded between special tokens.
     """
     self._files = dict(files)
     self._names = dict(names)
@@ -100,19 +100,19 @@ class JsonTokenizer(TokenizersBackend):
     added: Mapping[int, tokenizers.AddedToken],
     where: str,
   ) -> Self:
-    """Makes the tokenizer of files in an older form than `tokenizer.json`.
+    """Creates the tokenizer of files that are older than `tokenizer.json`.
 
     Args:
-      backend: the pipeline that they describe; it knows no added tokens.
+      backend: the tokenizer of the files, without added tokens.
       files: the files, by name.
-      names: see `JsonTokenizer`; the mask takes the space before it, as it does
-        in the families of these files.
+      names: see `JsonTokenizer`. The mask includes the space before it, as in
+        the families of these files.
       settings: see `JsonTokenizer`.
-      added: tokens that were added to the vocabulary, at their ids.
-      where: what messages call the files.
+      added: the tokens added to the vocabulary, by id.
+      where: the name of the files in messages.
 
     Raises:
-      UserError: an added token cannot have its id; or see `JsonTokenizer`.
+      UserError: an added token cannot have its id; see also `JsonTokenizer`.
     """
     listed = {token.content for token in added.values()}
     for role, name in names.items():
@@ -138,10 +138,9 @@ class JsonTokenizer(TokenizersBackend):
   def encode(self, text: str, pair: str | None = None) -> Encoding:
     """See `Tokenizer.encode`.
 
-    Offsets leave out white space at either end, which many a piece stands
-    for; a piece of nothing else keeps it. Transformers leaves it out for
-    RoBERTa alone. Where normalisation makes several pieces of one character,
-    each has that character's offsets.
+    Offsets exclude leading and trailing white space, unless the token is
+    nothing else; Transformers does so only for RoBERTa. If normalization makes
+    several tokens of one character, each has the offsets of that character.
 
     Raises:
       UserError: `text` or `pair` is not a string.
@@ -184,11 +183,11 @@ class JsonTokenizer(TokenizersBackend):
     )
 
   def save(self, folder: pathlib.Path) -> None:
-    """Writes the files that it was loaded from, byte for byte.
+    """Writes the files that the tokenizer was loaded from, unchanged.
 
-    A `tokenizer.json` is written even if there was none, so that every
-    version of Transformers gives these ids, and a `tokenizer_config.json`
-    that names Transformers' class.
+    Also writes a `tokenizer.json` if there was none, so that all versions of
+    Transformers give the same ids, and a `tokenizer_config.json` with the class
+    of Transformers.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -200,9 +199,9 @@ class JsonTokenizer(TokenizersBackend):
 
   @functools.cached_property
   def _masking_backend(self) -> tokenizers.Tokenizer:
-    """The tokenizer that finds the mask in a text, and no other special token.
+    """The backend that parses the mask in text, and no other special token.
 
-    Made when first used: it takes the memory of a second vocabulary.
+    Created on first use, because it holds a second vocabulary in memory.
     """
     content = json.loads(self._files[FILE_NAME])
     return self._make(content, FILE_NAME, find=self._names["mask"])
@@ -210,15 +209,15 @@ class JsonTokenizer(TokenizersBackend):
   def _make(
     self, content: dict[str, Any], where: str, find: str | None = None
   ) -> tokenizers.Tokenizer:
-    """Makes the tokenizer; of special tokens, only `find` is found in text."""
+    """Creates a backend that parses only the special token `find` in text."""
     listed = {token["content"]: token for token in added_entries(content)}
     for name in self._names.values():
       listed.setdefault(name, {"content": name, "id": self.tokens.index(name)})
       listed[name] = _FLAGS | listed[name] | {"special": name != find}
     model = content["model"]
     if isinstance(model["vocab"], list):
-      # Unigram would make a special token of its name in a text: no text that
-      # reaches it has a plain space, so with one no text is that piece.
+      # Unigram would parse the names of special tokens in text. With a space in
+      # front they never match, because its input has no plain spaces.
       vocab = model["vocab"] = list(model["vocab"])
       for name, token in list(listed.items()):
         if token.get("special") and token["id"] < len(vocab):
@@ -242,7 +241,7 @@ class JsonTokenizer(TokenizersBackend):
         content[name] = step | {"add_prefix_space": value}
 
   def _check_unknown(self, model: Mapping[str, Any], where: str) -> None:
-    # Unigram fails only at the first text with a character that it lacks.
+    # Unigram fails only at the first text with an unknown character.
     unigram, found = isinstance(model["vocab"], list), model.get("unk_id")
     if unigram and found != self.special.unknown:
       raise UserError(
@@ -253,7 +252,7 @@ class JsonTokenizer(TokenizersBackend):
   def _check_frame(self, where: str) -> None:
     cls, sep = self.special.cls, self.special.sep
     with library_errors(where):
-      self._backend.encode("A b, 1")  # Some faults show at the first text.
+      self._backend.encode("A b, 1")  # Some errors appear here.
       single = self._backend.encode("").ids
       pair = self._backend.encode("", "").ids
     if single != [cls, sep] or pair not in (
@@ -262,9 +261,9 @@ class JsonTokenizer(TokenizersBackend):
     ):
       name = self.token
       raise UserError(
-        f"{where}: expected a post_processor that puts {name(cls)} before a"
-        f" text and {name(sep)} after it, got the ids {single} for an empty"
-        f" text and {pair} for a pair"
+        f"{where}: expected a post_processor that adds {name(cls)} before a text"
+        f" and {name(sep)} after it, got the ids {single} for an empty text and"
+        f" {pair} for a pair"
       )
 
 
@@ -280,18 +279,18 @@ def _without_space(text: str, span: tuple[int, int]) -> tuple[int, int]:
 
 
 def added_entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The entries of the tokens that were added to the vocabulary."""
+  """The entries of `added_tokens`."""
   return content.get("added_tokens") or []
 
 
 def model_type(content: Mapping[str, Any]) -> str:
-  """The kind of model, such as `WordPiece`."""
+  """The type of the model, for instance `WordPiece`."""
   model = content.get("model")
   if not isinstance(model, dict):
     return "None"
   if "type" in model:
     return str(model["type"])
-  # Files of 2020 and 2021 leave it out.
+  # Files of 2020 and 2021 have no type.
   if "merges" in model:
     return "BPE"
   return "Unigram" if "unk_id" in model else "WordPiece"
@@ -301,8 +300,8 @@ def token_ids(content: Mapping[str, Any], where: str) -> dict[str, int]:
   """The id of each token in the content of a `tokenizer.json`.
 
   Raises:
-    UserError: the vocabulary is damaged: a token or an id is there twice or
-      an id is left out.
+    UserError: the vocabulary is malformed, or tokens or ids are not unique, or
+      ids are not contiguous.
   """
   model = content.get("model")
   vocab = model.get("vocab") if isinstance(model, dict) else None
@@ -312,7 +311,7 @@ def token_ids(content: Mapping[str, Any], where: str) -> dict[str, int]:
     if isinstance(vocab, list):
       ids = {piece: id for id, (piece, _) in enumerate(vocab)}
       if len(ids) < len(vocab):
-        raise ValueError("a piece is there twice")
+        raise ValueError("a piece is duplicate")
     else:
       ids = dict(vocab)
     for token in added_entries(content):
@@ -327,21 +326,21 @@ def token_ids(content: Mapping[str, Any], where: str) -> dict[str, int]:
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(f"{where}: damaged vocabulary ({error!r:.150})") from error
   if sorted(ids.values()) != list(range(len(ids))):
-    raise UserError(f"{where}: ids are not 0 to {len(ids) - 1}, each once")
+    raise UserError(f"{where}: expected the ids 0 to {len(ids) - 1}, each once")
   return ids
 
 
 @contextlib.contextmanager
 def library_errors(where: str) -> Iterator[None]:
-  """Runs the library on a file that it may refuse or stumble over.
+  """Converts errors of the `tokenizers` library.
 
   Raises:
-    UserError: it did; the message starts with `where`.
+    UserError: the block raised an error; the message starts with `where`.
   """
   try:
     yield
   except (KeyboardInterrupt, SystemExit, MemoryError, UserError):
     raise
-  except BaseException as error:  # A panic inside it is no Exception.
+  except BaseException as error:  # A panic in Rust is not an Exception.
     reason = " ".join(str(error).split())
-    raise UserError(f"{where}: no tokenizer ({reason:.200})") from error
+    raise UserError(f"{where}: not a tokenizer ({reason:.200})") from error

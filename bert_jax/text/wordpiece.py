@@ -1,4 +1,4 @@
-"""WordPiece: BERT's own tokenizer, encoded by Hugging Face `tokenizers`."""
+"""WordPiece, the tokenizer of BERT, on the `tokenizers` library."""
 
 import dataclasses
 import functools
@@ -22,28 +22,27 @@ from bert_jax.text.tokenizer import (
 )
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""In the order of the fields of `SpecialIds`."""
+"""The special tokens, in the order of the fields of `SpecialIds`."""
 PREFIX = "##"
-"""What a piece that continues a word starts with."""
+"""The prefix of tokens that continue a word."""
 MAX_CHARACTERS = 100
-"""A longer word is unknown as a whole, as in Transformers; in Google's later
-code it is one of more than 200."""
-# What no line of a `vocab.txt` can hold; JSON can.
+"""Longer words are encoded as `[UNK]`, as in Transformers. Google's later code
+has a limit of 200."""
+# The characters that JSON can contain, but not a line of a `vocab.txt`.
 _NEVER = re.compile("[\n\r\ud800-\udfff]")
 
 
 class WordPiece(TokenizersBackend):
-  """A `Tokenizer` that matches the longest pieces first.
+  """A `Tokenizer` by greedy longest match.
 
-  From "Google's Neural Machine Translation System" (Wu et al., 2016) as BERT
-  uses it (`WordpieceTokenizer` in google-research/bert).
+  From "Google's Neural Machine Translation System" (Wu et al., 2016), as in
+  BERT (`WordpieceTokenizer` in google-research/bert).
 
   Attributes:
-    tokens: the vocabulary; a token's place is its id.
+    tokens: the vocabulary, in the order of the ids.
     rules: how text is split into words.
     special: the ids of the special tokens.
-    continuations: for each id, whether its piece continues a word; bool,
-      shape [vocabulary].
+    continuations: whether each id continues a word; bool, [vocabulary].
   """
 
   def __init__(
@@ -53,18 +52,18 @@ class WordPiece(TokenizersBackend):
     where: str = "vocabulary",
     added: Sequence[AddedToken] = (),
   ):
-    """Makes the tokenizer of a vocabulary.
+    """Creates the tokenizer of a vocabulary.
 
     Args:
-      tokens: the vocabulary in the order of ids, special tokens included.
-      rules: how text is split into words; None is an uncased model's.
-      where: what messages call the vocabulary, such as its file.
-      added: those of the tokens that are found in text before it is split
-        into words; special ones are not found.
+      tokens: the vocabulary in the order of the ids, special tokens included.
+      rules: how text is split into words; None for those of uncased BERT.
+      where: the name of the vocabulary in messages, for instance its file.
+      added: tokens that are parsed before text is split into words. Special
+        ones are ignored.
 
     Raises:
-      UserError: the vocabulary is empty, holds a token twice or an empty
-        one, or lacks a special token.
+      UserError: the vocabulary is empty, has duplicate or empty tokens, or
+        lacks a special token.
     """
     self.tokens = tuple(tokens)
     self.rules = rules or WordRules()
@@ -85,8 +84,8 @@ class WordPiece(TokenizersBackend):
   def encode(self, text: str, pair: str | None = None) -> Encoding:
     """See `Tokenizer.encode`.
 
-    An offset covers the characters that a piece was made from: dropped
-    accents and control characters inside it are inside it there too.
+    Offsets include accents and control characters that normalization removes
+    inside a token.
 
     Raises:
       UserError: `text` or `pair` is not a string.
@@ -116,10 +115,7 @@ class WordPiece(TokenizersBackend):
     return self._backend.decode(list(map(int, ids)), skip_special_tokens=True)
 
   def save(self, folder: pathlib.Path) -> None:
-    """Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`.
-
-    Hugging Face's tools open the folder too.
-    """
+    """Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = "".join(f"{token}\n" for token in self.tokens)
@@ -142,7 +138,7 @@ class WordPiece(TokenizersBackend):
 
   @functools.cached_property
   def _masking_backend(self) -> tokenizers.Tokenizer:
-    """The tokenizer that finds the mask in a text; made when first used."""
+    """The backend that parses the mask in text; created on first use."""
     ids = {token: id for id, token in enumerate(self.tokens)}
     *others, mask = SPECIAL_TOKENS
     found = AddedToken(mask, normalized=False)
@@ -167,22 +163,22 @@ class WordPiece(TokenizersBackend):
     backend.decoder = decoders.WordPiece(prefix=PREFIX)
     backend.add_special_tokens(list(special))
     backend.add_tokens(list(added))
-    # Without this a "[MASK]" that a user typed would become the mask token.
+    # Encodes the names of special tokens in text as text.
     backend.encode_special_tokens = True
     return backend
 
 
 def _check(tokens: Sequence[str], where: str) -> dict[str, int]:
-  """Each token's id, once it is known that there is exactly one."""
+  """Validates a vocabulary, and returns the id of each token."""
   if not tokens:
     raise UserError(f"{where}: the vocabulary is empty")
   ids: dict[str, int] = {}
   for id, token in enumerate(tokens):
     if not token or _NEVER.search(token):
-      raise UserError(f"{where}, line {id + 1}: {token!r} cannot be a token")
+      raise UserError(f"{where}, line {id + 1}: {token!r} is not a valid token")
     if token in ids:
       raise UserError(
-        f"{where}, line {id + 1}: {token!r} is there already, on line"
+        f"{where}, line {id + 1}: {token!r} is a duplicate of line"
         f" {ids[token] + 1}"
       )
     ids[token] = id
@@ -190,6 +186,6 @@ def _check(tokens: Sequence[str], where: str) -> dict[str, int]:
   if missing:
     raise UserError(
       f"{where}: no {' '.join(missing)} among its {len(ids)} tokens; expected"
-      f" one token a line, with {' '.join(SPECIAL_TOKENS)}"
+      f" one token per line, with {' '.join(SPECIAL_TOKENS)}"
     )
   return ids

@@ -1,11 +1,11 @@
-"""Trains WordPiece vocabularies: the same text always gives the same bytes.
+"""A deterministic trainer of WordPiece vocabularies.
 
-The pieces are grown as the `tokenizers` library grows them: byte-pair merging
-(Sennrich et al., 2016, "Neural Machine Translation of Rare Words with Subword
-Units") of characters, those inside a word marked by `##`; its own trainer,
-though, breaks ties by the order of a hash table and so gives other ids from
-run to run. Here a tie goes to the pair that sorts first, and the result
-depends on the counts of the words alone.
+The algorithm is that of the `tokenizers` library: byte-pair merging (Sennrich
+et al., 2016, "Neural Machine Translation of Rare Words with Subword Units") of
+characters, with the prefix `##` inside words. The trainer of `tokenizers`
+breaks ties by the order of a hash table, so its ids differ from run to run.
+Here ties go to the pair that sorts first, and the vocabulary is a function of
+the word counts.
 """
 
 import collections
@@ -22,7 +22,7 @@ from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.tokenizer import check_text
 from bert_jax.text.wordpiece import MAX_CHARACTERS, PREFIX, SPECIAL_TOKENS
 
-# Controls that `str.split` takes for spaces; BERT drops them.
+# Control characters that `str.split` treats as spaces; BERT removes them.
 _CONTROL_SPACE = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 _CHUNKS_AT_ONCE = 1_000_000
 
@@ -34,12 +34,12 @@ class Vocabulary:
   """A trained vocabulary.
 
   Attributes:
-    tokens: special tokens, characters, `##` characters, longer pieces in the
-      order in which they were found; a token's place is its id.
-    size: the size that was asked for.
-    coverage: the share of the text's characters, spaces aside, that the
-      vocabulary has.
-    unknown: the share of the text's words that are encoded as `[UNK]`.
+    tokens: the tokens in the order of the ids: special tokens, characters, `##`
+      characters, and merged tokens in the order of merging.
+    size: the requested size.
+    coverage: the fraction of the characters of the text, without spaces, that
+      are in the vocabulary.
+    unknown: the fraction of the words of the text that are encoded as `[UNK]`.
   """
 
   tokens: tuple[str, ...]
@@ -49,31 +49,30 @@ class Vocabulary:
 
   @property
   def complete(self) -> bool:
-    """Whether there was text enough for the size that was asked for."""
+    """Whether the vocabulary has the requested size."""
     return len(self.tokens) == self.size
 
 
 def count_words(
   texts: Iterable[str], rules: WordRules | None = None
 ) -> collections.Counter[str]:
-  """Counts the words of texts, split as the tokenizer splits them.
+  """Counts the words of texts, split by the rules of the tokenizer.
 
-  The counts of parts of a corpus add up (`+`) to the counts of the whole.
-  Memory grows with the number of different words.
+  The counts of the parts of a corpus can be added. Memory grows with the
+  number of different words.
 
   Args:
-    texts: any number of texts, read once.
-    rules: how text is split into words; None is an uncased model's.
+    texts: the texts, read once.
+    rules: how text is split into words; None for those of uncased BERT.
 
   Raises:
-    UserError: a text is not a string, or `texts` is a single one.
+    UserError: a text is not a string, or `texts` is a single string.
   """
   if isinstance(texts, str):
-    raise UserError("texts: expected several texts, got one string")
+    raise UserError("texts: expected a list of strings, got one string")
   rules = rules or WordRules()
   counts: collections.Counter[str] = collections.Counter()
-  # Text repeats itself: only the chunks that differ go through the rules,
-  # none of which look beyond white space.
+  # Each different chunk between white space is split once, which is faster.
   chunks: collections.Counter[str] = collections.Counter()
   for text in texts:
     text = check_text(text)
@@ -108,26 +107,28 @@ def train(
   max_words: int = 1_000_000,
   special_tokens: Sequence[str] = SPECIAL_TOKENS,
 ) -> Vocabulary:
-  """Trains a vocabulary; a pure function of its arguments.
+  """Trains a vocabulary; independent of the order of the counts.
 
-  Neither the order of the counts nor how they were gathered matters.
+  >>> counts = count_words(["the cat sat", "the mat"])
+  >>> train(counts, 30).tokens[-2:]
+  ('##he', 'the')
 
   Args:
-    word_counts: how often each word occurs, as `count_words` counts.
+    word_counts: the count of each word, as from `count_words`.
     size: the size of the vocabulary, special tokens included.
-    min_frequency: how often two pieces must meet to be merged.
-    coverage: the share of the characters' occurrences that the vocabulary
-      must have; the rarest characters beyond it are left out.
-    max_words: pieces are grown from this many of the most frequent words;
-      bounds the memory, at about 2 KB a word.
-    special_tokens: the first tokens.
+    min_frequency: the minimum count of a pair of tokens that is merged.
+    coverage: the fraction of the characters of the text that the vocabulary
+      covers; the rarest characters are omitted.
+    max_words: the maximum number of words to train on, the most frequent ones;
+      limits the memory, which is about 2 KB per word.
+    special_tokens: the first tokens of the vocabulary.
 
   Returns:
-    The vocabulary; `complete` says whether it has the size asked for.
+    The vocabulary, which is smaller than `size` if the text is too short.
 
   Raises:
-    UserError: there are no words, or `size` has no room for the special
-      tokens and the characters.
+    UserError: there are no words, or `size` is less than the number of special
+      tokens and characters.
   """
   known = sorted(
     (word, count)
@@ -148,8 +149,8 @@ def train(
   if size < least:
     raise UserError(
       f"vocabulary: size {size} is too small: {len(special_tokens)} special"
-      f" tokens and {len(alphabet)} characters need {least}; ask for a larger"
-      f" size or a lower coverage than {coverage}"
+      f" tokens and {len(alphabet)} characters need {least}; use a larger size"
+      f" or a lower coverage than {coverage}"
     )
   spelt_total = sum(count for _, count in spelt)
   if len(spelt) > max_words:
@@ -167,7 +168,7 @@ def train(
 def _alphabet(
   known: Sequence[tuple[str, int]], coverage: float
 ) -> tuple[set[str], float]:
-  """The most frequent characters that make up `coverage`, and their share."""
+  """The most frequent characters up to `coverage`, and their fraction."""
   totals: collections.Counter[str] = collections.Counter()
   for word, count in known:
     for character in word:
@@ -189,7 +190,7 @@ def _grow(
   size: int,
   min_frequency: int,
 ) -> list[str]:
-  """Merges the most frequent pair of pieces until there are `size` pieces."""
+  """Merges the most frequent pair until there are `size` tokens."""
   pieces = list(alphabet)
   ids = {piece: id for id, piece in enumerate(pieces)}
   text = _Text(spelt, ids)
@@ -198,7 +199,7 @@ def _grow(
   def entry(pair: _Pair) -> tuple[int, str, str, _Pair]:
     return -counts[pair], pieces[pair[0]], pieces[pair[1]], pair
 
-  # The heap is lazy: a count that has fallen is put right when it comes up.
+  # A lazy heap: counts that have decreased are corrected when popped.
   heap = [entry(pair) for pair in counts]
   heapq.heapify(heap)
   while heap and len(pieces) < size:
@@ -228,10 +229,10 @@ def _grow(
 
 
 class _Text:
-  """All words as one doubly linked list of pieces.
+  """All words as a doubly linked list of tokens.
 
-  A place is an index into the lists; a merged pair keeps its left place. -1
-  ends a word.
+  A place is an index into the lists. A merged pair keeps its left place. -1
+  marks the ends of words.
   """
 
   def __init__(self, spelt: Sequence[tuple[str, int]], ids: dict[str, int]):
@@ -252,7 +253,7 @@ class _Text:
     ]
 
   def pairs(self) -> tuple[dict[_Pair, int], dict[_Pair, list[int]]]:
-    """How often each pair of pieces occurs, and its places."""
+    """The count and the places of each pair of tokens."""
     counts: dict[_Pair, int] = collections.defaultdict(int)
     places: dict[_Pair, list[int]] = collections.defaultdict(list)
     for place, after in enumerate(self._following):
@@ -265,11 +266,11 @@ class _Text:
   def merge(
     self, pair: _Pair, new: int, places: dict[_Pair, list[int]]
   ) -> dict[_Pair, int]:
-    """Makes `pair` the piece `new` everywhere.
+    """Replaces `pair` by the token `new` everywhere.
 
     Returns:
-      By how much the counts of the neighbouring pairs change. Their new
-      `places` are added; old places stay and are recognised when visited.
+      The changes of the counts of neighbouring pairs. New places are added to
+      `places`; outdated places stay and are skipped when visited.
     """
     pieces, weights = self._pieces, self._weights
     preceding, following = self._preceding, self._following

@@ -82,7 +82,7 @@ def test_settings_name_the_special_tokens(folder):
   with pytest.raises(UserError, match=r"config.json: mask_token: expected a"):
     load(folder)
   settings(folder, mask_token="<pad>")
-  with pytest.raises(UserError, match="expected five special tokens"):
+  with pytest.raises(UserError, match="expected five different special tokens"):
     load(folder)
 
 
@@ -90,11 +90,11 @@ def test_settings_name_the_special_tokens(folder):
   ("name", "data", "message"),
   [
     ("merges.txt", b"#version: 0.2\nh e\nh e r\n", "merges.txt, line 3: expec"),
-    ("merges.txt", b"h e\nqq zz\n", "merges.txt: no tokenizer .*vocabulary"),
+    ("merges.txt", b"h e\nqq zz\n", "merges.txt: not a tokenizer .*vocabulary"),
     ("merges.txt", b"h \xff\n", "merges.txt, line 1: invalid UTF-8"),
     ("vocab.json", b"{", "vocab.json: damaged JSON"),
     ("vocab.json", b'["a"]', "vocab.json: expected a JSON object"),
-    ("vocab.json", b'{"a": 0, "b": 0}', "vocab.json: ids are not 0 to 1"),
+    ("vocab.json", b'{"a": 0, "b": 0}', "vocab.json: expected the ids 0 to 1"),
     ("vocab.json", b'{"a": "0"}', "vocab.json: damaged vocabulary"),
     ("vocab.json", b'{"\\ud800": 0}', "vocab.json: no token among its 1"),
     ("vocab.json", b"{}", "vocab.json: no token among its 0"),

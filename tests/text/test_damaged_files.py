@@ -13,8 +13,8 @@ from tests.text.test_loading import write, write_json
   [
     (b"", r"vocab.txt: the vocabulary is empty"),
     (b"[PAD]\n\xff\xfe\n", "vocab.txt, line 2: invalid UTF-8"),
-    (b"a\nb\nc\nb\n", "vocab.txt, line 4: 'b' is there already, on line 2"),
-    (b"a\n\nb\n", "vocab.txt, line 2: '' cannot be a token"),
+    (b"a\nb\nc\nb\n", "vocab.txt, line 4: 'b' is a duplicate of line 2"),
+    (b"a\n\nb\n", "vocab.txt, line 2: '' is not a valid token"),
     (b"a\nb\n", r"vocab.txt: no \[PAD\]"),
   ],
 )
@@ -31,11 +31,14 @@ def test_damaged_vocabulary_file(tmp_path, data, message):
     ({"model": {"type": "WordPiece"}}, "expected a model with a vocabulary"),
     ({"model": {"type": "WordPiece", "vocab": {"a": "x"}}}, "damaged vocab"),
     ({"model": {"type": "WordPiece", "vocab": {"a": True}}}, "damaged vocab"),
-    ({"model": {"type": "WordPiece", "vocab": {"\ud800": 0}}}, "be a token"),
-    ({"model": {"type": "WordPiece", "vocab": {"a": 1}}}, "ids are not 0"),
+    (
+      {"model": {"type": "WordPiece", "vocab": {"\ud800": 0}}},
+      "not a valid token",
+    ),
+    ({"model": {"type": "WordPiece", "vocab": {"a": 1}}}, "expected the ids 0"),
     (
       {"model": {"type": "WordPiece", "vocab": {"a": 0, "b": 0}}},
-      "ids are not",
+      "expected the ids",
     ),
     (
       {"model": {"vocab": {"a": 0}, "continuing_subword_prefix": "@@"}},
@@ -45,7 +48,10 @@ def test_damaged_vocabulary_file(tmp_path, data, message):
     ({"added_tokens": 3}, "damaged vocabulary"),
     ({"added_tokens": [{"content": "e"}]}, "damaged vocabulary"),
     ({"added_tokens": [{"content": "e", "id": 3}]}, "'e' has two ids"),
-    ({"added_tokens": [{"content": "x", "id": 12}]}, "ids are not 0 to 10"),
+    (
+      {"added_tokens": [{"content": "x", "id": 12}]},
+      "expected the ids 0 to 10",
+    ),
     (
       {"normalizer": {"normalizers": 3}, "model": {"vocab": []}},
       "vocabulary is empty",
@@ -99,10 +105,13 @@ def test_a_file_too_large_for_a_tokenizer(tmp_path):
   [
     (
       {"post_processor": None},
-      r"that puts \[CLS\] before .* and \[SEP\] after",
+      r"that adds \[CLS\] before .* and \[SEP\] after",
     ),
-    ({"pre_tokenizer": {"type": "Unheard"}}, "no tokenizer"),
-    ({"model": {"type": "BPE", "vocab": {}, "merges": []}}, "ids are not 0"),
+    ({"pre_tokenizer": {"type": "Unheard"}}, "not a tokenizer"),
+    (
+      {"model": {"type": "BPE", "vocab": {}, "merges": []}},
+      "expected the ids 0",
+    ),
     ({"added_tokens": []}, "post_processor|is not|expected a token"),
   ],
 )

@@ -225,8 +225,8 @@ def test_what_is_not_text(bad):
     ([], "empty"),
     (["a", "b"], r"no \[PAD\] \[UNK\] \[CLS\] \[SEP\] \[MASK\]"),
     ([*SPECIAL_TOKENS[:4], "a"], r"no \[MASK\]"),
-    ([*SPECIAL_TOKENS, "a", "b", "a"], "line 8: 'a' is there already"),
-    ([*SPECIAL_TOKENS, ""], "line 6: '' cannot be a token"),
+    ([*SPECIAL_TOKENS, "a", "b", "a"], "line 8: 'a' is a duplicate of line 6"),
+    ([*SPECIAL_TOKENS, ""], "line 6: '' is not a valid token"),
     ([*SPECIAL_TOKENS, "a\nb"], "line 6"),
   ],
 )
