@@ -8,6 +8,7 @@ triples. The strength of its regularisation is chosen on the training records
 alone, by cross-validation.
 """
 
+import numpy as np
 from absl import flags
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -15,9 +16,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from bert_jax.data import records
-from bert_jax.tasks import classification, supervised
-from bert_jax.tasks.common import fields
-from bert_jax.tasks.scores import labels as scores
+from bert_jax.tasks import LABELLED, TASKS, labelled
+from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.metrics.labels import accuracy
 from launch import cli
 
 _TRAIN = flags.DEFINE_string("train", None, "Labelled texts to learn from.")
@@ -34,14 +35,15 @@ def _texts(found: records.Records) -> tuple[list[str], list[str]]:
 
 
 def main(_) -> None:
-  data = classification.Data(
+  task = TASKS["classification"]
+  data = LABELLED[task.name](
     train=(_TRAIN.value,),
     eval=(_EVAL.value,),
     header=_HEADER.value,
     columns=dict(part.split("=", 1) for part in _COLUMNS.value),
   )
-  labelled = supervised.read(data, classification.FIELDS)
-  texts, gold = _texts(labelled.train)
+  found = labelled.read(data, task)
+  texts, gold = _texts(found.train)
   if _CHARACTERS.value:
     vectorizer = TfidfVectorizer(
       analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True
@@ -55,11 +57,8 @@ def main(_) -> None:
     make_pipeline(vectorizer, LogisticRegression(max_iter=2000)), strengths
   )
   model.fit(texts, gold)
-  asked, expected = _texts(labelled.evaluation)
-  found = scores.score(
-    expected, model.predict(asked).tolist(), sorted({*gold, *expected})
-  )
-  print("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
+  asked, expected = _texts(found.evaluation)
+  print(f"accuracy {accuracy(model.predict(asked) == np.array(expected)):.4f}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from bert_jax.data import grouping, sources, stream
 from bert_jax.models import flops
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
-from bert_jax.tasks import embedding
+from bert_jax.tasks import EMBEDDING
+from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.training.recipe import Recipe
 from bert_jax.types import Batch
 
@@ -61,8 +62,8 @@ def draw(
     UserError: the text does not do.
   """
   recipe = Recipe.from_dict(made)
-  task = recipe.make_task()
-  examples = _examples(task.data.training(case.rows, recipe.seed, None), case)
+  task, data = recipe.make_task()
+  examples = _examples(data.training(case.rows, recipe.seed, None), case)
   batches = [
     stream.stack(list(itertools.islice(examples, case.rows)))
     for _ in range(count)
@@ -110,7 +111,7 @@ def training_flops(config: EncoderConfig, batches: Sequence[Batch]) -> float:
     n * size * one(config, size, 0)
     for size, n in zip(sizes.tolist(), times.tolist())
   )
-  masked = sum(batch.targets["masked_weights"].sum() for batch in batches)
+  masked = sum(batch.targets["masked_lm/weights"].sum() for batch in batches)
   return encoder + float(masked) * (one(config, 1, 1) - one(config, 1, 0))
 
 
@@ -122,17 +123,15 @@ def draw_texts(
   Raises:
     UserError: there are not enough texts.
   """
-  task = embedding.make(
-    case.encoder,
-    text.load(given.folder),
-    embedding.Head(max_length=case.length),
+  task = dataclasses.replace(EMBEDDING, inputs=Pairs(case.length)).bind(
+    case.encoder, text.load(given.folder)
   )
   texts, examples = [], []
   with tempfile.TemporaryDirectory() as scratch:
     source = sources.open_source(given.config, pathlib.Path(scratch))
     for index in np.random.default_rng(0).permutation(len(source)).tolist():
       found = source[index]["text"]
-      (example,) = task.prepare({"text": found})
+      (example,) = task.preprocess({"text": found})
       size = example.token_ids.size
       if size >= (_SHORTEST if case.real else case.length):
         texts.append(found)

@@ -43,7 +43,7 @@ from benchmarks import finetune_peers
 from benchmarks.finetune_peers import Side
 from bert_jax import settings
 from bert_jax.settings import UserError
-from bert_jax.tasks import TASKS, supervised
+from bert_jax.tasks import LABELLED, TASKS, labelled
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _RESULTS = _ROOT / "benchmarks" / "results" / "finetune.json"
@@ -79,10 +79,10 @@ def copied(
   task: str, data: Mapping[str, Any], limit: int, folder: pathlib.Path
 ) -> dict[str, Any]:
   """`config.data` with copies of the records, `limit` of each split if any."""
-  read = settings.from_dict(TASKS[task].Data, data, "config.data")
+  read = settings.from_dict(LABELLED[task], data, "config.data")
   paths = {}
   for split in ("train", "eval"):
-    rows = supervised.read_split(read, TASKS[task].FIELDS, split).rows
+    rows = labelled.read_split(read, TASKS[task], split).rows
     if 0 < limit < len(rows):
       rows = random.Random(0).sample(rows, limit)
     path = folder / f"{split}.jsonl"
@@ -108,7 +108,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
       )
       runs["theirs"].append(found)
       shutil.rmtree(own)  # Each seed has the weights several times.
-  data = plan.task.data
+  data = plan.data
   return {
     "machine": platform.platform(),
     "versions": {"jax": jax.__version__, **versions},

@@ -13,7 +13,8 @@ import numpy as np
 from bert_jax.data import grouping
 from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
-from bert_jax.tasks.task import HeldOut, Task
+from bert_jax.tasks.data import EvalRecords, TrainingData
+from bert_jax.tasks.task import Task
 from bert_jax.training import logging, loop, opening
 from bert_jax.training.recipe import (
   CheckpointConfig,
@@ -54,6 +55,7 @@ class Plan:
   Attributes:
     recipe: with the number of steps.
     task: of the model that training begins with.
+    data: its training data.
     metric: the name of the score.
     batches: of all updates.
     held_out: what the model is measured on.
@@ -61,9 +63,10 @@ class Plan:
 
   recipe: Recipe
   task: Task
+  data: TrainingData
   metric: str
   batches: Sequence[Batch]
-  held_out: HeldOut
+  held_out: EvalRecords
 
   @property
   def shapes(self) -> int:
@@ -93,13 +96,13 @@ def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
   """
   recipe = Recipe.from_dict({**config, "seed": seed})
   pretrained = opening.open_model(recipe.init)
-  task = recipe.make_task(pretrained)
+  task, _ = recipe.make_task(pretrained)
   params, _ = pretrained.params(task, seed=seed)
   huggingface.save(task, params, folder)
 
   begun = dataclasses.replace(recipe, init=str(folder))
-  task = begun.make_task(opening.open_model(folder))
-  stream = task.data.training(recipe.batch_size, seed, None)
+  task, data = begun.make_task(opening.open_model(folder))
+  stream = data.training(recipe.batch_size, seed, None)
   steps = recipe.planned(stream.batches_per_epoch).steps
   if steps < 2:
     raise UserError(f"--epochs: {recipe.epochs} is a single update")
@@ -116,16 +119,17 @@ def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
   return Plan(
     begun,
     task,
+    data,
     recipe.evaluation.metric,
     [stream.batch(i, rows) for i in range(steps)],
-    task.data.evaluation(),
+    data.evaluation(),
   )
 
 
 def ours(plan: Plan, workdir: pathlib.Path) -> Side:
   """Trains in the loop that everybody uses, and reads what it logged."""
   found = loop.train(plan.recipe, workdir)
-  loss = f"{plan.task.name}_loss"
+  loss = "loss"
   before, *log = logging.read_metrics(workdir)
   assert before["split"] == "eval", "some of the model began anew"
   windows = [row for row in log if row["split"] == "train"]
@@ -199,7 +203,12 @@ def _rows(batch: Batch) -> list[dict[str, Any]]:
 
 def _row(example: Batch) -> dict[str, Any]:
   targets, length = example.targets, int((example.sequence_ids > 0).sum())
-  labels = np.where(targets["label_weights"] > 0, targets["labels"], _IGNORED)
+  # The only target has labels: `label/labels`, or `tags/labels` of words.
+  ids, weights = (
+    next(x for key, x in targets.items() if key.endswith(f"/{name}"))
+    for name in ("labels", "label_weights")
+  )
+  labels = np.where(weights > 0, ids, _IGNORED)
   return {
     "token_ids": example.token_ids[:length].tolist(),
     "segment_ids": example.segment_ids[:length].tolist(),
@@ -210,12 +219,14 @@ def _row(example: Batch) -> dict[str, Any]:
 def _score(plan: Plan, logits: Sequence[Any]) -> float:
   """The score of the answers that these outputs give."""
   task, held_out, rest = plan.task, plan.held_out, iter(logits)
-  answers = []
+  predictions = []
   for record, made in zip(held_out.records, held_out.examples):
     parts = []
     for example in made:
       batch = grouping.pad([example], task.axes, 1, lambda length: length)
-      outputs = np.array([next(rest)], np.float32)
-      parts += task.answer(outputs, batch, [record], **task.scoring)
-    answers.append(task.join(parts))
-  return task.score(task.head, answers, held_out.records)[plan.metric]
+      (head,) = task.head_names.values()
+      outputs = {head: np.array([next(rest)], np.float32)}
+      options = task.evaluation_options
+      parts += task.predict(outputs, batch, [record], **options)
+    predictions.append(task.merge(record, parts))
+  return task.evaluate(held_out.records, predictions)[plan.metric]

@@ -1,8 +1,9 @@
-"""One predictor of several models: soups and ensembles."""
+"""One model made of several: soups and ensembles."""
 
 import dataclasses
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,11 +12,13 @@ import numpy as np
 
 from bert_jax import trees
 from bert_jax.checkpointing import manifest, metadata, parameters
+from bert_jax.model import Model, load
 from bert_jax.models.config import HOW_IT_IS_RUN
-from bert_jax.predictor import Predictor, load
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
-from bert_jax.tasks import TASKS, ensembles
+from bert_jax.tasks import ensembles
+from bert_jax.tasks.ensembles import Ensemble
+from bert_jax.tasks.targets.target import Target
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import workdir
@@ -31,26 +34,24 @@ _FREE = (
   "hidden_dropout",
   "initializer_range",
 )
-# Fields of heads that are fitted to the held-out records of a run.
-_TUNED = ("null_threshold", "thresholds")
 
 
 def soup(
-  models: Where | Sequence[Where | Predictor], task: str | None = None
-) -> Predictor:
+  models: Where | Sequence[Where | Model], task: str | None = None
+) -> Model:
   """One model with the mean of the parameters of several.
 
   It is as fast as one of them. The uniform soup of Wortsman et al. (2022,
-  arXiv:2203.05482): it is for models that were fine-tuned from the same
-  weights; means of others are worth nothing.
+  arXiv:2203.05482): for models that were fine-tuned from the same weights;
+  means of others are worth nothing.
 
   Args:
-    models: predictors, or what `bert_jax.load` takes; or the folder of one
-      run, for all of its checkpoints.
+    models: models, or what `bert_jax.load` takes; or the folder of one run,
+      for all of its checkpoints.
     task: as for `bert_jax.load`.
 
   Returns:
-    A predictor; thresholds that were tuned for each model are averaged too.
+    A model; thresholds that were tuned for each model are averaged too.
 
   Raises:
     UserError: there is one model only, one cannot be loaded, or they differ
@@ -59,35 +60,34 @@ def soup(
   # One after another, so that not all parameters are in memory at once.
   members = _members(models, task)
   _, first = next(members)
-  total, heads = jax.tree.map(_wide, first.params), [first.task.head]
+  total, tasks = jax.tree.map(_to_float32, first.params), [first.task]
   for name, member in members:
-    _check_head(name, member.task, first.task)
+    _check_task(name, member.task, first.task)
     _check_encoder(name, member.task, first.task)
     _check_parameters(name, member.params, first.params)
-    total = jax.tree.map(lambda x, y: x + _wide(y), total, member.params)
-    heads.append(member.task.head)
+    total = jax.tree.map(lambda x, y: x + _to_float32(y), total, member.params)
+    tasks.append(member.task)
   params = jax.tree.map(
-    lambda x, like: (x / len(heads)).astype(like.dtype), total, first.params
+    lambda x, like: (x / len(tasks)).astype(like.dtype), total, first.params
   )
-  made = _with_mean_head(first.task, heads)
-  return dataclasses.replace(first, task=made, params=params)
+  return dataclasses.replace(first, task=_mean_task(tasks), params=params)
 
 
 def ensemble(
-  models: Where | Sequence[Where | Predictor], task: str | None = None
-) -> Predictor:
-  """A predictor that asks several models and averages what they hold.
+  models: Where | Sequence[Where | Model], task: str | None = None
+) -> Model:
+  """A model that runs several models and averages their outputs.
 
   It takes as long as all of them together. See `tasks.ensembles.Ensemble`
   for what is averaged.
 
   Args:
-    models: predictors, or what `bert_jax.load` takes; or the folder of one
-      run, for all of its checkpoints. Their encoders may differ.
+    models: models, or what `bert_jax.load` takes; or the folder of one run,
+      for all of its checkpoints. Their encoders may differ.
     task: as for `bert_jax.load`.
 
   Returns:
-    A predictor; thresholds that were tuned for each model are averaged too.
+    A model; thresholds that were tuned for each model are averaged too.
 
   Raises:
     UserError: there is one model only, one cannot be loaded, they differ in
@@ -95,27 +95,42 @@ def ensemble(
       averaged.
   """
   members = list(_members(models, task))
-  # What the model with the fewest positions takes, all take.
-  _, first = min(members, key=lambda m: m[1].task.config.max_positions)
+  # All inputs are prepared for the model with the fewest positions.
+  _, first = min(members, key=lambda m: m[1].config.max_positions)
   for name, member in members:
-    _check_head(name, member.task, first.task)
-  model = ensembles.Ensemble(
-    tuple(member.task.model for _, member in members), first.task.name
+    _check_task(name, member.task, first.task)
+    _check_average(member.task)
+  joint = _mean_task([first.task, *(m.task for _, m in members)][1:])
+  joint = dataclasses.replace(
+    joint, config=first.config, tokenizer=first.tokenizer
+  )
+  modules = tuple(member.module for _, member in members)
+  joint = dataclasses.replace(
+    joint, wrap=functools.partial(_ensemble_module, modules, joint)
   )
   params = {
-    ensembles.name(i): member.params for i, (_, member) in enumerate(members)
+    ensembles.member_name(i): member.params
+    for i, (_, member) in enumerate(members)
   }
-  made = _with_mean_head(first.task, [m.task.head for _, m in members])
-  made = dataclasses.replace(made, model=model)
-  return dataclasses.replace(first, task=made, params=params)
+  return dataclasses.replace(first, task=joint, params=params)
 
 
-WAYS = {"soup": soup, "ensemble": ensemble}
-"""The ways to make one predictor of several models, by their names."""
+def _ensemble_module(
+  modules: tuple[Any, ...], task: Task, module: Any
+) -> Ensemble:
+  del module
+  return Ensemble(modules, task)
 
 
-def checkpoints(folder: Where, task: str | None = None) -> Iterator[Predictor]:
-  """The models that a run has kept, the oldest first.
+COMBINATIONS: Mapping[str, Callable[..., Model]] = {
+  "soup": soup,
+  "ensemble": ensemble,
+}
+"""The ways to make one model of several, by their names."""
+
+
+def checkpoints(folder: Where, task: str | None = None) -> Iterator[Model]:
+  """The models in a run's checkpoints, the oldest first.
 
   Args:
     folder: the `--workdir` of a run.
@@ -125,20 +140,20 @@ def checkpoints(folder: Where, task: str | None = None) -> Iterator[Predictor]:
     UserError: there is no such run, or it is damaged.
   """
   kept = metadata.absolute(paths.as_path(folder) / workdir.CHECKPOINTS)
-  predictor = load(folder, task)
-  # Without the sharding of what is loaded here: it goes where that went.
+  model = load(folder, task)
+  # Without shardings: parameters go where those of the first model went.
   shapes = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), predictor.params
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), model.params
   )
   for step in manifest.finished_steps(kept):
     if manifest.damage(kept / str(step)) is None:
       params = parameters.restore_step(kept / str(step), shapes)
-      yield dataclasses.replace(predictor, params=params)
+      yield dataclasses.replace(model, params=params)
 
 
 def _members(
-  models: Where | Sequence[Where | Predictor], task: str | None
-) -> Iterator[tuple[str, Predictor]]:
+  models: Where | Sequence[Where | Model], task: str | None
+) -> Iterator[tuple[str, Model]]:
   """At least two models, with what to call them by."""
   if isinstance(models, str | os.PathLike):
     if not workdir.is_run(models):
@@ -152,7 +167,7 @@ def _members(
     found, one = models, "expected several models, got"
   count = 0
   for count, model in enumerate(found, 1):
-    if isinstance(model, Predictor):
+    if isinstance(model, Model):
       yield f"model {count}", model
     else:
       yield str(model), load(model, task)
@@ -160,27 +175,50 @@ def _members(
     raise UserError(f"{one} {count or 'none'}; there is nothing to combine")
 
 
-def _wide(x: Any) -> jax.Array:
+def _to_float32(x: Any) -> jax.Array:
   return jnp.asarray(x, jnp.float32)
 
 
-def _check_head(name: str, task: Task, first: Task) -> None:
+def _check_task(name: str, task: Task, first: Task) -> None:
   """Refuses a model whose outputs mean something else."""
-  if task.name != first.name:
+  if task.name != first.name or task.parts.keys() != first.parts.keys():
     raise UserError(
       f"{name}: its task is {task.name}, that of the others {first.name}"
     )
-  _check_fields(f"{name}: head", task.head, first.head, _TUNED)
+  for part, own in task.parts.items():
+    _check_task(f"{name}: {part}", own, first.parts[part])
+  for target, own in task.targets.items():
+    other = first.targets[target]
+    if not own.same_outputs(other):
+      values = ([getattr(x, n) for n in own.OUTPUTS] for x in (own, other))
+      mine, theirs = values
+      raise UserError(
+        f"{name}: {target} has {', '.join(own.OUTPUTS)} {mine!r:.200}, but the"
+        f" others have {theirs!r:.200}"
+      )
+  _check_fields(f"{name}: inputs", task.inputs.state(), first.inputs.state())
   if _vocabulary(task.tokenizer) != _vocabulary(first.tokenizer):
     raise UserError(f"{name}: its vocabulary is not that of the others")
 
 
+def _check_average(task: Task) -> None:
+  for part in task.parts.values() if task.parts else [task]:
+    for target in part.targets.values():
+      if type(target).average is Target.average:
+        target.average(None, None)  # Raises.
+
+
 def _check_encoder(name: str, task: Task, first: Task) -> None:
-  _check_fields(f"{name}: model", task.config, first.config, _FREE)
+  own, others = (dataclasses.asdict(x.config) for x in (task, first))
+  _check_fields(f"{name}: model", own, others, _FREE)
 
 
-def _check_fields(name: str, of: Any, first: Any, free: Sequence[str]) -> None:
-  own, others = (_fields(x) for x in (of, first))
+def _check_fields(
+  name: str,
+  own: Mapping[str, Any],
+  others: Mapping[str, Any],
+  free: Sequence[str] = (),
+) -> None:
   for field, value in own.items():
     if field not in free and value != others.get(field):
       raise UserError(
@@ -202,19 +240,31 @@ def _check_parameters(name: str, params: Parameters, first: Parameters) -> None:
       )
 
 
-def _with_mean_head(task: Task, heads: Sequence[Any]) -> Task:
-  """The task with thresholds that are the mean of several heads'."""
-  fields = map(_fields, heads)
-  tuned = [{name: f[name] for name in _TUNED if name in f} for f in fields]
-  if not any(tuned):
-    return task
-  mean = jax.tree.map(lambda *values: float(np.mean(values)), *tuned)
-  head = dataclasses.replace(task.head, **mean)
-  return TASKS[task.name].make(task.config, task.tokenizer, head)
+def _mean_task(tasks: Sequence[Task]) -> Task:
+  """The first task with the means of what was tuned for each of them."""
+  first = tasks[0]
+  if first.parts:
+    parts = {
+      name: _mean_task([task.parts[name] for task in tasks])
+      for name in first.parts
+    }
+    return dataclasses.replace(first, tasks=parts)
+  return first.with_targets(
+    {
+      name: _mean_target([task.targets[name] for task in tasks])
+      for name in first.targets
+    }
+  )
 
 
-def _fields(of: Any) -> Mapping[str, Any]:
-  return {} if of is None else dataclasses.asdict(of)
+def _mean_target(targets: Sequence[Target]) -> Target:
+  first = targets[0]
+  tuned = {}
+  for name in first.TUNED:
+    values = [getattr(target, name) for target in targets]
+    if all(value != () for value in values):
+      tuned[name] = jax.tree.map(lambda *x: float(np.mean(x)), *values)
+  return dataclasses.replace(first, **tuned)
 
 
 def _vocabulary(tokenizer: Tokenizer | None) -> list[str] | None:

@@ -1,46 +1,97 @@
-"""The shapes of data that every floor of the package shares."""
+"""The shapes of data that every folder of the package shares."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
+from numpy.typing import ArrayLike
 
 __all__ = ["Batch", "Mean", "Parameters", "TrainState", "add_means"]
 
 Parameters = Mapping[str, Any]
-"""A plain nested dict of arrays, `layer_0` ... `layer_{L-1}` unrolled."""
+"""A nested dict of arrays, layers unrolled as `layer_0`, `layer_1`, ..."""
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
-  """The model's input and the task's targets.
+  """The model's input and the arrays that its targets learn from.
 
-  One example is the same pytree without the leading axis.
+  The id arrays are [batch, length], or [batch, texts, length] where a row has
+  several texts (choices, pairs to compare). A single example is the same
+  pytree without the batch axis.
 
   Attributes:
-    token_ids: the tokens, special tokens included; padding is the
-      tokenizer's pad id.
+    token_ids: token ids with special tokens; padding is 0.
     segment_ids: 0 for the first text of a pair, 1 for the second.
-    position_ids: the position of a token in its own sequence.
+    position_ids: the position of each token in its own sequence.
     sequence_ids: which packed sequence a token belongs to, from 1; 0 is
       padding. Tokens attend to tokens of their own sequence only.
-    targets: what the task predicts and how much each target weighs; each
-      task documents its keys.
+    targets: arrays by `TARGET/ARRAY`, such as `label/labels`; each class in
+      `tasks.targets` documents its own.
+    task: in multi-task training, the name of the task that the batch is of;
+      static, so each task has its own compiled program.
   """
 
-  token_ids: Int[Array, "batch length"]
-  segment_ids: Int[Array, "batch length"]
-  position_ids: Int[Array, "batch length"]
-  sequence_ids: Int[Array, "batch length"]
-  targets: Mapping[str, Array]
+  token_ids: Int[Array | np.ndarray, "*rows length"]
+  segment_ids: Int[Array | np.ndarray, "*rows length"]
+  position_ids: Int[Array | np.ndarray, "*rows length"]
+  sequence_ids: Int[Array | np.ndarray, "*rows length"]
+  targets: Mapping[str, Shaped[Array | np.ndarray, "..."]] = dataclasses.field(
+    default_factory=dict
+  )
+  task: str = dataclasses.field(default="", metadata={"static": True})
+
+  @classmethod
+  def from_ids(
+    cls,
+    ids: ArrayLike,
+    mask: ArrayLike | None = None,
+    segments: ArrayLike | None = None,
+  ) -> Self:
+    """A batch of plain arrays, as tokenizers of other libraries return them.
+
+    >>> Batch.from_ids([[101, 7592, 102, 0]], [[1, 1, 1, 0]])
+
+    Args:
+      ids: token ids, [*rows, length].
+      mask: the attention mask, 1 for tokens and 0 for padding, of the same
+        shape; None if there is no padding.
+      segments: 0 or 1 for the two texts of a pair; None for all 0.
+
+    Raises:
+      ValueError: the shapes differ, or ids are no integers.
+    """
+    ids = np.asarray(ids)
+    if ids.ndim < 1 or not np.issubdtype(ids.dtype, np.integer):
+      raise ValueError(
+        f"ids: expected integers [*rows, length], got {ids.dtype} of shape"
+        f" {ids.shape}"
+      )
+    arrays = {"mask": mask, "segments": segments}
+    default = {"mask": np.ones_like(ids), "segments": np.zeros_like(ids)}
+    for name, given in arrays.items():
+      arrays[name] = default[name] if given is None else np.asarray(given)
+      if arrays[name].shape != ids.shape:
+        raise ValueError(
+          f"{name}: expected the shape of ids, {ids.shape}, got"
+          f" {arrays[name].shape}"
+        )
+    used = (arrays["mask"] > 0).astype(np.int32)
+    return cls(
+      token_ids=ids.astype(np.int32),
+      segment_ids=arrays["segments"].astype(np.int32),
+      position_ids=np.maximum(np.cumsum(used, axis=-1, dtype=np.int32) - 1, 0),
+      sequence_ids=used,
+    )
 
 
 class Mean(NamedTuple):
-  """A mean that is not yet divided: a sum over examples and its weight.
+  """A mean that is not yet divided: a weighted sum and its weight.
 
   Sums and weights add up over micro-batches, devices and hosts, and are
   divided once, at the end; so any split of a batch gives the same number.
@@ -50,7 +101,7 @@ class Mean(NamedTuple):
   weight: Float[Array, ""]
 
   def value(self) -> Float[Array, ""]:
-    """The mean, 0 where nothing weighs anything."""
+    """The mean, 0 where the weight is 0."""
     return self.total / jax.numpy.maximum(self.weight, 1e-9)
 
 

@@ -27,9 +27,9 @@ def main(arguments: list[str]) -> None:
       f" {' '.join(arguments[1:]) or 'neither'}"
     )
   _, source, target = arguments
-  predictor = bert_jax.load(source, _TASK.value)
-  bert_jax.save(predictor, target, _TO.value)
-  task = predictor.task
+  model = bert_jax.load(source, _TASK.value)
+  bert_jax.save(model, target, _TO.value)
+  task = model.task
   print(f"{target}: a {task.config.family} model for the task {task.name}")
 
 

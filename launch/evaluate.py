@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from bert_jax.evaluation import measuring, output
+from bert_jax.evaluation import evaluate, output
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.training import report, workdir
@@ -63,11 +63,11 @@ def _folder(names: list[str]) -> Any:
   return paths.as_path(names[0])
 
 
-def _evaluate(name: str) -> measuring.Evaluation:
-  predictor = models.load()
-  given = measuring.labelled(
+def _evaluate(name: str) -> evaluate.Evaluation:
+  model = models.load()
+  given = evaluate.source(
     name,
-    predictor.task,
+    model.task,
     _DATA.value,
     models.task(),
     format=_FORMAT.value,
@@ -76,7 +76,7 @@ def _evaluate(name: str) -> measuring.Evaluation:
     bad_rows=_BAD_ROWS.value,
     dataset=_DATASET.value,
   )
-  return measuring.evaluate(predictor, given)
+  return evaluate.evaluate(model, given)
 
 
 def _in_flags(message: str) -> str:
@@ -95,7 +95,7 @@ def main(_) -> None:
   except UserError as error:
     raise UserError(_in_flags(str(error))) from error
   files = output.write(evaluation, folder, ",".join(names))
-  report.print_table({**evaluation.scores, **evaluation.baselines})
+  report.print_table({**evaluation.metrics, **evaluation.baselines})
   if evaluation.skipped:
     print(
       f"{len(evaluation.skipped)} rows left out; the first:"

@@ -16,7 +16,7 @@ _TASK = flags.DEFINE_string(
 _COMBINE = flags.DEFINE_enum(
   "combine",
   None,
-  list(ensembling.WAYS),
+  list(ensembling.COMBINATIONS),
   "Makes one of several models, --model=A,B, or of all checkpoints of a run.",
 )
 
@@ -36,7 +36,7 @@ def task() -> str | None:
   return _TASK.value
 
 
-def load() -> bert_jax.Predictor:
+def load() -> bert_jax.Model:
   """Loads what the flags say.
 
   Raises:
@@ -45,7 +45,7 @@ def load() -> bert_jax.Predictor:
   if _COMBINE.value is None:
     return bert_jax.load(_MODEL.value, _TASK.value)
   given = names()
-  combine = ensembling.WAYS[_COMBINE.value]
+  combine = ensembling.COMBINATIONS[_COMBINE.value]
   return combine(given if len(given) > 1 else given[0], _TASK.value)
 
 

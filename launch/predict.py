@@ -15,7 +15,6 @@ and FILE ends in .npy, as one NumPy array.
 """
 
 import contextlib
-import inspect
 import itertools
 import json
 import sys
@@ -26,10 +25,10 @@ import numpy as np
 from absl import flags
 
 import bert_jax
-from bert_jax.predictor import InputError
+from bert_jax.model import InputError
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
-from bert_jax.tasks import answering, mixed
+from bert_jax.tasks.targets.target import to_json
 from launch import cli, models
 
 _TEXT = flags.DEFINE_string("text", None, "One text to answer for.")
@@ -67,52 +66,45 @@ def _read(where: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, {"text": line.rstrip("\r\n")}
 
 
-def _takes_pair(task: str) -> bool:
-  module = mixed.PARTS.get(task)
-  return task == "next_sentence" or (
-    module is not None and "pair" in module.FIELDS.names
-  )
-
-
-def _options(predictor: bert_jax.Predictor) -> dict[str, Any]:
+def _options(model: bert_jax.Model) -> dict[str, Any]:
   if _TOP_K.value is None:
     return {}
-  if "top_k" not in inspect.signature(predictor.task.answer).parameters:
-    raise UserError(f"--top_k: the task {predictor.task.name} has no such")
+  if "top_k" not in model.task.options:
+    raise UserError(f"--top_k: the task {model.task.name} has no such option")
   return {"top_k": _TOP_K.value}
 
 
 def _answers(
-  predictor: bert_jax.Predictor,
+  model: bert_jax.Model,
 ) -> Iterator[tuple[dict[str, Any], Any]]:
   """The records of --input and what the model says to them."""
-  where, options = _INPUT.value, _options(predictor)
+  where, options = _INPUT.value, _options(model)
   numbered = _read(where)
   while chunk := list(itertools.islice(numbered, _CHUNK)):
     records = [record for _, record in chunk]
     try:
-      yield from zip(records, predictor(records, **options))
+      yield from zip(records, model(records, **options))
     except InputError as error:
       line = chunk[error.number - 1][0]
       raise UserError(f"{where}:{line}: {error.reason}") from error
 
 
-def _write_lines(predictor: bert_jax.Predictor, file: Any) -> int:
+def _write_lines(model: bert_jax.Model, file: Any) -> int:
   lines = 0
-  for record, answer in _answers(predictor):
+  for record, answer in _answers(model):
     line = {**record, "answer": answer}
-    json.dump(line, file, default=answering.plain, ensure_ascii=False)
+    json.dump(line, file, default=to_json, ensure_ascii=False)
     file.write("\n")
     lines += 1
   return lines
 
 
-def _write_array(predictor: bert_jax.Predictor, file: Any) -> int:
-  vectors = [vector for _, vector in _answers(predictor)]
+def _write_array(model: bert_jax.Model, file: Any) -> int:
+  vectors = [vector for _, vector in _answers(model)]
   if not all(isinstance(vector, np.ndarray) for vector in vectors):
     raise UserError(
       f"--output {_OUTPUT.value}: the answers of the task"
-      f" {predictor.task.name} are no vectors; name a .jsonl"
+      f" {model.task.name} are no vectors; name a .jsonl"
     )
   if len({vector.shape for vector in vectors}) > 1:
     raise UserError(
@@ -123,9 +115,9 @@ def _write_array(predictor: bert_jax.Predictor, file: Any) -> int:
   return len(vectors)
 
 
-def _predict_file(predictor: bert_jax.Predictor) -> None:
+def _predict_file(model: bert_jax.Model) -> None:
   if _OUTPUT.value is None:
-    _write_lines(predictor, sys.stdout)
+    _write_lines(model, sys.stdout)
     return
   output = paths.as_path(_OUTPUT.value)
   with paths.staged_folder(output.parent) as folder:
@@ -133,10 +125,10 @@ def _predict_file(predictor: bert_jax.Predictor) -> None:
     try:
       if target.suffix == ".npy":
         with partial.open("wb") as file:
-          lines = _write_array(predictor, file)
+          lines = _write_array(model, file)
       else:
         with partial.open("w", encoding="utf-8") as file:
-          lines = _write_lines(predictor, file)
+          lines = _write_lines(model, file)
       partial.replace(target)
     finally:
       with contextlib.suppress(OSError):
@@ -144,23 +136,18 @@ def _predict_file(predictor: bert_jax.Predictor) -> None:
   print(f"{lines} answers in {output}")
 
 
-def _predict_one(predictor: bert_jax.Predictor) -> None:
+def _predict_one(model: bert_jax.Model) -> None:
   record = {"text": _TEXT.value}
   if _PAIR.value is not None:
     record["pair"] = _PAIR.value
   if _RECORD.value is not None:
     record = _parse(_RECORD.value, "--record")
   try:
-    answer = predictor(record, **_options(predictor))
+    answer = model(record, **_options(model))
   except InputError as error:
     raise UserError(error.reason) from error
-  if predictor.task.name in ("masked_lm", "pretraining"):
-    for number, candidates in enumerate(answer, 1):
-      words = "  ".join(f"{c.token} {c.probability:.3f}" for c in candidates)
-      print(f"mask {number}:  {words}")
-    return
-  for line in answer if isinstance(answer, list) else [answer]:
-    print(json.dumps(line, default=answering.plain, ensure_ascii=False))
+  for line in model.task.lines(answer):
+    print(line)
 
 
 def main(_) -> None:
@@ -174,13 +161,13 @@ def main(_) -> None:
     raise UserError("--pair goes with --text")
   if _INPUT.value is not None and not paths.local(_INPUT.value).is_file():
     raise UserError(f"--input {_INPUT.value}: no such file")
-  predictor = models.load()
-  if _PAIR.value is not None and not _takes_pair(predictor.task.name):
-    raise UserError(f"--pair: the task {predictor.task.name} takes one text")
+  model = models.load()
+  if _PAIR.value is not None and "pair" not in model.task.inputs.FIELDS:
+    raise UserError(f"--pair: the task {model.task.name} takes one text")
   if _INPUT.value is None:
-    _predict_one(predictor)
+    _predict_one(model)
   else:
-    _predict_file(predictor)
+    _predict_file(model)
 
 
 if __name__ == "__main__":

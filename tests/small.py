@@ -1,12 +1,12 @@
-"""Small parts for tests: a tokenizer, an encoder, a pretraining task."""
+"""Small parts for tests: a tokenizer, an encoder, a model to pretrain."""
 
 import functools
 
 import jax
 
+from bert_jax.model import Model
 from bert_jax.models.config import EncoderConfig
-from bert_jax.predictor import Predictor
-from bert_jax.tasks import pretraining
+from bert_jax.tasks import DATA, TASKS, pretraining
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
 
 WORDS = "the array is in place a list of names and it sorts them [ ] mask"
@@ -28,14 +28,24 @@ def tokenizer():
 
 @functools.cache
 def task():
-  data = pretraining.Data(corpus="unused", max_length=16, max_predictions=3)
-  return pretraining.make(ENCODER, tokenizer(), data=data)
+  return TASKS["pretraining"].bind(ENCODER, tokenizer())
 
 
 @functools.cache
-def predictor():
-  """A predictor with random parameters, far enough from zero to differ."""
-  blank = jax.tree.map(lambda x: x[None], task().blank)
-  params = jax.jit(task().model.init)(jax.random.key(0), blank)["params"]
+def data_config():
+  return DATA["pretraining"](corpus="unused", max_length=16, max_predictions=3)
+
+
+@functools.cache
+def training_row():
+  """An example of zeros of the shape of the training rows."""
+  return pretraining.dummy_batch(data_config())
+
+
+@functools.cache
+def model():
+  """A model with random parameters, far enough from zero to differ."""
+  dummy = jax.tree.map(lambda x: x[None], task().dummy_batch)
+  params = jax.jit(task().module.init)(jax.random.key(0), dummy)["params"]
   params = jax.tree.map(lambda x: 10 * x, params)
-  return Predictor(task(), params, batch_size=4)
+  return Model(task(), params, batch_size=4)

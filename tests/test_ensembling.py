@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bert_jax.predictor import Predictor
 
 import bert_jax
 from bert_jax import ensembling, trees
 from bert_jax.checkpointing.checkpoints import Checkpoints
-from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS, classification, multi_label
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece

@@ -47,7 +47,7 @@ def test_a_mask_is_the_special_token_and_what_surrounds_it_is_text():
   ids = example.token_ids.tolist()
   assert ids.count(special.mask) == 1
   assert ids.count(special.sep) == 1
-  assert ids[example.targets["masked_positions"][0]] == special.mask
+  assert ids[example.targets["masked_lm/positions"][0]] == special.mask
   assert ids[0] == special.cls
   assert ids[-1] == special.sep
 
@@ -75,6 +75,6 @@ def test_padding_reaches_powers_of_two_with_zeros():
   task = small.task()
   batch = pad([task.prepare({"text": text})[0] for text in TEXTS[:3]])
   assert batch.token_ids.shape == (4, 16)
-  assert batch.targets["masked_positions"].shape == (4, 4)
+  assert batch.targets["masked_lm/positions"].shape == (4, 4)
   assert batch.sequence_ids[3].sum() == 0
-  assert batch.targets["masked_weights"].sum() == 1 + 1 + 3
+  assert batch.targets["masked_lm/weights"].sum() == 1 + 1 + 3

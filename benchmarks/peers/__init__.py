@@ -76,7 +76,7 @@ def load(path: str) -> list[Any]:
 def labels(rows: Rows, ignored: int) -> np.ndarray:
   """The masked words where they were, `ignored` elsewhere; [rows, length]."""
   found = np.full(rows["token_ids"].shape, ignored, np.int64)
-  row, slot = np.nonzero(rows["masked_weights"])
-  positions = rows["masked_positions"][row, slot]
-  found[row, positions] = rows["masked_ids"][row, slot]
+  row, slot = np.nonzero(rows["masked_lm/weights"])
+  positions = rows["masked_lm/positions"][row, slot]
+  found[row, positions] = rows["masked_lm/ids"][row, slot]
   return found

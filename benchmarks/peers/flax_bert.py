@@ -118,5 +118,5 @@ def targets(rows: Rows) -> dict[str, Any]:
   """What the loss takes."""
   return {
     "labels": peers.labels(rows, _IGNORED).astype("int32"),
-    "pairs": rows["next_sentence_labels"].reshape(-1),
+    "pairs": rows["next_sentence/labels"].reshape(-1),
   }

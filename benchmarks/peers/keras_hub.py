@@ -41,11 +41,11 @@ def training(job: Job) -> Run:
 
   def run(batches: Sequence[Rows]) -> float:
     rows = _joined(batches)
-    inputs = _inputs(rows) | {"mask_positions": rows["masked_positions"]}
+    inputs = _inputs(rows) | {"mask_positions": rows["masked_lm/positions"]}
     history = model.fit(
       inputs,
-      rows["masked_ids"],
-      sample_weight=rows["masked_weights"],
+      rows["masked_lm/ids"],
+      sample_weight=rows["masked_lm/weights"],
       batch_size=len(batches[0]["token_ids"]),
       shuffle=False,
       verbose=0,

@@ -1,5 +1,6 @@
-"""bert_jax: the update that `training.loop` does, and the Predictor."""
+"""bert_jax: the update that `training.loop` does, and the Model."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -10,9 +11,10 @@ import numpy as np
 import launch  # noqa: F401  Memory is kept as in a command.
 from benchmarks.peers import Job, Rows, Run
 from bert_jax import text
+from bert_jax.model import Model
 from bert_jax.models.config import encoder_config
-from bert_jax.predictor import Predictor
-from bert_jax.tasks import embedding
+from bert_jax.tasks import EMBEDDING
+from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.training.mesh import partitioning
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import make_parts
@@ -46,14 +48,15 @@ def inference(job: Job) -> Run:
   """Begins with texts, and so counts the tokenizer."""
   options = job.options
   tokenizer = text.load(options["tokenizer"])
-  head = embedding.Head(max_length=options["length"])
-  task = embedding.make(encoder_config(job.model), tokenizer, head)
-  blank = jax.tree.map(lambda x: x[None], task.blank)
-  params = jax.jit(task.model.init)(jax.random.key(0), blank)["params"]
-  predictor = Predictor(task, params, batch_size=options["rows"])
+  task = dataclasses.replace(EMBEDDING, inputs=Pairs(options["length"])).bind(
+    encoder_config(job.model), tokenizer
+  )
+  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
+  params = jax.jit(task.module.init)(jax.random.key(0), dummy)["params"]
+  model = Model(task, params, batch_size=options["rows"])
 
   def run(batches: Sequence[Sequence[str]]) -> None:
-    predictor(list(itertools.chain(*batches)))
+    model(list(itertools.chain(*batches)))
 
   return run
 

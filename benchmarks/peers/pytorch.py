@@ -152,11 +152,11 @@ def _inputs(job: Job, rows: Rows) -> dict[str, torch.Tensor]:
 
 
 def _targets(job: Job, rows: Rows) -> dict[str, torch.Tensor]:
-  pairs = torch.from_numpy(rows["next_sentence_labels"]).long()
+  pairs = torch.from_numpy(rows["next_sentence/labels"]).long()
   if job.options.get("gathered"):
-    places = torch.from_numpy(rows["masked_positions"]).long()
-    words = torch.from_numpy(rows["masked_ids"]).long()
-    unused = torch.from_numpy(rows["masked_weights"]) == 0
+    places = torch.from_numpy(rows["masked_lm/positions"]).long()
+    words = torch.from_numpy(rows["masked_lm/ids"]).long()
+    unused = torch.from_numpy(rows["masked_lm/weights"]) == 0
     words = words.masked_fill(unused, _IGNORED)
     return {
       "masked_positions": places,

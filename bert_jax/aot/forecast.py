@@ -95,7 +95,7 @@ def forecast(
   task = ahead.task
   rows, length = ahead.batch.token_ids.shape
   per_token = flops.training_flops_per_token(
-    task.config, length, task.data.predictions
+    task.config, length, ahead.data.predictions
   )
   known = Forecast(
     name=f"{recipe.model.get('preset', 'encoder')}, length {length}",

@@ -7,6 +7,8 @@ import jax
 
 from bert_jax.models.config import encoder_config
 from bert_jax.settings import UserError
+from bert_jax.tasks import pretraining
+from bert_jax.tasks.pretraining import CorpusDataConfig
 from bert_jax.tasks.task import Task
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.recipe import Recipe
@@ -27,6 +29,7 @@ class Ahead(NamedTuple):
   """
 
   task: Task
+  data: CorpusDataConfig
   layout: partitioning.Layout
   state: TrainState
   batch: Batch
@@ -46,17 +49,19 @@ def lower(recipe: Recipe, devices: Sequence[jax.Device]) -> Ahead:
     UserError: the recipe does not say all that it takes, or does not fit the
       devices.
   """
-  task = _task(recipe)
+  task, data = _task(recipe)
   layout = partitioning.make_layout(recipe.mesh, devices)
   meshes.check_rows(recipe.batch_size, recipe.accumulation, layout.mesh)
   parts = make_parts(recipe, task)
   state = partitioning.state_shapes(parts.initial, layout)
-  batch = meshes.batch_shapes(task.blank, layout.mesh, recipe.batch_size)
+  batch = meshes.batch_shapes(
+    pretraining.dummy_batch(data), layout.mesh, recipe.batch_size
+  )
   updates = Updates(task, parts.optimizer, recipe, layout.mesh, parts.frozen)
-  return Ahead(task, layout, state, batch, updates.lower(state, batch))
+  return Ahead(task, data, layout, state, batch, updates.lower(state, batch))
 
 
-def _task(recipe: Recipe) -> Task:
+def _task(recipe: Recipe) -> tuple[Task, CorpusDataConfig]:
   if recipe.corpus is None or recipe.init:
     raise UserError(
       "--config: expected a recipe of pretraining from scratch, with a section"
@@ -65,4 +70,5 @@ def _task(recipe: Recipe) -> Task:
   if not recipe.steps:
     raise UserError("config.steps: missing; epochs need the data to be counted")
   model = {"vocab_size": recipe.corpus.vocab_size, **recipe.model}
-  return recipe.task_of(encoder_config(model))
+  data = recipe.data_config()
+  return data.TASK.bind(encoder_config(model), None), data

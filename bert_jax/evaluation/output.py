@@ -7,44 +7,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from bert_jax.data.records import RecordsConfig
-from bert_jax.evaluation import page, pair_views, views
-from bert_jax.evaluation.measuring import Evaluation
+from bert_jax.evaluation import page
+from bert_jax.evaluation.evaluate import Evaluation
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
-from bert_jax.tasks import answering, question_answering
+from bert_jax.tasks.targets.target import to_json
 from bert_jax.training import report
 
-SCORES_FILE = "evaluation.json"
+METRICS_FILE = "evaluation.json"
 ANSWERS_FILE = "predictions.jsonl"
-SQUAD_FILE = "predictions.json"
 PAGE_FILE = "evaluation.html"
 
 
 def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
-  """Writes scores, answers and a page.
+  """Writes metrics, predictions and a page.
 
   Args:
     evaluation: what to write.
-    folder: here or in a store; made if it is not there; files of an
-      evaluation before are replaced.
-    model: what to call the model by; where it is the folder of a run, its
-      curves are on the page.
+    folder: here or in an object store; made if it is not there; files of an
+      earlier evaluation are replaced.
+    model: the model's name; where it is the folder of a run, its curves are on
+      the page.
 
   Returns:
     The paths of `evaluation.json`; `predictions.jsonl`, each record with its
-    answer; of question answering also `predictions.json`, as SQuAD's official
-    scorers take it; and `evaluation.html`.
+    answer; further files of the targets, such as SQuAD's `predictions.json`;
+    and `evaluation.html`.
 
   Raises:
     OSError: a file cannot be written.
   """
-  view = views.view(evaluation)
-  contents = {"model": model, "task": evaluation.task.name}
+  task, records = evaluation.task, evaluation.records
+  predictions = evaluation.predictions
+  view = task.view(records, predictions)
+  contents = {"model": model, "task": task.name}
   contents["data"] = _data(evaluation)
   contents |= {
-    "records": len(evaluation.records),
+    "records": len(records),
     "skipped": list(evaluation.skipped),
-    "scores": evaluation.scores,
+    "metrics": evaluation.metrics,
     "baselines": evaluation.baselines,
     "tables": view.tables,
   }
@@ -55,27 +56,24 @@ def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
     }
   answers = "".join(
     json.dumps(
-      {**record, "answer": answer}, default=answering.plain, ensure_ascii=False
+      {**record, "answer": task.summary(record, prediction)},
+      default=to_json,
+      ensure_ascii=False,
     )
     + "\n"
-    for record, answer in zip(evaluation.records, _answers(evaluation))
+    for record, prediction in zip(records, predictions)
   )
-  files = {ANSWERS_FILE: answers}
-  if evaluation.task.name == "question_answering":
-    texts = question_answering.predictions(
-      evaluation.task.head, evaluation.answers, evaluation.records
-    )
-    files[SQUAD_FILE] = json.dumps(texts, ensure_ascii=False) + "\n"
+  files = {ANSWERS_FILE: answers, **task.files(records, predictions)}
   files[PAGE_FILE] = page.render(
-    f"{model}: {evaluation.task.name}",
+    f"{model}: {task.name}",
     _facts(evaluation),
-    evaluation.scores,
+    evaluation.metrics,
     evaluation.baselines,
     view,
     evaluation.skipped,
     _curves(model),
   )
-  files[SCORES_FILE] = json.dumps(contents, indent=2) + "\n"
+  files[METRICS_FILE] = json.dumps(contents, indent=2) + "\n"
   with paths.staged_folder(folder) as here:
     here.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -104,14 +102,6 @@ def _facts(evaluation: Evaluation) -> Mapping[str, Any]:
   if evaluation.skipped:
     facts["left out"] = f"{len(evaluation.skipped):,} rows; see below"
   return facts
-
-
-def _answers(evaluation: Evaluation) -> list[Any]:
-  """What to write of each answer: of two vectors, how alike they are."""
-  if evaluation.task.name != "embedding":
-    return list(evaluation.answers)
-  cosines = pair_views.cosine(evaluation.answers)
-  return [{"cosine": float(cosine)} for cosine in cosines]
 
 
 def _curves(model: str) -> bytes | None:

@@ -5,7 +5,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bert_jax.evaluation.view import Confusion, View
+from bert_jax.tasks.targets.view import Confusion, View
 from bert_jax.training import baselines as baselines_lib
 
 LABELS = 30
@@ -46,7 +46,7 @@ img { max-width: 100%; border-radius: 4px; }
 def render(
   title: str,
   facts: Mapping[str, Any],
-  scores: Mapping[str, float],
+  metrics: Mapping[str, float],
   baselines: Mapping[str, float],
   view: View,
   skipped: Sequence[str] = (),
@@ -57,7 +57,7 @@ def render(
   Args:
     title: what was evaluated.
     facts: what to say of it, in a line each.
-    scores: measures by name.
+    metrics: by name.
     baselines: those of the best constant answer, by names that begin with the
       measures'.
     view: what else there is to see.
@@ -67,8 +67,8 @@ def render(
   parts = [
     f"<h1>{_text(title)}</h1>",
     *(f"<p>{_text(f'{name}: {value}')}</p>" for name, value in facts.items()),
-    "<h2>Scores</h2>",
-    _scores(scores, baselines),
+    "<h2>Metrics</h2>",
+    _metrics(metrics, baselines),
   ]
   if curves is not None:
     encoded = base64.b64encode(curves).decode()
@@ -149,10 +149,12 @@ def _table(rows: Iterable[tuple[Any, Mapping[str, Any]]], name: str) -> str:
   )
 
 
-def _scores(scores: Mapping[str, float], baselines: Mapping[str, float]) -> str:
+def _metrics(
+  metrics: Mapping[str, float], baselines: Mapping[str, float]
+) -> str:
   rows = []
-  for name, value in scores.items():
-    own = baselines_lib.of(name, {**scores, **baselines})
+  for name, value in metrics.items():
+    own = baselines_lib.of(name, {**metrics, **baselines})
     shown = (f"{_number(other)} ({kind})" for kind, other in own.items())
     rows.append((name, {"value": value, "baseline": ", ".join(shown)}))
   return _table(rows, "measure")

@@ -10,6 +10,8 @@ from bert_jax.interop.names import Merged, Tensor
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.interop.tensorflow.tensor_bundle import TensorBundle
 from bert_jax.settings import UserError
+from bert_jax.tasks import EMBEDDING, PRETRAINED
+from bert_jax.tasks.task import Task
 from bert_jax.text import files
 from bert_jax.types import Parameters
 
@@ -29,17 +31,17 @@ def _slashed(rows: names.Rows) -> names.Rows:
 
 _POOLER = {"pooler/dense": "bert/pooler/dense"}
 _MASKED_LM = {
-  **_slashed(BERT.heads["masked_lm"]),
+  **_slashed(BERT.heads["ForMaskedLM"]),
   "masked_lm/bias": Tensor("cls/predictions/output_bias"),
 }
 _HEADS = {
-  "pretraining": {
+  "ForPreTraining": {
     **_POOLER,
     **_MASKED_LM,
     "next_sentence/kernel": Tensor("cls/seq_relationship/output_weights", True),
     "next_sentence/bias": Tensor("cls/seq_relationship/output_bias"),
   },
-  "masked_lm": _MASKED_LM,
+  "ForMaskedLM": _MASKED_LM,
 }
 
 
@@ -62,25 +64,24 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
   tensors = TensorBundle.open(_prefix(folder))
   has_heads = "cls/predictions/output_bias" in tensors.shapes
 
-  def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
+  def read(task: Task, wanted: Parameters, place: Place | None) -> Merged:
     table = names.Table(
       rows=_slashed({k: f"bert.{v}" for k, v in BERT.encoder.items()})
-      | _HEADS.get(task, _POOLER),
+      | _HEADS.get(task.architecture, _POOLER),
       leaves=names.tensorflow_leaves,
       copies={},
       ignored=_IGNORED,
       others=list(_HEADS.values()),
     )
     is_there = functools.partial(table.is_in, tensors)
-    wanted = with_pooler(wanted, task, encoder, is_there)
+    wanted = with_pooler(wanted, encoder, is_there)
     return names.read_params(tensors, wanted, table, str(folder), place)
 
   vocabulary = folder / _VOCABULARY
   return Pretrained(
     where=str(folder),
     config=encoder,
-    task="pretraining" if has_heads else "embedding",
-    head=None,
+    task=PRETRAINED if has_heads else EMBEDDING,
     tokenizer=text.load(vocabulary) if vocabulary.exists() else None,
     read=read,
   )

@@ -20,7 +20,7 @@ from bert_jax.interop.names import Merged
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.interop.tensors import TensorInfo, Tensors
 from bert_jax.settings import UserError
-from bert_jax.tasks import regression
+from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.task import Task
 from bert_jax.text import files
 from bert_jax.text.tokenizer import Tokenizer
@@ -52,24 +52,23 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
       f" {len(tensors.shapes)} tensors"
     )
   has_prefix = any(name.startswith(family.prefix) for name in tensors.shapes)
-  sentence_head = sentence_transformers.read(folder, encoder)
-  task = (
-    "embedding"
-    if sentence_head
-    else huggingface_config.read_task(family, config, tensors.shapes, str(path))
-  )
+  where = str(path)
+  task = sentence_transformers.read(folder, encoder)
+  if task is None:
+    task = huggingface_config.read_task(family, config, tensors.shapes, where)
+  if task is None:  # A base model.
+    task = EMBEDDING
 
-  def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
-    table = _table(family, task, has_prefix)
+  def read(task: Task, wanted: Parameters, place: Place | None) -> Merged:
+    table = _table(family, task.architecture, has_prefix)
     is_there = functools.partial(table.is_in, tensors)
-    wanted = with_pooler(wanted, task, encoder, is_there)
+    wanted = with_pooler(wanted, encoder, is_there)
     return names.read_params(tensors, wanted, table, str(folder), place)
 
   return Pretrained(
     where=str(folder),
     config=encoder,
     task=task,
-    head=sentence_head or huggingface_config.read_head(task, config, str(path)),
     tokenizer=_tokenizer(folder),
     read=read,
   )
@@ -91,19 +90,20 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
   config = task.config
   where = f"{folder}: cannot be saved for Transformers"
   family = settings.choice(f"{where}: family", config.family, FAMILIES)
-  if task.name not in family.heads:
+  if task.architecture not in family.heads:
     raise UserError(
       f"{where}: {config.family} has no head for the task {task.name}"
     )
-  keys = huggingface_config.write_head(task)
+  keys = huggingface_config.write_task(task)
   keys |= huggingface_config.write_config(config, where)
-  if task.name == "regression":
-    params = regression.unscaled(task.head, params)
+  for name, target in task.targets.items():
+    head = task.head_names[name]
+    if head in params:
+      params = {**params, head: target.huggingface_params(params[head])}
   tensor_files.write_folder(folder, named_tensors(task, params))
   if task.tokenizer is not None:
     task.tokenizer.save(folder)
-  if task.name == "embedding":
-    sentence_transformers.write(folder, task.head, config)
+  sentence_transformers.write(folder, task)
   content = json.dumps(keys, indent=2, ensure_ascii=False) + "\n"
   (folder / CONFIG_FILE).write_text(content, encoding="utf-8")
 
@@ -111,7 +111,8 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
 def named_tensors(task: Task, params: Parameters) -> dict[str, np.ndarray]:
   """Parameters, or their gradients, under the names of Transformers."""
   family = FAMILIES[task.config.family]
-  table = _table(family, task.name, has_prefix=task.name != "embedding")
+  is_base = task.architecture == huggingface_config.BASE_MODEL
+  table = _table(family, task.architecture, has_prefix=not is_base)
   return names.named_tensors(params, table)
 
 
@@ -140,7 +141,7 @@ def _modern(name: str) -> str:
   return name
 
 
-def _table(family: Family, task: str, has_prefix: bool) -> names.Table:
+def _table(family: Family, architecture: str, has_prefix: bool) -> names.Table:
   prefix = family.prefix if has_prefix else ""
 
   def plain(name: str) -> str:
@@ -159,8 +160,8 @@ def _table(family: Family, task: str, has_prefix: bool) -> names.Table:
     else prefix + row
     for ours, row in family.encoder.items()
   }
-  # Going on with a task that the family lacks, its other heads may serve.
-  used = family.heads.get(task, family.heads["masked_lm"])
+  # For a task that the family has no class for, its other heads may serve.
+  used = family.heads.get(architecture, family.heads["ForMaskedLM"])
   return names.Table(
     rows=encoder | adapt(used),
     leaves=names.torch_leaves,

@@ -1,4 +1,4 @@
-"""A Hugging Face config.json: its encoder, its task, and its labels."""
+"""A Hugging Face config.json: its encoder, and its task."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -11,50 +11,30 @@ from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 
-# What an architecture's name ends with, by task; ELECTRA's pretraining has a
-# task of its own.
-_ENDINGS = {
-  "pretraining": "ForPreTraining",
-  "replaced_tokens": "ForPreTraining",
-  "masked_lm": "ForMaskedLM",
-  "next_sentence": "ForNextSentencePrediction",
-  "classification": "ForSequenceClassification",
-  "multi_label": "ForSequenceClassification",
-  "regression": "ForSequenceClassification",
-  "tagging": "ForTokenClassification",
-  "question_answering": "ForQuestionAnswering",
-  "multiple_choice": "ForMultipleChoice",
-  "embedding": "Model",
-}
+BASE_MODEL = "Model"
+"""The end of the class's name of a model without a head."""
+
 _ACTIVATIONS = {
   "gelu": "gelu",
   "gelu_new": "gelu_tanh",
   "gelu_pytorch_tanh": "gelu_tanh",
 }
-# Words of config.json for ours, by the field they are about.
+# Words of config.json for ours, by the field that they are of.
 _WORDS = {
   "activation": _ACTIVATIONS,
   "pooling": {"cls": "first", "mean": "mean"},
 }
-# They say how a model is run, not which it is.
+# Fields that say how a model is run, not which model it is.
 _NOT_OF_THE_MODEL = (*HOW_IT_IS_RUN, "layer_dropouts")
-# What a head for a whole sequence is for, by `problem_type`.
-_PROBLEMS = {
-  "single_label_classification": "classification",
-  "multi_label_classification": "multi_label",
-  "regression": "regression",
-}
-# Ours alone, which Transformers keeps and makes nothing of.
-_THRESHOLDS = "thresholds"
 
 
 def read_config(
   config: Mapping[str, Any], where: str
 ) -> tuple[Family, EncoderConfig]:
-  """The family and the encoder that a config.json tells of.
+  """The family and the encoder that a config.json describes.
 
   Raises:
-    UserError: the family is not one of ours, or something is not supported.
+    UserError: the family is unknown, or something is not supported.
   """
   model_type = config.get("model_type")
   if not isinstance(model_type, str):
@@ -114,102 +94,72 @@ def read_task(
   config: Mapping[str, Any],
   tensors: Collection[str],
   where: str,
-) -> str:
-  """The task that the architecture's name, and those of tensors, tell of.
+) -> Task | None:
+  """The task that the architecture's name and the tensors describe.
+
+  Returns:
+    The task with its labels, not bound; None for a base model.
 
   Raises:
-    UserError: labels, or what they are for, are damaged.
+    UserError: labels, or the problem type, are damaged.
   """
   given = config.get("architectures") or [None]
   name = given[0] if isinstance(given, list) else given
-  candidates = [
-    task for task in family.heads if family.class_name + _ENDINGS[task] == name
-  ]
-  if not candidates:
-    return "embedding"
-  if candidates == ["masked_lm"] and "pretraining" in family.heads:
+  known = {family.class_name + end: end for end in family.heads}
+  end = known.get(name, BASE_MODEL) if isinstance(name, str) else BASE_MODEL
+  if end == "ForMaskedLM" and "ForPreTraining" in family.heads:
     # Published as a masked language model, with all of BERT's heads in it.
-    row = family.heads["pretraining"]["next_sentence"]
-    if f"{row}.weight" in tensors:
-      return "pretraining"
-  if candidates[0] in _PROBLEMS.values():
-    return _problem(config, where)
-  return candidates[0]
-
-
-def _problem(config: Mapping[str, Any], where: str) -> str:
-  """The task of a head for a whole sequence."""
-  given = config.get("problem_type")
-  if given is not None:
-    return settings.choice(f"{where}: problem_type", str(given), _PROBLEMS)
-  # So Transformers takes it, unless the labels that it is to learn are floats.
-  one = len(_labels(config, where)) == 1
-  return "regression" if one else "classification"
-
-
-def read_head(task: str, config: Mapping[str, Any], where: str) -> Any:
-  """The task's `Head`, if a config.json has something to say of it.
-
-  Raises:
-    UserError: the labels are damaged.
-  """
-  if task not in ("tagging", *_PROBLEMS.values()):
+    row = family.heads["ForPreTraining"].get("next_sentence")
+    if row is not None and f"{row}.weight" in tensors:
+      end = "ForPreTraining"
+  if end == BASE_MODEL:
     return None
-  fields = {"labels": _labels(config, where)}
-  if task == "multi_label" and _THRESHOLDS in config:
-    fields["thresholds"] = config[_THRESHOLDS]
-  return settings.from_dict(TASKS[task].Head, fields, where)
-
-
-def _labels(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
-  names_by_id = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
-  try:
-    by_id = {int(id): str(name) for id, name in names_by_id.items()}
-  except (AttributeError, ValueError, TypeError) as error:
-    raise UserError(
-      f"{where}: id2label: expected a mapping from ids to labels, got"
-      f" {names_by_id!r:.80}"
-    ) from error
-  if sorted(by_id) != list(range(len(by_id))) or not by_id:
-    raise UserError(
-      f"{where}: id2label: expected the ids 0 to {len(by_id) - 1}, got"
-      f" {sorted(by_id)!r:.80}"
-    )
-  return tuple(by_id[id] for id in range(len(by_id)))
-
-
-def write_head(task: Task) -> dict[str, Any]:
-  """The keys of config.json that are about the head and the vocabulary."""
-  return (
-    {
-      "architectures": [architecture(task.config.family, task.name)],
-      # Not the default of every version of every family.
-      "tie_word_embeddings": True,
-    }
-    | _head_keys(task)
-    | _special_keys(task)
-  )
-
-
-def architecture(family: str, task: str) -> str:
-  """The name of Transformers' class for a task."""
-  return FAMILIES[family].class_name + _ENDINGS[task]
-
-
-def _head_keys(task: Task) -> dict[str, Any]:
-  labels = getattr(task.head, "labels", ())
-  if not labels:
-    return {}
-  keys = {
-    "id2label": {str(id): label for id, label in enumerate(labels)},
-    "label2id": {label: id for id, label in enumerate(labels)},
+  candidates = [
+    task.for_published()
+    for task in TASKS.values()
+    if task.architecture == end and _has_rows(family, task)
+  ]
+  for task in candidates:
+    targets = task.targets.items()
+    if all(target.reads_huggingface(config, where) for _, target in targets):
+      return task.with_targets(
+        {
+          name: type(target).from_huggingface(config, where)
+          for name, target in targets
+        }
+      )
+  types = {
+    target.PROBLEM_TYPE: None
+    for task in candidates
+    for target in task.targets.values()
   }
-  for theirs, ours in _PROBLEMS.items():
-    if ours == task.name:
-      keys["problem_type"] = theirs
-  if task.name == "multi_label":
-    keys[_THRESHOLDS] = list(task.head.thresholds)
-  return keys
+  # Raises, with what is known.
+  given_type = str(config.get("problem_type"))
+  settings.choice(f"{where}: problem_type", given_type, types)
+  return None
+
+
+def _has_rows(family: Family, task: Task) -> bool:
+  """Whether the family's head has the modules of the task's heads."""
+  modules = {path.split("/")[0] for path in family.heads[task.architecture]}
+  return modules.issuperset(task.head_names.values())
+
+
+def write_task(task: Task) -> dict[str, Any]:
+  """The keys of config.json about the task and the vocabulary."""
+  keys = {
+    "architectures": [architecture(task.config.family, task)],
+    # Not the default of every version of every family.
+    "tie_word_embeddings": True,
+  }
+  for target in task.targets.values():
+    keys |= target.to_huggingface()
+  return keys | _special_keys(task)
+
+
+def architecture(family: str, task: Task) -> str:
+  """The name of Transformers' class for a task."""
+  return FAMILIES[family].class_name + task.architecture
 
 
 def _special_keys(task: Task) -> dict[str, Any]:

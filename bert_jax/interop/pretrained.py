@@ -1,8 +1,8 @@
-"""A model that somebody published: what it is, and how to read its weights."""
+"""A model whose weights are yet to be read, wherever it comes from."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -12,12 +12,9 @@ from bert_jax.interop.names import Merged
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import TASKS
-from bert_jax.tasks.task import Model, Task
+from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Parameters
-
-# The parts of models whose outputs have a place for each label.
-_OF_LABELS = ("classifier", "intent", "slots")
 
 _ENCODER = "encoder"
 
@@ -25,62 +22,61 @@ Place = Callable[[str, np.ndarray], Any]
 """Puts the parameter of a path where it is to stay."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pretrained:
   """A model whose weights are yet to be read.
 
   Attributes:
     where: its folder or address, for messages.
-    config: the encoder's.
-    task: the task that its head is for, a name in `bert_jax.tasks.TASKS`.
-    head: what else makes the head, the task's `Head`; None takes its
-      defaults.
+    config: the encoder's configuration.
+    task: what its heads are for, with labels and thresholds; not bound.
     tokenizer: None where no vocabulary came with it.
-    read: from a task's name and shape structs of its parameters, to those
-      that are there.
+    read: from a task and shape structs of its parameters, to those that are
+      there.
   """
 
   where: str
   config: EncoderConfig
-  task: str
-  head: Any
+  task: Task
   tokenizer: Tokenizer | None
-  read: Callable[[str, Parameters, Place | None], Merged]
+  read: Callable[[Task, Parameters, Place | None], Merged]
 
   def __post_init__(self):
     check_vocabulary(self.tokenizer, self.config, self.where)
 
   def make_task(self, name: str | None = None) -> Task:
-    """The task of its head, or another one on the same encoder.
+    """The task of its heads, or another one on the same encoder, bound.
 
     Raises:
       UserError: there is no such task.
     """
-    module = settings.choice("task", name or self.task, TASKS)
-    if self.head is None or (name and name != self.task):
-      return module.make(self.config, self.tokenizer)
-    return module.make(self.config, self.tokenizer, self.head)
+    task = self.task
+    if name and name != task.name:
+      task = settings.choice("task", name, TASKS).for_published()
+    return task.bind(self.config, self.tokenizer)
 
   def params(
     self,
     task: Task,
     place: Place | None = None,
     seed: int = 0,
-    anew: Callable[[Parameters], Parameters] | None = None,
+    reinitialize: Callable[[Parameters], Parameters] | None = None,
   ) -> Merged:
-    """Reads the weights of a task's model; heads that it lacks start fresh.
+    """Reads the weights of a task's module.
 
-    So do the logits of a head for another task or other labels.
+    Heads that the weights lack start from initial values; so do the output
+    layers of another task or of other labels.
 
     Args:
-      task: from `make_task`, or any on the same encoder.
+      task: bound, on the same encoder.
       place: by default, on the first local device.
-      seed: of the initial values of what starts fresh.
-      anew: from shape structs of the parameters to a tree of bools: what is
-        to start fresh besides.
+      seed: of the initial values.
+      reinitialize: from shape structs of the parameters to a tree of bools:
+        what starts from initial values besides.
 
     Returns:
-      All parameters of the task's model, and the names of what is fresh.
+      All parameters of the task's module, and the names of those that are
+      newly initialized.
 
     Raises:
       UserError: the weights are damaged, or not those of this model.
@@ -88,35 +84,26 @@ class Pretrained:
     shapes = _shapes(task)
     read = self._read(task, shapes, place)
     flat = trees.flatten(read.params)
-    if anew is not None:
-      chosen = trees.flatten(anew(shapes))
+    if reinitialize is not None:
+      chosen = trees.flatten(reinitialize(shapes))
       flat = {path: x for path, x in flat.items() if not chosen.get(path)}
     missing = set(trees.flatten(shapes)) - set(flat)
     if not missing:
       return read
 
-    def fresh(key: Any) -> Mapping[str, Any]:
-      params = trees.flatten(_initial(task.model, task, key))
+    def initial(key: Any) -> Mapping[str, Any]:
+      params = trees.flatten(_initial(task.module, task, key))
       return {path: params[path] for path in missing}
 
-    made = jax.jit(fresh)(jax.random.key(seed))
+    made = jax.jit(initial)(jax.random.key(seed))
     if place is not None:
       made = {path: place(path, np.asarray(x)) for path, x in made.items()}
-    return Merged(trees.unflatten(flat | made), _parts(missing))
+    return Merged(trees.unflatten(flat | made), _module_names(missing))
 
-  @property
-  def parts(self) -> Collection[str]:
-    """The names of the tasks that share the encoder, if there are several."""
-    return self.head.tasks if self.task == "mixed" else ()
+  def part(self, name: str) -> Self:
+    """One of the tasks that share the encoder, as a model of its own."""
 
-  def part(self, name: str) -> "Pretrained":
-    """One of `parts` by itself."""
-    of = self.head.tasks[name]
-    head = of["head"]
-    if head is not None:
-      head = settings.from_dict(TASKS[of["task"]].Head, head, self.where)
-
-    def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
+    def read(task: Task, wanted: Parameters, place: Place | None) -> Merged:
       own = {key: tree for key, tree in wanted.items() if key != _ENCODER}
       there = {_ENCODER: wanted[_ENCODER], name: own}
       merged = self.read(self.task, there, place)
@@ -124,26 +111,24 @@ class Pretrained:
       params.pop(name, None)
       return Merged(params, tuple(sorted(set(wanted) - set(params))))
 
-    return dataclasses.replace(self, task=of["task"], head=head, read=read)
+    return dataclasses.replace(self, task=self.task.parts[name], read=read)
 
   def _read(
     self, task: Task, shapes: Parameters, place: Place | None
   ) -> Merged:
-    """What there is of a task's parameters, whose logits are for it."""
+    """What there is of a task's parameters that means the same to it."""
     if not task.parts:
-      suits = self._suits(task)
-      wanted = {k: x for k, x in shapes.items() if suits or k not in _OF_LABELS}
-      if not wanted:
-        return Merged({}, ())
-      return self.read(task.name, wanted, place)
-    if self.task == task.name:
+      wanted = {
+        name: x for name, x in shapes.items() if task.reuses(name, self.task)
+      }
+      return self.read(task, wanted, place) if wanted else Merged({}, ())
+    if self.task.parts:
       same = {
         name: shapes[name]
         for name, part in task.parts.items()
-        if name in self.parts and self.part(name)._suits(part)
+        if name in self.task.parts and self._reuses_all(name, part)
       }
-      wanted = {_ENCODER: shapes[_ENCODER], **same}
-      return self.read(task.name, wanted, place)
+      return self.read(self.task, {_ENCODER: shapes[_ENCODER], **same}, place)
     params: dict[str, Any] = {}
     for name, part in task.parts.items():
       # The encoder is read once, with the first.
@@ -156,26 +141,20 @@ class Pretrained:
       params[name] = {key: found[key] for key in own if key in found}
     return Merged(params, ())
 
-  def _suits(self, task: Task) -> bool:
-    """Whether the logits mean to this task what they meant to theirs."""
-    if task.name != self.task:
-      return False
-    own = self.head or TASKS[self.task].make(self.config, None).head
-    return all(
-      getattr(own, name, None) == getattr(task.head, name, None)
-      for name in ("labels", "intents")
-    )
+  def _reuses_all(self, name: str, part: Task) -> bool:
+    known = self.task.parts[name]
+    return all(part.reuses(head, known) for head in part.head_names.values())
 
 
-def _parts(paths: Collection[str]) -> tuple[str, ...]:
+def _module_names(paths: Collection[str]) -> tuple[str, ...]:
   """What to call parameters by: their heads, or their parts of the encoder."""
   steps = (path.split("/") for path in paths)
   return tuple(sorted({"/".join(s[: 1 + (s[0] == "encoder")]) for s in steps}))
 
 
-def _initial(model: Model, task: Task, key: Any) -> Parameters:
-  batch = jax.tree.map(lambda x: x[None], task.blank)
-  return model.init(key, batch)["params"]
+def _initial(module: Any, task: Task, key: Any) -> Parameters:
+  batch = jax.tree.map(lambda x: x[None], task.dummy_batch)
+  return module.init(key, batch)["params"]
 
 
 def _shapes(task: Task) -> Parameters:
@@ -188,9 +167,9 @@ def _shapes(task: Task) -> Parameters:
   few = dataclasses.replace(
     config, num_layers=min(2, config.num_layers), layer_dropouts=()
   )
-  model = task.model.clone(config=few)
+  module = task.module.clone(config=few)
   # Inside eval_shape not even the key is compiled for.
-  shapes = jax.eval_shape(lambda: _initial(model, task, jax.random.key(0)))
+  shapes = jax.eval_shape(lambda: _initial(module, task, jax.random.key(0)))
   if config.shared_layers:
     return shapes
   more = {
@@ -201,17 +180,14 @@ def _shapes(task: Task) -> Parameters:
 
 
 def with_pooler(
-  wanted: Parameters,
-  task: str,
-  config: EncoderConfig,
-  is_there: Callable[[str], bool],
+  wanted: Parameters, config: EncoderConfig, is_there: Callable[[str], bool]
 ) -> Parameters:
   """Adds the pooler that an encoder was published with.
 
-  The task `embedding` needs none, but what is saved again shall have it.
-  `is_there` tells whether there is a parameter of this path.
+  A task without heads needs none, but a saved copy shall have it. `is_there`
+  tells whether there is a parameter of this path.
   """
-  if task != "embedding" or not is_there("pooler/dense/kernel"):
+  if {*wanted} != {_ENCODER} or not is_there("pooler/dense/kernel"):
     return wanted
   return {**wanted, **heads.pooler_shapes(config)}
 

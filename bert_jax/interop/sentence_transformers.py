@@ -1,12 +1,16 @@
 """The settings that sentence-transformers keeps beside a model."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
-from bert_jax.tasks import embedding
+from bert_jax.tasks import EMBEDDING
+from bert_jax.tasks.inputs.pairs import Pairs
+from bert_jax.tasks.targets.similarity import POOLING, Similarity
+from bert_jax.tasks.task import Task
 from bert_jax.text import files
 
 _MODULES = "modules.json"
@@ -25,7 +29,7 @@ _MODES = {
 _PROMPTS = "config_sentence_transformers.json"
 
 
-def read(folder: pathlib.Path, config: EncoderConfig) -> embedding.Head | None:
+def read(folder: pathlib.Path, config: EncoderConfig) -> Task | None:
   """How sentences become vectors; None where `modules.json` is not there.
 
   Raises:
@@ -46,20 +50,24 @@ def read(folder: pathlib.Path, config: EncoderConfig) -> embedding.Head | None:
         f"{path}: the module {kind} is not supported; expected Transformer,"
         " Pooling and Normalize"
       )
-  return embedding.Head(
-    pooling=pooling,
-    normalize=normalize,
-    max_length=_max_length(folder, config),
-    prompt=_prompt(folder),
+  (name,) = EMBEDDING.targets
+  return dataclasses.replace(
+    EMBEDDING,
+    inputs=Pairs(_max_length(folder, config), _prompt(folder)),
+    targets={name: Similarity(pooling, normalize)},
   )
 
 
-def write(
-  folder: pathlib.Path, head: embedding.Head, config: EncoderConfig
-) -> None:
-  """Writes what `read` reads, and sentence-transformers too."""
+def write(folder: pathlib.Path, task: Task) -> None:
+  """Writes the files that `read` and sentence-transformers read.
+
+  Nothing is written for a task of another kind than sentence embeddings.
+  """
+  target = next(iter(task.targets.values()))
+  if not isinstance(target, Similarity):
+    return
   modules = [("", "Transformer"), (_POOLING, "Pooling")]
-  if head.normalize:
+  if target.normalize:
     modules.append(("2_Normalize", "Normalize"))
   _write(
     folder / _MODULES,
@@ -68,17 +76,18 @@ def write(
       for i, (path, kind) in enumerate(modules)
     ],
   )
-  length = head.max_length or config.max_positions
+  length = task.inputs.max_length or task.config.max_positions
   _write(folder / _SETTINGS, {"max_seq_length": length, "do_lower_case": False})
-  if head.prompt:
-    prompts = {"prompts": {"text": head.prompt}, "default_prompt_name": "text"}
+  if prompt := task.inputs.prompt:
+    prompts = {"prompts": {"text": prompt}, "default_prompt_name": "text"}
     _write(folder / _PROMPTS, prompts)
-  modes = {key: mode in head.pooling for key, mode in _MODES.items()}
+  chosen = target.pooling or ("mean",)
+  modes = {key: mode in chosen for key, mode in _MODES.items()}
   for path, _ in modules:
     (folder / path).mkdir(exist_ok=True)
   _write(
     folder / _POOLING / "config.json",
-    {"word_embedding_dimension": config.hidden_size, **modes},
+    {"word_embedding_dimension": task.config.hidden_size, **modes},
   )
 
 
@@ -106,14 +115,14 @@ def _pooling(folder: pathlib.Path, name: str) -> tuple[str, ...]:
   modes = [modes] if isinstance(modes, str) else modes
   if not isinstance(modes, list) or not modes:
     raise UserError(f"{path}: expected a pooling mode, got {modes!r:.80}")
-  if others := [mode for mode in modes if mode not in embedding.POOLING]:
+  if others := [mode for mode in modes if mode not in POOLING]:
     raise UserError(
       f"{path}: the pooling {others[0]!r:.80} is not supported, only"
-      f" {', '.join(embedding.POOLING)}"
+      f" {', '.join(POOLING)}"
     )
   if content.get("include_prompt") is False:
     raise UserError(f"{path}: pooling without the prompt is not supported")
-  return tuple(mode for mode in embedding.POOLING if mode in modes)
+  return tuple(mode for mode in POOLING if mode in modes)
 
 
 def _max_length(folder: pathlib.Path, config: EncoderConfig) -> int:

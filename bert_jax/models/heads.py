@@ -1,6 +1,7 @@
-"""Heads, and the models that join an encoder with them."""
+"""Heads, and the one module that joins an encoder with them."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,15 +14,18 @@ from bert_jax.models.dropout import Dropout
 from bert_jax.models.encoder import Encoder
 from bert_jax.types import Batch, Parameters
 
+MakeHead = Callable[[EncoderConfig], nn.Module]
+"""Makes a head: a module that maps an `Encoded` batch to its outputs."""
+
 
 class Transform(nn.Module):
-  """What a head does to vectors before it scores them.
+  """A dense layer and an activation in front of a head's output layer.
 
   Attributes:
-    config: the encoder's.
-    features: the width of what comes out.
+    config: the encoder's configuration.
+    features: the output width.
     activation: a name in `layers.ACTIVATIONS`.
-    has_norm: whether a norm follows.
+    has_norm: whether layer normalization follows.
   """
 
   config: EncoderConfig
@@ -33,25 +37,173 @@ class Transform(nn.Module):
   def __call__(
     self, x: Float[Array, "*rows hidden"]
   ) -> Float[Array, "*rows features"]:
-    """Applies a dense layer, the activation, and a norm if there is one."""
+    """Applies the dense layer, the activation and the norm."""
     x = layers.Dense(self.config, self.features, name="dense")(x)
     x = layers.ACTIVATIONS[self.activation](x)
     return layers.LayerNorm(self.config, name="norm")(x) if self.has_norm else x
 
 
+class EncoderWithHeads(nn.Module):
+  """An encoder and any number of heads on it.
+
+  Heads share the pooler, the transform of token vectors and the dropout. Their
+  parameters exist only where a head uses them. The parameters of a head are
+  under its name, beside `encoder`, `pooler` and `transform`.
+
+  Attributes:
+    config: the encoder's configuration.
+    heads: makes each head, by its name.
+  """
+
+  config: EncoderConfig
+  heads: Mapping[str, MakeHead]
+
+  def setup(self):
+    config = self.config
+    self.encoder = Encoder(config)
+    self.pooler = _pooler(config)
+    self.transform = Transform(
+      config, config.hidden_size, config.activation, config.head_norm
+    )
+    rate = config.head_dropout
+    self.dropout = Dropout(config.hidden_dropout if rate is None else rate)
+    for name, make in self.heads.items():
+      setattr(self, name, make(config))
+
+  def __call__(
+    self, batch: Batch, deterministic: bool = True
+  ) -> dict[str, Any]:
+    """The outputs of every head, by its name.
+
+    Args:
+      batch: the input. Heads read what they need of its targets, such as the
+        masked positions, and never the labels.
+      deterministic: whether dropout is off; when on, the PRNG `dropout` is
+        needed.
+    """
+    hidden = self.encoder(batch, deterministic)
+    encoded = Encoded(self, batch, hidden, deterministic)
+    return {name: getattr(self, name)(encoded) for name in self.heads}
+
+  def encode(self, batch: Batch, **outputs: bool) -> Any:
+    """The encoder's outputs alone; see `Encoder.__call__`."""
+    return self.encoder(batch, **outputs)
+
+
+class Encoded:
+  """An encoded batch, as heads see it.
+
+  Attributes:
+    batch: the input.
+    hidden: the vector of each token, [*rows, length, hidden], in the config's
+      dtype.
+  """
+
+  def __init__(
+    self,
+    module: EncoderWithHeads,
+    batch: Batch,
+    hidden: Float[Array, "*rows length hidden"],
+    deterministic: bool,
+  ):
+    self.batch, self.hidden = batch, hidden
+    self._module, self._deterministic = module, deterministic
+
+  @property
+  def word_embedding(self) -> Float[Array, "vocabulary width"]:
+    """The word embedding, for decoders that are tied to it."""
+    return self._module.encoder.embeddings.word.embedding
+
+  def pooled(self) -> Float[Array, "*rows hidden"]:
+    """The pooler's vector of each row."""
+    config = self._module.config
+    return self._module.pooler(pooling.pool(config, self.hidden, self.batch))
+
+  def pooled_sequences(
+    self, count: int
+  ) -> Float[Array, "batch sequences hidden"]:
+    """The pooler's vector of each of up to `count` packed sequences a row."""
+    config = self._module.config
+    return self._module.pooler(
+      pooling.pool_each(config, self.hidden, self.batch, count)
+    )
+
+  def transformed(self) -> Float[Array, "*rows length hidden"]:
+    """The vector of each token, after the shared transform."""
+    return self._module.transform(self.hidden)
+
+  def dropout(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Applies the dropout that precedes the output layers of heads."""
+    return self._module.dropout(x, self._deterministic)
+
+
+class SequenceHead(layers.Dense):
+  """Logits for each row, from the pooled vector."""
+
+  def __call__(self, encoded: Encoded) -> Float[Array, "*rows features"]:
+    """Float32 logits."""
+    x = encoded.dropout(encoded.pooled())
+    return super().__call__(x).astype(jnp.float32)
+
+
+class TokenHead(layers.Dense):
+  """Logits for each token.
+
+  Attributes:
+    has_transform: whether the shared transform comes first, as in ELECTRA's
+      discriminator; it always does where the config has `head_norm`.
+  """
+
+  has_transform: bool = False
+
+  def __call__(self, encoded: Encoded) -> Float[Array, "*rows length features"]:
+    """Float32 logits."""
+    x = encoded.hidden
+    if self.has_transform or self.config.head_norm:
+      x = encoded.transformed()
+    return super().__call__(encoded.dropout(x)).astype(jnp.float32)
+
+
+class HiddenStates(nn.Module):
+  """A head without parameters: the last hidden state of each token."""
+
+  def __call__(self, encoded: Encoded) -> Float[Array, "*rows length hidden"]:
+    """The vectors in the config's dtype."""
+    return encoded.hidden
+
+
+class NextSentenceHead(layers.Dense):
+  """Two logits for each sequence of a row: 0 is the next, 1 a random one."""
+
+  def __call__(self, encoded: Encoded) -> Float[Array, "batch sequences 2"]:
+    """Float32 logits.
+
+    A row has as many pairs as the target array `next_sentence/labels` has
+    slots, or one where there are no such targets.
+    """
+    labels = encoded.batch.targets.get("next_sentence/labels")
+    count = 1 if labels is None else labels.shape[1]
+    pooled = encoded.pooled_sequences(count)
+    return super().__call__(pooled).astype(jnp.float32)
+
+
 class MaskedLanguageHead(nn.Module):
-  """Logits over the vocabulary, the decoder tied to the word embedding."""
+  """Logits over the vocabulary, the decoder tied to the word embedding.
+
+  Only the positions in the target array `masked_lm/positions` are projected,
+  which at 15 % masking saves six sevenths of the projection.
+  """
 
   config: EncoderConfig
 
   @nn.compact
   def __call__(
-    self,
-    hidden: Float[Array, "batch predictions hidden"],
-    word_embedding: Float[Array, "vocabulary width"],
+    self, encoded: Encoded
   ) -> Float[Array, "batch predictions vocabulary"]:
-    """Scores every word at each of the given vectors; float32."""
-    config = self.config
+    """Float32 logits at each masked position."""
+    config, word_embedding = self.config, encoded.word_embedding
+    positions = encoded.batch.targets["masked_lm/positions"]
+    hidden = jnp.take_along_axis(encoded.hidden, positions[:, :, None], axis=1)
     vocabulary, width = word_embedding.shape
     x = Transform(config, width, config.activation, True, name="transform")(
       hidden
@@ -64,199 +216,6 @@ class MaskedLanguageHead(nn.Module):
       preferred_element_type=jnp.float32,
     )
     return logits + bias
-
-
-class EncoderModel(nn.Module):
-  """An encoder without a head."""
-
-  config: EncoderConfig
-
-  def setup(self):
-    self.encoder = Encoder(self.config)
-
-  def __call__(
-    self, batch: Batch, deterministic: bool = True
-  ) -> Float[Array, "*rows length hidden"]:
-    """A vector for each token."""
-    return self.encoder(batch, deterministic)
-
-
-class PretrainingOutputs(NamedTuple):
-  """What the models with a masked-LM head return; logits are float32.
-
-  `next_sentence` is None where there is no such head.
-  """
-
-  masked_lm: Float[Array, "batch predictions vocabulary"]
-  next_sentence: Float[Array, "batch sequences 2"] | None
-
-
-class MaskedLanguageModel(nn.Module):
-  """An encoder with a masked-LM head."""
-
-  config: EncoderConfig
-
-  def setup(self):
-    self.encoder = Encoder(self.config)
-    self.masked_lm = MaskedLanguageHead(self.config)
-
-  def __call__(
-    self, batch: Batch, deterministic: bool = True
-  ) -> PretrainingOutputs:
-    """Scores the words at `batch.targets["masked_positions"]`.
-
-    Only the masked positions go through the vocabulary projection, which at
-    15 % masking saves six sevenths of it.
-    """
-    hidden = self.encoder(batch, deterministic)
-    return PretrainingOutputs(self._score(hidden, batch), None)
-
-  def _score(self, hidden, batch: Batch):
-    positions = batch.targets["masked_positions"]
-    masked = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
-    return self.masked_lm(masked, self.encoder.embeddings.word.embedding)
-
-
-class PretrainingModel(MaskedLanguageModel):
-  """An encoder with BERT's masked-LM and next-sentence heads."""
-
-  def setup(self):
-    super().setup()
-    self.pooler = _pooler(self.config)
-    self.next_sentence = layers.Dense(self.config, 2, bias=True)
-
-  def __call__(
-    self, batch: Batch, deterministic: bool = True
-  ) -> PretrainingOutputs:
-    """Scores the words at `batch.targets["masked_positions"]`, and the pairs.
-
-    A row has so many pairs as `batch.targets["next_sentence_labels"]` has
-    slots, or one where there are no such targets.
-    """
-    hidden = self.encoder(batch, deterministic)
-    labels = batch.targets.get("next_sentence_labels")
-    count = 1 if labels is None else labels.shape[1]
-    pooled = self.pooler(pooling.pool_each(self.config, hidden, batch, count))
-    return PretrainingOutputs(
-      masked_lm=self._score(hidden, batch),
-      next_sentence=self.next_sentence(pooled).astype(jnp.float32),
-    )
-
-
-class SequenceClassifier(nn.Module):
-  """An encoder with logits for each sequence.
-
-  Attributes:
-    config: the encoder's.
-    num_labels: how many logits.
-  """
-
-  config: EncoderConfig
-  num_labels: int
-
-  def setup(self):
-    self.encoder = Encoder(self.config)
-    self.pooler = _pooler(self.config)
-    self.dropout = _dropout(self.config)
-    self.classifier = layers.Dense(self.config, self.num_labels, bias=True)
-
-  def __call__(
-    self, batch: Batch, deterministic: bool = True
-  ) -> Float[Array, "*rows labels"]:
-    """Scores the labels; float32."""
-    hidden = self.encoder(batch, deterministic)
-    pooled = self.pooler(pooling.pool(self.config, hidden, batch))
-    logits = self.classifier(self.dropout(pooled, deterministic))
-    return logits.astype(jnp.float32)
-
-
-class MultipleChoiceModel(SequenceClassifier):
-  """An encoder with one logit for each of a row's choices.
-
-  The four id arrays of the batch are [batch, choices, length].
-  """
-
-  num_labels: int = 1
-
-  def __call__(
-    self, batch: Batch, deterministic: bool = True
-  ) -> Float[Array, "batch choices"]:
-    """Scores the choices; float32."""
-    return super().__call__(batch, deterministic).squeeze(-1)
-
-
-class TokenClassifier(nn.Module):
-  """An encoder with logits for each token.
-
-  Attributes:
-    config: the encoder's.
-    num_labels: how many logits.
-    has_transform: whether a dense layer and the activation come before, as in
-      ELECTRA's discriminator; with the config's head_norm they always do.
-  """
-
-  config: EncoderConfig
-  num_labels: int
-  has_transform: bool = False
-
-  def setup(self):
-    config = self.config
-    self.encoder = Encoder(config)
-    if self.has_transform or config.head_norm:
-      self.transform = Transform(
-        config, config.hidden_size, config.activation, config.head_norm
-      )
-    self.dropout = _dropout(config)
-    self.classifier = layers.Dense(config, self.num_labels, bias=True)
-
-  def __call__(
-    self, batch: Batch, deterministic: bool = True
-  ) -> Float[Array, "batch length labels"]:
-    """Scores the labels; float32."""
-    hidden = self.encoder(batch, deterministic)
-    if self.has_transform or self.config.head_norm:
-      hidden = self.transform(hidden)
-    logits = self.classifier(self.dropout(hidden, deterministic))
-    return logits.astype(jnp.float32)
-
-
-class JointOutputs(NamedTuple):
-  """What `JointClassifier` returns; logits are float32."""
-
-  intents: Float[Array, "batch intents"]
-  slots: Float[Array, "batch length slots"]
-
-
-class JointClassifier(nn.Module):
-  """An encoder with logits for each sequence and for each of its tokens.
-
-  Joint intent classification and slot filling of Chen et al. (2019,
-  arXiv:1902.10909), without the CRF.
-
-  Attributes:
-    config: the encoder's.
-    num_intents: how many logits a sequence has.
-    num_slots: how many logits a token has.
-  """
-
-  config: EncoderConfig
-  num_intents: int
-  num_slots: int
-
-  def setup(self):
-    self.encoder = Encoder(self.config)
-    self.pooler = _pooler(self.config)
-    self.dropout = _dropout(self.config)
-    self.intent = layers.Dense(self.config, self.num_intents, bias=True)
-    self.slots = layers.Dense(self.config, self.num_slots, bias=True)
-
-  def __call__(self, batch: Batch, deterministic: bool = True) -> JointOutputs:
-    """Scores intents and slots."""
-    hidden = self.encoder(batch, deterministic)
-    pooled = self.pooler(pooling.pool(self.config, hidden, batch))
-    intents = self.intent(self.dropout(pooled, deterministic))
-    slots = self.slots(self.dropout(hidden, deterministic))
-    return JointOutputs(intents.astype(jnp.float32), slots.astype(jnp.float32))
 
 
 def pooler_shapes(config: EncoderConfig) -> Parameters:
@@ -273,9 +232,3 @@ def _pooler(config: EncoderConfig) -> Transform:
   return Transform(
     config, config.hidden_size, config.pooler_activation, config.head_norm
   )
-
-
-def _dropout(config: EncoderConfig) -> Dropout:
-  """What goes before the logits of a head for fine-tuning."""
-  rate = config.head_dropout
-  return Dropout(config.hidden_dropout if rate is None else rate)

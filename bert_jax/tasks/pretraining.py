@@ -1,91 +1,189 @@
-"""BERT's pretraining: masked words and the next sentence.
-
-The targets of a batch are those of `masked_lm` and
-
-  next_sentence_labels: int32 [batch, sequences], 0 for the true next, 1 for a
-    random one.
-  next_sentence_weights: float32 [batch, sequences], 0 where there is no pair.
-
-There are `max_sequences` slots a row, of which a row's sequences take the
-first ones, in their order.
-"""
+"""Training on a corpus: its config, its examples."""
 
 import dataclasses
+import functools
+import hashlib
+import json
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
-from bert_jax.models import heads
+from bert_jax import text
+from bert_jax.data.corpus import shards
+from bert_jax.data.pretraining.examples import (
+  ExamplesConfig,
+  PretrainingExamples,
+)
+from bert_jax.data.sources import files, pretraining_records
+from bert_jax.data.stream import Stream
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import masked_lm
-from bert_jax.tasks.common import losses
-from bert_jax.tasks.masked_lm import load_tokenizer
+from bert_jax.settings import UserError
+from bert_jax.storage import paths
+from bert_jax.tasks.data import TrainingData
+from bert_jax.tasks.inputs import rows
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
-
-__all__ = ["Data", "load_tokenizer", "make"]
+from bert_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Data(masked_lm.Data):
-  """The section `config.data`: that of `masked_lm`, with pairs."""
+class CorpusDataConfig(ExamplesConfig):
+  """The section `config.data` of a task that learns from a corpus.
 
-  next_sentence: bool = True
+  Besides these, the fields of `ExamplesConfig`.
+
+  Attributes:
+    corpus: a folder made by `launch.prepare`.
+    train: instead of `corpus`, globs of static TFRecords of Google's,
+      NVIDIA's or MLPerf's form, to train on.
+    eval: the same, to evaluate on.
+    tokenizer: with `train`, the folder of their vocabulary; needed to fill
+      masks in text later.
+  """
+
+  corpus: str | None = None
+  train: tuple[str, ...] = ()
+  eval: tuple[str, ...] = ()
+  tokenizer: str | None = None
+
+  TASK: ClassVar[Task]
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.corpus and self.train:
+      raise ValueError("train: give either corpus or train, not both")
+    if self.train and self.max_sequences > 1:
+      raise ValueError(
+        f"max_sequences: expected 1 with train, got {self.max_sequences};"
+        " only a corpus can be packed"
+      )
+
+
+def config_class(task: Task) -> type[CorpusDataConfig]:
+  """The dataclass of a task's section `config.data`."""
+  pairs = dataclasses.field(default=task.inputs.pairs)
+  return dataclasses.make_dataclass(
+    f"CorpusDataConfig_{task.name}",
+    [("next_sentence", bool, pairs)],
+    bases=(CorpusDataConfig,),
+    namespace={"TASK": task, "__doc__": CorpusDataConfig.__doc__},
+    frozen=True,
+  )
+
+
+def load_tokenizer(config: CorpusDataConfig) -> Tokenizer | None:
+  """The tokenizer that made the data, None when only ids are at hand."""
+  folder = config.tokenizer or config.corpus
+  if folder is None and not config.train:
+    raise UserError(
+      "config.data.corpus: missing; give the folder of a corpus, made by"
+      " `python -m launch.prepare --config CONFIG --output FOLDER`"
+    )
+  if config.corpus:
+    shards.read_manifest(config.corpus)
+  return text.load(folder) if folder else None
 
 
 def make(
-  config: EncoderConfig,
+  config: CorpusDataConfig,
+  encoder: EncoderConfig,
   tokenizer: Tokenizer | None,
-  head: None = None,
-  data: Data | None = None,
   seed: int = 0,
-) -> Task:
-  """Makes the task; see `masked_lm.make`."""
-  task = masked_lm.make(config, tokenizer, head, data, seed)
-  return dataclasses.replace(
-    task,
-    name="pretraining",
-    model=heads.PretrainingModel(config),
-    loss=loss,
-    metrics=metrics,
-    data=data and dataclasses.replace(task.data, baselines=baselines),
-  )
+) -> tuple[Task, TrainingData]:
+  """A task and its training data; examples are opened when asked for.
 
+  Args:
+    config: the section `config.data`.
+    encoder: the encoder's configuration.
+    tokenizer: the vocabulary; None where only ids are at hand.
+    seed: of the order and masks of the training examples.
 
-def loss(outputs: heads.PretrainingOutputs, batch: Batch) -> dict[str, Mean]:
-  """Cross-entropy of the masked words and of the pairs, in nats."""
-  targets = batch.targets
-  pairs = losses.mean(
-    losses.cross_entropy(
-      outputs.next_sentence, targets["next_sentence_labels"]
-    ),
-    targets["next_sentence_weights"],
-  )
-  return masked_lm.loss(outputs, batch) | {"nsp_loss": pairs}
-
-
-def metrics(outputs: heads.PretrainingOutputs, batch: Batch) -> dict[str, Mean]:
-  """The share of masked words, and of pairs, that the model gets right."""
-  targets = batch.targets
-  pairs = losses.mean(
-    outputs.next_sentence.argmax(-1) == targets["next_sentence_labels"],
-    targets["next_sentence_weights"],
-  )
-  return masked_lm.metrics(outputs, batch) | {"nsp_accuracy": pairs}
-
-
-def baselines(batches: Iterable[Batch]) -> dict[str, float]:
-  """What always guessing the commonest word, or pair label, would score."""
-  batches = list(batches)
-  labels = np.zeros(2)
-  for batch in batches:
-    labels += np.bincount(
-      batch.targets["next_sentence_labels"].ravel(),
-      batch.targets["next_sentence_weights"].ravel(),
-      minlength=2,
+  Raises:
+    UserError: the data do not fit the encoder.
+  """
+  task = config.TASK.bind(encoder, tokenizer)
+  if config.max_length > encoder.max_positions:
+    raise UserError(
+      f"config.data.max_length: {config.max_length} is longer than"
+      f" config.model.max_positions, {encoder.max_positions}"
     )
-  majority = float(labels.max() / max(labels.sum(), 1))
-  return masked_lm.baselines(batches) | {
-    "nsp_accuracy_majority_baseline": majority
-  }
+  examples = functools.partial(_examples, encoder, config, tokenizer)
+  return task, TrainingData(
+    max_length=config.max_length,
+    predictions=config.predictions,
+    training=lambda size, order, start: Stream(
+      examples("train", seed), size, order, start
+    ),
+    evaluation=functools.partial(examples, "eval", 0),
+    fingerprint=functools.partial(_fingerprint, config),
+    baselines=functools.partial(_baselines, task),
+  )
+
+
+def _examples(
+  encoder: EncoderConfig,
+  config: CorpusDataConfig,
+  tokenizer: Tokenizer | None,
+  split: str,
+  seed: int,
+) -> PretrainingExamples | pretraining_records.PretrainingRecords:
+  if config.train:
+    return pretraining_records.PretrainingRecords(
+      getattr(config, split),
+      config,
+      encoder.vocab_size,
+      f"config.data.{split}",
+    )
+  corpus = shards.Corpus.open(config.corpus, split)
+  return PretrainingExamples(
+    corpus,
+    tokenizer.special,
+    len(tokenizer),
+    tokenizer.continuations,
+    config,
+    seed,
+  )
+
+
+def _fingerprint(config: CorpusDataConfig) -> str:
+  """A hash of the corpus's files, or the names and sizes of the records."""
+  if config.corpus:
+    identity = shards.read_manifest(config.corpus)["files"]
+  else:
+    found = files.find(config.train, "config.data.train")
+    found = map(paths.local, found)
+    identity = [[path.name, path.stat().st_size] for path in found]
+  return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+
+def _baselines(task: Task, batches: Iterable[Batch]) -> dict[str, float]:
+  batches, found = list(batches), {}
+  for name, target in task.targets.items():
+    prefix = f"{name}/"
+    arrays = (
+      {
+        key.removeprefix(prefix): array
+        for key, array in batch.targets.items()
+        if key.startswith(prefix)
+      }
+      for batch in batches
+    )
+    found |= target.batch_baselines(arrays)
+  return found
+
+
+def dummy_batch(config: CorpusDataConfig) -> Batch:
+  """An example of zeros of the shape of the training rows."""
+  positions = np.zeros(config.predictions, np.int32)
+  pairs = np.zeros(config.max_sequences, np.int32)
+  return rows.dummy_example(
+    {
+      "masked_lm/positions": positions,
+      "masked_lm/ids": positions,
+      "masked_lm/weights": positions.astype(np.float32),
+      "next_sentence/labels": pairs,
+      "next_sentence/weights": pairs.astype(np.float32),
+    },
+    shape=(config.max_length,),
+  )

@@ -1,127 +1,506 @@
-"""What a task is: the part of training that knows what is learned."""
+"""A task is data: inputs and named targets."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
+import numpy as np
+
+from bert_jax import settings
 from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
-from bert_jax.data.stream import BatchStream, Examples
 from bert_jax.models.config import EncoderConfig
+from bert_jax.models.heads import EncoderWithHeads
+from bert_jax.settings import UserError
+from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.inputs.inputs import PREFIX, Inputs
+from bert_jax.tasks.metrics.labels import accuracy
+from bert_jax.tasks.targets.labels import LabelledTarget
+from bert_jax.tasks.targets.target import Arrays, Target
+from bert_jax.tasks.targets.view import View
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Parameters
+from bert_jax.types import Batch, Mean
+
+Predictions = dict[str, Any]
+"""The prediction of each target for one record, or one row."""
 
 
-class Model(Protocol):
-  """What the loop needs of a Linen module."""
-
-  def init(self, key: Any, batch: Batch) -> Mapping[str, Parameters]:
-    """`{"params": ...}` with initial values."""
-
-  def clone(self, *, config: EncoderConfig) -> "Model":
-    """The same model on another encoder."""
-
-  def apply(
-    self, variables: Mapping[str, Parameters], batch: Batch, **kwargs: Any
-  ) -> Any:
-    """The task's outputs."""
-
-
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-  """Labelled records to measure a model by its answers.
-
-  Attributes:
-    records: with their gold fields.
-    examples: what `Task.prepare` made of each of them.
-    lengths: those that batches may have, rising.
-  """
-
-  records: Sequence[Record]
-  examples: Sequence[list[Batch]]
-  lengths: Sequence[int]
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingData:
-  """What a task learns from.
-
-  Attributes:
-    length: positions of a training row, or their mean. The FLOPs of
-      attention are counted as if a row were one sequence; where several share
-      it, that is what dense attention does, and more than they need.
-    predictions: positions of a row that go through the vocabulary
-      projection, 0 without one (for counting FLOPs).
-    training: opens the training batches, of a batch size, a seed and the
-      position to go on from, or None.
-    evaluation: opens what the model is measured on: examples, or, for tasks
-      with a `score`, records.
-    fingerprint: what tells the training data from others; a resumed run must
-      find the same.
-    baselines: the metrics of the best constant answer on the held-out
-      batches, or records.
-    notes: what to tell the user about the data, a line each.
-  """
-
-  length: float
-  predictions: int
-  training: Callable[[int, int, Mapping[str, Any] | None], BatchStream]
-  evaluation: Callable[[], Examples | HeldOut]
-  fingerprint: Callable[[], str]
-  baselines: Callable[[Iterable[Any]], dict[str, float]]
-  notes: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-  """A frozen record of the functions that make a task.
+  """What is learned and predicted: inputs and named targets.
+
+  An entry of `TASKS` is not yet bound to an encoder; `bind` does that, and
+  `fit_to` gives it what it learns from labelled records. Attributes after
+  `targets` are set by these.
 
   Attributes:
-    name: its key in `bert_jax.tasks.TASKS`.
+    name: its key in `TASKS`.
+    inputs: how a record becomes rows of ids.
+    targets: what is predicted, by name.
+    prefixed: whether losses and metrics begin with the target's name.
+    fields: the fields of a record, in the order of a table without a header;
+      by default those of the inputs, then those of the targets.
+    architecture: the end of the class's name in Transformers, for targets
+      that together are one of its classes.
     config: the encoder's configuration.
-    tokenizer: text to ids; None when the data come as ids and no vocabulary
+    tokenizer: text to ids; None where the data come as ids and no vocabulary
       was given.
-    model: encoder and head.
-    blank: an example of zeros, for its shapes; with data, a training row.
-    loss: undivided means to be minimised, by name; their values are added.
-      A mean's weight must depend on the batch alone.
-    metrics: further undivided means, by name.
-    prepare: one record of text to unpadded, unbatched examples: one, or
-      several where a long text is cut into windows. Where the record has gold
-      fields, with the targets of the loss.
-    answer: outputs, their batch and the record of each of its rows to answers
-      for people, one a row; rows beyond the records only pad.
-    join: the answers of one record's examples to one answer.
-    axes: how the targets of examples are padded.
-    score: from a head, answers and their records with gold fields to
-      measures that are more than means over batches; None without any.
-    scoring: the options of `answer` that `score` asks for.
-    tune: what is fitted to held-out answers and records, such as thresholds:
-      the head with it.
-    baselines: from records with gold fields to what the best constant answer
-      scores, by the measures' names and what it is.
-    head: what else makes the head, such as its labels; the module's `Head`.
-    data: what it learns from; None where it only predicts.
-    parts: the tasks that share its encoder, where it is made of several.
+    wrap: makes another module of the task's, as an ensemble does.
   """
 
   name: str
-  config: EncoderConfig
-  tokenizer: Tokenizer | None
-  model: Model
-  blank: Batch
-  loss: Callable[[Any, Batch], dict[str, Mean]]
-  metrics: Callable[[Any, Batch], dict[str, Mean]]
-  prepare: Callable[[Record], list[Batch]]
-  answer: Callable[..., Sequence[Any]]
-  join: Callable[[Sequence[Any]], Any] = lambda answers: answers[0]
-  axes: grouping.Axes = grouping.PLAIN
-  score: (
-    Callable[[Any, Sequence[Any], Sequence[Record]], dict[str, float]] | None
-  ) = None
-  scoring: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  tune: Callable[[Sequence[Any], Sequence[Record]], Any] | None = None
-  baselines: Callable[[Sequence[Record]], dict[str, float]] | None = None
-  head: Any = None
-  data: TrainingData | None = None
-  parts: Mapping[str, "Task"] = dataclasses.field(default_factory=dict)
+  inputs: Inputs
+  targets: Mapping[str, Target]
+  prefixed: bool = False
+  fields: tuple[str, ...] = ()
+  architecture: str = ""
+  config: EncoderConfig | None = None
+  tokenizer: Tokenizer | None = None
+  wrap: Callable[[EncoderWithHeads], Any] | None = None
+
+  def __post_init__(self):
+    for name, target in self.targets.items():
+      _check_target(name, target)
+    if not self.architecture and len(self.targets) == 1:
+      (target,) = self.targets.values()
+      object.__setattr__(self, "architecture", target.ARCHITECTURE)
+    given = [self.inputs, *self.targets.values()]
+    if not self.fields:
+      names = dict.fromkeys(name for part in given for name in part.FIELDS)
+      object.__setattr__(self, "fields", tuple(names))
+
+  @property
+  def parts(self) -> Mapping[str, "Task"]:
+    """The tasks that share an encoder, in multi-task training."""
+    return {}
+
+  def bind(
+    self, config: EncoderConfig | None, tokenizer: Tokenizer | None
+  ) -> Self:
+    """The task on an encoder, with the vocabulary that it was trained with."""
+    return dataclasses.replace(self, config=config, tokenizer=tokenizer)
+
+  def with_targets(self, targets: Mapping[str, Target]) -> Self:
+    """The task with other targets of the same names."""
+    return dataclasses.replace(self, targets=dict(targets))
+
+  def with_labels(
+    self, labels: Sequence[str] | Mapping[str, Sequence[str]]
+  ) -> Self:
+    """The task with other labels, whose head starts from initial values.
+
+    Args:
+      labels: their names; for several targets a list for each, by name.
+
+    Raises:
+      UserError: the task has no target with labels of that name.
+    """
+    known = {
+      name: target
+      for name, target in self.targets.items()
+      if isinstance(target, LabelledTarget)
+    }
+    if not isinstance(labels, Mapping):
+      if len(known) != 1:
+        raise UserError(
+          f"labels: the task {self.name} has {len(known)} targets with labels"
+          f" ({', '.join(known) or 'none'}); give a list for each, by name"
+        )
+      labels = {next(iter(known)): labels}
+    made = dict(self.targets)
+    for name, names in labels.items():
+      target = settings.choice(f"labels: {self.name}", name, known)
+      if not names:
+        raise UserError(f"labels: expected at least one for {name}, got none")
+      made[name] = type(target)(labels=tuple(map(str, names)))
+    return self.with_targets(made)
+
+  # The module and its batches.
+
+  @functools.cached_property
+  def head_names(self) -> Mapping[str, str]:
+    """For each target the name of its head's parameters.
+
+    A single target has that of its class, as `classifier`; several have the
+    names of the targets.
+    """
+    single = len(self.targets) == 1
+    return {
+      name: target.HEAD if single else name
+      for name, target in self.targets.items()
+    }
+
+  @functools.cached_property
+  def module(self) -> Any:
+    """The Linen module: the encoder with a head for each target."""
+    module = EncoderWithHeads(
+      self.config,
+      {self.head_names[name]: x.head for name, x in self.targets.items()},
+    )
+    return self.wrap(module) if self.wrap else module
+
+  @functools.cached_property
+  def dummy_batch(self) -> Batch:
+    """An example of zeros, for the shapes of parameters and batches."""
+    example = self.inputs.dummy_example()
+    arrays = {
+      f"{name}/{key}": array
+      for name, target in self.targets.items()
+      for key, array in target.dummy_arrays().items()
+    }
+    return dataclasses.replace(example, targets={**example.targets, **arrays})
+
+  @functools.cached_property
+  def axes(self) -> grouping.Axes:
+    """How the arrays of examples are padded."""
+    per_token = {PREFIX + name for name in self.inputs.PER_TOKEN}
+    fixed = set()
+    for name, target in self.targets.items():
+      per_token |= {f"{name}/{key}" for key in target.PER_TOKEN}
+      fixed |= {f"{name}/{key}" for key in target.FIXED}
+    return grouping.Axes(frozenset(per_token), frozenset(fixed))
+
+  def axes_of(self, example: Batch) -> grouping.Axes:
+    """How the arrays of an example like this are padded."""
+    del example
+    return self.axes
+
+  def has_gold(self, record: Record) -> bool:
+    """Whether the record has gold fields of some target."""
+    return any(target.has_gold(record) for target in self.targets.values())
+
+  def preprocess(
+    self, record: Record, training: bool = False, labelled: bool | None = None
+  ) -> list[Batch]:
+    """The unbatched, unpadded examples of a record.
+
+    Args:
+      record: with the fields of the inputs, and gold fields if any.
+      training: whether the examples are for training.
+      labelled: whether gold fields must be there; None takes those that are.
+
+    Returns:
+      One example, or one for each chunk of a long text.
+
+    Raises:
+      UserError: a field is missing, or has a wrong type or an unknown label;
+        or there is no vocabulary.
+    """
+    tokenizer = fields.need_tokenizer(self.tokenizer)
+    gold = labelled or self.has_gold(record)
+    rows = self.inputs.rows(record, tokenizer, self.config, gold)
+    arrays: list[dict[str, Any]] = [dict(row.example.targets) for row in rows]
+    for name, target in self.targets.items():
+      if not (labelled or target.has_gold(record)):
+        continue
+      for row, found in zip(arrays, target.encode(record, rows, training)):
+        row |= {f"{name}/{key}": array for key, array in found.items()}
+    return [
+      dataclasses.replace(row.example, targets=found)
+      for row, found in zip(rows, arrays)
+    ]
+
+  def _learned(self, batch: Batch) -> Iterator[tuple[str, Target, Arrays]]:
+    """The targets that a batch has arrays for."""
+    for name, target in self.targets.items():
+      prefix = f"{name}/"
+      own = {
+        key.removeprefix(prefix): array
+        for key, array in batch.targets.items()
+        if key.startswith(prefix)
+      }
+      if own:
+        yield name, target, own
+
+  def _named(self, target: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    prefix = f"{target}_" if self.prefixed else ""
+    return {prefix + name: value for name, value in values.items()}
+
+  def loss(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, Mean]:
+    """Undivided means to be minimized, by name; their values are added."""
+    means = {}
+    for name, target, own in self._learned(batch):
+      found = target.loss(outputs[self.head_names[name]], own, batch)
+      means |= self._named(name, found)
+    return means
+
+  def metrics(
+    self, outputs: Mapping[str, Any], batch: Batch
+  ) -> dict[str, Mean]:
+    """Further undivided means, by name."""
+    means = {}
+    for name, target, own in self._learned(batch):
+      found = target.metrics(outputs[self.head_names[name]], own, batch)
+      means |= self._named(name, found)
+    return means
+
+  # Prediction.
+
+  @property
+  def options(self) -> frozenset[str]:
+    """The options of predictions, such as `top_k`."""
+    return frozenset(
+      name
+      for target in self.targets.values()
+      for method in (target.predict, target.decode)
+      for name in _options(method)
+    )
+
+  def check_options(self, options: Mapping[str, Any]) -> None:
+    """Refuses options that no target of the task has.
+
+    Raises:
+      UserError: one is unknown.
+    """
+    for name in options:
+      settings.choice(
+        f"the task {self.name}: option", name, dict.fromkeys(self.options)
+      )
+
+  def predict(
+    self,
+    outputs: Mapping[str, Any],
+    batch: Batch,
+    records: Sequence[Record],
+    **options: Any,
+  ) -> list[Predictions]:
+    """The arrays predicted for each row of a batch.
+
+    Args:
+      outputs: the module's.
+      batch: the input; rows beyond the records are padding.
+      records: of its rows.
+      **options: of the targets' `predict`.
+    """
+    columns = {}
+    for name, target in self.targets.items():
+      own = _accepted(target.predict, options)
+      columns[name] = target.predict(
+        outputs[self.head_names[name]], batch, records, self.tokenizer, **own
+      )
+    return [
+      dict(zip(columns, row)) for row in zip(*columns.values(), strict=True)
+    ]
+
+  def merge(
+    self, record: Record, predictions: Sequence[Predictions]
+  ) -> Predictions:
+    """The prediction for a record, from those of its rows."""
+    return {
+      name: target.merge(record, [row[name] for row in predictions])
+      for name, target in self.targets.items()
+    }
+
+  def decode(
+    self, record: Record, prediction: Predictions, **options: Any
+  ) -> Any:
+    """The answer for people: of several targets one each, by name."""
+    answers = {
+      name: target.decode(
+        record,
+        prediction[name],
+        self.tokenizer,
+        **_accepted(target.decode, options),
+      )
+      for name, target in self.targets.items()
+    }
+    return answers if self.prefixed else next(iter(answers.values()))
+
+  def lines(self, answer: Any) -> list[str]:
+    """An answer as lines of text, for a terminal."""
+    if not self.prefixed:
+      return next(iter(self.targets.values())).lines(answer)
+    return [
+      f"{name}: {line}"
+      for name, target in self.targets.items()
+      for line in target.lines(answer[name])
+    ]
+
+  # Evaluation on labelled records.
+
+  @property
+  def evaluation_options(self) -> dict[str, Any]:
+    """The options of predictions that are to be evaluated."""
+    options: dict[str, Any] = {}
+    for target in self.targets.values():
+      options |= target.EVALUATION_OPTIONS
+    return options
+
+  def evaluate(
+    self, records: Sequence[Record], predictions: Sequence[Predictions]
+  ) -> dict[str, float]:
+    """Corpus-level metrics; the first is what the task is known by.
+
+    Of several targets each metric begins with the target's name, and
+    `sentence_accuracy` is the share of records without any error, as Goo et
+    al. (2018), "Slot-Gated Modeling for Joint Slot Filling and Intent
+    Prediction", count it.
+    """
+    found: dict[str, float] = {}
+    if len(self.targets) > 1:
+      correct = [
+        target.correct(records, _column(name, predictions))
+        for name, target in self.targets.items()
+      ]
+      found["sentence_accuracy"] = accuracy(np.all(correct, axis=0))
+    for name, target in self.targets.items():
+      own = target.evaluate(records, _column(name, predictions))
+      found |= self._named(name, own)
+    return found
+
+  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+    """The metrics of the best constant answers."""
+    found = {}
+    for name, target in self.targets.items():
+      found |= self._named(name, target.baselines(records))
+    return found
+
+  def tune(
+    self, records: Sequence[Record], predictions: Sequence[Predictions]
+  ) -> Self:
+    """The task with thresholds fitted to evaluation records."""
+    return self.with_targets(
+      {
+        name: target.tune(records, _column(name, predictions))
+        for name, target in self.targets.items()
+      }
+    )
+
+  def view(
+    self, records: Sequence[Record], predictions: Sequence[Predictions]
+  ) -> View:
+    """What the evaluation page shows besides the metrics."""
+    return View.joined(
+      {
+        name: target.view(records, _column(name, predictions))
+        for name, target in self.targets.items()
+      }
+    )
+
+  def summary(self, record: Record, prediction: Predictions) -> Any:
+    """What an evaluation's `predictions.jsonl` holds of a record's answer."""
+    answers = {
+      name: target.summary(record, prediction[name], self.tokenizer)
+      for name, target in self.targets.items()
+    }
+    return answers if self.prefixed else next(iter(answers.values()))
+
+  def files(
+    self, records: Sequence[Record], predictions: Sequence[Predictions]
+  ) -> dict[str, str]:
+    """Further files of an evaluation, by their names."""
+    found = {}
+    for name, target in self.targets.items():
+      found |= target.files(records, _column(name, predictions))
+    return found
+
+  # Checkpoints.
+
+  def state(self) -> dict[str, Any]:
+    """What a checkpoint keeps of the task, for JSON."""
+    return {
+      "name": self.name,
+      "inputs": self.inputs.state(),
+      "targets": {
+        name: dataclasses.asdict(target)
+        for name, target in self.targets.items()
+      },
+    }
+
+  def with_state(self, state: Mapping[str, Any], where: str) -> Self:
+    """The task as `state` kept it.
+
+    Raises:
+      UserError: the state is damaged, or of another task.
+    """
+    kept = state.get("targets")
+    if not isinstance(kept, Mapping) or kept.keys() != self.targets.keys():
+      raise UserError(
+        f"{where}: expected the targets {', '.join(self.targets)}, got"
+        f" {kept!r:.80}"
+      )
+    targets = {
+      name: settings.from_dict(type(target), kept[name], f"{where}.{name}")
+      for name, target in self.targets.items()
+    }
+    inputs = settings.from_dict(
+      type(self.inputs), state.get("inputs", {}), f"{where}.inputs"
+    )
+    return dataclasses.replace(self, inputs=inputs, targets=targets)
+
+  def for_published(self) -> Self:
+    """The task of a published model, which says nothing of its inputs."""
+    kept = {
+      name: getattr(self.inputs, name) for name in self.inputs.TRAINING_ONLY
+    }
+    return dataclasses.replace(self, inputs=type(self.inputs)(**kept))
+
+  def reuses(self, head: str, other: "Task") -> bool:
+    """Whether a head of this task may take the parameters of another's.
+
+    Args:
+      head: the name of the parameters, such as `classifier` or `pooler`.
+      other: the task that the parameters were trained for.
+    """
+    mine = {self.head_names[name]: x for name, x in self.targets.items()}
+    if head not in mine or mine[head].UNIVERSAL:
+      return True
+    theirs = {other.head_names[name]: x for name, x in other.targets.items()}
+    return head in theirs and mine[head].same_outputs(theirs[head])
+
+  def average(self, batch: Batch, members: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of an ensemble, from those of its members, stacked first."""
+    return {
+      head: self.targets[name].average(batch, members[head])
+      for name, head in self.head_names.items()
+    }
+
+
+def _check_target(name: str, target: Any) -> None:
+  """Refuses a target that lacks a method.
+
+  Raises:
+    TypeError: the message names what is missing.
+  """
+  missing = [
+    method
+    for method in Target.REQUIRED
+    if getattr(type(target), method, None) in (None, getattr(Target, method))
+  ]
+  if not isinstance(target, Target) or missing:
+    raise TypeError(
+      f"target {name!r}: {type(target).__name__} lacks"
+      f" {', '.join(missing) or 'the base class Target'}; see"
+      " bert_jax.tasks.targets.target.Target"
+    )
+  if not dataclasses.is_dataclass(target):
+    raise TypeError(
+      f"target {name!r}: {type(target).__name__} is not a dataclass; decorate"
+      " it with @dataclasses.dataclass(frozen=True)"
+    )
+
+
+@functools.cache
+def _options_of(function: Callable[..., Any]) -> frozenset[str]:
+  parameters = inspect.signature(function).parameters.values()
+  return frozenset(
+    p.name for p in parameters if p.default is not inspect.Parameter.empty
+  )
+
+
+def _options(method: Callable[..., Any]) -> frozenset[str]:
+  return _options_of(getattr(method, "__func__", method))
+
+
+def _accepted(
+  method: Callable[..., Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The options that a method takes."""
+  known = _options(method)
+  return {name: value for name, value in options.items() if name in known}
+
+
+def _column(name: str, predictions: Sequence[Predictions]) -> list[Any]:
+  return [prediction[name] for prediction in predictions]

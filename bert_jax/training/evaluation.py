@@ -1,110 +1,106 @@
-"""Measures on held-out examples, and on the answers to held-out records."""
+"""Evaluation while training: on examples of a corpus, or on records."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from bert_jax.data import loader
-from bert_jax.tasks import answering
-from bert_jax.tasks.task import HeldOut, Task
-from bert_jax.training import step
+from bert_jax.tasks.data import EvalRecords, TrainingData
+from bert_jax.tasks.task import Task
+from bert_jax.training import inference
 from bert_jax.training.mesh import meshes
-from bert_jax.training.step import Measures
-from bert_jax.types import Batch, Parameters, add_means
+from bert_jax.types import Batch, Mean, Parameters, add_means
 
 
-class Found(NamedTuple):
-  """What an evaluation found.
+class Evaluated(NamedTuple):
+  """The result of an evaluation.
 
   Attributes:
-    values: measures by name.
-    head: the task's head with what was tuned on these answers.
+    values: metrics, losses and baselines by name.
+    task: the task with what was tuned on these records, such as thresholds.
   """
 
   values: dict[str, float]
-  head: Any
+  task: Task
 
 
-Evaluate = Callable[[Parameters], Found]
+Evaluate = Callable[[Parameters], Evaluated]
 
 
 def make(
-  task: Task, mesh: jax.sharding.Mesh, batch_size: int, limit: int | None
+  task: Task,
+  data: TrainingData,
+  mesh: jax.sharding.Mesh,
+  batch_size: int,
+  limit: int | None,
 ) -> Evaluate:
-  """A function that measures parameters on the task's held-out data.
+  """A function that evaluates parameters on the task's evaluation data.
 
   Args:
-    task: with data.
+    task: bound to its encoder.
+    data: gives the evaluation data.
     mesh: where the parameters lie.
     batch_size: rows of a batch over all hosts.
-    limit: at most so many held-out examples, or records; None for all.
+    limit: the number of examples, or records, always the first ones; None for
+      all.
 
   Raises:
-    UserError: there is nothing to measure on.
+    UserError: there are no evaluation data.
   """
-  held_out = task.data.evaluation()
-  if task.score is not None:
-    return _of_answers(task, mesh, batch_size, held_out, limit)
-  # Every process draws all of them, for the baselines.
-  batches = list(loader.evaluation_batches(held_out, batch_size, limit))
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  measure = jax.jit(step.make_evaluation_step(task), out_shardings=everywhere)
-  baselines = task.data.baselines(batches)
 
-  def evaluate(params: Parameters) -> Found:
+  def step(params: Parameters, batch: Batch) -> tuple[Any, dict[str, Mean]]:
+    outputs = task.module.apply({"params": params}, batch)
+    return outputs, task.loss(outputs, batch) | task.metrics(outputs, batch)
+
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  evaluation = data.evaluation()
+  if isinstance(evaluation, EvalRecords):
+    measure = jax.jit(step, out_shardings=everywhere)
+    records = evaluation.records[:limit]
+    examples = evaluation.examples[:limit]
+    baselines = data.baselines(records)
+
+    def evaluate_records(params: Parameters) -> Evaluated:
+      measured = []
+
+      def forward(batch: Batch) -> Any:
+        with jax.set_mesh(mesh):
+          outputs, found = measure(params, meshes.put_batch(batch, mesh))
+        measured.append(found)
+        return jax.device_get(outputs)
+
+      predictions = inference.predict(
+        task,
+        forward,
+        records,
+        examples,
+        batch_size,
+        evaluation.length_buckets,
+        **task.evaluation_options,
+      )
+      tuned = task.tune(records, predictions)
+      metrics = tuned.evaluate(records, predictions)
+      return Evaluated(means(measured) | metrics | baselines, tuned)
+
+    return evaluate_records
+
+  # Every process reads all of them, for the baselines.
+  batches = list(loader.evaluation_batches(evaluation, batch_size, limit))
+  measure = jax.jit(lambda *args: step(*args)[1], out_shardings=everywhere)
+  baselines = data.baselines(batches)
+
+  def evaluate_batches(params: Parameters) -> Evaluated:
     put = (meshes.put_batch(batch, mesh) for batch in batches)
     with jax.set_mesh(mesh):
       found = means(measure(params, batch) for batch in put)
-    return Found(found | baselines, task.head)
+    return Evaluated(found | baselines, task)
 
-  return evaluate
+  return evaluate_batches
 
 
-def means(measures: Iterable[Measures]) -> dict[str, float]:
+def means(measured: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
   """Values by name, each divided once by its total weight."""
-  totals = add_means(jax.device_get(list(measures)))
+  totals = add_means(jax.device_get(list(measured)))
   return {name: float(mean.value()) for name, mean in totals.items()}
-
-
-def _of_answers(
-  task: Task,
-  mesh: jax.sharding.Mesh,
-  batch_size: int,
-  held_out: HeldOut,
-  limit: int | None,
-) -> Evaluate:
-  """Losses, and the scores of the answers that people would get."""
-  records = held_out.records[:limit]
-  examples = held_out.examples[:limit]
-  baselines = task.data.baselines(records)
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  measure = jax.jit(
-    step.make_evaluation_step(task, with_outputs=True),
-    out_shardings=everywhere,
-  )
-
-  def evaluate(params: Parameters) -> Found:
-    measures = []
-
-    def forward(batch: Batch) -> Any:
-      with jax.set_mesh(mesh):
-        outputs, found = measure(params, meshes.put_batch(batch, mesh))
-      measures.append(found)
-      return jax.device_get(outputs)
-
-    answers = answering.answers(
-      task,
-      records,
-      examples,
-      forward,
-      batch_size,
-      lengths=held_out.lengths,
-      **task.scoring,
-    )
-    head = task.tune(answers, records) if task.tune else task.head
-    scores = task.score(head, answers, records)
-    return Found(means(measures) | scores | baselines, head)
-
-  return evaluate

@@ -57,9 +57,9 @@ def train(recipe: Recipe, workdir: paths.Path) -> dict[str, float]:
     augmentation_model = (
       masked_lm_augmentation.open_model(model) if model else None
     )
-    task = recipe.make_task(pretrained, augmentation_model)
-    workdirs.claim(folder, recipe, task)
-    run = start(recipe, task, checkpoints, pretrained)
+    task, data = recipe.make_task(pretrained, augmentation_model)
+    workdirs.claim(folder, recipe, task, data)
+    run = start(recipe, task, data, checkpoints, pretrained)
     ledger.resume(run.ledger)
     with (
       logging.open_log(
@@ -99,8 +99,9 @@ class _Loop:
     wanted = recipe.evaluation
     evaluate = evaluation.make(
       run.task,
+      run.data,
       run.mesh,
-      wanted.batch_size or recipe.batch_size,
+      wanted.batch_size or recipe.batch_size // recipe.accumulation,
       wanted.examples or None,
     )
     if self._now() >= recipe.steps or run.best.is_over:
@@ -169,7 +170,7 @@ class _Loop:
 
   def _evaluate(
     self, evaluate: evaluation.Evaluate, done: int
-  ) -> evaluation.Found:
+  ) -> evaluation.Evaluated:
     """Measures the state as it is, and writes what was found."""
     self.ledger.turn("evaluating")
     found = evaluate(self.of.state.params)
@@ -182,7 +183,7 @@ class _Loop:
     self,
     done: int,
     first: int,
-    found: evaluation.Found | None,
+    found: evaluation.Evaluated | None,
     save: bool,
   ) -> bool:
     """Saves what is to be saved; whether the run is over before its end."""
@@ -192,7 +193,7 @@ class _Loop:
     if save or is_best or best.is_over:
       changes = found is not None and (is_best or not best.metric)
       if changes and processes.is_first():
-        workdirs.write_head(self.folder.here, found.head)
+        workdirs.write_task(self.folder.here, found.task)
       metadata = {
         "position": run.stream.position_after(done - first),
         "best": best.state(),
@@ -223,7 +224,7 @@ class _Loop:
       f" {'going on' if first else 'beginning'} at step {first} of"
       f" {run.recipe.steps}"
     )
-    for note in run.task.data.notes:
+    for note in run.data.notes:
       say(note)
     if run.fresh:
       say(
@@ -239,7 +240,7 @@ def _make_window(run: Run) -> Window:
   return Window(
     learning_rate=optimizer.learning_rate(recipe.optimizer, recipe.steps),
     flops_per_token=flops.training_flops_per_token(
-      task.config, task.data.length, task.data.predictions
+      task.config, run.data.max_length, run.data.predictions
     ),
     peak_flops=peak and peak * jax.device_count(),
     max_skipped=recipe.guard.max_skipped,

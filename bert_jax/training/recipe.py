@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Self
 
-from bert_jax import settings
+from bert_jax import settings, tasks
 from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
 from bert_jax.data.corpus.build import CorpusConfig
 from bert_jax.interop.pretrained import Pretrained, check_vocabulary
@@ -15,7 +15,7 @@ from bert_jax.models.config import (
   encoder_config,
 )
 from bert_jax.settings import UserError
-from bert_jax.tasks import TASKS
+from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import finetuning
@@ -111,7 +111,7 @@ class Recipe:
     finetuning: what of it is frozen, and what begins anew.
     model: fields of `EncoderConfig`, and `preset`; with `init` only what
       says how the model is run, such as `hidden_dropout`.
-    data: fields of the task's `Data`.
+    data: fields of the task's class in `bert_jax.tasks.DATA`.
     corpus: what `launch.prepare` makes; not used in training.
     compiler_options: of XLA for the update, by their names; they hold for
       one kind of device and some versions of jaxlib.
@@ -147,8 +147,7 @@ class Recipe:
   compiler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    trainable = {n: task for n, task in TASKS.items() if hasattr(task, "Data")}
-    settings.choice("config.task", self.task, trainable)
+    settings.choice("config.task", self.task, tasks.DATA)
     if self.init and "preset" in self.model:
       raise ValueError(
         "model.preset: config.init says what the model is; leave it out"
@@ -189,7 +188,7 @@ class Recipe:
         raise ValueError(f"{section}.every: expected at least {least}")
     if not self.init:
       encoder_config(self.model)
-    self._data()
+    self.data_config()
 
   @classmethod
   def from_dict(cls, config: Mapping[str, Any]) -> Self:
@@ -203,7 +202,7 @@ class Recipe:
   def to_dict(self) -> dict[str, Any]:
     """The config that makes this recipe, every default written out."""
     return dataclasses.asdict(
-      dataclasses.replace(self, data=dataclasses.asdict(self._data()))
+      dataclasses.replace(self, data=dataclasses.asdict(self.data_config()))
     )
 
   @property
@@ -233,44 +232,44 @@ class Recipe:
   @property
   def augmentation(self) -> AugmentationConfig:
     """How the task's training records are augmented, if they are."""
-    return getattr(self._data(), "augmentation", AugmentationConfig())
+    return getattr(self.data_config(), "augmentation", AugmentationConfig())
 
   def make_task(
     self,
     pretrained: Pretrained | None = None,
     augmentation_model: MaskedLanguageModel | None = None,
-  ) -> Task:
-    """Makes the task and its model.
+  ) -> tuple[Task, TrainingData]:
+    """Makes the task and its training data.
 
     Args:
-      pretrained: what `init` names, if it names something: the encoder and
-        the vocabulary are its.
+      pretrained: the model that `init` names, if any: the encoder and the
+        vocabulary are its.
       augmentation_model: the opened `config.data.augmentation.model`, if any.
 
     Raises:
       UserError: model, data and what `init` names do not fit together.
     """
-    module, data, head = TASKS[self.task], self._data(), None
+    data = self.data_config()
     if augmentation_model is not None:
       changed = dataclasses.replace(
         data.augmentation, loaded_model=augmentation_model
       )
       data = dataclasses.replace(data, augmentation=changed)
-    tokenizer = module.load_tokenizer(data)
+    tokenizer = tasks.load_tokenizer(data)
     if pretrained is None:
-      config = self._encoder_config(tokenizer)
+      config, known = self._encoder_config(tokenizer), None
     else:
-      config = self._pretrained_config(pretrained.config)
+      config, known = (
+        self._pretrained_config(pretrained.config),
+        pretrained.task,
+      )
       tokenizer = self._pretrained_tokenizer(pretrained, tokenizer)
       finetuning.check(self.finetuning, config)
-      if pretrained.task == self.task:
-        head = pretrained.head
-    return module.make(config, tokenizer, head, data=data, seed=self.seed)
+    return tasks.make(data, config, tokenizer, known, self.seed)
 
-  def task_of(self, config: EncoderConfig) -> Task:
-    """The task with an encoder, for its shapes: its data are not read."""
-    module = TASKS[self.task]
-    return module.make(config, None, data=self._data(), seed=self.seed)
+  def data_config(self) -> Any:
+    """The section `data`, as the dataclass of its task."""
+    return settings.from_dict(tasks.DATA[self.task], self.data, "config.data")
 
   def _pretrained_config(self, config: EncoderConfig) -> EncoderConfig:
     """The checkpoint's encoder, run in the way that the recipe asks for."""
@@ -300,10 +299,6 @@ class Recipe:
         f" --config.init={self.init} ...`"
       )
     return own
-
-  def _data(self) -> Any:
-    data = TASKS[self.task].Data
-    return settings.from_dict(data, self.data, "config.data")
 
   def _encoder_config(self, tokenizer: Tokenizer | None):
     """The encoder; its vocabulary is the tokenizer's unless it is given."""

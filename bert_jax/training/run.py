@@ -12,6 +12,7 @@ import optax
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.data.stream import BatchStream
 from bert_jax.interop.pretrained import Pretrained
+from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.training import finetuning
 from bert_jax.training.best import Best
@@ -27,6 +28,7 @@ class Run:
 
   recipe: Recipe
   task: Task
+  data: TrainingData
   mesh: jax.sharding.Mesh
   optimizer: optax.GradientTransformation
   frozen: Any
@@ -64,8 +66,8 @@ def make_parts(recipe: Recipe, task: Task) -> Parts:
   """
 
   def initial_params() -> Parameters:
-    batch = jax.tree.map(lambda x: x[None], task.blank)
-    return task.model.init(jax.random.key(recipe.seed), batch)["params"]
+    batch = jax.tree.map(lambda x: x[None], task.dummy_batch)
+    return task.module.init(jax.random.key(recipe.seed), batch)["params"]
 
   shapes = jax.eval_shape(initial_params)
   frozen = finetuning.frozen(shapes, recipe.finetuning)
@@ -96,6 +98,7 @@ def make_parts(recipe: Recipe, task: Task) -> Parts:
 def start(
   recipe: Recipe,
   task: Task,
+  data: TrainingData,
   checkpoints: Checkpoints,
   pretrained: Pretrained | None,
 ) -> Run:
@@ -103,9 +106,7 @@ def start(
   layout = partitioning.make_layout(recipe.mesh)
   mesh = layout.mesh
   meshes.check_rows(recipe.batch_size, recipe.accumulation, mesh)
-  open_stream = functools.partial(
-    task.data.training, recipe.batch_size, recipe.seed
-  )
+  open_stream = functools.partial(data.training, recipe.batch_size, recipe.seed)
   # The length of an epoch of pretraining takes a plan of all its examples.
   epoch = open_stream(None).batches_per_epoch if recipe.counts_epochs else 0
   recipe = recipe.planned(epoch)
@@ -132,6 +133,7 @@ def start(
   return Run(
     recipe,
     task,
+    data,
     mesh,
     parts.optimizer,
     parts.frozen,

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +43,7 @@ def make_train_step(
   def objective(params, batch, weights, key):
     if frozen is not None:
       params = finetuning.stop_frozen(params, frozen)
-    outputs = task.model.apply(
+    outputs = task.module.apply(
       {"params": params}, batch, deterministic=False, rngs={"dropout": key}
     )
     losses = task.loss(outputs, batch)
@@ -111,7 +110,7 @@ def _loss_weights(
   A weight depends on the batch alone, so outputs of zeros will do, and the
   compiler drops what only they would feed.
   """
-  shapes = jax.eval_shape(task.model.apply, {"params": params}, batch)
+  shapes = jax.eval_shape(task.module.apply, {"params": params}, batch)
   zeros = jax.tree.map(
     lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes
   )
@@ -141,21 +140,3 @@ def _accumulate(gradient, params, batch, weights, key, accumulation):
   indices = jnp.arange(accumulation)
   total, _ = jax.lax.scan(body, zeros, (indices, micro_batches))
   return total
-
-
-def make_evaluation_step(
-  task: Task, with_outputs: bool = False
-) -> Callable[[Parameters, Batch], Any]:
-  """Makes the function from parameters and a batch to undivided means.
-
-  Args:
-    task: gives the model, the loss and the metrics.
-    with_outputs: whether the model's outputs come before the means.
-  """
-
-  def step(params: Parameters, batch: Batch) -> Any:
-    outputs: Any = task.model.apply({"params": params}, batch)
-    means = task.loss(outputs, batch) | task.metrics(outputs, batch)
-    return (outputs, means) if with_outputs else means
-
-  return step

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_jax import settings, text, trees
+from bert_jax import settings, tasks, text, trees
 from bert_jax.checkpointing import parameters
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.cluster import processes
@@ -23,7 +23,7 @@ from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
-from bert_jax.tasks import TASKS
+from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.changes import differences
@@ -45,13 +45,16 @@ def is_run(where: paths.Path) -> bool:
   return paths.exists(paths.as_path(where) / MODEL_FILE)
 
 
-def claim(folder: Folder, recipe: Recipe, task: Task) -> None:
+def claim(
+  folder: Folder, recipe: Recipe, task: Task, data: TrainingData
+) -> None:
   """Writes what the run is, or checks that it is still the same.
 
   Args:
     folder: the run's, which is held.
     recipe: what to run now.
     task: made by the recipe.
+    data: made by the recipe.
 
   Raises:
     UserError: the folder holds a run of another config or other data.
@@ -59,8 +62,8 @@ def claim(folder: Folder, recipe: Recipe, task: Task) -> None:
   # Through JSON and back, so that what is compared is what is kept.
   config = json.loads(json.dumps(recipe.to_dict()))
   config["model"]["vocab_size"] = task.config.vocab_size
-  data = task.data.fingerprint()
-  processes.on_first(lambda: _claim(folder, task, config, data))
+  fingerprint = data.fingerprint()
+  processes.on_first(lambda: _claim(folder, task, config, fingerprint))
 
 
 def _claim(
@@ -110,18 +113,15 @@ def open_workdir(workdir: paths.Path) -> Pretrained:
     raise UserError(
       f"{folder}: this is not the vocabulary that the model was trained with"
     )
-  module = settings.choice(f"{where}: task", entry["task"], TASKS)
-  head = entry["head"]
-  if head is not None:
-    head = settings.from_dict(module.Head, head, f"{where}: head")
+  task = tasks.from_state(entry["task"], f"{where}: task")
   config = settings.from_dict(EncoderConfig, entry["model"], f"{where}: model")
   # What a run was computed by may not be there where its model is used.
   config = dataclasses.replace(config, attention="auto")
 
-  def read(task: str, wanted: Parameters, place: Place | None) -> Merged:
+  def read(_: Task, wanted: Parameters, place: Place | None) -> Merged:
     step = parameters.best_folder(workdir / CHECKPOINTS)
     saved = parameters.saved_paths(step)
-    wanted = with_pooler(wanted, task, config, saved.__contains__)
+    wanted = with_pooler(wanted, config, saved.__contains__)
     found = {path.split("/")[0] for path in saved}
     there = {name: tree for name, tree in wanted.items() if name in found}
     params = parameters.restore_step(step, there)
@@ -134,8 +134,7 @@ def open_workdir(workdir: paths.Path) -> Pretrained:
   return Pretrained(
     where=str(workdir),
     config=config,
-    task=entry["task"],
-    head=head,
+    task=task,
     tokenizer=tokenizer,
     read=read,
   )
@@ -165,12 +164,12 @@ def metric(workdir: Any) -> str:
   return section.get("metric", "")
 
 
-def write_head(workdir: pathlib.Path, head: Any) -> None:
-  """Keeps a head with what was tuned for it, such as thresholds."""
+def write_task(workdir: pathlib.Path, task: Task) -> None:
+  """Writes a task with what was tuned, such as thresholds."""
   entry = json.loads((workdir / MODEL_FILE).read_text(encoding="utf-8"))
-  kept = head and dataclasses.asdict(head)
-  if json.loads(json.dumps(kept)) != entry["head"]:
-    _put(workdir / MODEL_FILE, {**entry, "head": kept})
+  state = task.state()
+  if json.loads(json.dumps(state)) != entry["task"]:
+    _put(workdir / MODEL_FILE, {**entry, "task": state})
 
 
 def _write(
@@ -179,9 +178,8 @@ def _write(
   if task.tokenizer is not None:
     task.tokenizer.save(workdir / TOKENIZER)
   entry = {
-    "task": task.name,
+    "task": task.state(),
     "model": dataclasses.asdict(task.config),
-    "head": task.head and dataclasses.asdict(task.head),
     "vocabulary": _fingerprint(task.tokenizer),
     "run": run,
   }
@@ -197,7 +195,7 @@ def _read(workdir: Any) -> Mapping[str, Any]:
   data = paths.read_bytes(path)
   try:
     entry = json.loads(data.decode())
-    names = ("task", "model", "head", "vocabulary", "run")
+    names = ("task", "model", "vocabulary", "run")
     entry = {name: entry[name] for name in names}
     run = entry["run"]
     if run is not None:

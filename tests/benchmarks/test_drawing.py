@@ -18,7 +18,7 @@ def batch_of(sizes, length, masked):
   ids = np.zeros((1, length), np.int32)
   ids[0, : sum(sizes)] = np.repeat(np.arange(1, len(sizes) + 1), sizes)
   return Batch(
-    ids, ids, ids, ids, {"masked_weights": np.ones((1, masked), np.float32)}
+    ids, ids, ids, ids, {"masked_lm/weights": np.ones((1, masked), np.float32)}
   )
 
 
@@ -93,9 +93,9 @@ def test_texts_of_full_rows_are_cut(given, case, tmp_path):
 def test_labels_are_where_words_are_masked():
   rows = {
     "token_ids": np.zeros((2, 4), np.int32),
-    "masked_positions": np.array([[1, 3], [2, 0]]),
-    "masked_ids": np.array([[7, 8], [9, 0]]),
-    "masked_weights": np.array([[1.0, 1.0], [1.0, 0.0]]),
+    "masked_lm/positions": np.array([[1, 3], [2, 0]]),
+    "masked_lm/ids": np.array([[7, 8], [9, 0]]),
+    "masked_lm/weights": np.array([[1.0, 1.0], [1.0, 0.0]]),
   }
   found = peers.labels(rows, -100).tolist()
   assert found == [[-100, 7, -100, 8], [-100, -100, 9, -100]]

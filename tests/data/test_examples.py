@@ -36,9 +36,9 @@ def make(corpus=None, seed=7, **config):
 def unmasked(example):
   """The ids before masking."""
   ids = example.token_ids.copy()
-  used = example.targets["masked_weights"] > 0
-  positions = example.targets["masked_positions"][used]
-  ids[positions] = example.targets["masked_ids"][used]
+  used = example.targets["masked_lm/weights"] > 0
+  positions = example.targets["masked_lm/positions"][used]
+  ids[positions] = example.targets["masked_lm/ids"][used]
   return ids
 
 
@@ -73,8 +73,8 @@ def test_pair_layout(length, whole_word):
     assert example.segment_ids.tolist() == [0] * first + [1] * second + padding
     assert example.position_ids.tolist() == [*range(used), *padding]
     assert example.sequence_ids.tolist() == [1] * used + padding
-    labels.append(int(example.targets["next_sentence_labels"][0]))
-    assert example.targets["next_sentence_weights"] == [1]
+    labels.append(int(example.targets["next_sentence/labels"][0]))
+    assert example.targets["next_sentence/weights"] == [1]
     # Ids count up through the corpus: B follows A where it is the true next.
     follows = ids[first] == ids[first - 2] + 1
     if length > 5 and used < length:
@@ -94,7 +94,7 @@ def test_single_segments_hold_whole_sentences_once():
     used = int(example.sequence_ids.sum())
     seen.append(unmasked(example)[1 : used - 1])
     assert used <= 64 and not example.segment_ids.any()
-    assert example.targets["next_sentence_weights"] == [0]
+    assert example.targets["next_sentence/weights"] == [0]
   # No sentence is longer than a row, so nothing is ever cut.
   everything = np.concatenate([s for d in corpus.documents for s in d])
   np.testing.assert_array_equal(np.concatenate(seen), everything)
@@ -110,11 +110,11 @@ def test_dtypes_and_shapes():
     for name, value in example.targets.items()
   }
   assert found == {
-    "masked_positions": ("int32", (6,)),
-    "masked_ids": ("int32", (6,)),
-    "masked_weights": ("float32", (6,)),
-    "next_sentence_labels": ("int32", (1,)),
-    "next_sentence_weights": ("float32", (1,)),
+    "masked_lm/positions": ("int32", (6,)),
+    "masked_lm/ids": ("int32", (6,)),
+    "masked_lm/weights": ("float32", (6,)),
+    "next_sentence/labels": ("int32", (1,)),
+    "next_sentence/weights": ("float32", (1,)),
   }
 
 
@@ -139,7 +139,7 @@ def test_epochs_mask_anew():
   for epoch in range(10):
     assert examples.epoch_length(epoch) == 1
     targets = examples.example(epoch, 0).targets
-    hidden.add(tuple(targets["masked_positions"].tolist()))
+    hidden.add(tuple(targets["masked_lm/positions"].tolist()))
   assert len(hidden) == 10
 
 
@@ -147,7 +147,7 @@ def test_one_sentence_corpus():
   corpus = MemoryCorpus([[np.array([7], np.int32)]])
   example = make(corpus).example(0, 0)
   assert unmasked(example)[:5].tolist() == [2, 7, 3, 7, 3]
-  assert example.targets["next_sentence_labels"] == [1]
+  assert example.targets["next_sentence/labels"] == [1]
 
 
 @pytest.mark.parametrize("max_sequences", [1, 3])

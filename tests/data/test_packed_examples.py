@@ -41,8 +41,11 @@ def sequences_of(examples, epoch=0):
   found = []
   for row, ids in enumerate(rows.sequence_ids):
     targets = {name: x[row] for name, x in rows.targets.items()}
-    used = targets["masked_weights"] > 0
-    places, words = targets["masked_positions"][used], targets["masked_ids"]
+    used = targets["masked_lm/weights"] > 0
+    places, words = (
+      targets["masked_lm/positions"][used],
+      targets["masked_lm/ids"],
+    )
     for number in range(1, ids.max() + 1):
       (own,) = np.nonzero(ids == number)
       np.testing.assert_array_equal(np.diff(own), 1)
@@ -52,13 +55,13 @@ def sequences_of(examples, epoch=0):
           *(tuple(getattr(rows, name)[row, own].tolist()) for name in FIELDS),
           tuple((places[masked] - own[0]).tolist()),
           tuple(words[used][masked].tolist()),
-          int(targets["next_sentence_labels"][number - 1]),
-          float(targets["next_sentence_weights"][number - 1]),
+          int(targets["next_sentence/labels"][number - 1]),
+          float(targets["next_sentence/weights"][number - 1]),
         )
       )
     # Nothing beyond the sequences counts or is seen.
     assert (rows.token_ids[row, ids == 0] == SPECIAL.pad).all()
-    assert not targets["next_sentence_weights"][ids.max() :].any()
+    assert not targets["next_sentence/weights"][ids.max() :].any()
     assert not (places[:, None] == np.flatnonzero(ids == 0)).any()
   return found
 
@@ -92,11 +95,11 @@ def test_positions_begin_anew_and_rows_have_what_they_are_said_to_have():
   shapes = {name: x.shape[1:] for name, x in rows.targets.items()}
   slots = 9 + 2  # of 64 tokens 9.6, and three halves
   assert shapes == {
-    "masked_positions": (slots,),
-    "masked_ids": (slots,),
-    "masked_weights": (slots,),
-    "next_sentence_labels": (3,),
-    "next_sentence_weights": (3,),
+    "masked_lm/positions": (slots,),
+    "masked_lm/ids": (slots,),
+    "masked_lm/weights": (slots,),
+    "next_sentence/labels": (3,),
+    "next_sentence/weights": (3,),
   }
 
 

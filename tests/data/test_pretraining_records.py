@@ -123,14 +123,14 @@ def test_reads_what_was_written(tmp_path, packed):
     assert example.segment_ids.tolist() == wanted["segment_ids"]
     assert example.position_ids.tolist()[:used] == list(range(used))
     targets = example.targets
-    assert targets["masked_positions"].tolist() == [1, 2, 0]
-    assert targets["masked_ids"].tolist() == [29999, 7, 0]
-    assert targets["masked_weights"].tolist() == [1, 1, 0]
-    assert targets["next_sentence_labels"].tolist() == [number % 2]
-    assert targets["next_sentence_weights"].tolist() == [1]
-    for values in (example.token_ids, targets["masked_ids"]):
+    assert targets["masked_lm/positions"].tolist() == [1, 2, 0]
+    assert targets["masked_lm/ids"].tolist() == [29999, 7, 0]
+    assert targets["masked_lm/weights"].tolist() == [1, 1, 0]
+    assert targets["next_sentence/labels"].tolist() == [number % 2]
+    assert targets["next_sentence/weights"].tolist() == [1]
+    for values in (example.token_ids, targets["masked_lm/ids"]):
       assert values.dtype == np.int32
-    assert targets["masked_weights"].dtype == np.float32
+    assert targets["masked_lm/weights"].dtype == np.float32
 
 
 def test_a_loader_takes_it(tmp_path):
@@ -139,7 +139,7 @@ def test_a_loader_takes_it(tmp_path):
   with loader.training_batches(Stream(records, 5, 0)) as batches:
     batch = next(batches)
   assert sorted(batch.token_ids[:, 1]) == [300, 301, 302, 303, 304]
-  assert batch.targets["next_sentence_labels"].shape == (5, 1)
+  assert batch.targets["next_sentence/labels"].shape == (5, 1)
 
 
 def test_without_the_next_sentence_task_its_labels_weigh_nothing(tmp_path):
@@ -148,7 +148,7 @@ def test_without_the_next_sentence_task_its_labels_weigh_nothing(tmp_path):
     max_length=LENGTH, max_predictions=SLOTS, next_sentence=False
   )
   targets = open_records(tmp_path / "a", config).example(0, 0).targets
-  assert targets["next_sentence_weights"].tolist() == [0]
+  assert targets["next_sentence/weights"].tolist() == [0]
 
 
 def test_files_that_do_not_exist(tmp_path):

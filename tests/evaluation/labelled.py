@@ -1,7 +1,8 @@
 """Labelled records for each task, and heads that they are for."""
 
-from bert_jax.tasks import classification, multi_label, tagging
 from bert_jax.tasks.dialogue import Head
+
+from bert_jax.tasks import classification, multi_label, tagging
 
 TAGS = ("O", "B-LIST", "I-LIST")
 HEADS = {

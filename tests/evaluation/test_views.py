@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-
-from bert_jax.evaluation import measuring, views
 from bert_jax.evaluation.view import MISTAKES
-from bert_jax.tasks import multi_label
 from bert_jax.tasks.classification import Label
 from bert_jax.tasks.common.extraction import Answer
 from bert_jax.tasks.common.word_labels import Word
 from bert_jax.tasks.dialogue import Frame
 from bert_jax.tasks.multiple_choice import Choice
 from bert_jax.tasks.regression import Value
+
+from bert_jax.evaluation import measuring, views
+from bert_jax.tasks import multi_label
 from tests.evaluation.labelled import HEADS
 from tests.tasks import cases
 

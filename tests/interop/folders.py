@@ -10,8 +10,8 @@ import numpy as np
 import safetensors.numpy
 
 from bert_jax import trees
+from bert_jax.model import Model
 from bert_jax.models.config import encoder_config
-from bert_jax.predictor import Predictor
 from bert_jax.tasks import TASKS
 from tests import small
 
@@ -44,17 +44,17 @@ def encoder(family):
 
 
 @functools.cache
-def predictor(family, task):
+def model(family, task):
   """A model of that family and head, without compiling anything."""
-  made = TASKS[task].make(encoder(family), small.tokenizer())
-  batch = jax.tree.map(lambda x: x[None], made.blank)
-  shapes = jax.eval_shape(made.model.init, jax.random.key(0), batch)["params"]
+  made = TASKS[task].for_published().bind(encoder(family), small.tokenizer())
+  batch = jax.tree.map(lambda x: x[None], made.dummy_batch)
+  shapes = jax.eval_shape(made.module.init, jax.random.key(0), batch)["params"]
   rng = np.random.default_rng(0)
   params = jax.tree.map(
     lambda x: jax.device_put(rng.normal(0, 0.2, x.shape).astype(x.dtype)),
     shapes,
   )
-  return Predictor(made, params)
+  return Model(made, params)
 
 
 def tensors(folder):
@@ -75,11 +75,10 @@ def change_config(folder: pathlib.Path, **changes):
   path.write_text(json.dumps({k: v for k, v in config.items() if v != "gone"}))
 
 
-def assert_same(a: Predictor, b: Predictor):
+def assert_same(a: Model, b: Model):
   """The same model, bit for bit."""
-  assert a.task.name == b.task.name
-  assert a.task.head == b.task.head
-  assert dataclasses.asdict(a.task.config) == dataclasses.asdict(b.task.config)
+  assert a.task.state() == b.task.state()
+  assert dataclasses.asdict(a.config) == dataclasses.asdict(b.config)
   ours, theirs = trees.flatten(a.params), trees.flatten(b.params)
   assert ours.keys() == theirs.keys()
   for path, leaf in ours.items():

@@ -141,7 +141,7 @@ def test_each_layer_has_its_dropout():
 def _shapes(config):
   models = {name: make(config) for name, make in HEADS.items()}
   models["masked_lm"] = heads.PretrainingModel(config)
-  targets = {"masked_positions": np.zeros((1, 2), np.int32)}
+  targets = {"masked_lm/positions": np.zeros((1, 2), np.int32)}
   batch = make_batch(targets=targets)
   return {
     name: jax.eval_shape(model.init, jax.random.key(0), batch)["params"]

@@ -39,7 +39,7 @@ def make_batch(lengths, seed=0, length=LENGTH):
     position_ids=np.where(used, np.arange(length), 0),
     sequence_ids=used.astype(np.int32),
     targets={
-      "masked_positions": rng.integers(0, min(lengths), (rows, 3)),
+      "masked_lm/positions": rng.integers(0, min(lengths), (rows, 3)),
     },
   )
 
@@ -77,7 +77,7 @@ def test_logits_equal_the_numpy_reference(activation):
       batch.segment_ids[row, :length],
     )
     words, pair = reference.pretraining_logits(
-      params, config, hidden, batch.targets["masked_positions"][row]
+      params, config, hidden, batch.targets["masked_lm/positions"][row]
     )
     np.testing.assert_allclose(outputs.masked_lm[row], words, atol=2e-5)
     np.testing.assert_allclose(outputs.next_sentence[row, 0], pair, atol=2e-5)
@@ -102,11 +102,11 @@ def test_sequences_packed_in_a_row_do_not_see_each_other():
   for name in ("token_ids", "segment_ids", "position_ids"):
     values = getattr(alone, name)
     fields[name] = np.concatenate([values[0, :5], values[1, :7]])[None]
-  positions = alone.targets["masked_positions"]
+  positions = alone.targets["masked_lm/positions"]
   packed = Batch(
     **fields,
     sequence_ids=np.array([[1] * 5 + [2] * 7]),
-    targets={"masked_positions": (positions + [[0], [5]]).reshape(1, -1)},
+    targets={"masked_lm/positions": (positions + [[0], [5]]).reshape(1, -1)},
   )
   np.testing.assert_allclose(
     apply()(packed).masked_lm.reshape(2, 3, -1),

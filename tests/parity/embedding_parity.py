@@ -15,12 +15,12 @@ import numpy as np
 import sentence_transformers
 import torch
 import transformers
+from bert_jax.predictor import Predictor
 from sentence_transformers import losses
 
 import bert_jax
 from bert_jax.data import grouping
 from bert_jax.interop import huggingface
-from bert_jax.predictor import Predictor
 from bert_jax.tasks import embedding
 from tests.parity.minilm_parity import model_folder, real_sentences
 

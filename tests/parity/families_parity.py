@@ -119,25 +119,25 @@ def _labels(task: Task, batch: Batch, rng) -> dict[str, np.ndarray]:
   targets: dict[str, np.ndarray] = batch.targets
   ones = np.ones(_ROWS, np.float32)
   if task.name in ("masked_lm", "pretraining"):
-    targets["masked_positions"] = np.tile([[1, 3]], (_ROWS, 1))
-    targets["masked_ids"] = rng.integers(5, peers.VOCABULARY, (_ROWS, 2))
-    targets["masked_weights"] = np.ones((_ROWS, 2), np.float32)
+    targets["masked_lm/positions"] = np.tile([[1, 3]], (_ROWS, 1))
+    targets["masked_lm/ids"] = rng.integers(5, peers.VOCABULARY, (_ROWS, 2))
+    targets["masked_lm/weights"] = np.ones((_ROWS, 2), np.float32)
     labels = np.full((_ROWS, _LENGTH), -100)
-    labels[:, [1, 3]] = targets["masked_ids"]
+    labels[:, [1, 3]] = targets["masked_lm/ids"]
     if task.name == "masked_lm":
       return {"labels": labels}
   pairs = rng.integers(0, 2, _ROWS)
   if task.name == "pretraining":
     # Rows have slots for several pairs, here for one.
-    targets["next_sentence_labels"] = pairs[:, None]
-    targets["next_sentence_weights"] = ones[:, None]
+    targets["next_sentence/labels"] = pairs[:, None]
+    targets["next_sentence/weights"] = ones[:, None]
     name = {"albert": "sentence_order_label"}.get(
       task.config.family, "next_sentence_label"
     )
     return {"labels": labels, name: pairs}
   if task.name == "next_sentence":
-    targets["next_sentence_labels"] = pairs
-    targets["next_sentence_weights"] = ones
+    targets["next_sentence/labels"] = pairs
+    targets["next_sentence/weights"] = ones
     return {"labels": pairs}
   if task.name in ("classification", "multiple_choice"):
     targets["labels"], targets["label_weights"] = pairs, ones
@@ -227,8 +227,8 @@ def _run_ours(
 
 def _comparable(task: Task, batch: Batch, outputs: list) -> list[np.ndarray]:
   """Outputs of tokens that are no padding, in one form for both sides."""
-  if "masked_positions" in batch.targets:
-    places = np.asarray(batch.targets["masked_positions"])[..., None]
+  if "masked_lm/positions" in batch.targets:
+    places = np.asarray(batch.targets["masked_lm/positions"])[..., None]
     if outputs[0].shape[1] == _LENGTH:
       outputs = [np.take_along_axis(outputs[0], places, 1), *outputs[1:]]
     return [outputs[0], *(pairs.reshape(_ROWS, 2) for pairs in outputs[1:])]

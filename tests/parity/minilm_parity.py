@@ -17,12 +17,12 @@ import safetensors.numpy
 import sentence_transformers
 import torch
 import transformers
+from bert_jax.predictor import Predictor
 
 import bert_jax
 from bert_jax.data.corpus import sentences
 from bert_jax.data.grouping import pad
 from bert_jax.data.sources import installed_docs
-from bert_jax.predictor import Predictor
 
 _COUNT = 200
 

@@ -15,11 +15,10 @@ import numpy as np
 import seqeval.metrics
 import seqeval.metrics.sequence_labeling
 import seqeval.scheme
+from bert_jax.tasks.scores import answers, entities, retrieval
 from sentence_transformers import util
 from sentence_transformers.evaluation import InformationRetrievalEvaluator
 from transformers.data.metrics import squad_metrics
-
-from bert_jax.tasks.scores import answers, entities, retrieval
 
 _CORPORA = 300
 _LABELS = ("PER", "ORG", "A-B")

@@ -6,8 +6,8 @@ import zlib
 
 import jax
 import numpy as np
-
 from bert_jax.predictor import Predictor
+
 from bert_jax.tasks import TASKS
 from tests import small
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from bert_jax.tasks.classification import Label
 
 from bert_jax.settings import UserError, from_dict
 from bert_jax.tasks import classification
-from bert_jax.tasks.classification import Label
 from tests import small
 from tests.tasks.cases import ENCODER
 

@@ -1,9 +1,9 @@
 """What windows over a context are to learn."""
 
 import pytest
+from bert_jax.tasks.common.contexts import prepare as prepare_record
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.common.contexts import prepare as prepare_record
 from bert_jax.text import load
 from tests import small
 from tests.tasks.cases import LONG

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from bert_jax.tasks.common import losses
 
 from bert_jax.tasks import (
   classification,
@@ -14,7 +15,6 @@ from bert_jax.tasks import (
   replaced_tokens,
   tagging,
 )
-from bert_jax.tasks.common import losses
 from bert_jax.types import Batch
 
 BATCH, LENGTH, LABELS = 6, 7, 3

@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from bert_jax.tasks.multi_label import Head, Label
 
 from bert_jax.settings import UserError, from_dict
 from bert_jax.tasks import multi_label
-from bert_jax.tasks.multi_label import Head, Label
 from tests import small
 from tests.tasks.cases import ENCODER
 

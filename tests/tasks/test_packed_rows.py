@@ -91,9 +91,12 @@ def by_sequence(batch, outputs):
   for row, ids in enumerate(batch.sequence_ids):
     for number in range(1, ids.max() + 1):
       (own,) = np.nonzero(ids == number)
-      is_own = np.isin(targets["masked_positions"][row], own)
-      is_own &= targets["masked_weights"][row] > 0
-      name = (*batch.token_ids[row, own], *targets["masked_ids"][row, is_own])
+      is_own = np.isin(targets["masked_lm/positions"][row], own)
+      is_own &= targets["masked_lm/weights"][row] > 0
+      name = (
+        *batch.token_ids[row, own],
+        *targets["masked_lm/ids"][row, is_own],
+      )
       found[name] = (
         outputs.masked_lm[row, is_own],
         outputs.next_sentence[row, number - 1],
@@ -125,7 +128,7 @@ def test_sequences_that_share_a_row_are_as_alone(name):
   )
   expected, got = by_sequence(alone, outputs), by_sequence(packed, theirs)
   assert expected.keys() == got.keys()
-  assert len(got) > 0.9 * alone.targets["next_sentence_weights"].sum()
+  assert len(got) > 0.9 * alone.targets["next_sentence/weights"].sum()
   for key, wanted in expected.items():
     for a, b in zip(wanted, got[key]):
       np.testing.assert_allclose(a, b, atol=1e-5)
@@ -153,7 +156,7 @@ def test_the_blank_row_is_shaped_like_the_rows(max_sequences, next_sentence):
       for batch in (task.blank, jax.tree.map(lambda x: x[0], made))
     )
     assert blank == row
-    slots = made.targets["masked_positions"].shape[1]
+    slots = made.targets["masked_lm/positions"].shape[1]
     assert task.data.predictions == slots
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from bert_jax.tasks.common import pairs
 from scipy import stats
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.common import pairs
 
 
 def vectors(*rows):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from bert_jax.tasks.common import spans
+from bert_jax.tasks.question_answering import Answer
 
 from bert_jax.data.grouping import pad
 from bert_jax.tasks import question_answering
-from bert_jax.tasks.common import spans
-from bert_jax.tasks.question_answering import Answer
 from tests import small
 from tests.tasks.cases import ENCODER, LONG, predictor
 

@@ -5,12 +5,12 @@ import random
 
 import numpy as np
 import pytest
+from bert_jax.tasks.common import extraction
+from bert_jax.tasks.question_answering import Answer, Head
 
 import bert_jax
 from bert_jax.data.grouping import pad
 from bert_jax.tasks import question_answering
-from bert_jax.tasks.common import extraction
-from bert_jax.tasks.question_answering import Answer, Head
 from bert_jax.training import loop
 from bert_jax.training.recipe import Recipe
 from tests import small

@@ -5,10 +5,10 @@ import json
 import jax
 import numpy as np
 import pytest
+from bert_jax.tasks.regression import Head, Value
 
 from bert_jax.settings import UserError, from_dict
 from bert_jax.tasks import regression
-from bert_jax.tasks.regression import Head, Value
 from tests import small
 from tests.tasks.cases import ENCODER, predictor, random_params
 

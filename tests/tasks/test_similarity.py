@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from bert_jax.tasks.common import similarity
 
 SCALE = 7.0

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bert_jax.predictor import Predictor
 
 import bert_jax
 from bert_jax.data import grouping
-from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError, from_dict
 from bert_jax.tasks import TASKS, classification, supervised
 from bert_jax.training import evaluation, step

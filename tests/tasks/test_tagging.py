@@ -3,11 +3,11 @@ import itertools
 
 import numpy as np
 import pytest
+from bert_jax.tasks.scores import entities as scores
 
 from bert_jax.data.grouping import pad
 from bert_jax.settings import UserError, from_dict
 from bert_jax.tasks import answering, tagging
-from bert_jax.tasks.scores import entities as scores
 from tests import small
 from tests.tasks.cases import ENCODER, LONG, predictor
 

@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pytest
 import tokenizers
+from bert_jax.tasks.common import rows
 
 from bert_jax.settings import UserError
 from bert_jax.tasks import question_answering, replaced_tokens
-from bert_jax.tasks.common import rows
 from tests import small
 from tests.tasks.cases import ENCODER, LONG
 

@@ -4,11 +4,11 @@ import json
 
 import jax
 import numpy as np
+from bert_jax.predictor import Predictor
 
 import bert_jax
 from bert_jax import trees
 from bert_jax.models.config import encoder_config
-from bert_jax.predictor import Predictor
 from bert_jax.tasks import masked_lm
 from bert_jax.training.logging import read_metrics
 from tests import small

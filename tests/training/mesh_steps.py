@@ -47,11 +47,11 @@ def batch():
     position_ids=np.tile(np.arange(LENGTH, dtype=np.int32), (ROWS, 1)),
     sequence_ids=np.int32(np.arange(LENGTH) < lengths[:, None]),
     targets={
-      "masked_positions": rng.integers(0, 3, (ROWS, 2), np.int32),
-      "masked_ids": rng.integers(0, 24, (ROWS, 2), np.int32),
-      "masked_weights": np.float32(rng.random((ROWS, 2)) < 0.7),
-      "next_sentence_labels": rng.integers(0, 2, (ROWS, 1), np.int32),
-      "next_sentence_weights": np.ones((ROWS, 1), np.float32),
+      "masked_lm/positions": rng.integers(0, 3, (ROWS, 2), np.int32),
+      "masked_lm/ids": rng.integers(0, 24, (ROWS, 2), np.int32),
+      "masked_lm/weights": np.float32(rng.random((ROWS, 2)) < 0.7),
+      "next_sentence/labels": rng.integers(0, 2, (ROWS, 1), np.int32),
+      "next_sentence/weights": np.ones((ROWS, 1), np.float32),
     },
   )
 

@@ -39,15 +39,15 @@ def make_batch(rows, seed=0):
     position_ids=np.where(used, np.arange(16), 0),
     sequence_ids=used.astype(np.int32),
     targets={
-      "masked_positions": rng.permuted(
+      "masked_lm/positions": rng.permuted(
         np.tile(np.arange(6), (rows, 1)), axis=1
       )[:, :4],
-      "masked_ids": rng.integers(0, 50, (rows, 4)),
-      "masked_weights": (np.arange(4) < rng.integers(1, 5, (rows, 1))).astype(
-        np.float32
-      ),
-      "next_sentence_labels": rng.integers(0, 2, (rows, 1)),
-      "next_sentence_weights": np.ones((rows, 1), np.float32),
+      "masked_lm/ids": rng.integers(0, 50, (rows, 4)),
+      "masked_lm/weights": (
+        np.arange(4) < rng.integers(1, 5, (rows, 1))
+      ).astype(np.float32),
+      "next_sentence/labels": rng.integers(0, 2, (rows, 1)),
+      "next_sentence/weights": np.ones((rows, 1), np.float32),
     },
   )
 
@@ -93,8 +93,8 @@ def test_the_loss_of_a_batch_is_the_mean_over_all_its_masked_words():
   logits = np.asarray(outputs.masked_lm, np.float64)
   logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
   losses = [
-    -logits[row, slot, batch.targets["masked_ids"][row, slot]]
-    for row, slot in np.argwhere(batch.targets["masked_weights"] > 0)
+    -logits[row, slot, batch.targets["masked_lm/ids"][row, slot]]
+    for row, slot in np.argwhere(batch.targets["masked_lm/weights"] > 0)
   ]
   assert float(measures["mlm_loss"].value()) == pytest.approx(
     np.mean(losses), rel=1e-5

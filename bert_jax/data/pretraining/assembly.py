@@ -114,10 +114,10 @@ def lay(
   return Batch(
     *ids,
     targets={
-      "masked_positions": hidden[0],
-      "masked_ids": hidden[1],
-      "masked_weights": weights,
-      "next_sentence_labels": labels,
-      "next_sentence_weights": is_used.astype(np.float32),
+      "masked_lm/positions": hidden[0],
+      "masked_lm/ids": hidden[1],
+      "masked_lm/weights": weights,
+      "next_sentence/labels": labels,
+      "next_sentence/weights": is_used.astype(np.float32),
     },
   )

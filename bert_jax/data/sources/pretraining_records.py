@@ -138,11 +138,11 @@ class PretrainingRecords:
       position_ids=np.arange(length, dtype=np.int32) * sequence_ids,
       sequence_ids=sequence_ids,
       targets={
-        "masked_positions": positions,
-        "masked_ids": ids,
-        "masked_weights": weights,
-        "next_sentence_labels": np.array([label], np.int32),
-        "next_sentence_weights": np.array(
+        "masked_lm/positions": positions,
+        "masked_lm/ids": ids,
+        "masked_lm/weights": weights,
+        "next_sentence/labels": np.array([label], np.int32),
+        "next_sentence/weights": np.array(
           [self._config.next_sentence], np.float32
         ),
       },

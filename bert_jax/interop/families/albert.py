@@ -12,7 +12,6 @@ from bert_jax.interop.families.family import (
   Family,
   Key,
   layer,
-  of_sequences,
 )
 
 _POOLER = {"pooler/dense": "albert.pooler"}
@@ -55,15 +54,15 @@ ALBERT = Family(
   ),
   heads={
     # Sentence order in place of the next sentence: the same head.
-    "pretraining": _POOLER
+    "ForPreTraining": _POOLER
     | _MASKED_LM
     | {"next_sentence": "sop_classifier.classifier"},
-    "masked_lm": _MASKED_LM,
-    **of_sequences(_POOLER | TOKENS),
-    "multiple_choice": _POOLER | TOKENS,
-    "tagging": TOKENS,
-    "question_answering": ANSWERS,
-    "embedding": _POOLER,
+    "ForMaskedLM": _MASKED_LM,
+    "ForSequenceClassification": _POOLER | TOKENS,
+    "ForMultipleChoice": _POOLER | TOKENS,
+    "ForTokenClassification": TOKENS,
+    "ForQuestionAnswering": ANSWERS,
+    "Model": _POOLER,
   },
   copies={
     "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",

@@ -9,7 +9,6 @@ from bert_jax.interop.families.family import (
   Family,
   Key,
   layer,
-  of_sequences,
 )
 
 FIXED = {
@@ -73,16 +72,17 @@ BERT = Family(
   fixed=FIXED,
   encoder=ENCODER,
   heads={
-    "pretraining": _POOLER
+    "ForPreTraining": _POOLER
     | _MASKED_LM
     | {"next_sentence": "cls.seq_relationship"},
-    "masked_lm": _MASKED_LM,
-    "next_sentence": _POOLER | {"classifier": "cls.seq_relationship"},
-    **of_sequences(_POOLER | TOKENS),
-    "multiple_choice": _POOLER | TOKENS,
-    "tagging": TOKENS,
-    "question_answering": ANSWERS,
-    "embedding": _POOLER,
+    "ForMaskedLM": _MASKED_LM,
+    "ForNextSentencePrediction": _POOLER
+    | {"next_sentence": "cls.seq_relationship"},
+    "ForSequenceClassification": _POOLER | TOKENS,
+    "ForMultipleChoice": _POOLER | TOKENS,
+    "ForTokenClassification": TOKENS,
+    "ForQuestionAnswering": ANSWERS,
+    "Model": _POOLER,
   },
   copies={
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",

@@ -6,7 +6,6 @@ from bert_jax.interop.families.family import (
   Family,
   Key,
   layer,
-  of_sequences,
 )
 
 _POOLED = {"pooler/dense": "pre_classifier", "classifier": "classifier"}
@@ -44,16 +43,16 @@ DISTILBERT = Family(
     feed_forward_norm="transformer.layer.{n}.output_layer_norm",
   ),
   heads={
-    "masked_lm": {
+    "ForMaskedLM": {
       "masked_lm/transform/dense": "vocab_transform",
       "masked_lm/transform/norm": "vocab_layer_norm",
       "masked_lm": "vocab_projector",
     },
-    **of_sequences(_POOLED),
-    "multiple_choice": _POOLED,
-    "tagging": TOKENS,
-    "question_answering": ANSWERS,
-    "embedding": {},
+    "ForSequenceClassification": _POOLED,
+    "ForMultipleChoice": _POOLED,
+    "ForTokenClassification": TOKENS,
+    "ForQuestionAnswering": ANSWERS,
+    "Model": {},
   },
   copies={
     "vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"

@@ -15,7 +15,6 @@ from bert_jax.interop.families.family import (
   TOKENS,
   Family,
   Key,
-  of_sequences,
 )
 
 
@@ -55,28 +54,28 @@ ELECTRA = Family(
   },
   encoder=ENCODER | {"encoder/embeddings/projection": "embeddings_project"},
   heads={
-    "replaced_tokens": {
+    "ForPreTraining": {
       "transform/dense": "discriminator_predictions.dense",
       "classifier": "discriminator_predictions.dense_prediction",
     },
-    "masked_lm": {
+    "ForMaskedLM": {
       "masked_lm/transform/dense": "generator_predictions.dense",
       "masked_lm/transform/norm": "generator_predictions.LayerNorm",
       "masked_lm": "generator_lm_head",
     },
-    **of_sequences(
+    "ForSequenceClassification": (
       {
         "pooler/dense": "classifier.dense",
         "classifier": "classifier.out_proj",
       }
     ),
-    "multiple_choice": {
+    "ForMultipleChoice": {
       "pooler/dense": "sequence_summary.summary",
       "classifier": "classifier",
     },
-    "tagging": TOKENS,
-    "question_answering": ANSWERS,
-    "embedding": {},
+    "ForTokenClassification": TOKENS,
+    "ForQuestionAnswering": ANSWERS,
+    "Model": {},
   },
   copies={
     "generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"

@@ -30,9 +30,9 @@ class Family:
     mechanics: the other fields of `EncoderConfig`, the same in all of them.
     fixed: keys of config.json, and the only value that is supported.
     encoder: rows, to which the prefix is to be added.
-    heads: rows by task, complete with prefixes; `embedding` is the base
-      model, with the pooler where it has one. Where an architecture's name
-      leaves it open, the first whose tensors are there is taken.
+    heads: rows by the end of the class's name, such as `ForMaskedLM`, complete
+      with prefixes; `Model` is the base model, with the pooler where it has
+      one.
     copies: see `names.Table`.
     read: puts right, where the keys alone do not tell, the fields made from
       the config.json that it is given too.
@@ -57,12 +57,6 @@ def layer(**modules: str) -> dict[str, str]:
     "encoder/layer_{n}/" + ours.replace("__", "/"): theirs
     for ours, theirs in modules.items()
   }
-
-
-def of_sequences(rows: Rows) -> dict[str, Rows]:
-  """The rows of the head for a whole sequence, which serves three tasks."""
-  tasks = ("classification", "multi_label", "regression")
-  return dict.fromkeys(tasks, rows)
 
 
 # Rows of heads that several families have.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.interop.families.family import Family, Key, layer, of_sequences
+from bert_jax.interop.families.family import Family, Key, layer
 from bert_jax.interop.names import Tensor
 
 
@@ -87,16 +87,16 @@ MODERNBERT = Family(
     feed_forward__output="layers.{n}.mlp.Wo",
   ),
   heads={
-    "masked_lm": {
+    "ForMaskedLM": {
       "masked_lm/transform/dense": "head.dense",
       "masked_lm/transform/norm": "head.norm",
       "masked_lm": "decoder",
     },
-    **of_sequences(_POOLED),
-    "multiple_choice": _POOLED,
-    "tagging": _TOKENS,
-    "question_answering": _TOKENS,
-    "embedding": {},
+    "ForSequenceClassification": _POOLED,
+    "ForMultipleChoice": _POOLED,
+    "ForTokenClassification": _TOKENS,
+    "ForQuestionAnswering": _TOKENS,
+    "Model": {},
   },
   copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
   read=_read,

@@ -14,7 +14,6 @@ from bert_jax.interop.families.family import (
   ANSWERS,
   TOKENS,
   Family,
-  of_sequences,
 )
 
 _POOLER = {"pooler/dense": "roberta.pooler.dense"}
@@ -43,21 +42,21 @@ def _family(class_name: str, vocab_size: int) -> Family:
     fixed=FIXED | {"hidden_act": "gelu"},
     encoder=ENCODER,
     heads={
-      "masked_lm": {
+      "ForMaskedLM": {
         "masked_lm/transform/dense": "lm_head.dense",
         "masked_lm/transform/norm": "lm_head.layer_norm",
         "masked_lm": "lm_head",
       },
-      **of_sequences(
+      "ForSequenceClassification": (
         {
           "pooler/dense": "classifier.dense",
           "classifier": "classifier.out_proj",
         }
       ),
-      "multiple_choice": _POOLER | TOKENS,
-      "tagging": TOKENS,
-      "question_answering": ANSWERS,
-      "embedding": _POOLER,
+      "ForMultipleChoice": _POOLER | TOKENS,
+      "ForTokenClassification": TOKENS,
+      "ForQuestionAnswering": ANSWERS,
+      "Model": _POOLER,
     },
     copies={
       "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",

@@ -6,10 +6,10 @@ The comparison with the official script's port is in tests/parity.
 import hypothesis
 import numpy as np
 import pytest
+from bert_jax.tasks.scores import answers
 from hypothesis import strategies as st
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.scores import answers
 
 
 @pytest.mark.parametrize(

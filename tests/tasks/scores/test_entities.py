@@ -5,10 +5,10 @@ The comparisons with seqeval and conlleval are in tests/parity.
 
 import hypothesis
 import pytest
+from bert_jax.tasks.scores import entities
 from hypothesis import strategies as st
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.scores import entities
 
 # The prefixes of an entity's only, first, inner and last word.
 SCHEMES = {

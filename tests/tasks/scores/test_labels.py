@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from bert_jax.tasks.scores import labels
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.scores import labels
 
 NAMES = ("cat", "dog", "cow")
 GOLD = ["cat", "cat", "cat", "dog", "dog", "cow"]

@@ -3,10 +3,10 @@
 import hypothesis
 import numpy as np
 import pytest
+from bert_jax.tasks.scores import multi_label
 from hypothesis import strategies as st
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.scores import multi_label
 
 GOLD = [[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]]
 CHANCES = [[0.9, 0.2, 0.1], [0.4, 0.8, 0.1], [0.6, 0.5, 0.6], [0.1, 0.1, 0.1]]

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from bert_jax.tasks.scores import regression
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.scores import regression
 
 GOLD = [[1.0], [2.0], [3.0], [4.0]]
 

@@ -5,9 +5,9 @@ The comparison with sentence-transformers is in tests/parity.
 
 import numpy as np
 import pytest
+from bert_jax.tasks.scores import retrieval
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.scores import retrieval
 
 
 def angles(*degrees):

@@ -36,7 +36,7 @@ def test_on_eight_devices():
 
 def test_the_table_has_a_row_for_every_parameter(mesh):
   ids = jnp.zeros((1, 8), jnp.int32)
-  batch = Batch(ids, ids, ids, ids, {"masked_positions": ids})
+  batch = Batch(ids, ids, ids, ids, {"masked_lm/positions": ids})
   model = PretrainingModel(EncoderConfig(num_layers=1))
   shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
   found = {

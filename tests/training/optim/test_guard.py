@@ -83,8 +83,8 @@ def test_a_step_that_is_skipped_changes_nothing_but_the_count():
   )
   update = jax.jit(step.make_train_step(task, guarded))
   good = mesh_steps.batch()
-  weights = np.full_like(good.targets["masked_weights"], np.nan)
-  targets = {**good.targets, "masked_weights": weights}
+  weights = np.full_like(good.targets["masked_lm/weights"], np.nan)
+  targets = {**good.targets, "masked_lm/weights": weights}
   bad = dataclasses.replace(good, targets=targets)
   after, measures = update(state, bad)
   assert int(after.step) == 1

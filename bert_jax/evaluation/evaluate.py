@@ -1,0 +1,139 @@
+"""A model's predictions for labelled records, and their metrics."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bert_jax import settings, tasks
+from bert_jax.data.sources.labelled import Record
+from bert_jax.model import Model
+from bert_jax.settings import UserError
+from bert_jax.storage import paths
+from bert_jax.tasks import labelled, multi_task
+from bert_jax.tasks.labelled import LabelledConfig
+from bert_jax.tasks.task import Predictions, Task
+from bert_jax.training import workdir
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+  """A model's predictions for labelled records, and their metrics.
+
+  Attributes:
+    task: the model's.
+    data: where the records came from.
+    records: with their gold fields.
+    predictions: for each of them, arrays by target.
+    skipped: what is wrong with each row that was left out.
+    metrics: by name, as in training.
+    baselines: the metrics of the best constant answer, by the metrics' names
+      and its kind.
+  """
+
+  task: Task
+  data: LabelledConfig
+  records: Sequence[Record]
+  predictions: Sequence[Predictions]
+  skipped: Sequence[str]
+  metrics: Mapping[str, float]
+  baselines: Mapping[str, float]
+
+
+class Source(NamedTuple):
+  """Where labelled records are, and which further fields they may have."""
+
+  data: LabelledConfig
+  also: tuple[str, ...] = ()
+
+
+def source(
+  where: paths.Path,
+  task: Task,
+  files: str,
+  part: str | None = None,
+  **changes: Any,
+) -> Source:
+  """Records to be read as a model's own were in training.
+
+  Args:
+    where: the model: of a run, its `config.data` says how.
+    task: the model's, or the one that it is evaluated on.
+    files: replaces `config.data.eval`.
+    part: the name of the task among those of the run, if they are several.
+    **changes: to the fields of the task's `config.data`; None leaves one as
+      it is.
+
+  Raises:
+    UserError: the task does not learn from labelled records, or a field is
+      wrong.
+  """
+  if task.parts:
+    raise UserError(
+      f"the model is for several tasks; choose one of {', '.join(task.parts)}"
+      " with --task"
+    )
+  if task.name not in tasks.LABELLED:
+    raise UserError(
+      f"the task {task.name} does not learn from labelled records; those that"
+      f" do are {', '.join(tasks.LABELLED)}"
+    )
+  section = _section(where, task, part)
+  changes = {name: x for name, x in changes.items() if x is not None}
+  if changes.get("format", "tfds") != "tfds":
+    changes.setdefault("dataset", "")
+  given = {**section, "train": (), "eval": files, **changes}
+  cls = tasks.LABELLED[task.name]
+  data = settings.from_dict(cls, given, "config.data")
+  also = () if section else _evaluated(task)
+  return Source(data, also)
+
+
+def _evaluated(task: Task) -> tuple[str, ...]:
+  return tuple(x for t in task.targets.values() for x in t.EVALUATED)
+
+
+def evaluate(model: Model, given: Source) -> Evaluation:
+  """Evaluates a model, with the thresholds that it was tuned to.
+
+  Args:
+    model: the model.
+    given: the records.
+
+  Raises:
+    UserError: they cannot be read, or are not for the model's task.
+  """
+  task = model.task
+  found = labelled.read_split(given.data, task, "eval", given.also)
+  # So that a record that does not fit is reported with its file and line.
+  found, examples = found.each(
+    lambda record: task.preprocess(record, labelled=True)
+  )
+  records = [row.record for row in found.rows]
+  predictions = model.predict_examples(
+    records, examples, **task.evaluation_options
+  )
+  return Evaluation(
+    task,
+    given.data,
+    records,
+    predictions,
+    found.skipped,
+    task.evaluate(records, predictions),
+    task.baselines(records),
+  )
+
+
+def _section(where: paths.Path, task: Task, part: str | None) -> dict[str, Any]:
+  """The section `config.data` of the run that trained a task; empty else."""
+  if not workdir.is_run(where):
+    return {}
+  path = paths.as_path(where) / workdir.MODEL_FILE
+  run = json.loads(paths.read_bytes(path))["run"]
+  if run is None:
+    return {}
+  name, section = run["config"]["task"], dict(run["config"]["data"])
+  if name == multi_task.NAME and part in section["tasks"]:
+    section = dict(section["tasks"][part])
+    name = section.pop("task")
+  return section if name == task.name else {}

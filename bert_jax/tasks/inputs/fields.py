@@ -1,0 +1,134 @@
+"""The fields of the records that tasks take, and the options of answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.settings import UserError
+from bert_jax.text.tokenizer import Tokenizer
+
+
+def text(record: Record, name: str) -> str:
+  """A field that must be a text.
+
+  Raises:
+    UserError: it is missing, or something else.
+  """
+  value = record.get(name)
+  if not isinstance(value, str):
+    raise _wrong(record, name, "a text")
+  return value
+
+
+def content(record: Record, name: str) -> str:
+  """A field that must be a text, and not a blank one.
+
+  Raises:
+    UserError: it is missing, something else, or blank.
+  """
+  value = text(record, name)
+  if not value.strip():
+    raise UserError(f"the field {name!r} is empty; expected a text")
+  return value
+
+
+def optional_text(record: Record, name: str) -> str | None:
+  """A field that must be a text, None where there is none.
+
+  Raises:
+    UserError: it is something else.
+  """
+  return None if record.get(name) is None else text(record, name)
+
+
+def texts(record: Record, name: str) -> list[str]:
+  """A field that must be a list of at least one text.
+
+  Raises:
+    UserError: it is missing, empty, or something else.
+  """
+  values = record.get(name)
+  if not isinstance(values, list | tuple) or not all(
+    isinstance(value, str) for value in values
+  ):
+    raise _wrong(record, name, "a list of texts")
+  if not values:
+    raise UserError(f"the field {name!r} is empty; expected a list of texts")
+  return list(values)
+
+
+def label(value: Any) -> str:
+  """A label as text, which files may hold as a number.
+
+  Raises:
+    UserError: it is neither.
+  """
+  if isinstance(value, str) and value.strip():
+    return value.strip()
+  if isinstance(value, bool | int):
+    return str(int(value))
+  raise UserError(f"the label {value!r:.60}: expected a name or a number")
+
+
+def index(
+  name: str,
+  value: Any,
+  labels: Sequence[str],
+  key: str = "config.data.labels",
+) -> int:
+  """The place of a label among the known ones.
+
+  Args:
+    name: the field or config key, for messages.
+    value: the label.
+    labels: the known ones.
+    key: the config key that can name more of them in training.
+
+  Raises:
+    UserError: it is none of them.
+  """
+  found = label(value)
+  if found not in labels:
+    known = shorten(", ".join(labels), 200)
+    raise UserError(
+      f"{name}: unknown {found!r:.60}; known: {known} (from {key}, or else from"
+      " the training records)"
+    )
+  return labels.index(found)
+
+
+def shorten(value: str, length: int = 60) -> str:
+  """The beginning of a text, for messages."""
+  return value if len(value) <= length else value[: length - 3] + "..."
+
+
+def need_tokenizer(tokenizer: Tokenizer | None) -> Tokenizer:
+  """The tokenizer, where there is one.
+
+  Raises:
+    UserError: the model came without a vocabulary.
+  """
+  if tokenizer is None:
+    raise UserError(
+      "this model came without a vocabulary; for a run on ready-made records,"
+      " name its folder as config.data.tokenizer"
+    )
+  return tokenizer
+
+
+def at_least_one(name: str, value: Any) -> int:
+  """An option that counts something, such as `top_k`.
+
+  Raises:
+    UserError: it is no whole number above 0.
+  """
+  if type(value) is not int or value < 1:
+    raise UserError(f"{name}: expected a whole number above 0, got {value!r}")
+  return value
+
+
+def _wrong(record: Record, name: str, expected: str) -> UserError:
+  return UserError(
+    f"expected a record with the field {name!r}, {expected}; got"
+    f" {dict(record)!r:.80}"
+  )

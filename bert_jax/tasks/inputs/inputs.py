@@ -1,0 +1,98 @@
+"""How a record becomes rows of ids: what all inputs have in common."""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models.config import EncoderConfig
+from bert_jax.tasks.inputs import rows
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch
+
+PREFIX = "inputs/"
+"""Begins the names of the arrays that inputs put beside the targets'."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """How a record becomes rows of ids; the base of all kinds of inputs.
+
+  Attributes:
+    max_length: the longest row in tokens, special tokens included; 0 is the
+      longest that the encoder takes.
+  """
+
+  max_length: int = 0
+
+  FIELDS: ClassVar[tuple[str, ...]] = ("text",)
+  """The fields of a record, in the order of a table without a header."""
+  OPTIONAL: ClassVar[Collection[str]] = ()
+  """Fields that a record may lack."""
+  LISTS: ClassVar[Collection[str]] = ()
+  """Fields that hold a list."""
+  PER_TOKEN: ClassVar[Collection[str]] = ()
+  """The arrays of the inputs whose last axis is that of the tokens."""
+  TRAINING_ONLY: ClassVar[Collection[str]] = ()
+  """Fields of the class that a checkpoint does not keep."""
+
+  def __post_init__(self):
+    if self.max_length < 0:
+      raise ValueError(
+        f"max_length: expected at least 0, got {self.max_length}"
+      )
+
+  def rows(
+    self,
+    record: Record,
+    tokenizer: Tokenizer,
+    config: EncoderConfig,
+    labelled: bool = False,
+  ) -> list[Row]:
+    """The rows of a record: one, or one for each chunk of a long text.
+
+    Args:
+      record: a mapping with the fields `FIELDS`.
+      tokenizer: the tokenizer that the model was trained with.
+      config: the encoder's configuration.
+      labelled: whether the record has gold fields. Then its texts must not be
+        blank, since there is nothing to learn from them.
+
+    Raises:
+      UserError: a field is missing or has the wrong type.
+    """
+    raise NotImplementedError
+
+  def dummy_example(self) -> Batch:
+    """An example of zeros with the arrays of these inputs."""
+    return rows.dummy_example()
+
+  def fit(self, records: Sequence[Record], pretrained: Self | None) -> Self:
+    """The inputs with what they learn from the training records.
+
+    Args:
+      records: those to train on.
+      pretrained: the inputs of the model that training goes on from.
+    """
+    del records, pretrained
+    return self
+
+  def limit(self, config: EncoderConfig) -> int:
+    """The longest row, in tokens."""
+    return rows.max_length(config, self.max_length)
+
+  def state(self) -> dict[str, Any]:
+    """The fields that a checkpoint keeps, for JSON."""
+    return {
+      name: value
+      for name, value in dataclasses.asdict(self).items()
+      if name not in self.TRAINING_ONLY
+    }
+
+
+def per_token_zeros(**dtypes: Any) -> dict[str, np.ndarray]:
+  """Arrays of the inputs for a dummy example, one entry a token."""
+  return {PREFIX + name: np.zeros(4, dtype) for name, dtype in dtypes.items()}

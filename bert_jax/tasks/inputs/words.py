@@ -1,0 +1,201 @@
+"""The words of a text, and which tokens they begin at."""
+
+import bisect
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models.config import EncoderConfig
+from bert_jax.tasks.inputs import fields, rows
+from bert_jax.tasks.inputs.inputs import PREFIX, Inputs, per_token_zeros
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.text.tokenizer import Encoding, Tokenizer
+from bert_jax.types import Batch
+
+_DTYPES = {
+  "word_weights": np.float32,
+  "starts": np.int32,
+  "ends": np.int32,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Words(Inputs):
+  """The words of a text, in chunks where it is longer than the longest row.
+
+  The field is `words`, a list of texts, or else `text`, which is split. The
+  arrays of an example, one entry a token, are 0 except at the first tokens of
+  the words that the row predicts:
+
+    inputs/word_weights: float32, 1.
+    inputs/starts: int32, the word's first character in the text; of given
+      words, its index.
+    inputs/ends: int32, one past the last.
+  """
+
+  FIELDS = ("words",)
+  LISTS = ("words",)
+  PER_TOKEN = tuple(_DTYPES)
+
+  def rows(
+    self,
+    record: Record,
+    tokenizer: Tokenizer,
+    config: EncoderConfig,
+    labelled: bool = False,
+  ) -> list[Row]:
+    """One row a chunk."""
+    if labelled or "words" in record:
+      given = fields.texts(record, "words")
+      encoding = tokenizer.encode(" ".join(given))
+      found = locate(given, encoding, tokenizer)
+    else:
+      text = fields.text(record, "text")
+      encoding = tokenizer.encode(text)
+      found = find(text, encoding, tokenizer)
+    columns = {
+      name: np.zeros(len(encoding.ids), dtype)
+      for name, dtype in _DTYPES.items()
+    }
+    firsts = [word.piece for word in found]
+    columns["word_weights"][firsts] = 1
+    columns["starts"][firsts] = [word.start for word in found]
+    columns["ends"][firsts] = [word.end for word in found]
+    return [
+      Row(
+        rows.example(
+          chunk.encoding,
+          {PREFIX + name: _own(x, chunk) for name, x in columns.items()},
+        ),
+        shift=chunk.shift,
+      )
+      for chunk in rows.chunks(encoding, tokenizer.special, self.limit(config))
+    ]
+
+  def dummy_example(self) -> Batch:
+    """As in the base class."""
+    return rows.dummy_example(per_token_zeros(**_DTYPES))
+
+
+def _own(column: np.ndarray, chunk: rows.Chunk) -> np.ndarray:
+  """The part of a column that a chunk predicts."""
+  own = range(chunk.own.start + chunk.shift, chunk.own.stop + chunk.shift)
+  part = np.zeros(len(chunk.encoding.ids), column.dtype)
+  part[chunk.own.start : chunk.own.stop] = column[own.start : own.stop]
+  return part
+
+
+def source_text(record: Record, start: int, end: int) -> str:
+  """The text of some words: characters, or indices of given words."""
+  if "words" in record:
+    return " ".join(record["words"][start:end])
+  return record["text"][start:end]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens(Inputs):
+  """The tokens of a text, in chunks where it is longer than the longest row.
+
+  The field is `text`. The arrays of an example, one entry a token:
+
+    inputs/starts: int32, the token's first character in the text.
+    inputs/ends: int32, one past its last.
+    inputs/own: bool, whether the row predicts the token.
+  """
+
+  PER_TOKEN = ("starts", "ends", "own")
+
+  def rows(
+    self,
+    record: Record,
+    tokenizer: Tokenizer,
+    config: EncoderConfig,
+    labelled: bool = False,
+  ) -> list[Row]:
+    """One row a chunk."""
+    del labelled
+    encoding = tokenizer.encode(fields.text(record, "text"))
+    made = []
+    for chunk in rows.chunks(encoding, tokenizer.special, self.limit(config)):
+      offsets = np.array(chunk.encoding.offsets, np.int32)
+      own = np.zeros(len(offsets), bool)
+      own[chunk.own.start : chunk.own.stop] = True
+      arrays = {"starts": offsets[:, 0], "ends": offsets[:, 1], "own": own}
+      arrays = {PREFIX + name: array for name, array in arrays.items()}
+      made.append(Row(rows.example(chunk.encoding, arrays)))
+    return made
+
+  def dummy_example(self) -> Batch:
+    """As in the base class."""
+    return rows.dummy_example(
+      per_token_zeros(starts=np.int32, ends=np.int32, own=bool)
+    )
+
+
+class Word(NamedTuple):
+  """A word of a text.
+
+  Attributes:
+    piece: the position of its first token in the encoding.
+    start: its first character, or its index.
+    end: one past the last.
+  """
+
+  piece: int
+  start: int
+  end: int
+
+
+def find(text: str, encoding: Encoding, tokenizer: Tokenizer) -> list[Word]:
+  """The words of a text, by white space and by the tokens' continuations.
+
+  White space alone is no word, though there are tokens for it. A space may be
+  a token before its word; the label is then that of the space.
+  """
+  words: list[Word] = []
+  end = 0
+  for piece in rows.pieces(encoding, tokenizer.special):
+    start, stop = encoding.offsets[piece]
+    # Two tokens of one character always belong to one word.
+    continues = start < end or tokenizer.continuations[encoding.ids[piece]]
+    if text[start:stop].isspace() and (continues or stop - start > 1):
+      continue
+    if words and continues and not _has_space(text[end:start]):
+      words[-1] = words[-1]._replace(end=stop)
+    else:
+      words.append(Word(piece, start, stop))
+    end = stop
+  return [
+    word._replace(start=word.end - len(text[word.start : word.end].lstrip()))
+    for word in words
+    if text[word.start : word.end].strip()
+  ]
+
+
+def _has_space(text: str) -> bool:
+  return any(map(str.isspace, text))
+
+
+def locate(
+  given: Sequence[str], encoding: Encoding, tokenizer: Tokenizer
+) -> list[Word]:
+  """Given words, in the encoding of a text that joins them by spaces.
+
+  Start and end are a word's index and the next. A word without tokens, such
+  as one of control characters only, is left out.
+  """
+  text = " ".join(given)
+  begins = [0, *itertools.accumulate(len(word) + 1 for word in given)][:-1]
+  words: list[Word] = []
+  for piece in rows.pieces(encoding, tokenizer.special):
+    start, stop = encoding.offsets[piece]
+    # A token may stand for the space before a word too, or for it alone.
+    start = stop - len(text[start:stop].lstrip())
+    index = bisect.bisect_right(begins, start) - 1
+    if not words or words[-1].start < index:
+      words.append(Word(piece, index, index + 1))
+  return words

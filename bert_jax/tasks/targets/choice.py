@@ -1,0 +1,182 @@
+"""Which of several texts goes with a text, as in SWAG and RACE."""
+
+import dataclasses
+import string
+from collections.abc import Sequence
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig
+from bert_jax.settings import UserError
+from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.inputs.inputs import PREFIX
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.metrics import labels as metrics
+from bert_jax.tasks.targets import losses, view
+from bert_jax.tasks.targets.target import Arrays, Target
+from bert_jax.tasks.targets.view import View
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Mean
+
+Probabilities = Float[np.ndarray, " choices"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedChoice:
+  """One of the choices.
+
+  Attributes:
+    index: its index among them, from 0.
+    choice: its text.
+    probability: that it is the right one, from 0 to 1.
+  """
+
+  index: int
+  choice: str
+  probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice(Target):
+  """The right choice; the gold field is `label`.
+
+  That is the index of the right choice, from 0, or its letter, from A. Needs
+  `Choices` as inputs. The arrays of a batch:
+
+    labels: int32 [batch], the index of the right choice.
+    label_weights: float32 [batch], 0 for padding rows.
+
+  Predictions are probabilities, float32 [choices].
+  """
+
+  FIELDS: ClassVar = ("label",)
+  ARCHITECTURE: ClassVar = "ForMultipleChoice"
+
+  def head(self, config: EncoderConfig) -> nn.Module:
+    """One logit for each choice, from its pooled vector."""
+    return heads.SequenceHead(config, 1, bias=True)
+
+  def gold(self, record: Record) -> int:
+    """The index of the right choice."""
+    given = fields.label(record.get("label"))
+    count = len(fields.texts(record, "choices"))
+    if given.isascii() and given.isdecimal():
+      index = int(given)
+    else:
+      letters = string.ascii_uppercase
+      index = letters.find(given.upper()) if len(given) == 1 else -1
+    if not 0 <= index < count:
+      raise UserError(
+        f"the label {given!r:.60}: expected the place of one of {count}"
+        f" choices, from 0 to {count - 1}, or its letter, from A"
+      )
+    return index
+
+  def encode(
+    self, record: Record, rows: Sequence[Row], training: bool = False
+  ) -> list[Arrays]:
+    """As in the base class."""
+    row = {
+      "labels": np.array(self.gold(record), np.int32),
+      "label_weights": np.ones((), np.float32),
+    }
+    return [row] * len(rows)
+
+  def dummy_arrays(self) -> Arrays:
+    """As in the base class."""
+    return {
+      "labels": np.zeros((), np.int32),
+      "label_weights": np.zeros((), np.float32),
+    }
+
+  def loss(
+    self, outputs: Float[Array, "batch choices 1"], arrays: Arrays, batch: Batch
+  ) -> dict[str, Mean]:
+    """Cross-entropy over a row's choices, in nats."""
+    values = losses.cross_entropy(_logits(outputs, batch), arrays["labels"])
+    return {"loss": losses.mean(values, arrays["label_weights"])}
+
+  def metrics(
+    self, outputs: Float[Array, "batch choices 1"], arrays: Arrays, batch: Batch
+  ) -> dict[str, Mean]:
+    """The accuracy."""
+    logits, weights = _logits(outputs, batch), arrays["label_weights"]
+    return losses.accuracy(logits, arrays["labels"], weights)
+
+  def predict(
+    self,
+    outputs: Float[Array, "batch choices 1"],
+    batch: Batch,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None,
+  ) -> list[Probabilities]:
+    """Probabilities of a record's choices."""
+    found = np.asarray(jax.nn.softmax(_logits(outputs, batch), axis=-1))
+    return [row[: len(r["choices"])] for row, r in zip(found, records)]
+
+  def decode(
+    self,
+    record: Record,
+    prediction: Probabilities,
+    tokenizer: Tokenizer | None,
+  ) -> list[RankedChoice]:
+    """The choices, the most probable first."""
+    return [
+      RankedChoice(i, record["choices"][i], float(prediction[i]))
+      for i in np.argsort(-prediction, kind="stable").tolist()
+    ]
+
+  def correct(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> np.ndarray:
+    """For which records the right choice is the most probable."""
+    pairs = zip(records, predictions)
+    return np.array([p.argmax() == self.gold(r) for r, p in pairs], bool)
+
+  def evaluate(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> dict[str, float]:
+    """The accuracy."""
+    return {"accuracy": metrics.accuracy(self.correct(records, predictions))}
+
+  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+    """Of always giving the most frequent index."""
+    counts = np.bincount([self.gold(record) for record in records])
+    return {"accuracy_majority_baseline": float(counts.max() / counts.sum())}
+
+  def view(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> View:
+    """The most confident mistakes."""
+    mistakes = []
+    for i in np.flatnonzero(~self.correct(records, predictions)):
+      record, found = records[i], predictions[i]
+      best = int(found.argmax())
+      row = {
+        **view.texts(record, "text", "question"),
+        "gold": record["choices"][self.gold(record)],
+        "predicted": record["choices"][best],
+        "probability": float(found[best]),
+      }
+      mistakes.append((float(found[best]), row))
+    return View(mistakes=view.worst(mistakes))
+
+  def average(
+    self, batch: Batch, members: Float[Array, "members batch choices 1"]
+  ) -> Float[Array, "batch choices 1"]:
+    """Log of the mean probabilities among a row's choices."""
+    logits = jax.nn.log_softmax(_logits(members, batch), axis=-1)
+    return losses.log_mean(logits)[..., None]
+
+
+def _logits(
+  outputs: Float[Array, "*members batch choices 1"], batch: Batch
+) -> Float[Array, "*members batch choices"]:
+  possible = batch.targets[f"{PREFIX}choice_weights"] > 0
+  return losses.only(possible, outputs[..., 0])

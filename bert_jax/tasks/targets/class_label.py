@@ -1,0 +1,242 @@
+"""One label for a text or a pair of texts."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig
+from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.metrics import labels as metrics
+from bert_jax.tasks.targets import losses, view
+from bert_jax.tasks.targets.labels import LabelledTarget
+from bert_jax.tasks.targets.target import Arrays, Fitting
+from bert_jax.tasks.targets.view import Confusion, View
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Mean
+
+Probabilities = Float[np.ndarray, " labels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+  """A label of a text.
+
+  Attributes:
+    label: its name.
+    probability: the model's, from 0 to 1.
+  """
+
+  label: str
+  probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassLabel(LabelledTarget):
+  """One label; its gold field is `label`, a name or a number.
+
+  The arrays of a batch:
+
+    labels: int32 [batch], the id of each row's label.
+    label_weights: float32 [batch], 0 for padding rows.
+
+  Predictions are probabilities, float32 [labels]. Besides these, the
+  attributes of `LabelledTarget`.
+
+  Attributes:
+    class_weights: the weight of a label's rows in training, by its name, 1 if
+      not given.
+    balanced: whether `fit` chooses the class weights so that all labels have
+      the same total weight.
+    label_smoothing: the share of the target distribution that is uniform over
+      the labels (Szegedy et al. 2016, arXiv:1512.00567).
+  """
+
+  class_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  balanced: bool = False
+  label_smoothing: float = 0.0
+
+  FIELDS: ClassVar = ("label",)
+  ARCHITECTURE: ClassVar = "ForSequenceClassification"
+  PROBLEM_TYPE: ClassVar = "single_label_classification"
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not 0 <= self.label_smoothing < 1:
+      raise ValueError(
+        "label_smoothing: expected at least 0 and less than 1, got"
+        f" {self.label_smoothing}"
+      )
+    for name, weight in self.class_weights.items():
+      # NaN is not at least 0 either.
+      if not isinstance(weight, int | float) or not weight >= 0:
+        raise ValueError(
+          f"class_weights.{name}: expected a number, at least 0, got {weight!r}"
+        )
+    if self.balanced and self.class_weights and not self.labels:
+      raise ValueError("balanced: give either balanced or class_weights")
+
+  def head(self, config: EncoderConfig) -> nn.Module:
+    """A linear layer on the pooled vector."""
+    return heads.SequenceHead(config, len(self.names), bias=True)
+
+  def found(self, record: Record) -> Iterable[str]:
+    """The label's name."""
+    return [fields.label(record.get("label"))]
+
+  def gold(self, record: Record) -> int:
+    """The label's id."""
+    return fields.index("label", record.get("label"), self.names)
+
+  def encode(
+    self, record: Record, rows: Sequence[Row], training: bool = False
+  ) -> list[Arrays]:
+    """Only the first row of a record counts."""
+    label = self.gold(record)
+    weight = self.class_weights.get(self.names[label], 1) if training else 1
+    return [
+      {
+        "labels": np.array(label, np.int32),
+        "label_weights": np.array(0 if number else weight, np.float32),
+      }
+      for number in range(len(rows))
+    ]
+
+  def dummy_arrays(self) -> Arrays:
+    """As in the base class."""
+    return {
+      "labels": np.zeros((), np.int32),
+      "label_weights": np.zeros((), np.float32),
+    }
+
+  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+    """Labels and class weights."""
+    fitted = super().fit(records, pretrained)
+    names = fitted.names
+    for name in fitted.class_weights:
+      fields.index("config.data.targets: class_weights", name, names)
+    if not self.balanced:
+      return fitted
+    counts = collections.Counter(
+      name for found in records.each(self.found) for name in found
+    )
+    total = sum(counts[name] for name in names)
+    weights = {
+      name: total / len(names) / max(counts[name], 1) for name in names
+    }
+    return dataclasses.replace(fitted, class_weights=weights)
+
+  def loss(
+    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
+  ) -> dict[str, Mean]:
+    """Cross-entropy in nats, as in `BertForSequenceClassification`."""
+    values = losses.cross_entropy(outputs, arrays["labels"])
+    if self.label_smoothing:
+      uniform = -jax.nn.log_softmax(outputs, axis=-1).mean(-1)
+      rate = self.label_smoothing
+      values = (1 - rate) * values + rate * uniform
+    return {"loss": losses.mean(values, arrays["label_weights"])}
+
+  def metrics(
+    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
+  ) -> dict[str, Mean]:
+    """The accuracy."""
+    return losses.accuracy(outputs, arrays["labels"], arrays["label_weights"])
+
+  def predict(
+    self,
+    outputs: Float[Array, "batch labels"],
+    batch: Batch,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None,
+  ) -> list[Probabilities]:
+    """Probabilities."""
+    return list(np.asarray(jax.nn.softmax(outputs, axis=-1))[: len(records)])
+
+  def decode(
+    self,
+    record: Record,
+    prediction: Probabilities,
+    tokenizer: Tokenizer | None,
+    top_k: int | None = None,
+  ) -> list[Label]:
+    """The labels, the most probable first; the first `top_k` of them."""
+    return [
+      Label(self.names[id], float(prediction[id]))
+      for id in ranked(prediction, top_k)
+    ]
+
+  def correct(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> np.ndarray:
+    """Which labels are right."""
+    gold, predicted = self._ids(records, predictions)
+    return gold == predicted
+
+  def evaluate(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> dict[str, float]:
+    """See `metrics.labels.evaluate`."""
+    return metrics.evaluate(*self._ids(records, predictions), len(self.names))
+
+  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+    """Of always giving the most frequent label."""
+    counts = np.bincount([self.gold(record) for record in records])
+    return {"accuracy_majority_baseline": float(counts.max() / counts.sum())}
+
+  def _ids(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    gold = np.array([self.gold(record) for record in records], int)
+    return gold, np.array([p.argmax() for p in predictions], int)
+
+  def view(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> View:
+    """Precision and recall by label, and the most confident mistakes."""
+    gold, predicted = self._ids(records, predictions)
+    mistakes = []
+    for i in np.flatnonzero(gold != predicted):
+      probability = float(predictions[i][predicted[i]])
+      row: dict[str, Any] = {
+        **view.texts(records[i]),
+        "gold": self.names[gold[i]],
+        "predicted": self.names[predicted[i]],
+        "probability": probability,
+        "probability of gold": float(predictions[i][gold[i]]),
+      }
+      mistakes.append((probability, row))
+    return View(
+      {"labels": metrics.per_label(gold, predicted, self.names)},
+      Confusion(
+        self.names,
+        metrics.confusion_matrix(gold, predicted, len(self.names)),
+      ),
+      view.worst(mistakes),
+    )
+
+  def average(
+    self, batch: Batch, members: Float[Array, "members batch labels"]
+  ) -> Float[Array, "batch labels"]:
+    """Log of the mean probabilities."""
+    del batch
+    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))
+
+
+def ranked(probabilities: Probabilities, top_k: int | None) -> list[int]:
+  """The ids of labels, the most probable first.
+
+  Raises:
+    UserError: `top_k` is no whole number above 0.
+  """
+  if top_k is not None:
+    fields.at_least_one("top_k", top_k)
+  return np.argsort(-probabilities, kind="stable")[:top_k].tolist()

@@ -1,0 +1,160 @@
+"""Names of labels: from a config, a pretrained model or the records."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from bert_jax import settings
+from bert_jax.data.sources.labelled import Record
+from bert_jax.settings import UserError
+from bert_jax.tasks.targets.target import Fitting, Target
+
+DEFAULT = ("LABEL_0", "LABEL_1")
+"""The labels where nothing tells them, as in Transformers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledTarget(Target):
+  """What targets with named labels have in common.
+
+  Attributes:
+    labels: the names of the labels, in the order of the outputs; by default
+      those of the training records, sorted.
+  """
+
+  labels: tuple[str, ...] = ()
+
+  OUTPUTS: ClassVar = ("names",)
+
+  def __post_init__(self):
+    if len({*self.labels}) < len(self.labels):
+      raise ValueError(
+        f"labels: expected no name twice, got {list(self.labels)}"
+      )
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """The labels, or the default ones where there are none."""
+    return self.labels or DEFAULT
+
+  def found(self, record: Record) -> Iterable[str]:
+    """The names of a record's gold labels.
+
+    Raises:
+      UserError: a field is missing or of a wrong type.
+    """
+    raise NotImplementedError
+
+  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+    """Takes the labels of the pretrained model, or of the records."""
+    found = _flat(records.each_known(lambda record: list(self.found(record))))
+    known = pretrained.labels if pretrained else ()
+    return dataclasses.replace(self, labels=choose(self.labels, known, found))
+
+  @classmethod
+  def reads_huggingface(cls, config: Mapping[str, Any], where: str) -> bool:
+    """By `problem_type`; without it, one label alone is a regression."""
+    if not cls.PROBLEM_TYPE:
+      return True
+    given = config.get("problem_type")
+    if given is None:
+      one = len(of_huggingface(config, where)) == 1
+      given = "regression" if one else "single_label_classification"
+    return given == cls.PROBLEM_TYPE
+
+  @classmethod
+  def from_huggingface(cls, config: Mapping[str, Any], where: str) -> Self:
+    """With the labels of `id2label`."""
+    fields = {"labels": of_huggingface(config, where)}
+    for name in cls.TUNED:
+      if name in config:
+        fields[name] = config[name]
+    return settings.from_dict(cls, fields, where)
+
+  def to_huggingface(self) -> dict[str, Any]:
+    """Labels, the problem type, and what was tuned."""
+    keys = {
+      "id2label": {str(id): label for id, label in enumerate(self.names)},
+      "label2id": {label: id for id, label in enumerate(self.names)},
+    }
+    if self.PROBLEM_TYPE:
+      keys["problem_type"] = self.PROBLEM_TYPE
+    tuned = {name: list(getattr(self, name)) for name in self.TUNED}
+    return keys | json.loads(json.dumps(tuned))
+
+
+def choose(
+  given: Sequence[str],
+  pretrained: Sequence[str],
+  found: Sequence[str],
+  key: Callable[[str], Any] | None = None,
+) -> tuple[str, ...]:
+  """The labels of a target that is to be trained.
+
+  Args:
+    given: by the config; none if it leaves them to the data.
+    pretrained: of the model that training goes on from; they stay where they
+      cover the data.
+    found: in the records.
+    key: sorts the found labels; by default numbers by their value, so that
+      "2" comes before "10", and other names alphabetically.
+
+  Raises:
+    UserError: there are no labels.
+  """
+  if given:
+    return tuple(given)
+  if pretrained and set(found) <= set(pretrained):
+    return tuple(pretrained)
+  if not found:
+    raise UserError("config.data.train: there are no labels in it")
+  if key is None:
+    key = int if all(label.isdecimal() for label in found) else str
+  return tuple(sorted({*found}, key=key))
+
+
+def one_each(
+  name: str, values: Sequence[float], count: int, default: float
+) -> tuple[float, ...]:
+  """A value for each label, by default the same for all.
+
+  Raises:
+    ValueError: their number differs from `count`, or one is not finite.
+  """
+  values = tuple(values) or (default,) * count
+  if len(values) != count:
+    raise ValueError(
+      f"{name}: expected {count}, one a label, got {len(values)}"
+    )
+  if not np.isfinite(values).all():
+    raise ValueError(f"{name}: expected finite numbers, got {list(values)}")
+  return values
+
+
+def of_huggingface(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
+  """The labels in a config.json.
+
+  Raises:
+    UserError: `id2label` is damaged.
+  """
+  names_by_id = config.get("id2label", dict(enumerate(DEFAULT)))
+  try:
+    by_id = {int(id): str(name) for id, name in names_by_id.items()}
+  except (AttributeError, ValueError, TypeError) as error:
+    raise UserError(
+      f"{where}: id2label: expected a mapping from ids to labels, got"
+      f" {names_by_id!r:.80}"
+    ) from error
+  if sorted(by_id) != list(range(len(by_id))) or not by_id:
+    raise UserError(
+      f"{where}: id2label: expected the ids 0 to {len(by_id) - 1}, got"
+      f" {sorted(by_id)!r:.80}"
+    )
+  return tuple(by_id[id] for id in range(len(by_id)))
+
+
+def _flat(lists: Iterable[Iterable[str]]) -> list[str]:
+  return [label for labels in lists for label in labels]

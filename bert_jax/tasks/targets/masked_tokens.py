@@ -1,0 +1,172 @@
+"""The tokens at masked positions."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig
+from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.targets import losses
+from bert_jax.tasks.targets.target import Arrays, Target
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """One token for a masked position.
+
+  Attributes:
+    token: the word or piece, as `Tokenizer.decode` writes it.
+    probability: the model's, from 0 to 1.
+  """
+
+  token: str
+  probability: float
+
+
+class Candidates(NamedTuple):
+  """The most probable tokens at each mask of a text.
+
+  Attributes:
+    ids: the most probable first.
+    probabilities: of these.
+  """
+
+  ids: Int[np.ndarray, "masks candidates"]
+  probabilities: Float[np.ndarray, "masks candidates"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedTokens(Target):
+  """The masked tokens of BERT's and RoBERTa's pretraining.
+
+  Needs `Corpus` as inputs, which makes the arrays of a batch:
+
+    positions: int32 [batch, predictions], the masked positions.
+    ids: int32 [batch, predictions], the tokens that were there.
+    weights: float32 [batch, predictions], 0 for unused slots.
+
+  Predictions are `Candidates`.
+  """
+
+  HEAD: ClassVar = "masked_lm"
+  UNIVERSAL: ClassVar = True
+  ARCHITECTURE: ClassVar = "ForMaskedLM"
+
+  def head(self, config: EncoderConfig) -> nn.Module:
+    """The masked-LM head, its decoder tied to the word embedding."""
+    return heads.MaskedLanguageHead(config)
+
+  def encode(
+    self, record: Record, rows: Sequence[Row], training: bool = False
+  ) -> list[Arrays]:
+    """The inputs make all arrays."""
+    del record, training
+    return [{} for _ in rows]
+
+  def dummy_arrays(self) -> Arrays:
+    """As in the base class."""
+    return {
+      "positions": np.zeros(1, np.int32),
+      "ids": np.zeros(1, np.int32),
+      "weights": np.zeros(1, np.float32),
+    }
+
+  def loss(
+    self,
+    outputs: Float[Array, "batch predictions vocabulary"],
+    arrays: Arrays,
+    batch: Batch,
+  ) -> dict[str, Mean]:
+    """Cross-entropy of the masked tokens, in nats."""
+    values = losses.cross_entropy(outputs, arrays["ids"])
+    return {"mlm_loss": losses.mean(values, arrays["weights"])}
+
+  def metrics(
+    self,
+    outputs: Float[Array, "batch predictions vocabulary"],
+    arrays: Arrays,
+    batch: Batch,
+  ) -> dict[str, Mean]:
+    """The accuracy of masked tokens."""
+    found = losses.accuracy(outputs, arrays["ids"], arrays["weights"])
+    return {"mlm_accuracy": found["accuracy"]}
+
+  def batch_baselines(self, batches: Iterable[Arrays]) -> dict[str, float]:
+    """Of always giving the most frequent token.
+
+    It is taken from the given arrays themselves, so that no constant answer
+    has a higher accuracy on them.
+    """
+    counts = np.zeros(1)
+    for arrays in batches:
+      found = np.bincount(arrays["ids"].ravel(), arrays["weights"].ravel())
+      if len(found) > len(counts):
+        counts, found = found, counts
+      counts[: len(found)] += found
+    share = float(counts.max() / max(counts.sum(), 1))
+    return {"mlm_accuracy_unigram_baseline": share}
+
+  def predict(
+    self,
+    outputs: Float[Array, "batch predictions vocabulary"],
+    batch: Batch,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None,
+    top_k: int = 5,
+  ) -> list[Candidates]:
+    """The `top_k` most probable tokens at each mask.
+
+    Raises:
+      UserError: `top_k` is no whole number above 0.
+    """
+    fields.at_least_one("top_k", top_k)
+    # Rows that only pad the word embedding stand for no token.
+    logits = outputs[..., : len(tokenizer)]
+    probabilities, ids = jax.lax.top_k(
+      jax.nn.softmax(logits, axis=-1), min(top_k, len(tokenizer))
+    )
+    probabilities, ids = np.asarray(probabilities), np.asarray(ids)
+    used = np.asarray(batch.targets["masked_lm/weights"]) > 0
+    return [
+      Candidates(ids[row, used[row]], probabilities[row, used[row]])
+      for row in range(len(records))
+    ]
+
+  def decode(
+    self, record: Record, prediction: Candidates, tokenizer: Tokenizer | None
+  ) -> list[list[Candidate]]:
+    """The candidates for each mask, the most probable first."""
+    return [
+      [Candidate(_word(tokenizer, id), p) for id, p in zip(*mask)]
+      for mask in zip(*(column.tolist() for column in prediction))
+    ]
+
+  def lines(self, answer: list[list[Candidate]]) -> list[str]:
+    """A line for each mask."""
+    words = (
+      "  ".join(f"{c.token} {c.probability:.3f}" for c in candidates)
+      for candidates in answer
+    )
+    return [f"mask {number}:  {line}" for number, line in enumerate(words, 1)]
+
+  def average(
+    self, batch: Batch, members: Float[Array, "members batch *outputs"]
+  ) -> Float[Array, "batch *outputs"]:
+    """Log of the mean probabilities."""
+    del batch
+    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))
+
+
+def _word(tokenizer: Tokenizer, id: int) -> str:
+  """A token by itself; one that stands for no text has its own name."""
+  return tokenizer.decode([id]).strip() or tokenizer.token(id)

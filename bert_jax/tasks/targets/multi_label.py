@@ -1,0 +1,259 @@
+"""Any number of labels for a text or a pair of texts."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig
+from bert_jax.settings import UserError
+from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.metrics import multi_label as metrics
+from bert_jax.tasks.metrics.counts import rates
+from bert_jax.tasks.targets import labels, losses, view
+from bert_jax.tasks.targets.class_label import Probabilities, ranked
+from bert_jax.tasks.targets.labels import LabelledTarget
+from bert_jax.tasks.targets.target import Arrays
+from bert_jax.tasks.targets.view import View
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Mean
+
+_DEFAULT_THRESHOLD = 0.5
+_Matrix = Float[np.ndarray, "rows labels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenLabel:
+  """A label that a text may have.
+
+  Attributes:
+    label: its name.
+    probability: the model's, from 0 to 1, that the text has it.
+    chosen: whether the probability reaches the label's threshold.
+  """
+
+  label: str
+  probability: float
+  chosen: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiLabel(LabelledTarget):
+  """Several labels; the gold field is `labels`, a list of names.
+
+  The arrays of a batch:
+
+    labels: float32 [batch, labels], 1 for each label that a row has.
+    label_weights: float32 [batch], 0 for padding rows.
+
+  Predictions are probabilities, float32 [labels]. Besides `thresholds`, the
+  attributes of `LabelledTarget`.
+
+  Attributes:
+    thresholds: a text has a label whose probability is at least this, one for
+      each label; none is 0.5 for all. `tune` fits them to the best F1.
+  """
+
+  thresholds: tuple[float, ...] = ()
+
+  FIELDS: ClassVar = ("labels",)
+  LISTS: ClassVar = ("labels",)
+  FIXED: ClassVar = ("labels",)
+  TUNED: ClassVar = ("thresholds",)
+  ARCHITECTURE: ClassVar = "ForSequenceClassification"
+  PROBLEM_TYPE: ClassVar = "multi_label_classification"
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.thresholds:
+      labels.one_each("thresholds", self.thresholds, len(self.names), 0)
+
+  @property
+  def _cuts(self) -> tuple[float, ...]:
+    return self.thresholds or (_DEFAULT_THRESHOLD,) * len(self.names)
+
+  def head(self, config: EncoderConfig) -> nn.Module:
+    """A linear layer on the pooled vector."""
+    return heads.SequenceHead(config, len(self.names), bias=True)
+
+  def found(self, record: Record) -> Iterable[str]:
+    """The names of a record's labels, maybe none."""
+    given = record.get("labels")
+    if not isinstance(given, list | tuple):
+      raise UserError(
+        f"the field 'labels': expected a list of labels, got {given!r:.60}"
+      )
+    return [fields.label(name) for name in given]
+
+  def gold(self, record: Record) -> Float[np.ndarray, " labels"]:
+    """1 for each label that the record has; float32."""
+    row = np.zeros(len(self.names), np.float32)
+    for name in self.found(record):
+      row[fields.index("labels", name, self.names)] = 1
+    return row
+
+  def encode(
+    self, record: Record, rows: Sequence[Row], training: bool = False
+  ) -> list[Arrays]:
+    """As in the base class."""
+    row = {
+      "labels": self.gold(record),
+      "label_weights": np.ones((), np.float32),
+    }
+    return [row] * len(rows)
+
+  def dummy_arrays(self) -> Arrays:
+    """As in the base class."""
+    return {
+      "labels": np.zeros(len(self.names), np.float32),
+      "label_weights": np.zeros((), np.float32),
+    }
+
+  def loss(
+    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
+  ) -> dict[str, Mean]:
+    """Binary cross-entropy in nats, the mean over the labels.
+
+    As `BertForSequenceClassification` has it for this problem type.
+    """
+    values = losses.binary_cross_entropy(outputs, arrays["labels"])
+    return {"loss": losses.mean(values.mean(-1), arrays["label_weights"])}
+
+  def metrics(
+    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
+  ) -> dict[str, Mean]:
+    """The share of decisions that are right with the threshold 0.5."""
+    right = (outputs > 0) == (arrays["labels"] > 0)
+    weights = arrays["label_weights"]
+    return {"label_accuracy": losses.mean(right.mean(-1), weights)}
+
+  def predict(
+    self,
+    outputs: Float[Array, "batch labels"],
+    batch: Batch,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None,
+  ) -> list[Probabilities]:
+    """Probabilities."""
+    return list(np.asarray(jax.nn.sigmoid(outputs))[: len(records)])
+
+  def decode(
+    self,
+    record: Record,
+    prediction: Probabilities,
+    tokenizer: Tokenizer | None,
+    top_k: int | None = None,
+  ) -> list[ChosenLabel]:
+    """The labels, the most probable first; the first `top_k` of them."""
+    made = []
+    for id in ranked(prediction, top_k):
+      probability = float(prediction[id])
+      chosen = probability >= self._cuts[id]
+      made.append(ChosenLabel(self.names[id], probability, chosen))
+    return made
+
+  def correct(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> np.ndarray:
+    """Which sets of labels are right."""
+    gold, probabilities = self._arrays(records, predictions)
+    return ((probabilities >= self._cuts) == (gold > 0)).all(-1)
+
+  def evaluate(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> dict[str, float]:
+    """See `metrics.multi_label.evaluate`, with the target's thresholds.
+
+    Where these were tuned on the same records they flatter; `micro_f1_untuned`
+    and `macro_f1_untuned` are the metrics with 0.5 for all labels.
+    """
+    gold, probabilities = self._arrays(records, predictions)
+    default = np.full(len(self.names), _DEFAULT_THRESHOLD)
+    untuned = metrics.evaluate(gold, probabilities, default)
+    found = metrics.evaluate(gold, probabilities, self._cuts)
+    return {
+      "micro_f1": found["micro_f1"],
+      **found,
+      **{f"{name}_untuned": untuned[name] for name in ("micro_f1", "macro_f1")},
+    }
+
+  def tune(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> Self:
+    """With the thresholds of the best F1 of each label."""
+    thresholds = metrics.tune_thresholds(*self._arrays(records, predictions))
+    return dataclasses.replace(self, thresholds=tuple(thresholds.tolist()))
+
+  def _arrays(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> tuple[
+    Float[np.ndarray, "rows labels"], Float[np.ndarray, "rows labels"]
+  ]:
+    shape = (len(records), len(self.names))
+    gold = np.array([self.gold(record) for record in records], float)
+    return gold.reshape(shape), np.array(predictions, float).reshape(shape)
+
+  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+    """Of the best answer that is the same for all records.
+
+    For `micro_f1` it is the set of the most frequent labels with the best F1;
+    for `subset_accuracy` the most frequent set of labels.
+    """
+    sets = [frozenset(self.found(record)) for record in records]
+    counts: Mapping[Any, int] = collections.Counter(n for s in sets for n in s)
+    right = np.cumsum(sorted(counts.values(), reverse=True))
+    given = len(sets) * np.arange(1, len(right) + 1)
+    f1 = 2 * right / (given + sum(counts.values()))
+    most = max(collections.Counter(sets).values())
+    return {
+      "micro_f1_majority_baseline": float(f1.max(initial=0)),
+      "subset_accuracy_majority_baseline": most / len(sets),
+    }
+
+  def view(
+    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+  ) -> View:
+    """Precision and recall by label, and the records with most error."""
+    gold, chances = self._arrays(records, predictions)
+    chosen = (chances >= self._cuts).astype(float)
+    mistakes = []
+    for row in np.flatnonzero((gold != chosen).any(-1)):
+      wrong = gold[row] != chosen[row]
+      # By how much the probabilities of wrong decisions are off, summed up.
+      off = float(np.abs(gold[row] - chances[row])[wrong].sum())
+      found = self.decode(records[row], predictions[row], None)
+      seen = {
+        **view.texts(records[row]),
+        "gold": ", ".join(self.found(records[row])),
+        "predicted": ", ".join(
+          f"{x.label} {x.probability:.2f}" for x in found if x.chosen
+        ),
+        "error": off,
+      }
+      mistakes.append((off, seen))
+    columns = rates((gold * chosen).sum(0), chosen.sum(0), gold.sum(0))
+    columns |= {"support": gold.sum(0), "threshold": np.array(self._cuts)}
+    table = {
+      label: {name: float(column[id]) for name, column in columns.items()}
+      for id, label in enumerate(self.names)
+    }
+    return View({"labels": table}, mistakes=view.worst(mistakes))
+
+  def average(
+    self, batch: Batch, members: Float[Array, "members batch labels"]
+  ) -> Float[Array, "batch labels"]:
+    """The logit of the mean probabilities."""
+    del batch
+    return losses.log_mean_odds(members)
+
+  def to_huggingface(self) -> dict[str, Any]:
+    """As in the base class, with a threshold for each label."""
+    return super().to_huggingface() | {"thresholds": list(self._cuts)}

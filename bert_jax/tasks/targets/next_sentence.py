@@ -1,0 +1,117 @@
+"""Whether one text follows another; ALBERT's order of sentences too."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.targets import losses
+from bert_jax.tasks.targets.target import Arrays, Target
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Follows:
+  """The prediction for a pair of texts.
+
+  Attributes:
+    probability: that the second follows the first, from 0 to 1.
+  """
+
+  probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class NextSentence(Target):
+  """Whether the second text of a pair follows the first.
+
+  The arrays of a batch:
+
+    labels: int32 [batch, sequences], 0 for the next, 1 for a random text.
+    weights: float32 [batch, sequences], 0 where there is no pair.
+
+  A row has as many slots as packed sequences, which take the first ones, in
+  their order. Predictions are the probability that the second text follows.
+  """
+
+  HEAD: ClassVar = "next_sentence"
+  UNIVERSAL: ClassVar = True
+  ARCHITECTURE: ClassVar = "ForNextSentencePrediction"
+
+  def head(self, config: EncoderConfig) -> nn.Module:
+    """A linear layer on the pooled vector of each sequence."""
+    return heads.NextSentenceHead(config, 2, bias=True)
+
+  def encode(
+    self, record: Record, rows: Sequence[Row], training: bool = False
+  ) -> list[Arrays]:
+    """Only a corpus has gold labels, which its examples bring."""
+    del record, training
+    return [{} for _ in rows]
+
+  def dummy_arrays(self) -> Arrays:
+    """As in the base class."""
+    return {"labels": np.zeros(1, np.int32), "weights": np.zeros(1, np.float32)}
+
+  def loss(
+    self,
+    outputs: Float[Array, "batch sequences 2"],
+    arrays: Arrays,
+    batch: Batch,
+  ) -> dict[str, Mean]:
+    """Cross-entropy, in nats."""
+    values = losses.cross_entropy(outputs, arrays["labels"])
+    return {"nsp_loss": losses.mean(values, arrays["weights"])}
+
+  def metrics(
+    self,
+    outputs: Float[Array, "batch sequences 2"],
+    arrays: Arrays,
+    batch: Batch,
+  ) -> dict[str, Mean]:
+    """The accuracy of pairs."""
+    found = losses.accuracy(outputs, arrays["labels"], arrays["weights"])
+    return {"nsp_accuracy": found["accuracy"]}
+
+  def batch_baselines(self, batches: Iterable[Arrays]) -> dict[str, float]:
+    """Of always giving the more frequent label."""
+    counts = np.zeros(2)
+    for arrays in batches:
+      counts += np.bincount(
+        arrays["labels"].ravel(), arrays["weights"].ravel(), minlength=2
+      )
+    share = float(counts.max() / max(counts.sum(), 1))
+    return {"nsp_accuracy_majority_baseline": share}
+
+  def predict(
+    self,
+    outputs: Float[Array, "batch sequences 2"],
+    batch: Batch,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None,
+  ) -> list[float]:
+    """Probabilities."""
+    found = np.asarray(jax.nn.softmax(outputs, axis=-1)[:, 0, 0])
+    return found[: len(records)].tolist()
+
+  def decode(
+    self, record: Record, prediction: float, tokenizer: Tokenizer | None
+  ) -> Follows:
+    """The probability that the second text follows."""
+    return Follows(prediction)
+
+  def average(
+    self, batch: Batch, members: Float[Array, "members batch sequences 2"]
+  ) -> Float[Array, "batch sequences 2"]:
+    """Log of the mean probabilities."""
+    del batch
+    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))

@@ -1,0 +1,395 @@
+"""How similar texts are: their vectors, as sentence-transformers makes them."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads, pooling
+from bert_jax.models.config import EncoderConfig
+from bert_jax.settings import UserError
+from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.metrics import regression, retrieval
+from bert_jax.tasks.targets import similarity_losses, view
+from bert_jax.tasks.targets.target import Arrays, Fitting, Target
+from bert_jax.tasks.targets.values import number
+from bert_jax.tasks.targets.view import View
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Mean
+
+POOLING = ("cls", "max", "mean")
+"""The pooling modes, in the order in which several are concatenated."""
+
+OBJECTIVES = {"contrastive": ("negative",), "similarity": ("label",)}
+"""The objectives, each with the fields that it learns from besides a pair."""
+
+Vectors = Float[np.ndarray, "*texts width"]
+_DEPTHS = (1, 5, 10)
+_QUERIES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Similarity(Target):
+  """Vectors of texts whose cosines say how similar the texts are.
+
+  Needs `Pairs` as inputs. The arrays of a batch:
+
+    pair_weights: float32 [batch], 0 for padding rows.
+    similarities: float32 [batch], the wanted cosine of text and pair; with the
+      objective `similarity` only.
+
+  Predictions are vectors, float32 [width], or [texts, width] of a pair.
+
+  Attributes:
+    pooling: `cls` (the first token's vector), `max` or `mean` over all tokens;
+      several are concatenated, in this order. By default that of the model
+      that training goes on from, or else `mean`.
+    normalize: whether vectors are scaled to length 1.
+    objective: `contrastive`: text and pair belong together, and the pairs of
+      other rows of the micro-batch do not (so `config.accumulation` leaves each
+      fewer negatives), nor does `negative`, where records have one.
+      `similarity`: the number `label` says how similar text and pair are.
+    scale: contrastive: the factor of cosines before the softmax, 1 by the
+      temperature.
+    symmetric: contrastive: whether pairs are to be told by their texts too.
+    label_range: similarity: the labels that stand for a cosine of 0 and of 1;
+      by default the least and the greatest in the records.
+  """
+
+  pooling: tuple[str, ...] = ()
+  normalize: bool = False
+  objective: str = "contrastive"
+  scale: float = 20.0
+  symmetric: bool = False
+  label_range: tuple[float, ...] = ()
+
+  EVALUATED: ClassVar = ("label", "negative")
+  HEAD: ClassVar = "hidden_states"
+  ARCHITECTURE: ClassVar = "Model"
+
+  def __post_init__(self):
+    if not set(self.pooling) <= set(POOLING):
+      raise ValueError(
+        f"pooling: expected some of {', '.join(POOLING)}, got {self.pooling!r}"
+      )
+    if self.objective not in OBJECTIVES:
+      known = " or ".join(OBJECTIVES)
+      raise ValueError(f"objective: expected {known}, got {self.objective!r}")
+    if not self.scale > 0:
+      raise ValueError(f"scale: expected more than 0, got {self.scale}")
+    if self.label_range and not (
+      len(self.label_range) == 2 and self.label_range[0] < self.label_range[1]
+    ):
+      raise ValueError(
+        "label_range: expected the least and the greatest label, got"
+        f" {list(self.label_range)}"
+      )
+
+  @property
+  def FIELDS(self) -> tuple[str, ...]:
+    """The gold fields of the objective."""
+    return OBJECTIVES[self.objective]
+
+  @property
+  def OPTIONAL(self) -> tuple[str, ...]:
+    """A record may lack a negative."""
+    return ("negative",)
+
+  def head(self, config: EncoderConfig) -> nn.Module:
+    """The vectors of tokens."""
+    del config
+    return heads.HiddenStates()
+
+  def has_gold(self, record: Record) -> bool:
+    """Any pair can be learned from."""
+    return record.get("pair") is not None
+
+  def gold(self, record: Record) -> float:
+    """The number `label`."""
+    if record.get("label") is None:
+      raise UserError("expected the field 'label', a number")
+    return number("label", record["label"])
+
+  def encode(
+    self, record: Record, rows: Sequence[Row], training: bool = False
+  ) -> list[Arrays]:
+    """As in the base class."""
+    arrays = {"pair_weights": np.ones((), np.float32)}
+    if self._has_labels:
+      (low, high), label = self.label_range, self.gold(record)
+      if not low <= label <= high:
+        raise UserError(
+          f"the label {label:g}: expected label_range, {low:g} to {high:g}"
+        )
+      arrays["similarities"] = np.float32((label - low) / (high - low))
+    return [arrays] * len(rows)
+
+  @property
+  def _has_labels(self) -> bool:
+    return self.objective == "similarity" and bool(self.label_range)
+
+  def dummy_arrays(self) -> Arrays:
+    """As in the base class."""
+    arrays = {"pair_weights": np.zeros((), np.float32)}
+    if self._has_labels:
+      arrays["similarities"] = np.zeros((), np.float32)
+    return arrays
+
+  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+    """The range of the labels; the pooling of a pretrained model."""
+    if pretrained:
+      fitted = dataclasses.replace(
+        self,
+        pooling=self.pooling or pretrained.pooling,
+        normalize=self.normalize or pretrained.normalize,
+      )
+      return fitted.fit(records, None)
+    if self.objective != "similarity" or self.label_range:
+      return self
+    found = {*records.each_record(self.gold)}
+    if len(found) < 2:
+      raise UserError(
+        "label_range: expected records with different numbers as labels to"
+        f" tell it from, got {sorted(found)}"
+      )
+    return dataclasses.replace(self, label_range=(min(found), max(found)))
+
+  def loss(
+    self,
+    outputs: Float[Array, "batch texts length hidden"],
+    arrays: Arrays,
+    batch: Batch,
+  ) -> dict[str, Mean]:
+    """The loss of the objective; see `similarity_losses`."""
+    return self._learned(outputs, arrays, batch)[0]
+
+  def metrics(
+    self,
+    outputs: Float[Array, "batch texts length hidden"],
+    arrays: Arrays,
+    batch: Batch,
+  ) -> dict[str, Mean]:
+    """The share of pairs that are told from all others of their batch."""
+    return self._learned(outputs, arrays, batch)[1]
+
+  def _learned(
+    self, outputs: Array, arrays: Arrays, batch: Batch
+  ) -> tuple[dict[str, Mean], dict[str, Mean]]:
+    vectors = self.pool(outputs, batch.sequence_ids)
+    weights = arrays["pair_weights"]
+    if self.objective == "similarity":
+      wanted = arrays["similarities"]
+      return similarity_losses.regression(vectors, wanted, weights), {}
+    return similarity_losses.ranking(
+      vectors, batch.token_ids, weights, self.scale, self.symmetric
+    )
+
+  def pool(
+    self,
+    hidden: Float[Array, "*rows length hidden"],
+    sequence_ids: Int[Array, "*rows length"],
+  ) -> Float[Array, "*rows width"]:
+    """The vector of each row, without padding; float32.
+
+    The rules are those of sentence-transformers' modules Pooling and
+    Normalize.
+    """
+    modes = self.pooling or ("mean",)
+    return _pool(hidden, sequence_ids, modes, self.normalize)
+
+  def predict(
+    self,
+    outputs: Float[Array, "batch *texts length hidden"],
+    batch: Batch,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None,
+  ) -> list[Vectors]:
+    """Vectors."""
+    vectors = np.asarray(self.pool(outputs, batch.sequence_ids))
+    vectors = vectors[: len(records)]
+    if vectors.ndim == 2:
+      return list(vectors)
+    texts = np.asarray(batch.sequence_ids).any(-1).sum(-1)
+    return [row[:count] for row, count in zip(vectors, texts)]
+
+  def decode(
+    self, record: Record, prediction: Vectors, tokenizer: Tokenizer | None
+  ) -> Vectors:
+    """The vector, or of a pair the vector of each text."""
+    return prediction
+
+  def evaluate(
+    self, records: Sequence[Record], predictions: Sequence[Vectors]
+  ) -> dict[str, float]:
+    """How well cosines say what is similar.
+
+    Returns:
+      With labels, the correlations `spearman` and `pearson` of cosines and
+      labels. Without, how well pairs are found by their texts among all
+      different pairs of these records: `metrics.retrieval`.
+
+    Raises:
+      UserError: a record has no pair or no label, or there are no records.
+    """
+    for record in records:
+      fields.text(record, "pair")
+    if _have_labels(records):
+      labels = np.array([self.gold(record) for record in records])
+      return _correlations(predictions, labels)
+    documents, relevant = _documents(records)
+    return retrieval.evaluate(
+      np.array([vectors[0] for vectors in predictions]),
+      np.array([predictions[row][1] for row in documents.values()]),
+      relevant,
+    )
+
+  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+    """Of ranking pairs by chance; correlations would be 0."""
+    if _have_labels(records):
+      return {}
+    count = max(len(_documents(records)[0]), 1)
+    return {
+      f"recall_at_{depth}_chance_baseline": min(depth / count, 1.0)
+      for depth in _DEPTHS
+    }
+
+  def view(
+    self, records: Sequence[Record], predictions: Sequence[Vectors]
+  ) -> View:
+    """The pairs whose cosine is most out of place.
+
+    With labels, these are pairs that rank differently by cosine and by label;
+    without, pairs whose text is nearer to that of another.
+    """
+    cosines = (_unit(predictions, 0) * _unit(predictions, 1)).sum(-1)
+    if _have_labels(records):
+      labels = [self.gold(record) for record in records]
+      return View(mistakes=view.worst(_misplaced(cosines, labels, records)))
+    return View(mistakes=view.worst(_mistaken(predictions, cosines, records)))
+
+  def summary(
+    self, record: Record, prediction: Vectors, tokenizer: Tokenizer | None
+  ) -> dict[str, float]:
+    """The cosine of the pair."""
+    first, second = _unit([prediction], 0), _unit([prediction], 1)
+    return {"cosine": float((first * second).sum())}
+
+
+@functools.partial(jax.jit, static_argnames=("modes", "normalize"))
+def _pool(
+  hidden: Float[Array, "*rows length hidden"],
+  sequence_ids: Int[Array, "*rows length"],
+  modes: tuple[str, ...],
+  normalize: bool,
+) -> Float[Array, "*rows width"]:
+  hidden = hidden.astype(jnp.float32)
+  used = (sequence_ids > 0)[..., None]
+  pooled = {
+    "cls": lambda: hidden[..., 0, :],
+    "max": lambda: jnp.where(used, hidden, -1e9).max(-2),
+    "mean": lambda: pooling.mean_of_tokens(hidden, sequence_ids),
+  }
+  vectors = jnp.concatenate(
+    [pooled[name]() for name in POOLING if name in modes], axis=-1
+  )
+  return similarity_losses.unit(vectors) if normalize else vectors
+
+
+def _have_labels(records: Sequence[Record]) -> bool:
+  return any(record.get("label") is not None for record in records)
+
+
+def _correlations(
+  predictions: Sequence[Vectors], labels: Float[np.ndarray, " pairs"]
+) -> dict[str, float]:
+  # In float64, so that noise makes no ranks.
+  vectors = np.array([pair[:2] for pair in predictions], np.float64)
+  vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+  cosines = vectors.prod(1).sum(-1)
+  found = regression.evaluate(labels[:, None], cosines[:, None], ["cosine"])
+  return {name: found[name] for name in ("spearman", "pearson")}
+
+
+def _documents(
+  records: Sequence[Record],
+) -> tuple[dict[str, int], list[set[int]]]:
+  """All different pairs, and which of them go with each record's text.
+
+  Returns:
+    The pairs, each with the index of the first record that has it, and for
+    each record the indices of its own pairs among them.
+  """
+  first: dict[str, int] = {}
+  for row, record in enumerate(records):
+    first.setdefault(record["pair"], row)
+  places = {pair: place for place, pair in enumerate(first)}
+  own: dict[str, set[int]] = {}
+  for record in records:
+    own.setdefault(record["text"], set()).add(places[record["pair"]])
+  return first, [own[record["text"]] for record in records]
+
+
+def _misplaced(
+  cosines: Float[np.ndarray, " pairs"],
+  labels: Sequence[float],
+  records: Sequence[Record],
+) -> list[tuple[float, dict[str, Any]]]:
+  from scipy import stats  # Slow to import, and only needed here.
+
+  ranks = [stats.rankdata(x) / len(records) for x in (labels, cosines)]
+  return [
+    (
+      abs(of_label - of_cosine),
+      {
+        **view.texts(record),
+        "label": labels[i],
+        "cosine": float(cosines[i]),
+        "more similar by label than": of_label,
+        "by cosine than": of_cosine,
+      },
+    )
+    for i, (record, of_label, of_cosine) in enumerate(zip(records, *ranks))
+  ]
+
+
+def _mistaken(
+  predictions: Sequence[Vectors],
+  cosines: Float[np.ndarray, " pairs"],
+  records: Sequence[Record],
+) -> list[tuple[float, dict[str, Any]]]:
+  first, relevant = _documents(records)
+  documents, queries = list(first), _unit(predictions, 0)
+  candidates = _unit([predictions[row] for row in first.values()], 1)
+  mistakes = []
+  for start in range(0, len(records), _QUERIES):
+    near = queries[start : start + _QUERIES] @ candidates.T
+    for row, record in enumerate(records[start : start + _QUERIES], start):
+      others = near[row - start]
+      others[[*relevant[row]]] = -np.inf
+      best = int(others.argmax())
+      if others[best] > cosines[row]:
+        seen = {
+          **view.texts(record),
+          "cosine": float(cosines[row]),
+          "nearer": documents[best],
+          "its cosine": float(others[best]),
+        }
+        mistakes.append((float(others[best] - cosines[row]), seen))
+  return mistakes
+
+
+def _unit(
+  predictions: Sequence[Vectors], place: int
+) -> Float[np.ndarray, "pairs width"]:
+  """One vector of each pair, scaled to length 1."""
+  vectors = np.array([pair[place] for pair in predictions], np.float32)
+  norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+  return vectors / np.maximum(norms, 1e-12)

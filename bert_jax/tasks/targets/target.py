@@ -1,0 +1,278 @@
+"""What is predicted from an encoder's outputs: the base of all targets."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Array, Bool
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models.config import EncoderConfig
+from bert_jax.settings import UserError
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.targets.view import View
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Mean
+
+Arrays = Mapping[str, Any]
+"""The arrays of one target in a batch, by their names."""
+
+
+class Fitting(NamedTuple):
+  """The labelled records that a target learns its labels or scales from.
+
+  Attributes:
+    each: applies a function of a record to all training records; a `UserError`
+      that it raises makes a bad row.
+    each_known: the same over all records that labels are taken from: those of
+      the evaluation too, where they were split off the training records.
+    each_record: the same over the records of both, whatever file they are
+      from.
+  """
+
+  each: Callable[[Callable[[Record], Any]], list[Any]]
+  each_known: Callable[[Callable[[Record], Any]], list[Any]]
+  each_record: Callable[[Callable[[Record], Any]], list[Any]]
+
+
+def to_json(value: Any) -> Any:
+  """The `default` of `json.dumps` for answers: dataclasses and arrays."""
+  if isinstance(value, np.ndarray | np.generic):
+    return value.tolist()
+  return dataclasses.asdict(value)
+
+
+class Target:
+  """One thing that is predicted from the encoder's outputs.
+
+  Subclasses are frozen dataclasses. Their fields are the options of
+  `config.data.targets.NAME`, and what `fit` and `tune` learn from records; a
+  checkpoint keeps them. `head`, `encode`, `dummy_arrays`, `loss`, `predict`
+  and `decode` must be defined. `gold` and `evaluate` are needed to train on
+  labelled records.
+
+  From the model's outputs to the metrics everything is arrays: `predict` gives
+  the arrays of each row, `merge` those of each record, and only `decode` makes
+  answers with names.
+  """
+
+  REQUIRED: ClassVar[tuple[str, ...]] = (
+    "head",
+    "encode",
+    "dummy_arrays",
+    "loss",
+    "predict",
+    "decode",
+  )
+  """Methods that every target must define."""
+  HEAD: ClassVar[str] = "classifier"
+  """The name of the head's parameters where it is the only one of a task."""
+  FIELDS: ClassVar[tuple[str, ...]] = ()
+  """The gold fields of a record."""
+  OPTIONAL: ClassVar[Collection[str]] = ()
+  """Gold fields that a record may lack."""
+  LISTS: ClassVar[Collection[str]] = ()
+  """Gold fields that hold a list."""
+  EVALUATED: ClassVar[tuple[str, ...]] = ()
+  """Fields that evaluations use of models that were not trained on them."""
+  PER_TOKEN: ClassVar[Collection[str]] = ()
+  """The target's arrays whose last axis is that of the tokens."""
+  FIXED: ClassVar[Collection[str]] = ()
+  """The target's arrays that have the same shape in all examples."""
+  EVALUATION_OPTIONS: ClassVar[Mapping[str, Any]] = {}
+  """The options of `predict` and `decode` in evaluations."""
+  TUNED: ClassVar[tuple[str, ...]] = ()
+  """Fields that `tune` fits to evaluation records."""
+  OUTPUTS: ClassVar[tuple[str, ...]] = ()
+  """Fields that give each output its meaning, such as `labels`."""
+
+  UNIVERSAL: ClassVar[bool] = False
+  """Whether the head means the same in every model, as a masked-LM head."""
+
+  # Published checkpoints.
+  ARCHITECTURE: ClassVar[str] = ""
+  """The end of the class's name in Transformers; empty where it has none."""
+  PROBLEM_TYPE: ClassVar[str] = ""
+  """`problem_type` in config.json, where an architecture serves several."""
+
+  # Training.
+
+  def head(self, config: EncoderConfig) -> nn.Module:
+    """The head: a module that maps `heads.Encoded` to outputs."""
+    raise NotImplementedError
+
+  def has_gold(self, record: Record) -> bool:
+    """Whether the record has one of the gold fields."""
+    return any(record.get(name) is not None for name in self.FIELDS)
+
+  def gold(self, record: Record) -> Any:
+    """The record's gold fields as arrays: ids of labels, numbers.
+
+    Raises:
+      UserError: a field is missing, of a wrong type, or an unknown label.
+    """
+    raise NotImplementedError
+
+  def encode(
+    self, record: Record, rows: Sequence[Row], training: bool = False
+  ) -> list[Arrays]:
+    """The arrays that each of a record's rows learns from, with weights.
+
+    Args:
+      record: has gold fields.
+      rows: of the record.
+      training: whether the rows are for training; evaluations weight all
+        records alike.
+
+    Raises:
+      UserError: as `gold`.
+    """
+    raise NotImplementedError
+
+  def dummy_arrays(self) -> Arrays:
+    """Zeros of the shapes that `encode` gives for a row of 4 tokens."""
+    raise NotImplementedError
+
+  def loss(self, outputs: Any, arrays: Arrays, batch: Batch) -> dict[str, Mean]:
+    """Undivided means to be minimised; their values are added.
+
+    A mean's weight depends on the batch alone and never on the outputs.
+    """
+    raise NotImplementedError
+
+  def metrics(
+    self, outputs: Any, arrays: Arrays, batch: Batch
+  ) -> dict[str, Mean]:
+    """Further undivided means, such as the accuracy of a batch."""
+    del outputs, arrays, batch
+    return {}
+
+  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+    """The target with labels or scales from the training records.
+
+    Args:
+      records: the labelled records.
+      pretrained: the same kind of target of the model that training goes on
+        from, if it has one; its labels stay where they cover the records, so
+        that the weights keep their meaning.
+    """
+    del records, pretrained
+    return self
+
+  # Prediction and evaluation.
+
+  def predict(
+    self,
+    outputs: Any,
+    batch: Batch,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None,
+  ) -> list[Any]:
+    """NumPy arrays for each of the batch's first `len(records)` rows."""
+    raise NotImplementedError
+
+  def merge(self, record: Record, predictions: Sequence[Any]) -> Any:
+    """The prediction for a record, from those of its rows."""
+    del record
+    return predictions[0]
+
+  def decode(
+    self, record: Record, prediction: Any, tokenizer: Tokenizer | None
+  ) -> Any:
+    """The answer for people, with names."""
+    raise NotImplementedError
+
+  def correct(
+    self, records: Sequence[Record], predictions: Sequence[Any]
+  ) -> Bool[np.ndarray, " records"]:
+    """Which records are predicted without any error."""
+    raise NotImplementedError
+
+  def evaluate(
+    self, records: Sequence[Record], predictions: Sequence[Any]
+  ) -> dict[str, float]:
+    """Corpus-level metrics; the first one is what the target is known by."""
+    raise NotImplementedError
+
+  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+    """The metrics of the best constant answer, `METRIC_KIND_baseline`."""
+    del records
+    return {}
+
+  def tune(self, records: Sequence[Record], predictions: Sequence[Any]) -> Self:
+    """The target with thresholds fitted to evaluation records."""
+    del records, predictions
+    return self
+
+  def average(self, batch: Batch, members: Array) -> Array:
+    """The outputs of an ensemble, from those of its members, stacked first.
+
+    Raises:
+      UserError: the outputs of different models cannot be averaged.
+    """
+    del batch, members
+    raise UserError(
+      f"ensemble: the outputs of {type(self).__name__} cannot be averaged"
+    )
+
+  def lines(self, answer: Any) -> list[str]:
+    """An answer as lines of text, for a terminal."""
+    parts = answer if isinstance(answer, list) else [answer]
+    return [
+      json.dumps(part, default=to_json, ensure_ascii=False) for part in parts
+    ]
+
+  # The evaluation's files and page.
+
+  def view(self, records: Sequence[Record], predictions: Sequence[Any]) -> View:
+    """What the evaluation page shows besides the metrics."""
+    del records, predictions
+    return View()
+
+  def summary(
+    self, record: Record, prediction: Any, tokenizer: Tokenizer | None
+  ) -> Any:
+    """What `predictions.jsonl` of an evaluation holds of an answer."""
+    return self.decode(record, prediction, tokenizer, **self.EVALUATION_OPTIONS)
+
+  def files(
+    self, records: Sequence[Record], predictions: Sequence[Any]
+  ) -> dict[str, str]:
+    """Further files of an evaluation, by their names."""
+    del records, predictions
+    return {}
+
+  # Published checkpoints.
+
+  def same_outputs(self, other: "Target") -> bool:
+    """Whether each output means the same in another target."""
+    return type(self) is type(other) and all(
+      getattr(self, name) == getattr(other, name) for name in self.OUTPUTS
+    )
+
+  @classmethod
+  def reads_huggingface(cls, config: Mapping[str, Any], where: str) -> bool:
+    """Whether a config.json with this architecture is of this target."""
+    del config, where
+    return True
+
+  @classmethod
+  def from_huggingface(cls, config: Mapping[str, Any], where: str) -> Self:
+    """The target that a config.json describes.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    del config, where
+    return cls()
+
+  def to_huggingface(self) -> dict[str, Any]:
+    """The keys of config.json that describe the target."""
+    return {}
+
+  def huggingface_params(self, head: Any) -> Any:
+    """The output layer's parameters as Transformers' outputs need them."""
+    return head

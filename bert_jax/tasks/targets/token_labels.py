@@ -1,0 +1,334 @@
+"""A label for each word of a text: entities, slots, parts of speech."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy import special
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig
+from bert_jax.settings import UserError
+from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.inputs.inputs import PREFIX
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.inputs.words import source_text
+from bert_jax.tasks.metrics import entities as metrics
+from bert_jax.tasks.metrics import labels as label_metrics
+from bert_jax.tasks.metrics.entities import OUTSIDE
+from bert_jax.tasks.targets import losses, view
+from bert_jax.tasks.targets.labels import LabelledTarget
+from bert_jax.tasks.targets.target import Arrays, Fitting
+from bert_jax.tasks.targets.view import Confusion, View
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+  """A word and its label.
+
+  Attributes:
+    word: its text.
+    start: its first character in the text; of given words, its index.
+    end: one past the last.
+    label: the most probable one for its first token; `O` for a given word
+      without tokens, such as one of control characters.
+    probability: the model's for that label, from 0 to 1; 0 without tokens.
+  """
+
+  word: str
+  start: int
+  end: int
+  label: str
+  probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Entity:
+  """Words that belong together.
+
+  Attributes:
+    text: their text.
+    start: the first character in the text; of given words, the first index.
+    end: one past the last.
+    label: without its prefix, such as `B-`.
+    probability: the mean over the words.
+  """
+
+  text: str
+  start: int
+  end: int
+  label: str
+  probability: float
+
+
+class Labelled(NamedTuple):
+  """The labels of a text's words.
+
+  Attributes:
+    starts: first characters, or indices of given words.
+    ends: one past the last.
+    labels: the ids of labels; -1 for a word without tokens, which is `O`.
+    probabilities: of these labels.
+  """
+
+  starts: Int[np.ndarray, " words"]
+  ends: Int[np.ndarray, " words"]
+  labels: Int[np.ndarray, " words"]
+  probabilities: Float[np.ndarray, " words"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenLabels(LabelledTarget):
+  """A label a word, at its first token; the gold field is `tags`.
+
+  Needs `Words` as inputs. A text that is too long for a row is split into
+  chunks. The arrays of a batch, one entry a token, are 0 except at the first
+  tokens of the words that a row predicts:
+
+    labels: int32, the id of the gold tag.
+    label_weights: float32, 1.
+
+  Predictions are `Labelled`. Besides `entities`, the attributes of
+  `LabelledTarget`; `O` is the label of words outside all entities, and the
+  first one of labels that are taken from the records.
+
+  Attributes:
+    entities: whether answers are entities and not words, by default.
+  """
+
+  entities: bool = False
+
+  FIELDS: ClassVar = ("tags",)
+  LISTS: ClassVar = ("tags",)
+  PER_TOKEN: ClassVar = ("labels", "label_weights")
+  EVALUATION_OPTIONS: ClassVar = {"entities": False}
+  ARCHITECTURE: ClassVar = "ForTokenClassification"
+
+  def head(self, config: EncoderConfig) -> nn.Module:
+    """A linear layer on the vector of each token."""
+    return heads.TokenHead(config, len(self.names), bias=True)
+
+  def found(self, record: Record) -> Iterable[str]:
+    """The gold tags of a record, one for each of its words."""
+    given, found = fields.texts(record, "words"), record.get("tags")
+    if not isinstance(found, list | tuple):
+      raise UserError(f"tags: expected a list of names, got {found!r:.80}")
+    if len(found) != len(given):
+      raise UserError(
+        f"tags: expected one for each of {len(given)} words, got {len(found)}"
+      )
+    return [fields.label(tag) for tag in found]
+
+  def gold(self, record: Record) -> Int[np.ndarray, " words"]:
+    """The ids of the gold tags."""
+    tags = self.found(record)
+    return np.array([fields.index("tags", x, self.names) for x in tags], int)
+
+  def encode(
+    self, record: Record, rows: Sequence[Row], training: bool = False
+  ) -> list[Arrays]:
+    """As in the base class."""
+    gold, made = self.gold(record), []
+    for row in rows:
+      weights = row.example.targets[f"{PREFIX}word_weights"]
+      starts = row.example.targets[f"{PREFIX}starts"]
+      labels = np.where(weights > 0, gold[starts], 0).astype(np.int32)
+      made.append({"labels": labels, "label_weights": weights})
+    return made
+
+  def dummy_arrays(self) -> Arrays:
+    """As in the base class."""
+    return {
+      "labels": np.zeros(4, np.int32),
+      "label_weights": np.zeros(4, np.float32),
+    }
+
+  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+    """Labels, `O` first among those that are taken from the records."""
+    fitted = super().fit(records, pretrained)
+    known = pretrained.labels if pretrained else ()
+    if fitted.labels in (self.labels, known):
+      return fitted
+    ordered = sorted(fitted.labels, key=lambda name: name != OUTSIDE)
+    return dataclasses.replace(fitted, labels=tuple(ordered))
+
+  def loss(
+    self,
+    outputs: Float[Array, "batch length labels"],
+    arrays: Arrays,
+    batch: Batch,
+  ) -> dict[str, Mean]:
+    """Cross-entropy of the words' labels, in nats."""
+    values = losses.cross_entropy(outputs, arrays["labels"])
+    return {"loss": losses.mean(values, arrays["label_weights"])}
+
+  def metrics(
+    self,
+    outputs: Float[Array, "batch length labels"],
+    arrays: Arrays,
+    batch: Batch,
+  ) -> dict[str, Mean]:
+    """The accuracy of words."""
+    return losses.accuracy(outputs, arrays["labels"], arrays["label_weights"])
+
+  def predict(
+    self,
+    outputs: Float[Array, "batch length labels"],
+    batch: Batch,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None,
+  ) -> list[Labelled]:
+    """The words that each row predicts."""
+    arrays = batch.targets
+    used = np.asarray(arrays[f"{PREFIX}word_weights"]) > 0
+    places = [np.asarray(arrays[PREFIX + name]) for name in ("starts", "ends")]
+    made = []
+    for row, logits in enumerate(np.asarray(outputs)[: len(records)]):
+      own = used[row]
+      # With SciPy, since JAX would compile for each number of words.
+      probabilities = special.softmax(logits[own], axis=-1)
+      columns = (column[row, own] for column in places)
+      ids = logits[own].argmax(-1)
+      made.append(Labelled(*columns, ids, probabilities.max(-1)))
+    return made
+
+  def merge(self, record: Record, predictions: Sequence[Labelled]) -> Labelled:
+    """All words of a record, given words without tokens too."""
+    found = Labelled(*map(np.concatenate, zip(*predictions)))
+    if "words" not in record:
+      return found
+    count = len(record["words"])
+    index = np.arange(count)
+    whole = Labelled(
+      index,
+      index + 1,
+      np.full(count, -1),
+      np.zeros(count, found.probabilities.dtype),
+    )
+    whole.labels[found.starts] = found.labels
+    whole.probabilities[found.starts] = found.probabilities
+    return whole
+
+  def decode(
+    self,
+    record: Record,
+    prediction: Labelled,
+    tokenizer: Tokenizer | None,
+    entities: bool | None = None,
+  ) -> list[Word] | list[Entity]:
+    """The words, or the entities that they make.
+
+    Of IOB2 labels the entities are those of Transformers' pipeline with the
+    aggregation strategy `first`.
+    """
+    if self.entities if entities is None else entities:
+      return self._entities(record, prediction)
+    return [
+      Word(source_text(record, start, end), start, end, self._name(id), p)
+      for start, end, id, p in zip(*(column.tolist() for column in prediction))
+    ]
+
+  def _name(self, id: int) -> str:
+    return OUTSIDE if id < 0 else self.names[id]
+
+  def _entities(self, record: Record, prediction: Labelled) -> list[Entity]:
+    starts, ends, ids, probabilities = (x.tolist() for x in prediction)
+    made = []
+    for span in metrics.spans(ids, metrics.parse(self.names)):
+      start, end = starts[span.start], ends[span.end - 1]
+      of_words = probabilities[span.start : span.end]
+      probability = sum(of_words) / len(of_words)
+      text = source_text(record, start, end)
+      made.append(Entity(text, start, end, span.label, probability))
+    return made
+
+  def _tags(
+    self, records: Sequence[Record], predictions: Sequence[Labelled]
+  ) -> tuple[list[np.ndarray], list[np.ndarray], tuple[str, ...]]:
+    """Gold and predicted ids, and the names of all ids.
+
+    A word without tokens is `O` even where there is no such label, which then
+    is a further one.
+    """
+    names = tuple(dict.fromkeys([*self.names, OUTSIDE]))
+    outside = names.index(OUTSIDE)
+    predicted = [np.where(p.labels < 0, outside, p.labels) for p in predictions]
+    return [self.gold(record) for record in records], predicted, names
+
+  def correct(
+    self, records: Sequence[Record], predictions: Sequence[Labelled]
+  ) -> np.ndarray:
+    """Which texts have no wrong tag."""
+    gold, predicted, _ = self._tags(records, predictions)
+    pairs = zip(gold, predicted, strict=True)
+    return np.array([np.array_equal(g, p) for g, p in pairs], bool)
+
+  def evaluate(
+    self, records: Sequence[Record], predictions: Sequence[Labelled]
+  ) -> dict[str, float]:
+    """Precision, recall and F1 of entities, and the accuracy of words.
+
+    See `metrics.entities.evaluate`. For labels that make no entities, such as
+    parts of speech, use the accuracy.
+    """
+    found = metrics.evaluate(*self._tags(records, predictions))
+    return {"f1": found["f1"], **found}
+
+  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+    """Of always giving the most frequent tag."""
+    counts = np.bincount(np.concatenate([self.gold(r) for r in records]))
+    return {"accuracy_majority_baseline": float(counts.max() / counts.sum())}
+
+  def view(
+    self, records: Sequence[Record], predictions: Sequence[Labelled]
+  ) -> View:
+    """Entities by type, tags by tag, and the texts with most errors."""
+    gold, predicted, names = self._tags(records, predictions)
+    parsed, mistakes = metrics.parse(names), []
+    for record, right, got in zip(records, gold, predicted):
+      spans = ({*metrics.spans(ids.tolist(), parsed)} for ids in (right, got))
+      expected, found = spans
+      missed, invented = expected - found, found - expected
+      wrong = len(missed) + len(invented)
+      if wrong:
+        row: dict[str, Any] = {
+          "text": " ".join(record["words"]),
+          "missed": _named(record, missed),
+          "wrongly found": _named(record, invented),
+          "wrong": wrong,
+        }
+        mistakes.append((wrong, row))
+    flat = np.concatenate(gold), np.concatenate(predicted)
+    used = [
+      id for id in range(len(names)) if id < len(self.names) or id in flat[1]
+    ]
+    return View(
+      {"entities": metrics.per_type(gold, predicted, names)},
+      Confusion(
+        [names[id] for id in used],
+        label_metrics.confusion_matrix(*flat, len(used)),
+      ),
+      view.worst(mistakes),
+    )
+
+  def average(
+    self, batch: Batch, members: Float[Array, "members batch length labels"]
+  ) -> Float[Array, "batch length labels"]:
+    """Log of the mean probabilities."""
+    del batch
+    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))
+
+
+def _named(record: Record, spans: Iterable[metrics.Span]) -> str:
+  ordered = sorted(spans, key=lambda span: span.start)
+  return "; ".join(
+    f"{span.label}: {' '.join(record['words'][span.start : span.end])}"
+    for span in ordered
+  )

@@ -1,0 +1,274 @@
+"""Numbers for a text or a pair of texts."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig
+from bert_jax.settings import UserError
+from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.metrics import regression as metrics
+from bert_jax.tasks.targets import labels, losses, view
+from bert_jax.tasks.targets.labels import LabelledTarget
+from bert_jax.tasks.targets.target import Arrays, Fitting
+from bert_jax.tasks.targets.view import View
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.types import Batch, Mean
+
+# Training is done in float32.
+_LARGEST = float(np.finfo(np.float32).max)
+_DEFAULT = ("value",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+  """A number for a text.
+
+  Attributes:
+    label: its name.
+    value: the prediction, in the unit of the training records.
+  """
+
+  label: str
+  value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Values(LabelledTarget):
+  """Numbers; the gold field is `values`, or `label` where there is only one.
+
+  The arrays of a batch:
+
+    values: float32 [batch, labels], standardized by means and scales.
+    value_weights: float32 [batch], 0 for padding rows.
+
+  Predictions are numbers in the unit of the records, float64 [labels].
+
+  Attributes:
+    labels: the names of the values; by default `value`, or `value_0` and so
+      on.
+    means: added to the outputs, once these are multiplied by the scales; one
+      for each value, none is 0 for all. `fit` takes those of the training
+      records.
+    scales: see `means`; none is 1 for all.
+  """
+
+  means: tuple[float, ...] = ()
+  scales: tuple[float, ...] = ()
+
+  FIELDS: ClassVar = ("label", "values")
+  OPTIONAL: ClassVar = ("label", "values")
+  LISTS: ClassVar = ("values",)
+  FIXED: ClassVar = ("values",)
+  ARCHITECTURE: ClassVar = "ForSequenceClassification"
+  PROBLEM_TYPE: ClassVar = "regression"
+
+  def __post_init__(self):
+    super().__post_init__()
+    count = len(self.names)
+    for name, default in (("means", 0.0), ("scales", 1.0)):
+      filled = labels.one_each(name, getattr(self, name), count, default)
+      object.__setattr__(self, name, filled)
+    if min(self.scales) <= 0:
+      raise ValueError(f"scales: expected above 0, got {list(self.scales)}")
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """The names of the values."""
+    return self.labels or _DEFAULT
+
+  def head(self, config: EncoderConfig) -> nn.Module:
+    """A linear layer on the pooled vector."""
+    return heads.SequenceHead(config, len(self.names), bias=True)
+
+  def found(self, record: Record) -> Iterable[str]:
+    """Values have no names in the records."""
+    del record
+    return ()
+
+  def gold(self, record: Record) -> list[float]:
+    """The record's values.
+
+    Raises:
+      UserError: their number differs from that of the labels, or one is no
+        number.
+    """
+    values = _values(record)
+    if len(values) != len(self.names):
+      raise UserError(
+        f"expected {len(self.names)} values ({', '.join(self.names):.60}), got"
+        f" {len(values)}"
+      )
+    return values
+
+  def encode(
+    self, record: Record, rows: Sequence[Row], training: bool = False
+  ) -> list[Arrays]:
+    """As in the base class."""
+    gold = np.array(self.gold(record))
+    scaled = (gold - np.array(self.means)) / np.array(self.scales)
+    row = {
+      "values": scaled.astype(np.float32),
+      "value_weights": np.ones((), np.float32),
+    }
+    return [row] * len(rows)
+
+  def dummy_arrays(self) -> Arrays:
+    """As in the base class."""
+    return {
+      "values": np.zeros(len(self.names), np.float32),
+      "value_weights": np.zeros((), np.float32),
+    }
+
+  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+    """Names, means and scales; a pretrained model's stay if they fit."""
+    first, *_ = records.each(_values)
+    names = self.labels
+    if not names and pretrained and len(pretrained.names) == len(first):
+      names = pretrained.names
+    if not names:
+      names = tuple(f"value_{n}" for n in range(len(first)))
+      names = names if len(names) > 1 else _DEFAULT
+    if pretrained and pretrained.names == names:
+      return pretrained
+    gold = np.array(records.each(type(self)(names).gold))
+    constant = np.ptp(gold, axis=0) == 0
+    return type(self)(
+      names,
+      means=tuple(gold.mean(0).tolist()),
+      scales=tuple(np.where(constant, 1.0, gold.std(0)).tolist()),
+    )
+
+  def loss(
+    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
+  ) -> dict[str, Mean]:
+    """The squared error of standardized values, the mean over the values.
+
+    As `BertForSequenceClassification` has it for this problem type.
+    """
+    errors = jnp.square(outputs - arrays["values"]).mean(-1)
+    return {"loss": losses.mean(errors, arrays["value_weights"])}
+
+  def metrics(
+    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
+  ) -> dict[str, Mean]:
+    """The absolute error in the unit of the records, over the values."""
+    errors = jnp.abs(outputs - arrays["values"])
+    scaled = (errors * np.array(self.scales, np.float32)).mean(-1)
+    return {"mae": losses.mean(scaled, arrays["value_weights"])}
+
+  def predict(
+    self,
+    outputs: Float[Array, "batch labels"],
+    batch: Batch,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None,
+  ) -> list[Float[np.ndarray, " labels"]]:
+    """Numbers in the unit of the records."""
+    values = np.asarray(outputs) * np.array(self.scales) + np.array(self.means)
+    return list(values[: len(records)])
+
+  def decode(
+    self,
+    record: Record,
+    prediction: Float[np.ndarray, " labels"],
+    tokenizer: Tokenizer | None,
+  ) -> list[Value]:
+    """The values, in the order of the labels."""
+    return list(map(Value, self.names, prediction.tolist()))
+
+  def evaluate(
+    self,
+    records: Sequence[Record],
+    predictions: Sequence[Float[np.ndarray, " labels"]],
+  ) -> dict[str, float]:
+    """Correlations and errors; see `metrics.regression.evaluate`."""
+    gold = [self.gold(record) for record in records]
+    return metrics.evaluate(gold, np.array(predictions), self.names)
+
+  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+    """The errors of always giving the mean of the training records."""
+    gold = [self.gold(record) for record in records]
+    found = metrics.evaluate(gold, [self.means] * len(gold), self.names)
+    return {f"{name}_mean_baseline": found[name] for name in ("rmse", "mae")}
+
+  def view(
+    self,
+    records: Sequence[Record],
+    predictions: Sequence[Float[np.ndarray, " labels"]],
+  ) -> View:
+    """Correlation and errors by value, and the records with most error."""
+    gold = np.array([self.gold(record) for record in records])
+    found = np.array(predictions)
+    errors = np.abs(found - gold) / np.array(self.scales)
+    mistakes = []
+    for record, right, got, off in zip(records, gold, found, errors):
+      row: dict[str, Any] = view.texts(record)
+      for i, label in enumerate(self.names):
+        row |= {f"{label}, gold": right[i], f"{label}, predicted": got[i]}
+      mistakes.append((off.max(), row))
+    table = {
+      label: metrics.evaluate(gold[:, [i]], found[:, [i]], [label])
+      for i, label in enumerate(self.names)
+    }
+    return View({"values": table}, mistakes=view.worst(mistakes))
+
+  def average(
+    self, batch: Batch, members: Float[Array, "members batch labels"]
+  ) -> Float[Array, "batch labels"]:
+    """The mean of the numbers."""
+    del batch
+    return members.mean(0)
+
+  def huggingface_params(self, head: Any) -> Any:
+    """Folds means and scales, which config.json has no keys for."""
+    head = jax.tree.map(np.asarray, head)
+    scales = np.array(self.scales, np.float32)
+    return {
+      "kernel": head["kernel"] * scales,
+      "bias": head["bias"] * scales + np.array(self.means, np.float32),
+    }
+
+
+def _values(record: Record) -> list[float]:
+  """A record's values, at least one.
+
+  Raises:
+    UserError: there are none, or one is no number.
+  """
+  name = "values" if record.get("values") is not None else "label"
+  if record.get(name) is None:
+    raise UserError("expected the field 'values', or 'label' with one number")
+  given = record[name]
+  if name == "label":
+    return [number(name, given)]
+  if not isinstance(given, list | tuple) or not given:
+    raise UserError(
+      f"the field 'values': expected a list of numbers, got {given!r:.60}"
+    )
+  return [number(name, value) for value in given]
+
+
+def number(name: str, value: Any) -> float:
+  """A gold value: a finite float32 number, or its text.
+
+  Raises:
+    UserError: it is something else.
+  """
+  try:
+    found = math.nan if isinstance(value, bool) else float(value)
+  except (TypeError, ValueError, OverflowError):
+    found = math.nan
+  # NaN is not either.
+  if not abs(found) <= _LARGEST:
+    raise UserError(f"the field {name!r}: expected a number, got {value!r:.60}")
+  return found

@@ -1,0 +1,136 @@
+"""The one driver that runs a model over many records."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from bert_jax.data import grouping
+from bert_jax.data.sources.labelled import Record
+from bert_jax.tasks.task import Predictions, Task
+from bert_jax.training.mesh import meshes
+from bert_jax.types import Batch, Parameters
+
+Forward = Callable[[Batch], Any]
+"""Maps a padded batch of NumPy arrays to the outputs of the model."""
+
+
+def make_forward(
+  task: Task, params: Parameters, mesh: jax.sharding.Mesh | None = None
+) -> Forward:
+  """The model's forward pass, compiled once for each shape of batches.
+
+  Args:
+    task: bound to its encoder.
+    params: the parameters of its module.
+    mesh: the devices that the parameters lie on; rows are split over them.
+      None computes on the device of the parameters.
+  """
+
+  @jax.jit
+  def apply(params: Parameters, batch: Batch) -> Any:
+    return task.module.apply({"params": params}, batch)
+
+  if mesh is None:
+    return lambda batch: apply(params, batch)
+
+  def forward(batch: Batch) -> Any:
+    with jax.set_mesh(mesh):
+      return apply(params, meshes.put_batch(batch, mesh))
+
+  return forward
+
+
+def predict(
+  task: Task,
+  forward: Forward,
+  records: Sequence[Record],
+  examples: Sequence[list[Batch]],
+  batch_size: int,
+  length_buckets: Sequence[int] | None = None,
+  multiple: int = 1,
+  **options: Any,
+) -> list[Predictions]:
+  """The predictions for records.
+
+  Examples of about one length are batched together. While the device computes
+  a batch, the host evaluates the outputs of the one before.
+
+  Args:
+    task: bound to its encoder.
+    forward: from a batch to the model's outputs.
+    records: what to predict for.
+    examples: what `task.preprocess` made of each record.
+    batch_size: rows that go through the model at once, at most.
+    length_buckets: the row lengths of batches, rising, which then all have
+      `batch_size` rows; None for `grouping.LENGTH_BUCKETS`, and numbers of
+      rows by powers of two.
+    multiple: numbers of rows are multiples of this.
+    **options: of the targets' `predict`, such as `top_k`.
+
+  Returns:
+    A prediction for each record: arrays by the name of the target.
+  """
+  rows = [(n, example) for n, made in enumerate(examples) for example in made]
+  found: list[Any] = [None] * len(rows)
+
+  def started() -> Iterator[tuple[list[int], Batch, Any]]:
+    for chosen in _batches([example for _, example in rows], batch_size):
+      given = [rows[i][1] for i in chosen]
+      batch = _pad(task, given, batch_size, length_buckets, multiple)
+      yield chosen, batch, forward(batch)
+
+  for chosen, batch, outputs in _one_ahead(started()):
+    own = [records[rows[i][0]] for i in chosen]
+    for i, row in zip(chosen, task.predict(outputs, batch, own, **options)):
+      found[i] = row
+  rest = iter(found)
+  return [
+    task.merge(record, list(itertools.islice(rest, len(made))))
+    for record, made in zip(records, examples)
+  ]
+
+
+def _pad(
+  task: Task,
+  examples: Sequence[Batch],
+  batch_size: int,
+  length_buckets: Sequence[int] | None,
+  multiple: int,
+) -> Batch:
+  axes = task.axes_of(examples[0])
+  if length_buckets is not None:
+    return grouping.pad(
+      examples,
+      axes,
+      rows=batch_size,
+      grow=lambda size: grouping.bucket(length_buckets, size),
+      exact=True,
+    )
+  rows = grouping.power_of_two(len(examples))
+  return grouping.pad(examples, axes, rows=-(-rows // multiple) * multiple)
+
+
+def _one_ahead(items: Iterator[Any]) -> Iterator[Any]:
+  """The same items, each only once the next one has been made."""
+  waiting = list(itertools.islice(items, 1))
+  for item in items:
+    yield waiting.pop()
+    waiting.append(item)
+  yield from waiting
+
+
+def _batches(examples: Sequence[Batch], size: int) -> Iterator[list[int]]:
+  """Which examples go together: of one structure, and of about one length.
+
+  Structures differ where some records have gold fields and others none, or
+  where records are of different tasks.
+  """
+  kinds: dict[Any, list[int]] = {}
+  for i, example in enumerate(examples):
+    kinds.setdefault(jax.tree.structure(example), []).append(i)
+  for places in kinds.values():
+    places.sort(key=lambda i: -examples[i].token_ids.size)
+    for start in range(0, len(places), size):
+      yield places[start : start + size]
