@@ -12,14 +12,13 @@ import inspect
 import logging
 import pathlib
 import re
-import sys
 import textwrap
 import types
 import typing
+from collections.abc import Collection
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 _MARK = re.compile(r"^<!-- (recipes|keys)(?:: ([\w.]+))? -->$", re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 _LOG = logging.getLogger("mkdocs.hooks")
@@ -66,50 +65,69 @@ def _prose(text: str) -> str:
 
 def _keys(section: str) -> str:
   """The tables of one section of a config, with its inner sections."""
-  from bert_jax.data.corpus.build import CorpusConfig
   from bert_jax.models.config import EncoderConfig
-  from bert_jax.tasks import TASKS
   from bert_jax.training.recipe import Recipe
 
   if section == "recipe":
-    return _table(Recipe, "config", nested=False)
+    return _table(Recipe, "config", inner=False)
+  if section == "data":
+    return _data()
   if section == "model":
     return _table(EncoderConfig, "config.model")
-  if section == "corpus":
-    return _table(CorpusConfig, "config.corpus")
-  if section == "data":
-    parts = [
-      f"### Task `{name}`\n\n" + _table(task.Data, "config.data")
-      for name, task in TASKS.items()
-      if hasattr(task, "Data")
+  hint = typing.get_type_hints(Recipe)[section]
+  return _table(_inner_class(hint), f"config.{section}")
+
+
+def _data() -> str:
+  """The section `data`: what tasks share, then what is special to each."""
+  from bert_jax.tasks import DATA, LABELLED
+  from bert_jax.tasks.labelled import LabelledConfig
+
+  shared = {field.name for field in dataclasses.fields(LabelledConfig)}
+  parts = [
+    "### Tasks with labelled records",
+    ", ".join(f"`{name}`" for name in LABELLED) + " share these keys:",
+    _table(LabelledConfig, "config.data"),
+  ]
+  for name, cls in DATA.items():
+    parts += [f"### `{name}`"]
+    parts += [
+      _table(cls, "config.data", skip=shared if name in LABELLED else ())
     ]
-    return "\n\n".join(parts)
-  hints = typing.get_type_hints(Recipe)
-  return _table(hints[section], f"config.{section}")
+    task = getattr(cls, "TASK", None)
+    for target, value in (task.targets if task else {}).items():
+      where = f"config.data.targets.{target}"
+      if name in LABELLED and dataclasses.fields(value):
+        parts += [_table(type(value), where)]
+  return "\n\n".join(part for part in parts if part)
 
 
-def _table(cls: type, where: str, nested: bool = True) -> str:
+def _table(
+  cls: type, where: str, inner: bool = True, skip: Collection[str] = ()
+) -> str:
   """The keys of a dataclass; then those of the dataclasses inside."""
-  meanings = _meanings(cls)
-  hints = typing.get_type_hints(cls)
-  rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-  inner = []
+  meanings, hints = _meanings(cls), typing.get_type_hints(cls)
+  rows, tables = [], []
   for field in dataclasses.fields(cls):
-    hint = _inner_class(hints[field.name])
-    key = f"{where}.{field.name}"
-    if hint is not None:
-      if nested:
-        inner.append(_table(hint, key))
-        continue
-      shown, default = "section", ""
-    else:
-      shown, default = f"`{_type(hints[field.name])}`", _default(field)
+    if field.name in skip or not field.repr:
+      continue
+    key, hint = f"{where}.{field.name}", hints[field.name]
     meaning = meanings.get(field.name, "").replace("|", "\\|")
+    section = _inner_class(hint)
+    if section is None:
+      kind, default = f"`{_type(hint)}`", _default(field)
+    else:
+      kind, default = "section", ""
+      if inner:
+        tables.append(_table(section, key))
     rows.append(
-      f"| `{key.removeprefix('config.')}` | {shown} | {default} | {meaning} |"
+      f"| `{key.removeprefix('config.')}` | {kind} | {default} | {meaning} |"
     )
-  table = "\n".join(['<div class="keys" markdown>', "", *rows, "", "</div>"])
-  return "\n\n".join([table, *inner])
+  if rows:
+    head = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    block = ['<div class="keys" markdown>', "", *head, *rows, "", "</div>"]
+    tables.insert(0, "\n".join(block))
+  return "\n\n".join(tables)
 
 
 def _inner_class(hint: Any) -> type | None:
