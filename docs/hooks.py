@@ -15,7 +15,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -90,44 +90,55 @@ def _data() -> str:
     _table(LabelledConfig, "config.data"),
   ]
   for name, cls in DATA.items():
-    parts += [f"### `{name}`"]
-    parts += [
-      _table(cls, "config.data", skip=shared if name in LABELLED else ())
-    ]
-    task = getattr(cls, "TASK", None)
-    for target, value in (task.targets if task else {}).items():
-      where = f"config.data.targets.{target}"
-      if name in LABELLED and dataclasses.fields(value):
-        parts += [_table(type(value), where)]
-  return "\n\n".join(part for part in parts if part)
+    is_labelled = name in LABELLED
+    if is_labelled:
+      meanings = _meanings(type(cls.TASK.inputs))
+      rows = _rows(cls, "config.data", shared, meanings)
+      for target, value in cls.TASK.targets.items():
+        rows += _rows(type(value), f"config.data.targets.{target}")
+    else:
+      rows = _rows(cls, "config.data")
+    parts += [f"### `{name}`", _block(rows)]
+  return "\n\n".join(parts)
 
 
-def _table(
-  cls: type, where: str, inner: bool = True, skip: Collection[str] = ()
-) -> str:
+def _table(cls: type, where: str, inner: bool = True) -> str:
   """The keys of a dataclass; then those of the dataclasses inside."""
-  meanings, hints = _meanings(cls), typing.get_type_hints(cls)
-  rows, tables = [], []
+  tables = [_block(_rows(cls, where))]
+  hints = typing.get_type_hints(cls)
+  for field in dataclasses.fields(cls) if inner else ():
+    if section := _inner_class(hints[field.name]):
+      tables.append(_table(section, f"{where}.{field.name}"))
+  return "\n\n".join(tables)
+
+
+def _rows(
+  cls: type,
+  where: str,
+  skip: Collection[str] = (),
+  meanings: Mapping[str, str] | None = None,
+) -> list[str]:
+  """The rows of a dataclass's fields; `meanings` adds to its docstring."""
+  hints, rows = typing.get_type_hints(cls), []
+  meanings = {**(meanings or {}), **_meanings(cls)}
   for field in dataclasses.fields(cls):
     if field.name in skip or not field.repr:
       continue
-    key, hint = f"{where}.{field.name}", hints[field.name]
-    meaning = meanings.get(field.name, "").replace("|", "\\|")
-    section = _inner_class(hint)
-    if section is None:
-      kind, default = f"`{_type(hint)}`", _default(field)
-    else:
+    hint = hints[field.name]
+    if _inner_class(hint):
       kind, default = "section", ""
-      if inner:
-        tables.append(_table(section, key))
-    rows.append(
-      f"| `{key.removeprefix('config.')}` | {kind} | {default} | {meaning} |"
-    )
-  if rows:
-    head = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-    block = ['<div class="keys" markdown>', "", *head, *rows, "", "</div>"]
-    tables.insert(0, "\n".join(block))
-  return "\n\n".join(tables)
+    else:
+      kind, default = f"`{_type(hint)}`", _default(field)
+    key = f"{where}.{field.name}".removeprefix("config.")
+    meaning = meanings.get(field.name, "").replace("|", "\\|")
+    rows.append(f"| `{key}` | {kind} | {default} | {meaning} |")
+  return rows
+
+
+def _block(rows: Sequence[str]) -> str:
+  head = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+  lines = ['<div class="keys" markdown>', "", *head, *rows, "", "</div>"]
+  return "\n".join(lines)
 
 
 def _inner_class(hint: Any) -> type | None:
