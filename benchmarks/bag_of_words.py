@@ -8,6 +8,8 @@ triples. The strength of its regularisation is chosen on the training records
 alone, by cross-validation.
 """
 
+import sys
+
 import numpy as np
 from absl import flags
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -21,11 +23,28 @@ from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.metrics.labels import accuracy
 from launch import cli
 
-_TRAIN = flags.DEFINE_string("train", None, "Labelled texts to learn from.")
-_EVAL = flags.DEFINE_string("eval", None, "Labelled texts to measure on.")
-_HEADER = flags.DEFINE_bool("header", True, "Whether tables have a header.")
-_COLUMNS = flags.DEFINE_list("columns", [], "FIELD=COLUMN, as text=review.")
-_CHARACTERS = flags.DEFINE_bool("characters", False, "Of characters.")
+
+def define(values: cli.Values) -> None:
+  for name, meaning in (("train", "learn from"), ("eval", "measure on")):
+    flags.DEFINE_string(
+      name,
+      None,
+      f"Labelled texts to {meaning}.",
+      required=True,
+      flag_values=values,
+    )
+  flags.DEFINE_bool(
+    "header", True, "Whether tables have a header.", flag_values=values
+  )
+  flags.DEFINE_list(
+    "columns", [], "FIELD=COLUMN, as text=review.", flag_values=values
+  )
+  flags.DEFINE_bool(
+    "characters",
+    False,
+    "Whether features are of characters, not words.",
+    flag_values=values,
+  )
 
 
 def _texts(found: records.Records) -> tuple[list[str], list[str]]:
@@ -34,17 +53,17 @@ def _texts(found: records.Records) -> tuple[list[str], list[str]]:
   return texts, [fields.label(record["label"]) for record in rows]
 
 
-def main(_) -> None:
+def compare(values: cli.Values) -> None:
   task = TASKS["classification"]
   data = LABELLED[task.name](
-    train=(_TRAIN.value,),
-    eval=(_EVAL.value,),
-    header=_HEADER.value,
-    columns=dict(part.split("=", 1) for part in _COLUMNS.value),
+    train=(values.train,),
+    eval=(values.eval,),
+    header=values.header,
+    columns=dict(part.split("=", 1) for part in values.columns),
   )
   found = labelled.read(data, task)
   texts, gold = _texts(found.train)
-  if _CHARACTERS.value:
+  if values.characters:
     vectorizer = TfidfVectorizer(
       analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True
     )
@@ -62,5 +81,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["train", "eval"])
-  cli.run(main)
+  sys.exit(cli.run(compare, define))

@@ -38,12 +38,12 @@ import jax
 import rich
 from rich.table import Table
 
-import launch  # noqa: F401  Memory is kept as in a command.
 from benchmarks import finetune_peers
 from benchmarks.finetune_peers import Side
 from bert_jax import settings
 from bert_jax.settings import UserError
 from bert_jax.tasks import LABELLED, TASKS, labelled
+from launch import memory
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _RESULTS = _ROOT / "benchmarks" / "results" / "finetune.json"
@@ -228,6 +228,7 @@ def main() -> None:
   """Trains, prints and writes the results."""
   parser = _arguments()
   arguments = parser.parse_args()
+  memory.keep()  # As a command does.
   if shutil.which(arguments.peer) is None:
     parser.error(f"--peer: no program {arguments.peer}; see --help")
   for name in ("seeds", "threads"):

@@ -1,22 +1,38 @@
-"""What all mains share: flags, and a user's mistakes in one line."""
+"""Flags and error messages of all commands.
 
+A command module has two functions and an entry point:
+
+  def define(values): ...      # Defines its flags in `values`.
+  def train(values): ...       # Runs; returns an exit code, or None for 0.
+
+  def main(argv=None):
+    return cli.run(train, define, argv)
+
+Flags belong to one call: `main` can be called again with other arguments.
+"""
+
+import contextlib
 import errno
+import inspect
+import logging
 import re
 import sys
 import traceback
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
+from absl import logging as absl_logging
+from absl.logging import converter
 from ml_collections import ConfigDict, config_flags
 
 from bert_jax import settings
 
-_MISTAKE = 2
+_USER_ERROR = 2
 _INTERRUPTED = 130
-_USERS_OS_ERRORS = {
+_USER_OS_ERRORS = {
   errno.EACCES,
   errno.EDQUOT,
   errno.EEXIST,
@@ -28,160 +44,269 @@ _USERS_OS_ERRORS = {
   errno.EPERM,
   errno.EROFS,
 }
+_HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 
 
-# The module that knows of the other processes, once they are joined.
+class Values(flags.FlagValues):
+  """The flags of one call: `values.workdir` is the value of --workdir."""
+
+  def __init__(self, arguments: Sequence[str] = ()):
+    """No flags yet.
+
+    Args:
+      arguments: the command line that they will be parsed from, without the
+        name of the program.
+    """
+    super().__init__()
+    self.__dict__["argv"] = ["", *arguments]
+
+
+# `bert_jax.cluster.processes`, once this process has joined the others.
 _processes: types.ModuleType | None = None
 
 
-def define_config() -> flags.FlagHolder:
-  """Defines `--config FILE`, and `--config.key=value` for any key.
+def define_config(values: Values) -> None:
+  """Defines `--config FILE[:ARGUMENT]` and `--config.KEY=VALUE` for any key.
 
-  A key or section that the file does not spell out can be given too: the
-  dataclass that a section becomes knows which keys there are, and refuses the
-  others.
+  Keys and sections that the file does not spell out are accepted too: the
+  dataclass of a section refuses keys that do not exist.
   """
-  holder = config_flags.DEFINE_config_file(
+  config_flags.DEFINE_config_file(
     "config",
     None,
-    "The recipe, a file with get_config(); --config.key=value changes a key.",
+    "The recipe: a Python file with get_config(). FILE:ARGUMENT passes it an"
+    " argument; --config.KEY=VALUE changes a key.",
+    flag_values=values,
     lock_config=False,
     accept_new_attributes=True,
+    sys_argv=values.argv,
   )
-  flags.mark_flag_as_required("config")
-  parser = flags.FLAGS["config"].parser
+  flags.mark_flag_as_required("config", values)
+  parser = values["config"].parser
   load = parser.parse
-  parser.parse = lambda path: _with_sections(load(path))
-  return holder
+  parser.parse = lambda path: _with_sections(load(path), values.argv)
 
 
-def _with_sections(config: Any) -> Any:
+def define_cluster(values: Values) -> None:
+  """Defines the flags that locate the other processes of a run."""
+  flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "HOST:PORT of the first process.",
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "num_processes", None, "The number of processes.", flag_values=values
+  )
+  flags.DEFINE_integer(
+    "process_id",
+    None,
+    "The index of this process, from 0.",
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "heartbeat_seconds",
+    10,
+    "Seconds of silence after which a process counts as lost.",
+    flag_values=values,
+  )
+
+
+def join_cluster(values: Values) -> types.ModuleType:
+  """Joins the other processes of the run; to be called before jax is used.
+
+  Returns:
+    The module `bert_jax.cluster.processes`.
+  """
+  global _processes
+  # It imports jax, which the workers of other commands do without.
+  from bert_jax.cluster import processes
+
+  processes.join(
+    processes.Cluster(
+      values.coordinator_address,
+      values.num_processes,
+      values.process_id,
+      values.heartbeat_seconds,
+    )
+  )
+  _processes = processes
+  return processes
+
+
+def run(
+  command: Callable[..., int | None],
+  define: Callable[[Values], None],
+  argv: Sequence[str] | None = None,
+  takes_arguments: bool = False,
+) -> int:
+  """Parses a command line and runs a command.
+
+  A `UserError`, a mistake in the flags or the config, a missing file and a
+  full disk become one line `error: ...` on stderr and exit code 2. Errors of
+  the program itself are raised.
+
+  Args:
+    command: called with the flags and, if `takes_arguments`, with the list of
+      positional arguments; returns an exit code, or None for 0.
+    define: defines the command's flags.
+    argv: the arguments after the name of the program; None takes those of
+      this process.
+    takes_arguments: whether positional arguments are accepted.
+
+  Returns:
+    The exit code.
+  """
+  global _processes
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  with _output():
+    try:
+      values = Values(arguments)
+      define(values)
+      _define_verbosity(values)
+      if _HELP & set(arguments):
+        print(_help(inspect.getmodule(command), values))
+        return 0
+      rest = _parse(values)
+      if rest and not takes_arguments:
+        raise settings.UserError(
+          f"unexpected argument {rest[0]!r}; flags start with --"
+        )
+      _set_verbosity(values.verbosity)
+      return _guarded(command, values, *([rest] if takes_arguments else []))
+    except settings.UserError as error:
+      return _fail(str(error))
+    finally:
+      _processes = None
+
+
+def _guarded(command: Callable[..., int | None], *arguments: Any) -> int:
+  try:
+    return command(*arguments) or 0
+  except settings.UserError:
+    raise
+  except KeyboardInterrupt:
+    return _fail("interrupted", _INTERRUPTED)
+  except SystemExit:
+    # Rich ends a program whose output is not read any more.
+    if _processes:
+      _processes.exit_alone(1)
+    raise
+  except Exception as error:
+    if isinstance(error, OSError) and error.errno in _USER_OS_ERRORS:
+      return _fail(str(error))
+    if _processes and (message := _processes.lost(error)):
+      from bert_jax.cluster import interruption
+
+      return _fail(message, interruption.EXIT_CODE)
+    if _processes and _processes.has_joined():
+      try:
+        traceback.print_exc()
+      finally:
+        _processes.exit_alone(1)
+    raise
+
+
+def _fail(message: str, code: int = _USER_ERROR) -> int:
+  try:
+    sys.stdout.flush()
+    print("error:", " ".join(message.split()), file=sys.stderr)
+  finally:
+    # Even where the disk of the log is full: the other processes wait.
+    if _processes:
+      _processes.exit_alone(code)
+  return code
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+  """Prints warnings and log records in one line each, during one call."""
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+  level, verbosity = logging.root.level, absl_logging.get_verbosity()
+  formatwarning = warnings.formatwarning
+  logging.root.addHandler(handler)
+  warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+  try:
+    yield
+  finally:
+    warnings.formatwarning = formatwarning
+    logging.root.removeHandler(handler)
+    absl_logging.set_verbosity(verbosity)
+    logging.root.setLevel(level)
+
+
+def _define_verbosity(values: Values) -> None:
+  flags.DEFINE_integer(
+    "verbosity",
+    absl_logging.ERROR,
+    "Log records to print: -2 errors, -1 warnings too, 0 infos, 1 all.",
+    flag_values=values,
+  )
+
+
+def _set_verbosity(verbosity: int) -> None:
+  absl_logging.set_verbosity(verbosity)
+  logging.root.setLevel(converter.absl_to_standard(verbosity))
+
+
+def _help(module: types.ModuleType | None, values: Values) -> str:
+  """The docstring of a command and a list of its flags."""
+  lines = [inspect.getdoc(module) or "", "", "flags:"]
+  for flag in (values[name] for name in values):
+    if flag.default is None or flag.name == "verbosity":
+      default = ""
+    else:
+      default = f" (default: {flag.default_as_str.strip(chr(39))})"
+    lines.append(f"  --{'[no]' if flag.boolean else ''}{flag.name}")
+    lines.append(flags.text_wrap(flag.help + default, 80, "    "))
+  return "\n".join(lines)
+
+
+def _parse(values: Values) -> list[str]:
+  """Parses the flags and returns the positional arguments.
+
+  Raises:
+    UserError: a mistake in the flags or in the config file.
+  """
+  try:
+    rest = values(values.argv)
+    _check_config(values)
+  except flags.Error as error:
+    # With a traceback in it where the config file's code raised.
+    is_traced = "Traceback" in str(error)
+    if missing := re.search(r"Flag --(\w+) must have a value", str(error)):
+      raise settings.UserError(f"--{missing[1]}: missing; see --help") from None
+    raise settings.UserError(
+      f"--config: {_last_line(error)}" if is_traced else str(error)
+    ) from None
+  # Whatever a config file's own code raises is a mistake of the user.
+  except Exception as error:
+    raise settings.UserError(
+      f"--config: {_where(error)}{_last_line(error)}"
+    ) from None
+  return rest[1:]
+
+
+def _with_sections(config: Any, arguments: Sequence[str]) -> Any:
   """The config, with an empty section for each that the flags name."""
-  for argument in sys.argv:
+  for argument in arguments:
     found = re.match(r"--?(?:no)?config\.([\w.]+)\.", argument)
     section = config
     for name in found[1].split(".") if found else ():
       if not isinstance(section, ConfigDict):
-        break  # A value: that it has no keys is told when they are set.
+        break  # A value: setting a key of it raises later.
       if name not in section:
         section[name] = ConfigDict()
       section = section[name]
   return config
 
 
-def define_cluster() -> Callable[[], types.ModuleType]:
-  """Defines the flags that say where the other processes of a run are.
-
-  Returns:
-    What joins them, and gives the module that knows of them; to be called
-    before jax is used.
-  """
-  address = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT of the first process."
-  )
-  count = flags.DEFINE_integer("num_processes", None, "How many there are.")
-  index = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
-  heartbeat = flags.DEFINE_integer(
-    "heartbeat_seconds", 10, "How long a silent process is waited for."
-  )
-
-  def join() -> types.ModuleType:
-    global _processes
-    # With jax, which the workers of other commands do without.
-    from bert_jax.cluster import processes
-
-    cluster = processes.Cluster(
-      address.value, count.value, index.value, heartbeat.value
-    )
-    processes.join(cluster)
-    _processes = processes
-    return processes
-
-  return join
-
-
-def run(
-  main: Callable[[list[str]], Any], takes_arguments: bool = False
-) -> None:
-  """Parses the flags, runs `main` and exits with what it returns.
-
-  `main` gets the command line without its flags; unless it takes arguments,
-  there may be none.
-
-  A `UserError`, a mistake in the flags or the config, a file that is not
-  there and a full disk end in `error: ...` on one line of stderr and the exit
-  code 2; a mistake of ours in a traceback.
-  """
-
-  def guarded(argv: list[str]) -> Any:
-    try:
-      return main(argv)
-    except settings.UserError as error:
-      _fail(str(error))
-    except KeyboardInterrupt:
-      _fail("interrupted", _INTERRUPTED)
-    except SystemExit:
-      # Rich ends a program whose output nobody reads any more.
-      if _processes:
-        _processes.exit_alone(1)
-      raise
-    except Exception as error:
-      if isinstance(error, OSError) and error.errno in _USERS_OS_ERRORS:
-        _fail(str(error))
-      if _processes and (told := _processes.lost(error)):
-        from bert_jax.cluster import interruption
-
-        _fail(told, interruption.EXIT_CODE)
-      if _processes and _processes.has_joined():
-        try:
-          traceback.print_exc()
-        finally:
-          _processes.exit_alone(1)
-      raise
-
-  def parse(argv: list[str]) -> list[str]:
-    rest = _parse(argv)
-    if rest[1:] and not takes_arguments:
-      _fail(f"unexpected argument {rest[1]!r}; options start with --")
-    return rest
-
-  warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-  app.run(guarded, flags_parser=parse)
-
-
-def _fail(message: str, code: int = _MISTAKE) -> None:
-  try:
-    sys.stdout.flush()
-    print("error:", " ".join(message.split()), file=sys.stderr)
-  finally:
-    # Even where the disk that the log is on is full: the others wait.
-    if _processes:
-      _processes.exit_alone(code)
-  sys.exit(code)
-
-
-def _parse(argv: list[str]) -> list[str]:
-  """Parses the flags; a mistake in them or in the config file ends the run."""
-  try:
-    rest = flags.FLAGS(argv)
-    _check_config()
-  except flags.Error as error:
-    # With a traceback in it where the config file's code raised.
-    is_traced = "Traceback" in str(error)
-    _fail(f"--config: {_last_line(error)}" if is_traced else str(error))
-  # What a config file's own code raises is the user's, whatever its type.
-  except Exception as error:
-    _fail(f"--config: {_where(error)}{_last_line(error)}")
-  if not flags.FLAGS["verbosity"].present:
-    logging.set_verbosity(logging.ERROR)
-  return rest
-
-
-def _check_config() -> None:
-  """Brings up what a config that was not loaded raises when it is used."""
-  if "config" not in flags.FLAGS or flags.FLAGS.config is None:
+def _check_config(values: Values) -> None:
+  """Raises what loading a config raised: only its use brings that up."""
+  if "config" not in values or values.config is None:
     return
-  if not hasattr(flags.FLAGS.config, "to_dict"):
+  if not hasattr(values.config, "to_dict"):
     raise TypeError("get_config() must return an ml_collections ConfigDict")
 
 

@@ -8,7 +8,8 @@ import platform
 import time
 
 from bert_jax.storage import download_cache
-from launch import memory
+
+from . import memory
 
 _FOLDER = "JAX_COMPILATION_CACHE_DIR"
 _DAYS = 30

@@ -8,23 +8,35 @@ fit is told with the largest buffers, and exit code 1.
 
 import json
 import os
+import sys
 import tempfile
+from collections.abc import Sequence
 
 from absl import flags
 
 from bert_jax.aot import kernels
 from bert_jax.storage import folders
 from bert_jax.training.recipe import Recipe
-from launch import cli
 
-_CONFIG = cli.define_config()
-_TOPOLOGY = flags.DEFINE_string(
-  "topology", None, "CHIP:SHAPE; chips are v4, v5e, v5p and v6e."
-)
-_JSON = flags.DEFINE_string("json", None, "Where to write the figures, too.")
+from . import cli
 
 
-def main(_) -> int:
+def define(values: cli.Values) -> None:
+  """Defines the flags."""
+  cli.define_config(values)
+  flags.DEFINE_string(
+    "topology",
+    None,
+    "CHIP:SHAPE; chips are v4, v5e, v5p and v6e.",
+    required=True,
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "json", None, "A file to write the figures to, too.", flag_values=values
+  )
+
+
+def compile_update(values: cli.Values) -> int:
   """Compiles and reports."""
   # The compiler looks for no chip, and for none of Google's machines.
   os.environ["JAX_PLATFORMS"] = "cpu"
@@ -33,17 +45,21 @@ def main(_) -> int:
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
   from bert_jax.aot import forecast
 
-  recipe = Recipe.from_dict(_CONFIG.value.to_dict())
+  recipe = Recipe.from_dict(values.config.to_dict())
   with tempfile.TemporaryDirectory() as schedules:
     kernels.write_schedules(schedules)
-    found = forecast.forecast(recipe, _TOPOLOGY.value, schedules)
+    found = forecast.forecast(recipe, values.topology, schedules)
   forecast.print_report(found)
-  if _JSON.value:
+  if values.json:
     text = json.dumps(found.to_dict(), indent=2) + "\n"
-    folders.write_text(_JSON.value, text)
+    folders.write_text(values.json, text)
   return 0 if found.fits else 1
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command with these arguments; returns its exit code."""
+  return cli.run(compile_update, define, argv)
+
+
 if __name__ == "__main__":
-  flags.mark_flag_as_required("topology")
-  cli.run(main)
+  sys.exit(main())

@@ -5,34 +5,53 @@ folder or hf://ORG/NAME, a BERT release of Google's. DST is a new folder, with
 --to=huggingface one that Transformers opens, with --to=bert_jax one of ours.
 """
 
+import sys
+from collections.abc import Sequence
+
 from absl import flags
 
 import bert_jax
 from bert_jax.settings import UserError
-from launch import cli
 
-_TO = flags.DEFINE_enum(
-  "to", None, ["huggingface", "bert_jax"], "The form that DST is to have."
-)
-_TASK = flags.DEFINE_string(
-  "task", None, "What the head is for, if it is not for what SRC says."
-)
+from . import cli
 
 
-def main(arguments: list[str]) -> None:
+def define(values: cli.Values) -> None:
+  """Defines the flags."""
+  flags.DEFINE_enum(
+    "to",
+    None,
+    ["huggingface", "bert_jax"],
+    "The format of DST.",
+    required=True,
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "task",
+    None,
+    "The task of the head, if it is not the one that SRC names.",
+    flag_values=values,
+  )
+
+
+def convert(values: cli.Values, arguments: list[str]) -> None:
   """Converts."""
-  if len(arguments) != 3:
+  if len(arguments) != 2:
     raise UserError(
       "expected a source and a destination, SRC DST, got"
-      f" {' '.join(arguments[1:]) or 'neither'}"
+      f" {' '.join(arguments) or 'neither'}"
     )
-  _, source, target = arguments
-  model = bert_jax.load(source, _TASK.value)
-  bert_jax.save(model, target, _TO.value)
+  source, target = arguments
+  model = bert_jax.load(source, values.task)
+  bert_jax.save(model, target, values.to)
   task = model.task
   print(f"{target}: a {task.config.family} model for the task {task.name}")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command with these arguments; returns its exit code."""
+  return cli.run(convert, define, argv, takes_arguments=True)
+
+
 if __name__ == "__main__":
-  flags.mark_flag_as_required("to")
-  cli.run(main, takes_arguments=True)
+  sys.exit(main())

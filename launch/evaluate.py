@@ -12,6 +12,8 @@ Writes to --output, by default into the folder of the run: `evaluation.json`,
 """
 
 import re
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -20,30 +22,52 @@ from bert_jax.evaluation import evaluate, output
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.training import report, workdir
-from launch import cli, models
 
-_DATA = flags.DEFINE_string(
-  "data", None, "Files with labelled records, or a split of --dataset."
-)
-_OUTPUT = flags.DEFINE_string("output", None, "The folder to write to.")
-_FORMAT = flags.DEFINE_string(
-  "format", None, "tsv, csv, jsonl, conll, parallel, squad or tfds."
-)
-_COLUMNS = flags.DEFINE_list(
-  "columns", None, "Where the fields are: text=0,label=LABEL."
-)
-_HEADER = flags.DEFINE_bool(
-  "header", None, "Whether the first line of a table names the columns."
-)
-_BAD_ROWS = flags.DEFINE_string("bad_rows", None, "fail or skip.")
-_DATASET = flags.DEFINE_string("dataset", None, "A data set of TFDS.")
+from . import cli, models
 
 
-def _columns() -> dict[str, str | int] | None:
-  if _COLUMNS.value is None:
+def define(values: cli.Values) -> None:
+  """Defines the flags."""
+  models.define(values)
+  flags.DEFINE_string(
+    "data",
+    None,
+    "Files with labelled records, or a split of --dataset.",
+    required=True,
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "output", None, "The folder to write to.", flag_values=values
+  )
+  flags.DEFINE_string(
+    "format",
+    None,
+    "tsv, csv, jsonl, conll, parallel, squad or tfds.",
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    "columns",
+    None,
+    "The column of each field: text=0,label=LABEL.",
+    flag_values=values,
+  )
+  flags.DEFINE_bool(
+    "header",
+    None,
+    "Whether the first line of a table names the columns.",
+    flag_values=values,
+  )
+  flags.DEFINE_string("bad_rows", None, "fail or skip.", flag_values=values)
+  flags.DEFINE_string(
+    "dataset", None, "A data set of TFDS.", flag_values=values
+  )
+
+
+def _columns(values: cli.Values) -> dict[str, str | int] | None:
+  if values.columns is None:
     return None
   columns: dict[str, str | int] = {}
-  for given in _COLUMNS.value:
+  for given in values.columns:
     field, _, column = given.partition("=")
     if not field or not column:
       raise UserError(f"--columns: expected FIELD=COLUMN, got {given!r}")
@@ -52,9 +76,9 @@ def _columns() -> dict[str, str | int] | None:
   return columns
 
 
-def _folder(names: list[str]) -> Any:
-  if _OUTPUT.value is not None:
-    return paths.as_path(_OUTPUT.value)
+def _folder(values: cli.Values, names: list[str]) -> Any:
+  if values.output is not None:
+    return paths.as_path(values.output)
   if len(names) > 1 or not workdir.is_run(names[0]):
     raise UserError(
       "--output: name a folder to write to; only the folder of a run is its"
@@ -63,18 +87,18 @@ def _folder(names: list[str]) -> Any:
   return paths.as_path(names[0])
 
 
-def _evaluate(name: str) -> evaluate.Evaluation:
-  model = models.load()
+def _evaluate(values: cli.Values, name: str) -> evaluate.Evaluation:
+  model = models.load(values)
   given = evaluate.source(
     name,
     model.task,
-    _DATA.value,
-    models.task(),
-    format=_FORMAT.value,
-    columns=_columns(),
-    header=_HEADER.value,
-    bad_rows=_BAD_ROWS.value,
-    dataset=_DATASET.value,
+    values.data,
+    values.task,
+    format=values.format,
+    columns=_columns(values),
+    header=values.header,
+    bad_rows=values.bad_rows,
+    dataset=values.dataset,
   )
   return evaluate.evaluate(model, given)
 
@@ -86,12 +110,12 @@ def _in_flags(message: str) -> str:
   return re.sub(rf"\bconfig\.data\.({keys})\b", r"--\1", message)
 
 
-def main(_) -> None:
+def evaluate_model(values: cli.Values) -> None:
   """Evaluates."""
-  names = models.names()
-  folder = _folder(names)
+  names = models.names(values)
+  folder = _folder(values, names)
   try:
-    evaluation = _evaluate(names[0])
+    evaluation = _evaluate(values, names[0])
   except UserError as error:
     raise UserError(_in_flags(str(error))) from error
   files = output.write(evaluation, folder, ",".join(names))
@@ -104,7 +128,10 @@ def main(_) -> None:
   print(", ".join(map(str, files)))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command with these arguments; returns its exit code."""
+  return cli.run(evaluate_model, define, argv)
+
+
 if __name__ == "__main__":
-  flags.mark_flag_as_required("data")
-  models.mark_required()
-  cli.run(main)
+  sys.exit(main())

@@ -6,49 +6,52 @@ import bert_jax
 from bert_jax import ensembling
 from bert_jax.settings import UserError
 
-_MODEL = flags.DEFINE_string("model", None, "What to load.")
-_TASK = flags.DEFINE_string(
-  "task",
-  None,
-  "Another task than the model's head is for, as embedding; of a model for"
-  " several tasks, one of their names.",
-)
-_COMBINE = flags.DEFINE_enum(
-  "combine",
-  None,
-  list(ensembling.COMBINATIONS),
-  "Makes one of several models, --model=A,B, or of all checkpoints of a run.",
-)
+from . import cli
 
 
-def names() -> list[str]:
-  """What --model says: one model, or several that are to be combined."""
-  if _COMBINE.value is None:
-    return [_MODEL.value]
-  given = [name.strip() for name in _MODEL.value.split(",")]
+def define(values: cli.Values) -> None:
+  """Defines the flags."""
+  flags.DEFINE_string(
+    "model",
+    None,
+    "The model to load; with --combine several, A,B.",
+    required=True,
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "task",
+    None,
+    "A task other than that of the model's head, such as embedding; for a"
+    " multi-task model, the name of one of its tasks.",
+    flag_values=values,
+  )
+  flags.DEFINE_enum(
+    "combine",
+    None,
+    list(ensembling.COMBINATIONS),
+    "How to combine several models, --model=A,B, or all checkpoints of a run.",
+    flag_values=values,
+  )
+
+
+def names(values: cli.Values) -> list[str]:
+  """The models that --model names: one, or several with --combine."""
+  if values.combine is None:
+    return [values.model]
+  given = [name.strip() for name in values.model.split(",")]
   if not all(given):
-    raise UserError(f"--model {_MODEL.value}: expected models between commas")
+    raise UserError(f"--model {values.model}: expected models between commas")
   return given
 
 
-def task() -> str | None:
-  """What --task says."""
-  return _TASK.value
-
-
-def load() -> bert_jax.Model:
-  """Loads what the flags say.
+def load(values: cli.Values) -> bert_jax.Model:
+  """Loads the model that the flags name.
 
   Raises:
-    UserError: there is no such model, or several do not go together.
+    UserError: there is no such model, or several cannot be combined.
   """
-  if _COMBINE.value is None:
-    return bert_jax.load(_MODEL.value, _TASK.value)
-  given = names()
-  combine = ensembling.COMBINATIONS[_COMBINE.value]
-  return combine(given if len(given) > 1 else given[0], _TASK.value)
-
-
-def mark_required() -> None:
-  """Makes --model a flag that must be given."""
-  flags.mark_flag_as_required("model")
+  if values.combine is None:
+    return bert_jax.load(values.model, values.task)
+  given = names(values)
+  combine = ensembling.COMBINATIONS[values.combine]
+  return combine(given if len(given) > 1 else given[0], values.task)

@@ -18,7 +18,7 @@ import contextlib
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,17 +29,27 @@ from bert_jax.model import InputError
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.tasks.targets.target import to_json
-from launch import cli, models
 
-_TEXT = flags.DEFINE_string("text", None, "One text to answer for.")
-_PAIR = flags.DEFINE_string("pair", None, "The second text, if there are two.")
-_RECORD = flags.DEFINE_string("record", None, "One record, as JSON.")
-_INPUT = flags.DEFINE_string("input", None, "Texts, or records (.jsonl).")
-_OUTPUT = flags.DEFINE_string("output", None, "Where the answers go.")
-_TOP_K = flags.DEFINE_integer("top_k", None, "How many answers at most.", 1)
+from . import cli, models
 
 # Inputs that are in memory at a time.
 _CHUNK = 1024
+
+
+def define(values: cli.Values) -> None:
+  """Defines the flags."""
+  models.define(values)
+  for name, meaning in (
+    ("text", "One text."),
+    ("pair", "The second text of a pair."),
+    ("record", "One record, as JSON."),
+    ("input", "A file of texts, or of records (.jsonl)."),
+    ("output", "The file for the answers; by default they are printed."),
+  ):
+    flags.DEFINE_string(name, None, meaning, flag_values=values)
+  flags.DEFINE_integer(
+    "top_k", None, "The number of answers at most.", 1, flag_values=values
+  )
 
 
 def _parse(line: str, where: str) -> dict[str, Any]:
@@ -66,19 +76,20 @@ def _read(where: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, {"text": line.rstrip("\r\n")}
 
 
-def _options(model: bert_jax.Model) -> dict[str, Any]:
-  if _TOP_K.value is None:
+def _options(values: cli.Values, model: bert_jax.Model) -> dict[str, Any]:
+  if values.top_k is None:
     return {}
   if "top_k" not in model.task.options:
     raise UserError(f"--top_k: the task {model.task.name} has no such option")
-  return {"top_k": _TOP_K.value}
+  return {"top_k": values.top_k}
 
 
 def _answers(
+  values: cli.Values,
   model: bert_jax.Model,
 ) -> Iterator[tuple[dict[str, Any], Any]]:
   """The records of --input and what the model says to them."""
-  where, options = _INPUT.value, _options(model)
+  where, options = values.input, _options(values, model)
   numbered = _read(where)
   while chunk := list(itertools.islice(numbered, _CHUNK)):
     records = [record for _, record in chunk]
@@ -89,9 +100,9 @@ def _answers(
       raise UserError(f"{where}:{line}: {error.reason}") from error
 
 
-def _write_lines(model: bert_jax.Model, file: Any) -> int:
+def _write_lines(values: cli.Values, model: bert_jax.Model, file: Any) -> int:
   lines = 0
-  for record, answer in _answers(model):
+  for record, answer in _answers(values, model):
     line = {**record, "answer": answer}
     json.dump(line, file, default=to_json, ensure_ascii=False)
     file.write("\n")
@@ -99,36 +110,36 @@ def _write_lines(model: bert_jax.Model, file: Any) -> int:
   return lines
 
 
-def _write_array(model: bert_jax.Model, file: Any) -> int:
-  vectors = [vector for _, vector in _answers(model)]
+def _write_array(values: cli.Values, model: bert_jax.Model, file: Any) -> int:
+  vectors = [vector for _, vector in _answers(values, model)]
   if not all(isinstance(vector, np.ndarray) for vector in vectors):
     raise UserError(
-      f"--output {_OUTPUT.value}: the answers of the task"
+      f"--output {values.output}: the answers of the task"
       f" {model.task.name} are no vectors; name a .jsonl"
     )
   if len({vector.shape for vector in vectors}) > 1:
     raise UserError(
-      f"--output {_OUTPUT.value}: some of the answers are of one text and some"
+      f"--output {values.output}: some of the answers are of one text and some"
       " of several, which make no array; name a .jsonl"
     )
   np.save(file, np.array(vectors))
   return len(vectors)
 
 
-def _predict_file(model: bert_jax.Model) -> None:
-  if _OUTPUT.value is None:
-    _write_lines(model, sys.stdout)
+def _predict_file(values: cli.Values, model: bert_jax.Model) -> None:
+  if values.output is None:
+    _write_lines(values, model, sys.stdout)
     return
-  output = paths.as_path(_OUTPUT.value)
+  output = paths.as_path(values.output)
   with paths.staged_folder(output.parent) as folder:
     target, partial = folder / output.name, folder / f"{output.name}.partial"
     try:
       if target.suffix == ".npy":
         with partial.open("wb") as file:
-          lines = _write_array(model, file)
+          lines = _write_array(values, model, file)
       else:
         with partial.open("w", encoding="utf-8") as file:
-          lines = _write_lines(model, file)
+          lines = _write_lines(values, model, file)
       partial.replace(target)
     finally:
       with contextlib.suppress(OSError):
@@ -136,40 +147,44 @@ def _predict_file(model: bert_jax.Model) -> None:
   print(f"{lines} answers in {output}")
 
 
-def _predict_one(model: bert_jax.Model) -> None:
-  record = {"text": _TEXT.value}
-  if _PAIR.value is not None:
-    record["pair"] = _PAIR.value
-  if _RECORD.value is not None:
-    record = _parse(_RECORD.value, "--record")
+def _predict_one(values: cli.Values, model: bert_jax.Model) -> None:
+  record = {"text": values.text}
+  if values.pair is not None:
+    record["pair"] = values.pair
+  if values.record is not None:
+    record = _parse(values.record, "--record")
   try:
-    answer = model(record, **_options(model))
+    answer = model(record, **_options(values, model))
   except InputError as error:
     raise UserError(error.reason) from error
   for line in model.task.lines(answer):
     print(line)
 
 
-def main(_) -> None:
+def predict(values: cli.Values) -> None:
   """Predicts."""
-  given = [f for f in (_TEXT, _RECORD, _INPUT) if f.value is not None]
-  if len(given) != 1 or (_OUTPUT.value and _INPUT.value is None):
+  given = (values.text, values.record, values.input)
+  if given.count(None) != 2 or (values.output and values.input is None):
     raise UserError(
       "give one of --text, --record and --input; --output goes with --input"
     )
-  if _PAIR.value is not None and _TEXT.value is None:
+  if values.pair is not None and values.text is None:
     raise UserError("--pair goes with --text")
-  if _INPUT.value is not None and not paths.local(_INPUT.value).is_file():
-    raise UserError(f"--input {_INPUT.value}: no such file")
-  model = models.load()
-  if _PAIR.value is not None and "pair" not in model.task.inputs.FIELDS:
+  if values.input is not None and not paths.local(values.input).is_file():
+    raise UserError(f"--input {values.input}: no such file")
+  model = models.load(values)
+  if values.pair is not None and "pair" not in model.task.inputs.FIELDS:
     raise UserError(f"--pair: the task {model.task.name} takes one text")
-  if _INPUT.value is None:
-    _predict_one(model)
+  if values.input is None:
+    _predict_one(values, model)
   else:
-    _predict_file(model)
+    _predict_file(values, model)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command with these arguments; returns its exit code."""
+  return cli.run(predict, define, argv)
 
 
 if __name__ == "__main__":
-  models.mark_required()
-  cli.run(main)
+  sys.exit(main())

@@ -13,41 +13,61 @@ which may be gs:// or s3://. As many can work at once as there are shards.
 """
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 
 from absl import flags
 
 from bert_jax import settings
 from bert_jax.data.corpus import beam, build, report, workers
-from launch import cli
 
-_CONFIG = cli.define_config()
-_OUTPUT = flags.DEFINE_string(
-  "output", None, "The folder to make, here or in a store."
-)
-_PROCESSES = flags.DEFINE_integer(
-  "processes", None, "How many work; by default one a core.", lower_bound=1
-)
-_OVERWRITE = flags.DEFINE_bool(
-  "overwrite", False, "Whether to replace another corpus at --output."
-)
-_BEAM_RUNNER = flags.DEFINE_enum(
-  "beam_runner",
-  None,
-  beam.RUNNERS,
-  "What of Apache Beam runs the work, if any.",
-)
-_BEAM_OPTIONS = flags.DEFINE_string(
-  "beam_options", None, "Apache Beam's pipeline options, '--name=value ...'."
-)
+from . import cli
+
+# Modules that need JAX are imported where they are used: each worker process
+# imports this file, and needs none of them.
 
 
-# What needs JAX is imported where it is used: each worker imports this file,
-# and needs none.
+def define(values: cli.Values) -> None:
+  """Defines the flags."""
+  cli.define_config(values)
+  flags.DEFINE_string(
+    "output",
+    None,
+    "The folder to make, local or in an object store.",
+    required=True,
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "processes",
+    None,
+    "The number of worker processes; by default one per core.",
+    lower_bound=1,
+    flag_values=values,
+  )
+  flags.DEFINE_bool(
+    "overwrite",
+    False,
+    "Whether to replace another corpus at --output.",
+    flag_values=values,
+  )
+  flags.DEFINE_enum(
+    "beam_runner",
+    None,
+    beam.RUNNERS,
+    "The Apache Beam runner that does the work, if any.",
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "beam_options",
+    None,
+    "Apache Beam's pipeline options, '--name=value ...'.",
+    flag_values=values,
+  )
 
 
-def main(_) -> None:
-  """Prepares, or finds prepared, and reports."""
-  config = _CONFIG.value.to_dict()
+def prepare(values: cli.Values) -> None:
+  """Prepares the corpus, or finds it prepared, and reports."""
+  config = values.config.to_dict()
   _check_sections(config)
   if "corpus" not in config:
     raise settings.UserError("config.corpus: missing; it says what to prepare")
@@ -55,24 +75,24 @@ def main(_) -> None:
     config["corpus"]["vocabulary"] = _vocabulary_of(config["init"])
   prepared = build.prepare(
     settings.from_dict(build.CorpusConfig, config["corpus"], "config.corpus"),
-    _OUTPUT.value,
-    _PROCESSES.value,
-    _OVERWRITE.value,
-    _run(),
+    values.output,
+    values.processes,
+    values.overwrite,
+    _run(values),
   )
   report.print_report(prepared.report)
   print(
     "already prepared:" if prepared.already_prepared else "prepared:",
-    _OUTPUT.value,
+    values.output,
   )
 
 
-def _run() -> workers.Runner | None:
-  if _BEAM_RUNNER.value is None:
-    if _BEAM_OPTIONS.value is not None:
+def _run(values: cli.Values) -> workers.Runner | None:
+  if values.beam_runner is None:
+    if values.beam_options is not None:
       raise settings.UserError("--beam_options: give --beam_runner too")
     return None
-  return beam.runner(_BEAM_RUNNER.value, _BEAM_OPTIONS.value or "")
+  return beam.runner(values.beam_runner, values.beam_options or "")
 
 
 def _vocabulary_of(init: str) -> str:
@@ -89,6 +109,10 @@ def _check_sections(config: dict) -> None:
     settings.choice("config", name, dict.fromkeys(known))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command with these arguments; returns its exit code."""
+  return cli.run(prepare, define, argv)
+
+
 if __name__ == "__main__":
-  flags.mark_flag_as_required("output")
-  cli.run(main)
+  sys.exit(main())

@@ -5,22 +5,37 @@ Prints a table, and writes `DIR/results.json` and `DIR/curves.png`. With
 is in the results too, as `NAME_MEASURE`.
 """
 
+import sys
+from collections.abc import Sequence
+
 from absl import flags
 
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.training import report
-from launch import cli
 
-_BESIDE = flags.DEFINE_multi_string("beside", [], "NAME=DIR of another run.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The --workdir of a run.")
+from . import cli
 
 
-def main(_) -> None:
+def define(values: cli.Values) -> None:
+  """Defines the flags."""
+  flags.DEFINE_multi_string(
+    "beside", [], "NAME=DIR of another run; repeatable.", flag_values=values
+  )
+  flags.DEFINE_string(
+    "workdir",
+    None,
+    "The --workdir of the run.",
+    required=True,
+    flag_values=values,
+  )
+
+
+def write_report(values: cli.Values) -> None:
   """Reports."""
-  workdir = paths.as_path(_WORKDIR.value)
+  workdir = paths.as_path(values.workdir)
   others = {}
-  for given in _BESIDE.value:
+  for given in values.beside:
     name, equals, folder = given.partition("=")
     if not name or not equals:
       raise UserError(f"--beside {given}: expected NAME=DIR")
@@ -29,6 +44,10 @@ def main(_) -> None:
   print(f"{workdir / report.RESULTS_FILE}, {workdir / report.CURVES_FILE}")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command with these arguments; returns its exit code."""
+  return cli.run(write_report, define, argv)
+
+
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["workdir"])
-  cli.run(main)
+  sys.exit(main())

@@ -7,27 +7,44 @@ trains in DIR/trial_N and makes `config.evaluation.metric` better; needs
 """
 
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
 from bert_jax.cluster import interruption
 from bert_jax.training import sweep
-from launch import cli
 
-_CONFIG = cli.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder for all runs.")
-_TRIALS = flags.DEFINE_integer("trials", 10, "How many to try.", 1)
-_SEARCH = flags.DEFINE_multi_string(
-  "search", None, "KEY=V1,V2,... or KEY=LOW:HIGH or KEY=LOW:HIGH:log."
-)
+from . import cli
 
 
-def main(_) -> int:
+def define(values: cli.Values) -> None:
+  """Defines the flags."""
+  cli.define_config(values)
+  flags.DEFINE_string(
+    "workdir",
+    None,
+    "The folder for the runs of all trials.",
+    required=True,
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "trials", 10, "The number of trials.", 1, flag_values=values
+  )
+  flags.DEFINE_multi_string(
+    "search",
+    None,
+    "KEY=V1,V2,... or KEY=LOW:HIGH or KEY=LOW:HIGH:log; repeatable.",
+    required=True,
+    flag_values=values,
+  )
+
+
+def search(values: cli.Values) -> int:
   """Searches."""
-  config, workdir = _CONFIG.value.to_dict(), _WORKDIR.value
-  searches = [sweep.parse(text) for text in _SEARCH.value]
+  config = values.config.to_dict()
+  searches = [sweep.parse(text) for text in values.search]
   try:
-    rows = sweep.sweep(config, workdir, searches, _TRIALS.value)
+    rows = sweep.sweep(config, values.workdir, searches, values.trials)
   except interruption.Interrupted as stop:
     print(stop, file=sys.stderr)
     return interruption.EXIT_CODE
@@ -35,6 +52,10 @@ def main(_) -> int:
   return 0
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command with these arguments; returns its exit code."""
+  return cli.run(search, define, argv)
+
+
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["workdir", "search"])
-  cli.run(main)
+  sys.exit(main())

@@ -13,6 +13,7 @@ must be a folder that all of them share, or gs://BUCKET/... or s3://BUCKET/...
 """
 
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -21,35 +22,45 @@ from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.training import loop, seeds
 from bert_jax.training.recipe import Recipe
-from launch import cli
 
-_CONFIG = cli.define_config()
-_JOIN = cli.define_cluster()
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "The folder for checkpoints and figures."
-)
-_SEEDS = flags.DEFINE_list("seeds", None, "Train once with each, as 0,1,2.")
+from . import cli
 
 
-def _seeds() -> list[int]:
+def define(values: cli.Values) -> None:
+  """Defines the flags."""
+  cli.define_config(values)
+  cli.define_cluster(values)
+  flags.DEFINE_string(
+    "workdir",
+    None,
+    "The folder for checkpoints and metrics.",
+    required=True,
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    "seeds", None, "Train once with each of these seeds.", flag_values=values
+  )
+
+
+def _seeds(given: list[str]) -> list[int]:
   try:
-    return [int(seed) for seed in _SEEDS.value]
+    return [int(seed) for seed in given]
   except ValueError:
     raise UserError(
-      f"--seeds: expected numbers, got {','.join(_SEEDS.value)}"
+      f"--seeds: expected numbers, got {','.join(given)}"
     ) from None
 
 
-def main(_) -> int:
+def train(values: cli.Values) -> int:
   """Trains."""
-  processes = _JOIN()
-  recipe = Recipe.from_dict(_CONFIG.value.to_dict())
-  workdir = paths.as_path(_WORKDIR.value)
+  processes = cli.join_cluster(values)
+  recipe = Recipe.from_dict(values.config.to_dict())
+  workdir = paths.as_path(values.workdir)
   try:
-    if _SEEDS.value is None:
+    if values.seeds is None:
       loop.train(recipe, workdir)
     else:
-      summary = seeds.repeat(recipe, workdir, _seeds())
+      summary = seeds.repeat(recipe, workdir, _seeds(values.seeds))
       if processes.is_first():
         seeds.print_table(summary)
   except interruption.Interrupted as stop:
@@ -58,6 +69,10 @@ def main(_) -> int:
   return 0
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command with these arguments; returns its exit code."""
+  return cli.run(train, define, argv)
+
+
 if __name__ == "__main__":
-  flags.mark_flag_as_required("workdir")
-  cli.run(main)
+  sys.exit(main())

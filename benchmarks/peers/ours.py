@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import launch  # noqa: F401  Memory is kept as in a command.
 from benchmarks.peers import Job, Rows, Run
 from bert_jax import text
 from bert_jax.model import Model
@@ -20,6 +19,9 @@ from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import make_parts
 from bert_jax.training.updates import Updates
 from bert_jax.types import Batch
+from launch import memory
+
+memory.keep()  # As a command does.
 
 _FIELDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
 

@@ -106,6 +106,11 @@ def join(cluster: Cluster) -> None:
     raise UserError(
       f"the processes of the run did not find each other: {_first_line(error)}"
     ) from None
+  except RuntimeError:
+    # A program that uses jax already, and calls a command: it runs alone.
+    if cluster.coordinator_address is not None:
+      raise
+    return
   _joined = True
 
 

@@ -4,7 +4,9 @@ import sys
 import time
 
 COMPILES = """
-import launch, jax
+from launch import process
+process.set_up()
+import jax
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 print(jax.jit(lambda x: x + 1)(1))
 """

@@ -10,7 +10,7 @@ import pytest
 
 import bert_jax
 from benchmarks.small_runs import ROOT
-from tests.e2e.test_train import run
+from tests.commands import run
 from tests.interop import folders, hub_server
 
 SENTENCES = ["the array is in place", "", "names", "it sorts a list"]

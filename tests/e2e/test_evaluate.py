@@ -7,7 +7,7 @@ import pytest
 
 from bert_jax.training.logging import read_metrics
 from tests import small
-from tests.e2e.test_train import run
+from tests.commands import run
 
 CONFIG = """
 from ml_collections import ConfigDict

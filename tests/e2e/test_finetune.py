@@ -7,7 +7,7 @@ import pytest
 import bert_jax
 from benchmarks.small_runs import ROOT
 from bert_jax.training.logging import read_metrics
-from tests.e2e.test_train import run
+from tests.commands import run
 from tests.tasks import learnable
 from tests.tasks.cases import predictor
 

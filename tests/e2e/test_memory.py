@@ -3,9 +3,10 @@ import sys
 
 import pytest
 
+SET_UP = "from launch import process; process.set_up()"
 # How many pages the kernel gives, once more than were needed before.
 FAULTS = """
-import {module}  # First of all.
+{first}
 import resource
 import threading
 
@@ -23,10 +24,10 @@ thread.join()
 """
 
 
-def faults(module, **variables):
+def faults(first, **variables):
   """Page faults of a thread that takes 64 MiB, and does so again."""
   ran = subprocess.run(
-    [sys.executable, "-c", FAULTS.format(module=module)],
+    [sys.executable, "-c", FAULTS.format(first=first)],
     env={"PATH": "/usr/bin:/bin", **variables},
     capture_output=True,
     text=True,
@@ -37,10 +38,10 @@ def faults(module, **variables):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
 def test_commands_keep_the_memory_that_they_freed():
-  _, again = faults("os")
+  _, again = faults("")
   assert again > 20
-  _, again = faults("launch")
+  _, again = faults(SET_UP)
   assert again == 0
   for told in ({"MALLOC_ARENA_MAX": "2"}, {"JAX_PLATFORMS": "tpu"}):
-    _, again = faults("launch", **told)
+    _, again = faults(SET_UP, **told)
     assert again > 20

@@ -135,8 +135,12 @@ class Joined:
   def exit_alone(code):
     os._exit(70 + code)
 
-cli._processes = Joined
-cli.run(lambda _: [rich.print("a line") for _ in range(100_000)])
+def command(values):
+  cli._processes = Joined
+  for _ in range(100_000):
+    rich.print("a line")
+
+cli.run(command, lambda values: None, [])
 """
   with subprocess.Popen(
     [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=small_runs.ROOT

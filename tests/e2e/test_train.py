@@ -12,6 +12,7 @@ from benchmarks.small_runs import Process, wait_for_step
 from bert_jax import trees
 from bert_jax.cluster.interruption import EXIT_CODE
 from tests import compiling
+from tests.commands import run
 
 STEPS = 40
 
@@ -20,11 +21,6 @@ def launch(name, *arguments, cwd):
   env = compiling.simulated(1)
   env |= {"PATH": "/usr/bin:/bin", "HOME": str(cwd)}
   return Process(name, *arguments, cwd=cwd, env=env)
-
-
-def run(name, *arguments, cwd):
-  """The exit code, what was printed, and the error output."""
-  return launch(name, *arguments, cwd=cwd).end(300)
 
 
 def train(cwd, workdir, *arguments):
@@ -44,7 +40,9 @@ def home(tmp_path_factory):
     "prepare", "--config=config.py", "--output=corpus", cwd=folder
   )
   assert code == 0, err
-  code, _, err = train(folder, "finished").end(300)
+  code, _, err = run(
+    "train", "--config=config.py", "--workdir=finished", cwd=folder
+  )
   assert code == 0, err
   return folder
 

@@ -1,0 +1,97 @@
+"""The flags of commands, which belong to one call."""
+
+import logging
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+from absl import flags
+
+from benchmarks.small_runs import ROOT
+from tests.commands import run
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config(steps="10"):
+  return ConfigDict({"steps": int(steps), "batch_size": 8})
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("home")
+  (folder / "config.py").write_text(CONFIG)
+  return folder
+
+
+def message(name, *arguments, cwd):
+  code, out, err = run(name, *arguments, cwd=cwd)
+  assert (code, out) == (2, "")
+  assert err.startswith("error: ")
+  (line,) = err.removeprefix("error: ").splitlines()
+  return line
+
+
+def test_a_call_leaves_no_flags(home):
+  for steps in ("--config.step=3", "--config.optimizer.nam=x"):
+    found = message(
+      "train", "--config=config.py", "--workdir=w", steps, cwd=home
+    )
+    assert found.startswith(steps[2:].split("=")[0] + ": unknown key")
+  assert not {"config", "workdir", "config.step"} & set(flags.FLAGS)
+  assert "workdir" in message("train", "--config=config.py", cwd=home)
+
+
+def test_a_call_restores_its_surroundings(home):
+  before = (
+    os.getcwd(),
+    dict(os.environ),
+    list(logging.root.handlers),
+    logging.root.level,
+    warnings.formatwarning,
+  )
+  run("train", "--config=no.py", "--verbosity=1", cwd=home)
+  after = (
+    os.getcwd(),
+    dict(os.environ),
+    list(logging.root.handlers),
+    logging.root.level,
+    warnings.formatwarning,
+  )
+  assert after == before
+
+
+@pytest.mark.parametrize(
+  ("arguments", "expected"),
+  [
+    (["--workdr=w"], "Did you mean: workdir"),
+    (["--workdir=w"], "--config: missing; see --help"),
+    (["--config=config.py"], "--workdir: missing; see --help"),
+    (["--config=config.py:ten", "--workdir=w"], "invalid literal for int()"),
+    (["--config=config.py", "--workdir=w", "more"], "unexpected argument"),
+    (["--config=config.py", "--workdir=w", "--config.steps=x"], "steps"),
+    (["--config=config.py", "--workdir=w", "--config.steps.x=3"], "steps"),
+    (["--config=config.py", "--workdir=w", "--noconfig.steps"], "noconfig"),
+  ],
+)
+def test_a_mistake_in_a_flag_is_one_line(home, arguments, expected):
+  assert expected in message("train", *arguments, cwd=home)
+
+
+def test_help_lists_the_flags():
+  code, out, err = run("train", "--help")
+  assert (code, err) == (0, "")
+  assert "--workdir" in out
+  assert "--heartbeat_seconds" in out
+
+
+def test_importing_a_command_sets_nothing_up():
+  script = (
+    "import os; before = dict(os.environ); import launch.train, bert_jax;"
+    "assert 'JAX_COMPILATION_CACHE_DIR' not in os.environ, os.environ"
+  )
+  env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMP")}
+  subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, check=True)
