@@ -20,7 +20,7 @@ SENTENCES = ["the array is in place", "", "names", "it sorts a list"]
 def home(tmp_path_factory):
   folder = tmp_path_factory.mktemp("models")
   for task in ("embedding", "masked_lm", "classification"):
-    bert_jax.save(folders.predictor("bert", task), folder / task)
+    bert_jax.save(folders.model("bert", task), folder / task)
   (folder / "sentences.txt").write_text("\n".join(SENTENCES) + "\n")
   return folder
 
@@ -83,7 +83,7 @@ def test_a_missing_head_is_one_line_of_warning(home):
     (
       "convert",
       ["masked_lm", "embedding", "--to=huggingface"],
-      "embedding: there is something; name a new folder",
+      "embedding is not empty; choose a new folder",
     ),
     (
       "predict",

@@ -59,12 +59,12 @@ def test_an_evaluation_gives_the_figures_of_training(home):
   found = json.loads((home / "run" / "evaluation.json").read_text())
   held_out = read_metrics(home / "run")[-1]
   assert held_out["split"] == "eval"
-  for name, value in {**found["scores"], **found["baselines"]}.items():
+  for name, value in {**found["metrics"], **found["baselines"]}.items():
     assert value == pytest.approx(held_out[name], rel=1e-5), name
   lines = (home / "run" / "predictions.jsonl").read_text().splitlines()
   answers = [json.loads(line) for line in lines]
   right = [row["answer"][0]["label"] == row["label"] for row in answers]
-  assert sum(right) / 21 == pytest.approx(found["scores"]["accuracy"])
+  assert sum(right) / 21 == pytest.approx(found["metrics"]["accuracy"])
   page = (home / "run" / "evaluation.html").read_text()
   assert "data:image/png;base64,iVBOR" in page
 
