@@ -261,9 +261,9 @@ class JsonTokenizer(TokenizersBackend):
     ):
       name = self.token
       raise UserError(
-        f"{where}: expected a post_processor that adds {name(cls)} before a text"
-        f" and {name(sep)} after it, got the ids {single} for an empty text and"
-        f" {pair} for a pair"
+        f"{where}: expected a post_processor that adds {name(cls)} before a"
+        f" text and {name(sep)} after it, got the ids {single} for an empty"
+        f" text and {pair} for a pair"
       )
 
 

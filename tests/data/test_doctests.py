@@ -1,0 +1,19 @@
+"""The examples in docstrings of data and text."""
+
+import doctest
+
+import pytest
+
+from bert_jax.data import counter_rng, grouping
+from bert_jax.data.corpus import sentences
+from bert_jax.text import wordpiece_trainer
+
+
+@pytest.mark.parametrize(
+  "module",
+  [counter_rng, grouping, sentences, wordpiece_trainer],
+  ids=lambda module: module.__name__,
+)
+def test_examples(module):
+  results = doctest.testmod(module)
+  assert results.attempted and not results.failed
