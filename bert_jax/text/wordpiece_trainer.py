@@ -9,7 +9,6 @@ the word counts.
 """
 
 import collections
-import dataclasses
 import heapq
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,30 +26,6 @@ _CONTROL_SPACE = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 _CHUNKS_AT_ONCE = 1_000_000
 
 _Pair = tuple[int, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Vocabulary:
-  """A trained vocabulary.
-
-  Attributes:
-    tokens: the tokens in the order of the ids: special tokens, characters, `##`
-      characters, and merged tokens in the order of merging.
-    size: the requested size.
-    coverage: the fraction of the characters of the text, without spaces, that
-      are in the vocabulary.
-    unknown: the fraction of the words of the text that are encoded as `[UNK]`.
-  """
-
-  tokens: tuple[str, ...]
-  size: int
-  coverage: float
-  unknown: float
-
-  @property
-  def complete(self) -> bool:
-    """Whether the vocabulary has the requested size."""
-    return len(self.tokens) == self.size
 
 
 def count_words(
@@ -106,11 +81,11 @@ def train(
   coverage: float = 0.9999,
   max_words: int = 1_000_000,
   special_tokens: Sequence[str] = SPECIAL_TOKENS,
-) -> Vocabulary:
+) -> tuple[str, ...]:
   """Trains a vocabulary; independent of the order of the counts.
 
   >>> counts = count_words(["the cat sat", "the mat"])
-  >>> train(counts, 30).tokens[-2:]
+  >>> train(counts, 30)[-2:]
   ('##he', 'the')
 
   Args:
@@ -124,7 +99,9 @@ def train(
     special_tokens: the first tokens of the vocabulary.
 
   Returns:
-    The vocabulary, which is smaller than `size` if the text is too short.
+    The tokens in the order of the ids: special tokens, characters, `##`
+    characters, and merged tokens in the order of merging. They are fewer than
+    `size` if the text is too short.
 
   Raises:
     UserError: there are no words, or `size` is less than the number of special
@@ -137,7 +114,7 @@ def train(
   )
   if not known:
     raise UserError("vocabulary: there are no words to train on")
-  characters, covered = _alphabet(known, coverage)
+  characters = _alphabet(known, coverage)
   spelt = [
     (word, count) for word, count in known if characters.issuperset(word)
   ]
@@ -152,23 +129,15 @@ def train(
       f" tokens and {len(alphabet)} characters need {least}; use a larger size"
       f" or a lower coverage than {coverage}"
     )
-  spelt_total = sum(count for _, count in spelt)
   if len(spelt) > max_words:
     spelt.sort(key=lambda item: (-item[1], item[0]))
     spelt = sorted(spelt[:max_words])
   pieces = _grow(spelt, alphabet, size - len(special_tokens), min_frequency)
-  return Vocabulary(
-    tokens=(*special_tokens, *pieces),
-    size=size,
-    coverage=covered,
-    unknown=1 - spelt_total / sum(word_counts.values()),
-  )
+  return (*special_tokens, *pieces)
 
 
-def _alphabet(
-  known: Sequence[tuple[str, int]], coverage: float
-) -> tuple[set[str], float]:
-  """The most frequent characters up to `coverage`, and their fraction."""
+def _alphabet(known: Sequence[tuple[str, int]], coverage: float) -> set[str]:
+  """The most frequent characters, up to a fraction `coverage` of the text."""
   totals: collections.Counter[str] = collections.Counter()
   for word, count in known:
     for character in word:
@@ -181,7 +150,7 @@ def _alphabet(
       break
     kept.add(character)
     covered += totals[character]
-  return kept, covered / everything
+  return kept
 
 
 def _grow(

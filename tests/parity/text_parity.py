@@ -48,10 +48,10 @@ def checks() -> Iterator[tuple[str, float, float]]:
     if not rules.lowercase:
       given = [unicodedata.normalize("NFC", text) for text in given]
     counts = wordpiece_trainer.count_words(given, rules)
-    trained = wordpiece_trainer.train(
+    tokens = wordpiece_trainer.train(
       counts, 3_000, min_frequency=3, coverage=0.998
     )
-    ours = WordPiece(trained.tokens, rules)
+    ours = WordPiece(tokens, rules)
     with tempfile.TemporaryDirectory() as folder:
       yield from _compare(name, ours, given, pathlib.Path(folder))
 

@@ -280,10 +280,10 @@ def _tokenizer(
   for part in _run("words", tokenization.count_words, job, arguments, run):
     counts.update(part)
   try:
-    trained = wordpiece_trainer.train(counts, config.vocab_size)
+    tokens = wordpiece_trainer.train(counts, config.vocab_size)
   except settings.UserError as error:
     raise settings.UserError(f"config.corpus.vocab_size: {error}") from None
-  return WordPiece(trained.tokens, rules)
+  return WordPiece(tokens, rules)
 
 
 def _split_entry(
