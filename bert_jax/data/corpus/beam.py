@@ -12,6 +12,7 @@ import io
 import pathlib
 import pickle
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ def runner(name: str, options: str = "") -> workers.Runner:
       f"--beam_runner needs Apache Beam: pip install 'bert_jax[beam]' ({error})"
     ) from None
   pipeline = functools.partial(_pipeline, name, _arguments(name, options))
-  pipeline()  # Fail before any work.
+  with pipeline():  # Fail before any work.
+    pass
   return functools.partial(_run, name, pipeline)
 
 
@@ -93,20 +95,30 @@ def _arguments(runner: str, options: str) -> list[str]:
   return arguments
 
 
-def _pipeline(runner: str, arguments: list[str]) -> "apache_beam.Pipeline":
+@contextlib.contextmanager
+def _pipeline(
+  runner: str, arguments: list[str]
+) -> "Iterator[apache_beam.Pipeline]":
+  """A pipeline, without the temporary folder that Beam leaves behind."""
   import apache_beam
   from apache_beam.options import pipeline_options
 
   options = pipeline_options.PipelineOptions(arguments)
   try:
-    return apache_beam.Pipeline(runner, options)
+    pipeline = apache_beam.Pipeline(runner, options)
   except Exception as error:  # The type depends on the options.
     raise settings.UserError(f"--beam_runner={runner}: {error}") from None
+  try:
+    yield pipeline
+  finally:
+    shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
 
 
 def _run(
   runner: str,
-  make_pipeline: Callable[[], "apache_beam.Pipeline"],
+  make_pipeline: Callable[
+    [], contextlib.AbstractContextManager["apache_beam.Pipeline"]
+  ],
   function: Callable[..., Any],
   tasks: Sequence[tuple[Any, ...]],
   scratch: paths.Path,
@@ -122,20 +134,20 @@ def _run(
   if not paths.is_remote(scratch):
     pathlib.Path(scratch).mkdir(exist_ok=True)
   _write(scratch, _TASKS, (function, tasks))
-  pipeline = make_pipeline()
-  numbers = pipeline | apache_beam.Create(range(len(tasks)))
-  # Else Beam would run all tasks on one worker.
-  spread = numbers | apache_beam.Reshuffle()
-  _ = spread | "work" >> apache_beam.Map(functools.partial(_call, scratch))
-  try:
-    running = pipeline.run()
+  with make_pipeline() as pipeline:
+    numbers = pipeline | apache_beam.Create(range(len(tasks)))
+    # Else Beam would run all tasks on one worker.
+    spread = numbers | apache_beam.Reshuffle()
+    _ = spread | "work" >> apache_beam.Map(functools.partial(_call, scratch))
     try:
-      state = running.wait_until_finish()
-    except KeyboardInterrupt:
-      running.cancel()  # Else a cluster continues the job.
-      raise
-  except Exception as error:
-    state = f"{type(error).__name__}: {_last_line(str(error))}"
+      running = pipeline.run()
+      try:
+        state = running.wait_until_finish()
+      except KeyboardInterrupt:
+        running.cancel()  # Else a cluster continues the job.
+        raise
+    except Exception as error:
+      state = f"{type(error).__name__}: {_last_line(str(error))}"
   if paths.exists(f"{scratch}/{_ERROR}"):
     raise _read(scratch, _ERROR)
   if state != PipelineState.DONE:
