@@ -4,15 +4,14 @@ import concurrent.futures
 import errno
 import os
 import pathlib
-import subprocess
 import sys
 
+import fsspec
+import fsspec.config
 import pytest
 
 from bert_jax.settings import UserError
-from bert_jax.storage import paths
-
-ROOT = pathlib.Path(__file__).parents[2]
+from bert_jax.storage import object_stores, paths
 
 
 @pytest.mark.parametrize(
@@ -95,8 +94,6 @@ def test_a_copy_that_was_cut_off_is_made_anew(s3, monkeypatch):
 
 
 def test_names_that_lead_out_of_the_folder_are_refused(s3):
-  import fsspec
-
   bucket = s3.removeprefix("s3://")
   store = fsspec.filesystem("s3")
   store.call_s3("put_object", Bucket=bucket, Key="f/../../x", Body=b"x")
@@ -170,45 +167,49 @@ def test_what_is_not_there(store, call):
     paths.write_bytes(missing, b"")
 
 
-def python(code, **environ):
-  """The error output of a process, with other variables than these."""
-  kept = {n: x for n, x in os.environ.items() if not n.startswith("AWS_")}
-  done = subprocess.run(
-    [sys.executable, "-c", f"from bert_jax.storage import paths\n{code}"],
-    cwd=ROOT,
-    env={**kept, **environ},
-    capture_output=True,
-    text=True,
-    timeout=60,
-  )
-  return done.stderr.strip().splitlines()[-1]
+@pytest.fixture
+def environ(monkeypatch):
+  """Sets the variables of Amazon's tools, which a new connection reads."""
+  object_stores.configure()
+  monkeypatch.setitem(fsspec.config.conf["s3"], "skip_instance_cache", True)
+
+  def change(**variables):
+    for name in os.environ:
+      if name.startswith("AWS_"):
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+      monkeypatch.setenv(name, value)
+
+  return change
 
 
-def test_a_store_that_cannot_be_reached_is_told_of_in_one_line():
-  keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-  last = python(
-    "paths.local('s3://bucket/file')",
+def test_a_store_that_cannot_be_reached_is_told_of_in_one_line(environ):
+  pytest.importorskip("s3fs")
+  environ(
     AWS_ENDPOINT_URL="http://127.0.0.1:9",
-    **keys,
+    AWS_ACCESS_KEY_ID="a",
+    AWS_SECRET_ACCESS_KEY="b",
   )
-  assert "UserError: s3://bucket/file: " in last
-  assert "127.0.0.1:9" in last
+  with pytest.raises(UserError, match=r"^s3://bucket/file: .*127\.0\.0\.1:9"):
+    paths.local("s3://bucket/file")
 
 
-def test_without_credentials_it_is_told_how_to_give_them(s3_server):
-  last = python(
-    "paths.local('s3://bucket/file')",
+def test_without_credentials_it_is_told_how_to_give_them(s3_server, environ):
+  environ(
     AWS_ENDPOINT_URL=os.environ["AWS_ENDPOINT_URL"],
     AWS_EC2_METADATA_DISABLED="true",
   )
-  assert "UserError: s3://bucket/file: " in last
-  assert "set AWS_PROFILE, or AWS_ACCESS_KEY_ID" in last
+  message = "^s3://bucket/file: .*set AWS_PROFILE, or AWS_ACCESS_KEY_ID"
+  with pytest.raises(UserError, match=message):
+    paths.local("s3://bucket/file")
 
 
 @pytest.mark.parametrize("scheme, extra", [("s3", "s3"), ("gs", "gcs")])
-def test_without_the_package_of_a_store_its_extra_is_named(scheme, extra):
-  last = python(
-    f"import sys; sys.modules['{extra}fs'] = None\n"
-    f"paths.local('{scheme}://bucket/file')"
-  )
-  assert f"pip install 'bert_jax[{extra}]'" in last
+def test_without_the_package_of_a_store_its_extra_is_named(
+  scheme, extra, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, f"{extra}fs", None)
+  opened = sys.modules["fsspec.registry"]._registry
+  monkeypatch.delitem(opened, scheme, raising=False)
+  with pytest.raises(UserError, match=rf"pip install 'bert_jax\[{extra}\]'"):
+    paths.local(f"{scheme}://bucket/file")

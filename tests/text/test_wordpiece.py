@@ -236,7 +236,7 @@ def test_damaged_vocabulary(tokens, message):
 
 
 def test_hostile_text_takes_linear_time():
-  # Quadratic, these would take hours.
+  # Quadratic, these would take minutes.
   tokenizer = make(["ab"])
   for unit in ("ʰ", "'Σ", "\u0301", "Σʰ", "#", "a\u00ad"):
-    tokenizer.encode(unit * 100_000 + "Σ")
+    tokenizer.encode(unit * 30_000 + "Σ")

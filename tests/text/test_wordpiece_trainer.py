@@ -105,15 +105,15 @@ def test_hash_seed_does_not_matter():
     "print(ascii(wordpiece_trainer.train(counts, 700)))"
   )
   want = ascii(wordpiece_trainer.train(COUNTS, 700))
-  for seed in ("1", "2"):
-    result = subprocess.run(
-      [sys.executable, "-c", program],
-      env=os.environ | {"PYTHONHASHSEED": seed},
-      capture_output=True,
-      text=True,
-      check=True,
-    )
-    assert result.stdout.strip() == want
+  # The seed of this process is another one.
+  result = subprocess.run(
+    [sys.executable, "-c", program],
+    env=os.environ | {"PYTHONHASHSEED": "1"},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stdout.strip() == want
 
 
 def test_trained_on_a_text_it_encodes_it():
