@@ -171,7 +171,7 @@ def test_without_a_likely_word_the_text_stays():
 
 def test_a_masked_language_model_proposes_words(tmp_path):
   model = tmp_path / "model"
-  bert_jax.save(folders.predictor("bert", "masked_lm"), model)
+  bert_jax.save(folders.model("bert", "masked_lm"), model)
   opened = masked_lm_augmentation.open_model(str(model))
   text, long = "the [MASK] is in [MASK] place", "[MASK] " + "names " * 40
   found = opened.predict([text, long])
@@ -189,15 +189,15 @@ def test_a_task_learns_from_its_records_and_their_copies(tmp_path):
   model = MaskedLanguageModel(
     "[MASK]", lambda texts: [[["mask"]] * t.count("[MASK]") for t in texts]
   )
-  task = Recipe.from_dict(config).make_task(augmentation_model=model)
-  (note,) = [x for x in task.data.notes if "changed copies of records" in x]
+  _, data = Recipe.from_dict(config).make_task(augmentation_model=model)
+  (note,) = [x for x in data.notes if "changed copies of records" in x]
   count = int(note.split()[0])
   assert 12 < count <= 24
-  stream = task.data.training(1, 0, None)
+  stream = data.training(1, 0, None)
   assert stream.batches_per_epoch == 12 + count
 
 
 def test_an_encoder_alone_proposes_nothing(tmp_path):
-  bert_jax.save(folders.predictor("bert", "embedding"), tmp_path / "model")
+  bert_jax.save(folders.model("bert", "embedding"), tmp_path / "model")
   with pytest.raises(UserError, match="has no masked-LM head"):
     masked_lm_augmentation.open_model(str(tmp_path / "model"))
