@@ -44,6 +44,7 @@ from benchmarks.small_runs import Process
 from bert_jax import trees
 from bert_jax.checkpointing import manifest
 from bert_jax.checkpointing.checkpoints import Checkpoints
+from bert_jax.data.corpus import build
 from bert_jax.settings import UserError
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.mesh import partitioning
@@ -62,14 +63,18 @@ class Runs:
   def __init__(self, folder: pathlib.Path, steps: int):
     """Prepares the corpus."""
     self.folder, self.steps = folder, steps
-    small_runs.write(
+    self.config = small_runs.write(
       folder,
       steps,
       documents=200,
+      corpus={"files": (str(folder / "text.txt"),)},
       model={"num_layers": 2},
+      data={"corpus": str(folder / "corpus")},
       checkpoint={"every": _EVERY},
     )
-    self._end(self.launch("prepare", "--output=corpus"))
+    build.prepare(
+      build.CorpusConfig(**self.config["corpus"]), folder / "corpus"
+    )
 
   def launch(self, name: str, *arguments: str, devices: int = 1) -> Process:
     """Begins a command on so many simulated devices."""
@@ -110,10 +115,7 @@ class Runs:
 
   def target(self) -> Any:
     """The shapes of the state of every run."""
-    entry = json.loads((self.folder / "plain" / "bert_jax.json").read_text())
-    config = entry["run"]["config"] | {"corpus": None}
-    config["data"]["corpus"] = str(self.folder / "corpus")
-    recipe = Recipe.from_dict(config)
+    recipe = Recipe.from_dict(self.config)
     layout = partitioning.make_layout(MeshConfig(), jax.devices()[:1])
     parts = make_parts(recipe, recipe.make_task())
     return partitioning.state_shapes(parts.initial, layout)

@@ -27,10 +27,10 @@ def environment(folder):
   }
 
 
-def cache_folder(tmp_path_factory):
+def cache_folder(request, tmp_path_factory):
   """The compilation cache of this run of the tests, shared by its workers."""
   base = pathlib.Path(tmp_path_factory.getbasetemp())
-  is_worker = "PYTEST_XDIST_WORKER" in os.environ
+  is_worker = hasattr(request.config, "workerinput")
   return (base.parent if is_worker else base) / "compilation_cache"
 
 

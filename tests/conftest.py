@@ -14,8 +14,8 @@ gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compile_cheaply(tmp_path_factory):
-  with compiling.cheaply(compiling.cache_folder(tmp_path_factory)):
+def compile_cheaply(request, tmp_path_factory):
+  with compiling.cheaply(compiling.cache_folder(request, tmp_path_factory)):
     yield
 
 

@@ -18,7 +18,7 @@ def test_two_processes_are_one_run(tmp_path):
   address = small_runs.free_address()
   started = [
     subprocess.Popen(
-      [sys.executable, "-m", "tests.training.on_two_processes"]
+      [sys.executable, "-m", "tests.cluster.on_two_processes"]
       + [address, str(me), str(tmp_path)],
       env=compiling.simulated(4),
       cwd=ROOT,

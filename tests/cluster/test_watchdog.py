@@ -13,8 +13,8 @@ from bert_jax.cluster.interruption import EXIT_CODE
 HANGS = """
 import pathlib, sys, time
 import jax
-from bert_jax.training import watchdog
-from bert_jax.training.goodput import Ledger
+from bert_jax.cluster import watchdog
+from bert_jax.cluster.goodput import Ledger
 
 jax.process_count = lambda: 3
 workdir = pathlib.Path(sys.argv[1])

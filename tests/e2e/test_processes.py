@@ -5,7 +5,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
 from tests import compiling
 
-STEPS = 30
+STEPS = 20
 # How one ends that the other has left: by itself, or the runtime is first.
 LEFT = (EXIT_CODE, -signal.SIGABRT)
 
@@ -39,7 +38,6 @@ def home(tmp_path_factory):
     # Both processes have something to save.
     mesh={"shard_optimizer": True},
     checkpoint={"every": 5},
-    guard={"stuck_seconds": 3600.0},
   )
   build.prepare(build.CorpusConfig(**config["corpus"]), folder / "corpus")
   loop.train(Recipe.from_dict(config), folder / "alone")
@@ -75,33 +73,17 @@ def ends(processes):
 
 def test_a_run_of_two_loses_nothing(home):
   workdir = home / "two"
-  # One is killed: the other notices.
-  with two(home) as processes:
+  # The disk of one is full: it ends, and the other notices that it is lost, as
+  # it would if the process had been killed.
+  with two(home, "--heartbeat_seconds=5") as processes:
     wait_for_step(workdir, 7, processes)
-    processes[1].kill()
-    began = time.monotonic()
-    codes, errors = ends(processes)
-    assert time.monotonic() - began < 15  # The heartbeat, and 5 s.
-    assert codes[0] in LEFT and codes[1] == -signal.SIGKILL, errors
-  # The disk of one is full: it ends, and the other does not wait for it.
-  with two(home) as processes:
-    wait_for_step(workdir, 11, processes)
     # So small that not even its log can be written to.
     resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, (512, 512))
     codes, errors = ends(processes)
     assert codes[0] in LEFT and codes[1] == 2, errors
-  # One gets stuck, but for its heartbeat: the other names it, and ends.
-  stuck = ("--config.guard.stuck_seconds=12.0", "--heartbeat_seconds=100")
-  with two(home, *stuck) as processes:
-    wait_for_step(workdir, 17, processes)
-    processes[1].send_signal(signal.SIGSTOP)
-    code, _, err = processes[0].end(30)
-    assert code == EXIT_CODE, err
-    assert "process 1 is the furthest behind" in err
-    assert 'File "' in err  # The stacks.
   # One is asked to stop: both save the same step.
   with two(home) as processes:
-    wait_for_step(workdir, 20, processes)
+    wait_for_step(workdir, 12, processes)
     processes[1].terminate()
     codes, errors = ends(processes)
     assert codes == [EXIT_CODE, EXIT_CODE], errors

@@ -10,6 +10,8 @@ from bert_jax import settings
 from bert_jax.checkpointing import manifest
 from bert_jax.data.corpus import build
 from bert_jax.storage import paths
+from bert_jax.training import loop
+from bert_jax.training.recipe import Recipe
 from tests.e2e.test_train import assert_equal_runs, launch
 
 STEPS = 12
@@ -21,15 +23,16 @@ def run(name, *arguments, cwd):
   return out, err
 
 
-def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path):
+def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path, capsys):
   home = tmp_path
   config = small_runs.write(home, STEPS, checkpoint={"every": 2})
   paths.upload_file(home / "text.txt", f"{s3}/text/0.txt")
   source = {**config["corpus"], "files": f"{s3}/text/*.txt"}
   source = settings.from_dict(build.CorpusConfig, source)
   build.prepare(source, f"{s3}/corpus", processes=1)
+  config["data"]["corpus"] = f"{s3}/corpus"
+  loop.train(Recipe.from_dict(config), home / "here")
   train = ["--config=config.py", f"--config.data.corpus={s3}/corpus"]
-  run("train", *train, "--workdir=here", cwd=home)
   train.append(f"--workdir={s3}/run")
   with launch("train", *train, cwd=home) as process:
     checkpoints = paths.as_path(s3) / "run" / "checkpoints"
@@ -39,8 +42,8 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path):
     process.kill()
     assert process.wait() == -signal.SIGKILL
   assert max(manifest.finished_steps(checkpoints)) < STEPS
-  _, err = run("train", *train, cwd=home)
-  assert "going on at step" in err
+  loop.train(Recipe.from_dict(config), f"{s3}/run")
+  assert "going on at step" in capsys.readouterr().err
   assert_equal_runs(home / "here", f"{s3}/run")
   rows = paths.read_bytes(f"{s3}/run/metrics.jsonl").splitlines()
   rows = [row for row in map(json.loads, rows) if row["split"] == "train"]

@@ -22,10 +22,10 @@ def mesh():
   return meshes.make_mesh(MeshConfig(), jax.devices()[:1])
 
 
-def test_on_eight_devices():
+def test_on_eight_devices(tmp_path):
   done = subprocess.run(
     [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"]
-    + [str(HERE / "on_eight_devices.py")],
+    + [f"--basetemp={tmp_path / 'eight'}", str(HERE / "on_eight_devices.py")],
     env=compiling.simulated(8),
     capture_output=True,
     text=True,

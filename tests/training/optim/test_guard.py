@@ -11,7 +11,7 @@ from bert_jax.training import step
 from bert_jax.training.optim import guard
 from bert_jax.training.optim.guard import GuardConfig
 from bert_jax.types import Mean, TrainState
-from tests.training import mesh_steps
+from tests.training.mesh import steps
 
 PARAMS = {"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
 BAD = (jnp.nan, jnp.inf, -jnp.inf)
@@ -75,14 +75,14 @@ def test_an_optimizer_without_a_guard_skips_nothing():
 
 
 def test_a_step_that_is_skipped_changes_nothing_but_the_count():
-  task = mesh_steps.task()
+  task = steps.task()
   guarded = guard.guarded(optax.adam(1e-2), GuardConfig())
-  params = mesh_steps.initial(optax.identity()).params
+  params = steps.initial(optax.identity()).params
   state = TrainState(
     jnp.int32(0), params, guarded.init(params), jax.random.key(0)
   )
   update = jax.jit(step.make_train_step(task, guarded))
-  good = mesh_steps.batch()
+  good = steps.batch()
   weights = np.full_like(good.targets["masked_lm/weights"], np.nan)
   targets = {**good.targets, "masked_lm/weights": weights}
   bad = dataclasses.replace(good, targets=targets)

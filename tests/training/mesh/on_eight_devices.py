@@ -20,14 +20,12 @@ from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.optim import optimizer
 from bert_jax.types import TrainState
-from tests.training import mesh_steps
+from tests.training.mesh import steps
 
 SPLIT = MeshConfig(data=2, fsdp=2, model=2)
 WORDS = "encoder/embeddings/word/embedding"
 
-init = functools.partial(
-  mesh_steps.initial, optimizer.make(mesh_steps.LAMB, 10)
-)
+init = functools.partial(steps.initial, optimizer.make(steps.LAMB, 10))
 
 
 def shapes(config):
@@ -65,7 +63,7 @@ def test_initial_values_do_not_depend_on_the_mesh():
   ids=str,
 )
 def test_an_update_is_that_of_one_device(config):
-  found = mesh_steps.assert_as_on_one_device(config)
+  found = steps.assert_as_on_one_device(config)
   sent = hlo.collective_bytes(found.program)
   sizes = {
     path: leaf.size * leaf.dtype.itemsize
@@ -120,7 +118,7 @@ def test_arrays_lie_where_the_table_says():
 
 
 def test_rows_go_over_data_and_fsdp_in_order():
-  mesh, batch = meshes.make_mesh(SPLIT), mesh_steps.batch()
+  mesh, batch = meshes.make_mesh(SPLIT), steps.batch()
   rows = meshes.put_batch(batch, mesh)
   np.testing.assert_array_equal(rows.token_ids, batch.token_ids)
   assert rows.token_ids.addressable_shards[0].data.shape == (16, 8)

@@ -74,6 +74,24 @@ def initial(transformation):
   )
 
 
+@functools.cache
+def _initial_arrays():
+  """`initial` with LAMB, as NumPy arrays; the key is left out."""
+  state = jax.jit(functools.partial(initial, optimizer.make(LAMB, 10)))()
+  return jax.tree.map(np.asarray, dataclasses.replace(state, key=None))
+
+
+def _placed(shapes):
+  """The initial state, where these shapes say that it lies.
+
+  To compile `initial` for each mesh would take longer than its update.
+  """
+  state = dataclasses.replace(_initial_arrays(), key=jax.random.key(2))
+  return jax.tree.map(
+    lambda x, at: jax.device_put(x, at.sharding), state, shapes
+  )
+
+
 class Updated(NamedTuple):
   """What an update of LAMB leaves.
 
@@ -96,7 +114,8 @@ def one_update(config, devices=None):
   layout = partitioning.make_layout(config, devices)
   transformation = optimizer.make(LAMB, 10)
   init = functools.partial(initial, transformation)
-  state = partitioning.init_state(init, layout)
+  shapes = partitioning.state_shapes(init, layout)
+  state = _placed(shapes)
   recipe = Recipe.from_dict({"steps": 1, "batch_size": ROWS})
   rows = np.array(meshes.own_rows(layout.mesh, ROWS))
   own = jax.tree.map(lambda x: x[rows], batch())
@@ -110,7 +129,7 @@ def one_update(config, devices=None):
   return Updated(
     {path: whole(x) for path, x in (found | values).items()},
     taken,
-    partitioning.state_shapes(init, layout),
+    shapes,
     hlo.parse(update.as_text()),
   )
 
