@@ -22,6 +22,7 @@ Writes benchmarks/results/faults.json.
 
 import argparse
 import json
+import os
 import pathlib
 import platform
 import random
@@ -73,19 +74,22 @@ class Runs:
       checkpoint={"every": _EVERY},
     )
     build.prepare(
-      build.CorpusConfig(**self.config["corpus"]), folder / "corpus"
+      build.CorpusConfig(**self.config["corpus"]), folder / "corpus", 1
     )
 
   def launch(self, name: str, *arguments: str, devices: int = 1) -> Process:
     """Begins a command on so many simulated devices."""
     env = {
       "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
       # A program is compiled once, and not in every run.
       "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
       "TF_CPP_MIN_LOG_LEVEL": "3",
+      **os.environ,
     }
+    if devices > 1:
+      flags = f"--xla_force_host_platform_device_count={devices}"
+      env["XLA_FLAGS"] = flags
     return Process(
       name, "--config=config.py", *arguments, cwd=self.folder, env=env
     )

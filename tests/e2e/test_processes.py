@@ -39,7 +39,7 @@ def home(tmp_path_factory):
     mesh={"shard_optimizer": True},
     checkpoint={"every": 5},
   )
-  build.prepare(build.CorpusConfig(**config["corpus"]), folder / "corpus")
+  build.prepare(build.CorpusConfig(**config["corpus"]), folder / "corpus", 1)
   loop.train(Recipe.from_dict(config), folder / "alone")
   return folder
 
