@@ -121,7 +121,7 @@ class Runs:
     """The shapes of the state of every run."""
     recipe = Recipe.from_dict(self.config)
     layout = partitioning.make_layout(MeshConfig(), jax.devices()[:1])
-    parts = make_parts(recipe, recipe.make_task())
+    parts = make_parts(recipe, recipe.make_task()[0])
     return partitioning.state_shapes(parts.initial, layout)
 
 
