@@ -206,7 +206,7 @@ def _row(example: Batch) -> dict[str, Any]:
   # The only target has labels: `label/labels`, or `tags/labels` of words.
   ids, weights = (
     next(x for key, x in targets.items() if key.endswith(f"/{name}"))
-    for name in ("labels", "label_weights")
+    for name in ("labels", "weights")
   )
   labels = np.where(weights > 0, ids, _IGNORED)
   return {

@@ -204,8 +204,10 @@ def _check_task(name: str, task: Task, first: Task) -> None:
 def _check_average(task: Task) -> None:
   for part in task.parts.values() if task.parts else [task]:
     for target in part.targets.values():
-      if type(target).average is Target.average:
-        target.average(None, None)  # Raises.
+      if not target.AVERAGES:
+        raise UserError(
+          f"ensemble: the outputs of the task {part.name} cannot be averaged"
+        )
 
 
 def _check_encoder(name: str, task: Task, first: Task) -> None:

@@ -94,7 +94,6 @@ class MultiTask(Task):
   def bind(
     self, config: EncoderConfig | None, tokenizer: Tokenizer | None
   ) -> Self:
-    """As in `Task`."""
     bound = self._each(lambda _, task: task.bind(config, tokenizer))
     return dataclasses.replace(bound, config=config, tokenizer=tokenizer)
 
@@ -134,7 +133,6 @@ class MultiTask(Task):
     return name
 
   def has_gold(self, record: Record) -> bool:
-    """As in `Task`."""
     return self.tasks[self._named_task(record)].has_gold(record)
 
   def preprocess(
@@ -175,13 +173,11 @@ class MultiTask(Task):
   def merge(
     self, record: Record, predictions: Sequence[Predictions]
   ) -> Predictions:
-    """As in `Task`."""
     return self.tasks[record["task"]].merge(record, predictions)
 
   def decode(
     self, record: Record, prediction: Predictions, **options: Any
   ) -> Any:
-    """As in `Task`."""
     return self.tasks[record["task"]].decode(record, prediction, **options)
 
   def _shares(
@@ -218,7 +214,6 @@ class MultiTask(Task):
   def tune(
     self, records: Sequence[Record], predictions: Sequence[Predictions]
   ) -> Self:
-    """As in `Task`."""
     tuned = dict(self.tasks)
     for name, task, share in self._shares(records, predictions):
       tuned[name] = task.tune(*share)
@@ -227,7 +222,6 @@ class MultiTask(Task):
   def view(
     self, records: Sequence[Record], predictions: Sequence[Predictions]
   ) -> View:
-    """As in `Task`."""
     return View.joined(
       {
         name: task.view(*share)
@@ -236,12 +230,10 @@ class MultiTask(Task):
     )
 
   def state(self) -> dict[str, Any]:
-    """As in `Task`."""
     tasks = {name: task.state() for name, task in self.tasks.items()}
     return {"name": self.name, "tasks": tasks}
 
   def average(self, batch: Batch, members: Any) -> Any:
-    """As in `Task`."""
     return self.of(batch).average(batch, members)
 
 

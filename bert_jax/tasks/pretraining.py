@@ -130,10 +130,7 @@ def _examples(
 ) -> PretrainingExamples | pretraining_records.PretrainingRecords:
   if config.train:
     return pretraining_records.PretrainingRecords(
-      getattr(config, split),
-      config,
-      encoder.vocab_size,
-      f"config.data.{split}",
+      getattr(config, split), config, encoder.vocab_size, f"config.data.{split}"
     )
   corpus = shards.Corpus.open(config.corpus, split)
   return PretrainingExamples(

@@ -155,11 +155,12 @@ class Task:
   @functools.cached_property
   def axes(self) -> grouping.Axes:
     """How the arrays of examples are padded."""
-    per_token = {PREFIX + name for name in self.inputs.PER_TOKEN}
+    per_token = {PREFIX + name for name in self.inputs.ARRAYS}
     fixed = set()
     for name, target in self.targets.items():
-      per_token |= {f"{name}/{key}" for key in target.PER_TOKEN}
-      fixed |= {f"{name}/{key}" for key in target.FIXED}
+      for key, (_, axis) in target.array_specs.items():
+        per_token |= {f"{name}/{key}"} if axis == "token" else set()
+        fixed |= {f"{name}/{key}"} if axis == "label" else set()
     return grouping.Axes(frozenset(per_token), frozenset(fixed))
 
   def axes_of(self, example: Batch) -> grouping.Axes:

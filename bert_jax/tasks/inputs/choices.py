@@ -48,7 +48,6 @@ class Choices(Inputs):
     config: EncoderConfig,
     labelled: bool = False,
   ) -> list[Row]:
-    """One row of several texts."""
     text = (fields.content if labelled else fields.text)(record, "text")
     choices = fields.texts(record, "choices")
     weights = np.zeros(max(self.choices, len(choices)), np.float32)
@@ -64,7 +63,6 @@ class Choices(Inputs):
     return [Row(rows.stacked_example(encodings, arrays, self.choices))]
 
   def dummy_example(self) -> Batch:
-    """As in the base class."""
     count = self.choices or 2
     weights = np.zeros(count, np.float32)
     return rows.dummy_example(

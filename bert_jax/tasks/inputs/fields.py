@@ -71,10 +71,7 @@ def label(value: Any) -> str:
 
 
 def index(
-  name: str,
-  value: Any,
-  labels: Sequence[str],
-  key: str = "config.data.labels",
+  name: str, value: Any, labels: Sequence[str], key: str = "config.data.labels"
 ) -> int:
   """The place of a label among the known ones.
 

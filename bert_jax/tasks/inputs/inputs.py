@@ -1,7 +1,7 @@
 """How a record becomes rows of ids: what all inputs have in common."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -34,8 +34,8 @@ class Inputs:
   """Fields that a record may lack."""
   LISTS: ClassVar[Collection[str]] = ()
   """Fields that hold a list."""
-  PER_TOKEN: ClassVar[Collection[str]] = ()
-  """The arrays of the inputs whose last axis is that of the tokens."""
+  ARRAYS: ClassVar[Mapping[str, Any]] = {}
+  """The dtypes of the arrays of the inputs, which have an entry a token."""
   TRAINING_ONLY: ClassVar[Collection[str]] = ()
   """Fields of the class that a checkpoint does not keep."""
 
@@ -68,7 +68,9 @@ class Inputs:
 
   def dummy_example(self) -> Batch:
     """An example of zeros with the arrays of these inputs."""
-    return rows.dummy_example()
+    return rows.dummy_example(
+      {PREFIX + name: np.zeros(4, x) for name, x in self.ARRAYS.items()}
+    )
 
   def fit(self, records: Sequence[Record], pretrained: Self | None) -> Self:
     """The inputs with what they learn from the training records.
@@ -91,8 +93,3 @@ class Inputs:
       for name, value in dataclasses.asdict(self).items()
       if name not in self.TRAINING_ONLY
     }
-
-
-def per_token_zeros(**dtypes: Any) -> dict[str, np.ndarray]:
-  """Arrays of the inputs for a dummy example, one entry a token."""
-  return {PREFIX + name: np.zeros(4, dtype) for name, dtype in dtypes.items()}

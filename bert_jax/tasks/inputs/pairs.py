@@ -40,7 +40,6 @@ class Pairs(Inputs):
     config: EncoderConfig,
     labelled: bool = False,
   ) -> list[Row]:
-    """One row of one or several texts."""
     del labelled
     limit = self.limit(config)
     if record.get("pair") is None and record.get("negative") is None:
@@ -56,7 +55,6 @@ class Pairs(Inputs):
     return [Row(rows.stacked_example(encodings, texts=self.texts))]
 
   def dummy_example(self) -> Batch:
-    """As in the base class."""
     return rows.dummy_example(shape=(self.texts, 4) if self.texts else (4,))
 
   def fit(self, records: Sequence[Record], pretrained: Self | None) -> Self:

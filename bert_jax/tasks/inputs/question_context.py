@@ -1,16 +1,16 @@
 """A question, and the context that may answer it."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields, rows
-from bert_jax.tasks.inputs.inputs import PREFIX, Inputs, per_token_zeros
+from bert_jax.tasks.inputs.inputs import PREFIX, Inputs
 from bert_jax.tasks.inputs.rows import Row
 from bert_jax.text.tokenizer import Encoding, Tokenizer
-from bert_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class QuestionContext(Inputs):
 
   FIELDS = ("id", "question", "context")
   OPTIONAL = ("id",)
-  PER_TOKEN = ("starts", "ends", "in_context")
+  ARRAYS: ClassVar = {"starts": np.int32, "ends": np.int32, "in_context": bool}
 
   def __post_init__(self):
     for name, least in (("max_length", 1), ("stride", 0), ("max_question", 1)):
@@ -77,12 +77,6 @@ class QuestionContext(Inputs):
       example = rows.example(chunk.encoding, arrays)
       made.append(Row(example, whole, places, chunk.shift))
     return made
-
-  def dummy_example(self) -> Batch:
-    """As in the base class."""
-    return rows.dummy_example(
-      per_token_zeros(starts=np.int32, ends=np.int32, in_context=bool)
-    )
 
 
 def _truncate_question(

@@ -153,10 +153,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(
-  encoding: Encoding,
-  special: SpecialIds,
-  max_length: int,
-  stride: int = STRIDE,
+  encoding: Encoding, special: SpecialIds, max_length: int, stride: int = STRIDE
 ) -> list[Chunk]:
   """Splits the last text of an encoding, so that rows are short enough.
 

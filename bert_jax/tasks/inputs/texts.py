@@ -34,7 +34,6 @@ class Texts(Inputs):
     config: EncoderConfig,
     labelled: bool = False,
   ) -> list[Row]:
-    """One row."""
     text = (fields.content if labelled else fields.text)(record, "text")
     pair = fields.optional_text(record, "pair")
     if self.pair_required:

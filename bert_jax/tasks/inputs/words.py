@@ -4,23 +4,18 @@ import bisect
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields, rows
-from bert_jax.tasks.inputs.inputs import PREFIX, Inputs, per_token_zeros
+from bert_jax.tasks.inputs.inputs import PREFIX, Inputs
 from bert_jax.tasks.inputs.rows import Row
 from bert_jax.text.tokenizer import Encoding, Tokenizer
-from bert_jax.types import Batch
 
-_DTYPES = {
-  "word_weights": np.float32,
-  "starts": np.int32,
-  "ends": np.int32,
-}
+_DTYPES = {"word_weights": np.float32, "starts": np.int32, "ends": np.int32}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +34,7 @@ class Words(Inputs):
 
   FIELDS = ("words",)
   LISTS = ("words",)
-  PER_TOKEN = tuple(_DTYPES)
+  ARRAYS = _DTYPES
 
   def rows(
     self,
@@ -48,7 +43,6 @@ class Words(Inputs):
     config: EncoderConfig,
     labelled: bool = False,
   ) -> list[Row]:
-    """One row a chunk."""
     if labelled or "words" in record:
       given = fields.texts(record, "words")
       encoding = tokenizer.encode(" ".join(given))
@@ -75,10 +69,6 @@ class Words(Inputs):
       )
       for chunk in rows.chunks(encoding, tokenizer.special, self.limit(config))
     ]
-
-  def dummy_example(self) -> Batch:
-    """As in the base class."""
-    return rows.dummy_example(per_token_zeros(**_DTYPES))
 
 
 def _own(column: np.ndarray, chunk: rows.Chunk) -> np.ndarray:
@@ -107,7 +97,7 @@ class Tokens(Inputs):
     inputs/own: bool, whether the row predicts the token.
   """
 
-  PER_TOKEN = ("starts", "ends", "own")
+  ARRAYS: ClassVar = {"starts": np.int32, "ends": np.int32, "own": bool}
 
   def rows(
     self,
@@ -116,7 +106,6 @@ class Tokens(Inputs):
     config: EncoderConfig,
     labelled: bool = False,
   ) -> list[Row]:
-    """One row a chunk."""
     del labelled
     encoding = tokenizer.encode(fields.text(record, "text"))
     made = []
@@ -128,12 +117,6 @@ class Tokens(Inputs):
       arrays = {PREFIX + name: array for name, array in arrays.items()}
       made.append(Row(rows.example(chunk.encoding, arrays)))
     return made
-
-  def dummy_example(self) -> Batch:
-    """As in the base class."""
-    return rows.dummy_example(
-      per_token_zeros(starts=np.int32, ends=np.int32, own=bool)
-    )
 
 
 class Word(NamedTuple):

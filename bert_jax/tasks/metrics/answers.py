@@ -140,11 +140,7 @@ def tune_null_threshold(
   order = np.argsort(nulls, kind="stable")
   distinct = np.unique(nulls)
   cuts = np.concatenate(
-    [
-      [distinct[0] - 1],
-      (distinct[:-1] + distinct[1:]) / 2,
-      [distinct[-1] + 1],
-    ]
+    [[distinct[0] - 1], (distinct[:-1] + distinct[1:]) / 2, [distinct[-1] + 1]]
   )
   answered = np.searchsorted(nulls[order], cuts, side="right")
   totals = _totals(has_answer, predicted, kept, order)[answered]

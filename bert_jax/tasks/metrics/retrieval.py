@@ -18,9 +18,7 @@ _STEPS = 10**9
 
 
 def evaluate(
-  queries: ArrayLike,
-  documents: ArrayLike,
-  relevant: Sequence[Collection[int]],
+  queries: ArrayLike, documents: ArrayLike, relevant: Sequence[Collection[int]]
 ) -> dict[str, float]:
   """How well documents are found by cosine similarity to queries.
 

@@ -16,14 +16,20 @@ from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.inputs import PREFIX
-from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.metrics import labels as metrics
 from bert_jax.tasks.targets import losses, view
-from bert_jax.tasks.targets.target import Arrays, Target
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Means,
+  Metrics,
+  Records,
+  Target,
+  Vocabulary,
+)
 from bert_jax.tasks.targets.view import View
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.types import Batch
 
+Logits = Float[Array, "batch choices 1"]
 Probabilities = Float[np.ndarray, " choices"]
 
 
@@ -50,12 +56,13 @@ class Choice(Target):
   `Choices` as inputs. The arrays of a batch:
 
     labels: int32 [batch], the index of the right choice.
-    label_weights: float32 [batch], 0 for padding rows.
+    weights: float32 [batch], 0 for padding rows.
 
   Predictions are probabilities, float32 [choices].
   """
 
   FIELDS: ClassVar = ("label",)
+  ARRAYS: ClassVar = {"labels": (np.int32, "")}
   ARCHITECTURE: ClassVar = "ForMultipleChoice"
 
   def head(self, config: EncoderConfig) -> nn.Module:
@@ -78,53 +85,29 @@ class Choice(Target):
       )
     return index
 
-  def encode(
-    self, record: Record, rows: Sequence[Row], training: bool = False
-  ) -> list[Arrays]:
-    """As in the base class."""
-    row = {
-      "labels": np.array(self.gold(record), np.int32),
-      "label_weights": np.ones((), np.float32),
-    }
-    return [row] * len(rows)
+  def arrays(self, record: Record, training: bool) -> Arrays:
+    """As `gold`."""
+    return {"labels": np.int32(self.gold(record))}
 
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    return {
-      "labels": np.zeros((), np.int32),
-      "label_weights": np.zeros((), np.float32),
-    }
-
-  def loss(
-    self, outputs: Float[Array, "batch choices 1"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """Cross-entropy over a row's choices, in nats."""
     values = losses.cross_entropy(_logits(outputs, batch), arrays["labels"])
-    return {"loss": losses.mean(values, arrays["label_weights"])}
+    return {"loss": losses.mean(values, arrays["weights"])}
 
-  def metrics(
-    self, outputs: Float[Array, "batch choices 1"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The accuracy."""
-    logits, weights = _logits(outputs, batch), arrays["label_weights"]
+    logits, weights = _logits(outputs, batch), arrays["weights"]
     return losses.accuracy(logits, arrays["labels"], weights)
 
   def predict(
-    self,
-    outputs: Float[Array, "batch choices 1"],
-    batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
     """Probabilities of a record's choices."""
     found = np.asarray(jax.nn.softmax(_logits(outputs, batch), axis=-1))
     return [row[: len(r["choices"])] for row, r in zip(found, records)]
 
   def decode(
-    self,
-    record: Record,
-    prediction: Probabilities,
-    tokenizer: Tokenizer | None,
+    self, record: Record, prediction: Probabilities, tokenizer: Vocabulary
   ) -> list[RankedChoice]:
     """The choices, the most probable first."""
     return [
@@ -133,25 +116,25 @@ class Choice(Target):
     ]
 
   def correct(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+    self, records: Records, predictions: Sequence[Probabilities]
   ) -> np.ndarray:
     """For which records the right choice is the most probable."""
     pairs = zip(records, predictions)
     return np.array([p.argmax() == self.gold(r) for r, p in pairs], bool)
 
   def evaluate(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
-  ) -> dict[str, float]:
+    self, records: Records, predictions: Sequence[Probabilities]
+  ) -> Metrics:
     """The accuracy."""
     return {"accuracy": metrics.accuracy(self.correct(records, predictions))}
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> Metrics:
     """Of always giving the most frequent index."""
     counts = np.bincount([self.gold(record) for record in records])
     return {"accuracy_majority_baseline": float(counts.max() / counts.sum())}
 
   def view(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+    self, records: Records, predictions: Sequence[Probabilities]
   ) -> View:
     """The most confident mistakes."""
     mistakes = []
@@ -169,7 +152,7 @@ class Choice(Target):
 
   def average(
     self, batch: Batch, members: Float[Array, "members batch choices 1"]
-  ) -> Float[Array, "batch choices 1"]:
+  ) -> Logits:
     """Log of the mean probabilities among a row's choices."""
     logits = jax.nn.log_softmax(_logits(members, batch), axis=-1)
     return losses.log_mean(logits)[..., None]

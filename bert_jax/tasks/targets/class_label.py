@@ -14,15 +14,21 @@ from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields
-from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.metrics import labels as metrics
 from bert_jax.tasks.targets import losses, view
 from bert_jax.tasks.targets.labels import LabelledTarget
-from bert_jax.tasks.targets.target import Arrays, Fitting
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Fitting,
+  Means,
+  Metrics,
+  Records,
+  Vocabulary,
+)
 from bert_jax.tasks.targets.view import Confusion, View
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.types import Batch
 
+Logits = Float[Array, "batch labels"]
 Probabilities = Float[np.ndarray, " labels"]
 
 
@@ -46,7 +52,7 @@ class ClassLabel(LabelledTarget):
   The arrays of a batch:
 
     labels: int32 [batch], the id of each row's label.
-    label_weights: float32 [batch], 0 for padding rows.
+    weights: float32 [batch], 0 for padding rows and all but the first chunk.
 
   Predictions are probabilities, float32 [labels]. Besides these, the
   attributes of `LabelledTarget`.
@@ -65,6 +71,7 @@ class ClassLabel(LabelledTarget):
   label_smoothing: float = 0.0
 
   FIELDS: ClassVar = ("label",)
+  ARRAYS: ClassVar = {"labels": (np.int32, "")}
   ARCHITECTURE: ClassVar = "ForSequenceClassification"
   PROBLEM_TYPE: ClassVar = "single_label_classification"
 
@@ -96,26 +103,11 @@ class ClassLabel(LabelledTarget):
     """The label's id."""
     return fields.index("label", record.get("label"), self.names)
 
-  def encode(
-    self, record: Record, rows: Sequence[Row], training: bool = False
-  ) -> list[Arrays]:
-    """Only the first row of a record counts."""
+  def arrays(self, record: Record, training: bool) -> Arrays:
+    """The label's id and, in training, its class weight."""
     label = self.gold(record)
     weight = self.class_weights.get(self.names[label], 1) if training else 1
-    return [
-      {
-        "labels": np.array(label, np.int32),
-        "label_weights": np.array(0 if number else weight, np.float32),
-      }
-      for number in range(len(rows))
-    ]
-
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    return {
-      "labels": np.zeros((), np.int32),
-      "label_weights": np.zeros((), np.float32),
-    }
+    return {"labels": np.int32(label), "weights": np.float32(weight)}
 
   def fit(self, records: Fitting, pretrained: Self | None) -> Self:
     """Labels and class weights."""
@@ -134,29 +126,21 @@ class ClassLabel(LabelledTarget):
     }
     return dataclasses.replace(fitted, class_weights=weights)
 
-  def loss(
-    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """Cross-entropy in nats, as in `BertForSequenceClassification`."""
     values = losses.cross_entropy(outputs, arrays["labels"])
     if self.label_smoothing:
       uniform = -jax.nn.log_softmax(outputs, axis=-1).mean(-1)
       rate = self.label_smoothing
       values = (1 - rate) * values + rate * uniform
-    return {"loss": losses.mean(values, arrays["label_weights"])}
+    return {"loss": losses.mean(values, arrays["weights"])}
 
-  def metrics(
-    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The accuracy."""
-    return losses.accuracy(outputs, arrays["labels"], arrays["label_weights"])
+    return losses.accuracy(outputs, arrays["labels"], arrays["weights"])
 
   def predict(
-    self,
-    outputs: Float[Array, "batch labels"],
-    batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
     """Probabilities."""
     return list(np.asarray(jax.nn.softmax(outputs, axis=-1))[: len(records)])
@@ -165,7 +149,7 @@ class ClassLabel(LabelledTarget):
     self,
     record: Record,
     prediction: Probabilities,
-    tokenizer: Tokenizer | None,
+    tokenizer: Vocabulary,
     top_k: int | None = None,
   ) -> list[Label]:
     """The labels, the most probable first; the first `top_k` of them."""
@@ -175,31 +159,31 @@ class ClassLabel(LabelledTarget):
     ]
 
   def correct(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+    self, records: Records, predictions: Sequence[Probabilities]
   ) -> np.ndarray:
     """Which labels are right."""
     gold, predicted = self._ids(records, predictions)
     return gold == predicted
 
   def evaluate(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
-  ) -> dict[str, float]:
+    self, records: Records, predictions: Sequence[Probabilities]
+  ) -> Metrics:
     """See `metrics.labels.evaluate`."""
     return metrics.evaluate(*self._ids(records, predictions), len(self.names))
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> Metrics:
     """Of always giving the most frequent label."""
     counts = np.bincount([self.gold(record) for record in records])
     return {"accuracy_majority_baseline": float(counts.max() / counts.sum())}
 
   def _ids(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+    self, records: Records, predictions: Sequence[Probabilities]
   ) -> tuple[np.ndarray, np.ndarray]:
     gold = np.array([self.gold(record) for record in records], int)
     return gold, np.array([p.argmax() for p in predictions], int)
 
   def view(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+    self, records: Records, predictions: Sequence[Probabilities]
   ) -> View:
     """Precision and recall by label, and the most confident mistakes."""
     gold, predicted = self._ids(records, predictions)
@@ -217,18 +201,10 @@ class ClassLabel(LabelledTarget):
     return View(
       {"labels": metrics.per_label(gold, predicted, self.names)},
       Confusion(
-        self.names,
-        metrics.confusion_matrix(gold, predicted, len(self.names)),
+        self.names, metrics.confusion_matrix(gold, predicted, len(self.names))
       ),
       view.worst(mistakes),
     )
-
-  def average(
-    self, batch: Batch, members: Float[Array, "members batch labels"]
-  ) -> Float[Array, "batch labels"]:
-    """Log of the mean probabilities."""
-    del batch
-    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))
 
 
 def ranked(probabilities: Probabilities, top_k: int | None) -> list[int]:

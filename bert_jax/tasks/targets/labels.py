@@ -40,6 +40,11 @@ class LabelledTarget(Target):
     """The labels, or the default ones where there are none."""
     return self.labels or DEFAULT
 
+  @property
+  def num_outputs(self) -> int:
+    """A logit a label."""
+    return len(self.names)
+
   def found(self, record: Record) -> Iterable[str]:
     """The names of a record's gold labels.
 

@@ -23,8 +23,7 @@ def binary_cross_entropy(
 
 
 def only(
-  possible: Bool[Array, "*rows classes"],
-  logits: Float[Array, "*rows classes"],
+  possible: Bool[Array, "*rows classes"], logits: Float[Array, "*rows classes"]
 ) -> Float[Array, "*rows classes"]:
   """Masks logits so that impossible classes get no probability.
 

@@ -1,7 +1,7 @@
 """The tokens at masked positions."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -13,11 +13,18 @@ from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields
-from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.targets import losses
-from bert_jax.tasks.targets.target import Arrays, Target
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Means,
+  Records,
+  Target,
+  Vocabulary,
+)
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.types import Batch
+
+Logits = Float[Array, "batch predictions vocabulary"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +65,11 @@ class MaskedTokens(Target):
   Predictions are `Candidates`.
   """
 
+  ARRAYS: ClassVar = {
+    "positions": (np.int32, "slot"),
+    "ids": (np.int32, "slot"),
+  }
+  WEIGHTS: ClassVar = "slot"
   HEAD: ClassVar = "masked_lm"
   UNIVERSAL: ClassVar = True
   ARCHITECTURE: ClassVar = "ForMaskedLM"
@@ -66,37 +78,12 @@ class MaskedTokens(Target):
     """The masked-LM head, its decoder tied to the word embedding."""
     return heads.MaskedLanguageHead(config)
 
-  def encode(
-    self, record: Record, rows: Sequence[Row], training: bool = False
-  ) -> list[Arrays]:
-    """The inputs make all arrays."""
-    del record, training
-    return [{} for _ in rows]
-
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    return {
-      "positions": np.zeros(1, np.int32),
-      "ids": np.zeros(1, np.int32),
-      "weights": np.zeros(1, np.float32),
-    }
-
-  def loss(
-    self,
-    outputs: Float[Array, "batch predictions vocabulary"],
-    arrays: Arrays,
-    batch: Batch,
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """Cross-entropy of the masked tokens, in nats."""
     values = losses.cross_entropy(outputs, arrays["ids"])
     return {"mlm_loss": losses.mean(values, arrays["weights"])}
 
-  def metrics(
-    self,
-    outputs: Float[Array, "batch predictions vocabulary"],
-    arrays: Arrays,
-    batch: Batch,
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The accuracy of masked tokens."""
     found = losses.accuracy(outputs, arrays["ids"], arrays["weights"])
     return {"mlm_accuracy": found["accuracy"]}
@@ -118,10 +105,10 @@ class MaskedTokens(Target):
 
   def predict(
     self,
-    outputs: Float[Array, "batch predictions vocabulary"],
+    outputs: Logits,
     batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    records: Records,
+    tokenizer: Vocabulary,
     top_k: int = 5,
   ) -> list[Candidates]:
     """The `top_k` most probable tokens at each mask.
@@ -143,7 +130,7 @@ class MaskedTokens(Target):
     ]
 
   def decode(
-    self, record: Record, prediction: Candidates, tokenizer: Tokenizer | None
+    self, record: Record, prediction: Candidates, tokenizer: Vocabulary
   ) -> list[list[Candidate]]:
     """The candidates for each mask, the most probable first."""
     return [
@@ -158,13 +145,6 @@ class MaskedTokens(Target):
       for candidates in answer
     )
     return [f"mask {number}:  {line}" for number, line in enumerate(words, 1)]
-
-  def average(
-    self, batch: Batch, members: Float[Array, "members batch *outputs"]
-  ) -> Float[Array, "batch *outputs"]:
-    """Log of the mean probabilities."""
-    del batch
-    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))
 
 
 def _word(tokenizer: Tokenizer, id: int) -> str:

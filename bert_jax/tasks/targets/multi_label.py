@@ -15,16 +15,20 @@ from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
-from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.metrics import multi_label as metrics
 from bert_jax.tasks.metrics.counts import rates
 from bert_jax.tasks.targets import labels, losses, view
-from bert_jax.tasks.targets.class_label import Probabilities, ranked
+from bert_jax.tasks.targets.class_label import Logits, Probabilities, ranked
 from bert_jax.tasks.targets.labels import LabelledTarget
-from bert_jax.tasks.targets.target import Arrays
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Means,
+  Metrics,
+  Records,
+  Vocabulary,
+)
 from bert_jax.tasks.targets.view import View
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.types import Batch
 
 _DEFAULT_THRESHOLD = 0.5
 _Matrix = Float[np.ndarray, "rows labels"]
@@ -52,7 +56,7 @@ class MultiLabel(LabelledTarget):
   The arrays of a batch:
 
     labels: float32 [batch, labels], 1 for each label that a row has.
-    label_weights: float32 [batch], 0 for padding rows.
+    weights: float32 [batch], 0 for padding rows.
 
   Predictions are probabilities, float32 [labels]. Besides `thresholds`, the
   attributes of `LabelledTarget`.
@@ -66,7 +70,7 @@ class MultiLabel(LabelledTarget):
 
   FIELDS: ClassVar = ("labels",)
   LISTS: ClassVar = ("labels",)
-  FIXED: ClassVar = ("labels",)
+  ARRAYS: ClassVar = {"labels": (np.float32, "label")}
   TUNED: ClassVar = ("thresholds",)
   ARCHITECTURE: ClassVar = "ForSequenceClassification"
   PROBLEM_TYPE: ClassVar = "multi_label_classification"
@@ -100,47 +104,26 @@ class MultiLabel(LabelledTarget):
       row[fields.index("labels", name, self.names)] = 1
     return row
 
-  def encode(
-    self, record: Record, rows: Sequence[Row], training: bool = False
-  ) -> list[Arrays]:
-    """As in the base class."""
-    row = {
-      "labels": self.gold(record),
-      "label_weights": np.ones((), np.float32),
-    }
-    return [row] * len(rows)
+  def arrays(self, record: Record, training: bool) -> Arrays:
+    """As `gold`."""
+    return {"labels": self.gold(record)}
 
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    return {
-      "labels": np.zeros(len(self.names), np.float32),
-      "label_weights": np.zeros((), np.float32),
-    }
-
-  def loss(
-    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """Binary cross-entropy in nats, the mean over the labels.
 
     As `BertForSequenceClassification` has it for this problem type.
     """
     values = losses.binary_cross_entropy(outputs, arrays["labels"])
-    return {"loss": losses.mean(values.mean(-1), arrays["label_weights"])}
+    return {"loss": losses.mean(values.mean(-1), arrays["weights"])}
 
-  def metrics(
-    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The share of decisions that are right with the threshold 0.5."""
     right = (outputs > 0) == (arrays["labels"] > 0)
-    weights = arrays["label_weights"]
+    weights = arrays["weights"]
     return {"label_accuracy": losses.mean(right.mean(-1), weights)}
 
   def predict(
-    self,
-    outputs: Float[Array, "batch labels"],
-    batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
     """Probabilities."""
     return list(np.asarray(jax.nn.sigmoid(outputs))[: len(records)])
@@ -149,7 +132,7 @@ class MultiLabel(LabelledTarget):
     self,
     record: Record,
     prediction: Probabilities,
-    tokenizer: Tokenizer | None,
+    tokenizer: Vocabulary,
     top_k: int | None = None,
   ) -> list[ChosenLabel]:
     """The labels, the most probable first; the first `top_k` of them."""
@@ -161,15 +144,15 @@ class MultiLabel(LabelledTarget):
     return made
 
   def correct(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+    self, records: Records, predictions: Sequence[Probabilities]
   ) -> np.ndarray:
     """Which sets of labels are right."""
     gold, probabilities = self._arrays(records, predictions)
     return ((probabilities >= self._cuts) == (gold > 0)).all(-1)
 
   def evaluate(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
-  ) -> dict[str, float]:
+    self, records: Records, predictions: Sequence[Probabilities]
+  ) -> Metrics:
     """See `metrics.multi_label.evaluate`, with the target's thresholds.
 
     Where these were tuned on the same records they flatter; `micro_f1_untuned`
@@ -186,14 +169,14 @@ class MultiLabel(LabelledTarget):
     }
 
   def tune(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+    self, records: Records, predictions: Sequence[Probabilities]
   ) -> Self:
     """With the thresholds of the best F1 of each label."""
     thresholds = metrics.tune_thresholds(*self._arrays(records, predictions))
     return dataclasses.replace(self, thresholds=tuple(thresholds.tolist()))
 
   def _arrays(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+    self, records: Records, predictions: Sequence[Probabilities]
   ) -> tuple[
     Float[np.ndarray, "rows labels"], Float[np.ndarray, "rows labels"]
   ]:
@@ -201,7 +184,7 @@ class MultiLabel(LabelledTarget):
     gold = np.array([self.gold(record) for record in records], float)
     return gold.reshape(shape), np.array(predictions, float).reshape(shape)
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> Metrics:
     """Of the best answer that is the same for all records.
 
     For `micro_f1` it is the set of the most frequent labels with the best F1;
@@ -219,7 +202,7 @@ class MultiLabel(LabelledTarget):
     }
 
   def view(
-    self, records: Sequence[Record], predictions: Sequence[Probabilities]
+    self, records: Records, predictions: Sequence[Probabilities]
   ) -> View:
     """Precision and recall by label, and the records with most error."""
     gold, chances = self._arrays(records, predictions)
@@ -249,7 +232,7 @@ class MultiLabel(LabelledTarget):
 
   def average(
     self, batch: Batch, members: Float[Array, "members batch labels"]
-  ) -> Float[Array, "batch labels"]:
+  ) -> Logits:
     """The logit of the mean probabilities."""
     del batch
     return losses.log_mean_odds(members)

@@ -1,7 +1,7 @@
 """Whether one text follows another; ALBERT's order of sentences too."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import ClassVar
 
 import flax.linen as nn
@@ -12,11 +12,17 @@ from jaxtyping import Array, Float
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.targets import losses
-from bert_jax.tasks.targets.target import Arrays, Target
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Means,
+  Records,
+  Target,
+  Vocabulary,
+)
+from bert_jax.types import Batch
+
+Logits = Float[Array, "batch sequences 2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +49,8 @@ class NextSentence(Target):
   their order. Predictions are the probability that the second text follows.
   """
 
+  ARRAYS: ClassVar = {"labels": (np.int32, "slot")}
+  WEIGHTS: ClassVar = "slot"
   HEAD: ClassVar = "next_sentence"
   UNIVERSAL: ClassVar = True
   ARCHITECTURE: ClassVar = "ForNextSentencePrediction"
@@ -51,33 +59,12 @@ class NextSentence(Target):
     """A linear layer on the pooled vector of each sequence."""
     return heads.NextSentenceHead(config, 2, bias=True)
 
-  def encode(
-    self, record: Record, rows: Sequence[Row], training: bool = False
-  ) -> list[Arrays]:
-    """Only a corpus has gold labels, which its examples bring."""
-    del record, training
-    return [{} for _ in rows]
-
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    return {"labels": np.zeros(1, np.int32), "weights": np.zeros(1, np.float32)}
-
-  def loss(
-    self,
-    outputs: Float[Array, "batch sequences 2"],
-    arrays: Arrays,
-    batch: Batch,
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """Cross-entropy, in nats."""
     values = losses.cross_entropy(outputs, arrays["labels"])
     return {"nsp_loss": losses.mean(values, arrays["weights"])}
 
-  def metrics(
-    self,
-    outputs: Float[Array, "batch sequences 2"],
-    arrays: Arrays,
-    batch: Batch,
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The accuracy of pairs."""
     found = losses.accuracy(outputs, arrays["labels"], arrays["weights"])
     return {"nsp_accuracy": found["accuracy"]}
@@ -93,25 +80,14 @@ class NextSentence(Target):
     return {"nsp_accuracy_majority_baseline": share}
 
   def predict(
-    self,
-    outputs: Float[Array, "batch sequences 2"],
-    batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[float]:
     """Probabilities."""
     found = np.asarray(jax.nn.softmax(outputs, axis=-1)[:, 0, 0])
     return found[: len(records)].tolist()
 
   def decode(
-    self, record: Record, prediction: float, tokenizer: Tokenizer | None
+    self, record: Record, prediction: float, tokenizer: Vocabulary
   ) -> Follows:
     """The probability that the second text follows."""
     return Follows(prediction)
-
-  def average(
-    self, batch: Batch, members: Float[Array, "members batch sequences 2"]
-  ) -> Float[Array, "batch sequences 2"]:
-    """Log of the mean probabilities."""
-    del batch
-    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))

@@ -1,8 +1,8 @@
 """Which tokens of a text were replaced: ELECTRA's discriminator."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,11 +14,17 @@ from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs.inputs import PREFIX
-from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.targets import losses
-from bert_jax.tasks.targets.target import Arrays, Target
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Means,
+  Records,
+  Target,
+  Vocabulary,
+)
+from bert_jax.types import Batch
+
+Logits = Float[Array, "batch length 1"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,27 +64,19 @@ class ReplacedTokens(Target):
   Predictions are `Replaced`.
   """
 
-  PER_TOKEN: ClassVar = ("replaced",)
+  ARRAYS: ClassVar = {"replaced": (np.float32, "token")}
   ARCHITECTURE: ClassVar = "ForPreTraining"
 
   def head(self, config: EncoderConfig) -> nn.Module:
     """One logit for each token, after the shared transform."""
     return heads.TokenHead(config, 1, bias=True, has_transform=True)
 
-  def encode(
-    self, record: Record, rows: Sequence[Row], training: bool = False
-  ) -> list[Arrays]:
-    """Records have no gold field."""
-    del record, training
-    return [{} for _ in rows]
+  @property
+  def array_specs(self) -> Mapping[str, tuple[Any, str]]:
+    """All tokens but padding count, so there are no weights."""
+    return self.ARRAYS
 
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    return {"replaced": np.zeros(4, np.float32)}
-
-  def loss(
-    self, outputs: Float[Array, "batch length 1"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """Binary cross-entropy of all tokens but padding, in nats.
 
     Special tokens count too, as in `ElectraForPreTraining` of Transformers.
@@ -87,19 +85,13 @@ class ReplacedTokens(Target):
     values = losses.binary_cross_entropy(logits, arrays["replaced"])
     return {"replaced_loss": losses.mean(values, _used(batch))}
 
-  def metrics(
-    self, outputs: Float[Array, "batch length 1"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The accuracy of tokens."""
     right = (outputs[..., 0] > 0) == (arrays["replaced"] > 0)
     return {"replaced_accuracy": losses.mean(right, _used(batch))}
 
   def predict(
-    self,
-    outputs: Float[Array, "batch length 1"],
-    batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Replaced]:
     """The tokens that each row predicts."""
     own = np.asarray(batch.targets[f"{PREFIX}own"])
@@ -119,7 +111,7 @@ class ReplacedTokens(Target):
     return Replaced(*map(np.concatenate, zip(*predictions)))
 
   def decode(
-    self, record: Record, prediction: Replaced, tokenizer: Tokenizer | None
+    self, record: Record, prediction: Replaced, tokenizer: Vocabulary
   ) -> list[Token]:
     """The tokens with their probabilities."""
     columns = (column.tolist() for column in prediction)
@@ -127,7 +119,7 @@ class ReplacedTokens(Target):
 
   def average(
     self, batch: Batch, members: Float[Array, "members batch length 1"]
-  ) -> Float[Array, "batch length 1"]:
+  ) -> Logits:
     """The logit of the mean probabilities."""
     del batch
     return losses.log_mean_odds(members)

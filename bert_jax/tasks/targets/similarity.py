@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import flax.linen as nn
@@ -16,14 +16,20 @@ from bert_jax.models import heads, pooling
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
-from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.metrics import regression, retrieval
 from bert_jax.tasks.targets import similarity_losses, view
-from bert_jax.tasks.targets.target import Arrays, Fitting, Target
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Fitting,
+  Means,
+  Metrics,
+  Records,
+  Target,
+  Vocabulary,
+)
 from bert_jax.tasks.targets.values import number
 from bert_jax.tasks.targets.view import View
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.types import Batch
 
 POOLING = ("cls", "max", "mean")
 """The pooling modes, in the order in which several are concatenated."""
@@ -31,6 +37,7 @@ POOLING = ("cls", "max", "mean")
 OBJECTIVES = {"contrastive": ("negative",), "similarity": ("label",)}
 """The objectives, each with the fields that it learns from besides a pair."""
 
+Hidden = Float[Array, "batch texts length hidden"]
 Vectors = Float[np.ndarray, "*texts width"]
 _DEPTHS = (1, 5, 10)
 _QUERIES = 256
@@ -42,7 +49,7 @@ class Similarity(Target):
 
   Needs `Pairs` as inputs. The arrays of a batch:
 
-    pair_weights: float32 [batch], 0 for padding rows.
+    weights: float32 [batch], 0 for padding rows.
     similarities: float32 [batch], the wanted cosine of text and pair; with the
       objective `similarity` only.
 
@@ -73,6 +80,8 @@ class Similarity(Target):
 
   EVALUATED: ClassVar = ("label", "negative")
   HEAD: ClassVar = "hidden_states"
+  # Vectors mean something only beside others of the same model.
+  AVERAGES: ClassVar = False
   ARCHITECTURE: ClassVar = "Model"
 
   def __post_init__(self):
@@ -118,30 +127,26 @@ class Similarity(Target):
       raise UserError("expected the field 'label', a number")
     return number("label", record["label"])
 
-  def encode(
-    self, record: Record, rows: Sequence[Row], training: bool = False
-  ) -> list[Arrays]:
-    """As in the base class."""
-    arrays = {"pair_weights": np.ones((), np.float32)}
-    if self._has_labels:
-      (low, high), label = self.label_range, self.gold(record)
-      if not low <= label <= high:
-        raise UserError(
-          f"the label {label:g}: expected label_range, {low:g} to {high:g}"
-        )
-      arrays["similarities"] = np.float32((label - low) / (high - low))
-    return [arrays] * len(rows)
+  def arrays(self, record: Record, training: bool) -> Arrays:
+    """The wanted cosine, where there are labels."""
+    if not self._has_labels:
+      return {}
+    (low, high), label = self.label_range, self.gold(record)
+    if not low <= label <= high:
+      raise UserError(
+        f"the label {label:g}: expected label_range, {low:g} to {high:g}"
+      )
+    return {"similarities": np.float32((label - low) / (high - low))}
 
   @property
   def _has_labels(self) -> bool:
     return self.objective == "similarity" and bool(self.label_range)
 
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    arrays = {"pair_weights": np.zeros((), np.float32)}
-    if self._has_labels:
-      arrays["similarities"] = np.zeros((), np.float32)
-    return arrays
+  @property
+  def array_specs(self) -> Mapping[str, tuple[Any, str]]:
+    """With the objective `similarity`, the wanted cosines too."""
+    similarities = {"similarities": (np.float32, "")}
+    return super().array_specs | (similarities if self._has_labels else {})
 
   def fit(self, records: Fitting, pretrained: Self | None) -> Self:
     """The range of the labels; the pooling of a pretrained model."""
@@ -162,29 +167,19 @@ class Similarity(Target):
       )
     return dataclasses.replace(self, label_range=(min(found), max(found)))
 
-  def loss(
-    self,
-    outputs: Float[Array, "batch texts length hidden"],
-    arrays: Arrays,
-    batch: Batch,
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Hidden, arrays: Arrays, batch: Batch) -> Means:
     """The loss of the objective; see `similarity_losses`."""
     return self._learned(outputs, arrays, batch)[0]
 
-  def metrics(
-    self,
-    outputs: Float[Array, "batch texts length hidden"],
-    arrays: Arrays,
-    batch: Batch,
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Hidden, arrays: Arrays, batch: Batch) -> Means:
     """The share of pairs that are told from all others of their batch."""
     return self._learned(outputs, arrays, batch)[1]
 
   def _learned(
     self, outputs: Array, arrays: Arrays, batch: Batch
-  ) -> tuple[dict[str, Mean], dict[str, Mean]]:
+  ) -> tuple[Means, Means]:
     vectors = self.pool(outputs, batch.sequence_ids)
-    weights = arrays["pair_weights"]
+    weights = arrays["weights"]
     if self.objective == "similarity":
       wanted = arrays["similarities"]
       return similarity_losses.regression(vectors, wanted, weights), {}
@@ -209,8 +204,8 @@ class Similarity(Target):
     self,
     outputs: Float[Array, "batch *texts length hidden"],
     batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    records: Records,
+    tokenizer: Vocabulary,
   ) -> list[Vectors]:
     """Vectors."""
     vectors = np.asarray(self.pool(outputs, batch.sequence_ids))
@@ -221,14 +216,14 @@ class Similarity(Target):
     return [row[:count] for row, count in zip(vectors, texts)]
 
   def decode(
-    self, record: Record, prediction: Vectors, tokenizer: Tokenizer | None
+    self, record: Record, prediction: Vectors, tokenizer: Vocabulary
   ) -> Vectors:
     """The vector, or of a pair the vector of each text."""
     return prediction
 
   def evaluate(
-    self, records: Sequence[Record], predictions: Sequence[Vectors]
-  ) -> dict[str, float]:
+    self, records: Records, predictions: Sequence[Vectors]
+  ) -> Metrics:
     """How well cosines say what is similar.
 
     Returns:
@@ -251,7 +246,7 @@ class Similarity(Target):
       relevant,
     )
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> Metrics:
     """Of ranking pairs by chance; correlations would be 0."""
     if _have_labels(records):
       return {}
@@ -261,9 +256,7 @@ class Similarity(Target):
       for depth in _DEPTHS
     }
 
-  def view(
-    self, records: Sequence[Record], predictions: Sequence[Vectors]
-  ) -> View:
+  def view(self, records: Records, predictions: Sequence[Vectors]) -> View:
     """The pairs whose cosine is most out of place.
 
     With labels, these are pairs that rank differently by cosine and by label;
@@ -276,7 +269,7 @@ class Similarity(Target):
     return View(mistakes=view.worst(_mistaken(predictions, cosines, records)))
 
   def summary(
-    self, record: Record, prediction: Vectors, tokenizer: Tokenizer | None
+    self, record: Record, prediction: Vectors, tokenizer: Vocabulary
   ) -> dict[str, float]:
     """The cosine of the pair."""
     first, second = _unit([prediction], 0), _unit([prediction], 1)
@@ -303,7 +296,7 @@ def _pool(
   return similarity_losses.unit(vectors) if normalize else vectors
 
 
-def _have_labels(records: Sequence[Record]) -> bool:
+def _have_labels(records: Records) -> bool:
   return any(record.get("label") is not None for record in records)
 
 
@@ -318,9 +311,7 @@ def _correlations(
   return {name: found[name] for name in ("spearman", "pearson")}
 
 
-def _documents(
-  records: Sequence[Record],
-) -> tuple[dict[str, int], list[set[int]]]:
+def _documents(records: Records) -> tuple[dict[str, int], list[set[int]]]:
   """All different pairs, and which of them go with each record's text.
 
   Returns:
@@ -340,7 +331,7 @@ def _documents(
 def _misplaced(
   cosines: Float[np.ndarray, " pairs"],
   labels: Sequence[float],
-  records: Sequence[Record],
+  records: Records,
 ) -> list[tuple[float, dict[str, Any]]]:
   from scipy import stats  # Slow to import, and only needed here.
 
@@ -363,7 +354,7 @@ def _misplaced(
 def _mistaken(
   predictions: Sequence[Vectors],
   cosines: Float[np.ndarray, " pairs"],
-  records: Sequence[Record],
+  records: Records,
 ) -> list[tuple[float, dict[str, Any]]]:
   first, relevant = _documents(records)
   documents, queries = list(first), _unit(predictions, 0)

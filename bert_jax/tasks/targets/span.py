@@ -29,11 +29,19 @@ from bert_jax.tasks.inputs.inputs import PREFIX
 from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.metrics import answers as metrics
 from bert_jax.tasks.targets import losses, spans, view
-from bert_jax.tasks.targets.target import Arrays, Fitting, Target
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Fitting,
+  Means,
+  Metrics,
+  Records,
+  Target,
+  Vocabulary,
+)
 from bert_jax.tasks.targets.view import View
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.types import Batch
 
+Logits = Float[Array, "batch length 2"]
 # Characters of a context that the page shows before an answer.
 _BEFORE = 100
 # The null score of a question without any candidate; finite, as scorers want.
@@ -90,7 +98,7 @@ class Span(Target):
     start_positions: int32 [batch], the answer's first token in the row; 0
       where there is no answer. One outside the row counts nothing.
     end_positions: int32 [batch], the answer's last token.
-    position_weights: float32 [batch], 0 for padding rows.
+    weights: float32 [batch], 0 for padding rows.
 
   Predictions are `Candidates`.
 
@@ -105,6 +113,10 @@ class Span(Target):
   null_threshold: float = 0.0
 
   FIELDS: ClassVar = ("answers",)
+  ARRAYS: ClassVar = {
+    "start_positions": (np.int32, ""),
+    "end_positions": (np.int32, ""),
+  }
   TUNED: ClassVar = ("null_threshold",)
   # As run_squad.py and run_qa.py choose the answers to be scored.
   EVALUATION_OPTIONS: ClassVar = {
@@ -142,7 +154,6 @@ class Span(Target):
   def encode(
     self, record: Record, rows: Sequence[Row], training: bool = False
   ) -> list[Arrays]:
-    """As in the base class."""
     gold, made = self._tokens(record, rows[0]), []
     for row in rows:
       in_context = row.example.targets[f"{PREFIX}in_context"]
@@ -154,7 +165,7 @@ class Span(Target):
         {
           "start_positions": np.array(first, np.int32),
           "end_positions": np.array(last, np.int32),
-          "position_weights": np.ones((), np.float32),
+          "weights": np.ones((), np.float32),
         }
       )
     return made
@@ -178,14 +189,6 @@ class Span(Target):
       )
     return np.flatnonzero(hit) + row.pieces.start
 
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    return {
-      "start_positions": np.zeros((), np.int32),
-      "end_positions": np.zeros((), np.int32),
-      "position_weights": np.zeros((), np.float32),
-    }
-
   def fit(self, records: Fitting, pretrained: Self | None) -> Self:
     """Finds out whether there are questions without answers."""
     start = pretrained or self
@@ -193,9 +196,7 @@ class Span(Target):
     null_answers = start.null_answers or not all(has_answer)
     return dataclasses.replace(start, null_answers=null_answers)
 
-  def loss(
-    self, outputs: Float[Array, "batch length 2"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """Half the cross-entropy of the start, and of the end, in nats.
 
     As in `BertForQuestionAnswering` of Transformers, but padding gets no
@@ -207,9 +208,7 @@ class Span(Target):
       means[f"{name}_loss"] = losses.mean(values, weights)
     return means
 
-  def metrics(
-    self, outputs: Float[Array, "batch length 2"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The accuracy of starts, and of ends."""
     return {
       f"{name}_accuracy": losses.accuracy(logits, labels, weights)["accuracy"]
@@ -218,10 +217,10 @@ class Span(Target):
 
   def predict(
     self,
-    outputs: Float[Array, "batch length 2"],
+    outputs: Logits,
     batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    records: Records,
+    tokenizer: Vocabulary,
     top_k: int = 1,
     max_answer_length: int = 30,
     align_to_words: bool = True,
@@ -300,7 +299,7 @@ class Span(Target):
     self,
     record: Record,
     prediction: Candidates,
-    tokenizer: Tokenizer | None,
+    tokenizer: Vocabulary,
     top_k: int = 1,
     no_answer: bool | None = None,
   ) -> list[Answer]:
@@ -356,8 +355,8 @@ class Span(Target):
     ]
 
   def evaluate(
-    self, records: Sequence[Record], predictions: Sequence[Candidates]
-  ) -> dict[str, float]:
+    self, records: Records, predictions: Sequence[Candidates]
+  ) -> Metrics:
     """Exact matches and F1, from 0 to 1; see `metrics.answers.evaluate`."""
     given: list[Any] = [_gold_texts(records), self._texts(predictions)]
     if self.null_answers:
@@ -365,9 +364,7 @@ class Span(Target):
     found = metrics.evaluate(*given)
     return {"f1": found["f1"], **found}
 
-  def tune(
-    self, records: Sequence[Record], predictions: Sequence[Candidates]
-  ) -> Self:
+  def tune(self, records: Records, predictions: Sequence[Candidates]) -> Self:
     """With the null threshold of the best F1.
 
     Unchanged where all questions have an answer, or none has one: such records
@@ -381,14 +378,12 @@ class Span(Target):
     )
     return dataclasses.replace(self, null_threshold=threshold)
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> Metrics:
     """Of always saying that there is no answer."""
     share = sum(not gold for gold in _gold_texts(records)) / len(records)
     return {"exact_majority_baseline": share, "f1_majority_baseline": share}
 
-  def view(
-    self, records: Sequence[Record], predictions: Sequence[Candidates]
-  ) -> View:
+  def view(self, records: Records, predictions: Sequence[Candidates]) -> View:
     """The most confident mistakes, with their contexts."""
     mistakes = []
     for record, found, text in zip(
@@ -413,7 +408,7 @@ class Span(Target):
     return View(mistakes=view.worst(mistakes))
 
   def files(
-    self, records: Sequence[Record], predictions: Sequence[Candidates]
+    self, records: Records, predictions: Sequence[Candidates]
   ) -> dict[str, str]:
     """`predictions.json`, as SQuAD's official scorers take it.
 
@@ -425,7 +420,7 @@ class Span(Target):
 
   def average(
     self, batch: Batch, members: Float[Array, "members batch length 2"]
-  ) -> Float[Array, "batch length 2"]:
+  ) -> Logits:
     """Log of the mean probabilities among a row's tokens."""
     used = (batch.sequence_ids > 0)[..., None]
     logits = losses.only(used, members)
@@ -433,7 +428,7 @@ class Span(Target):
 
 
 def _both(
-  outputs: Float[Array, "batch length 2"], arrays: Arrays, batch: Batch
+  outputs: Logits, arrays: Arrays, batch: Batch
 ) -> Iterator[tuple[str, Array, Array, Array]]:
   """Name, logits, labels and weights of starts and of ends."""
   used = batch.sequence_ids > 0
@@ -443,7 +438,7 @@ def _both(
     labels = jnp.clip(positions, 0, last)
     inside = jnp.take_along_axis(used, labels[:, None], axis=1)[:, 0]
     inside &= labels == positions
-    weights = arrays["position_weights"] * inside
+    weights = arrays["weights"] * inside
     yield name, losses.only(used, outputs[..., i]), labels, weights
 
 
@@ -498,5 +493,5 @@ def _around(record: Record, found: Candidates) -> str:
   return f"{'…' if begin else ''}{part}{more}"
 
 
-def _gold_texts(records: Sequence[Record]) -> list[list[str]]:
+def _gold_texts(records: Records) -> list[list[str]]:
   return [[gold["text"] for gold in r["answers"]] for r in records]

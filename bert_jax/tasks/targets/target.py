@@ -6,19 +6,26 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import flax.linen as nn
+import jax
 import numpy as np
 from jaxtyping import Array, Bool
 
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
-from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.targets import losses
 from bert_jax.tasks.targets.view import View
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean
 
 Arrays = Mapping[str, Any]
 """The arrays of one target in a batch, by their names."""
+Means = dict[str, Mean]
+"""Undivided means by name."""
+Metrics = dict[str, float]
+"""Metrics by name."""
+Records = Sequence[Record]
+Vocabulary = Tokenizer | None
 
 
 class Fitting(NamedTuple):
@@ -50,23 +57,15 @@ class Target:
 
   Subclasses are frozen dataclasses. Their fields are the options of
   `config.data.targets.NAME`, and what `fit` and `tune` learn from records; a
-  checkpoint keeps them. `head`, `encode`, `dummy_arrays`, `loss`, `predict`
-  and `decode` must be defined. `gold` and `evaluate` are needed to train on
-  labelled records.
+  checkpoint keeps them. `head`, `loss`, `predict` and `decode` must be
+  defined; `arrays` (or `encode`) and `evaluate` to train on labelled records.
 
   From the model's outputs to the metrics everything is arrays: `predict` gives
   the arrays of each row, `merge` those of each record, and only `decode` makes
   answers with names.
   """
 
-  REQUIRED: ClassVar[tuple[str, ...]] = (
-    "head",
-    "encode",
-    "dummy_arrays",
-    "loss",
-    "predict",
-    "decode",
-  )
+  REQUIRED: ClassVar[tuple[str, ...]] = ("head", "loss", "predict", "decode")
   """Methods that every target must define."""
   HEAD: ClassVar[str] = "classifier"
   """The name of the head's parameters where it is the only one of a task."""
@@ -78,10 +77,14 @@ class Target:
   """Gold fields that hold a list."""
   EVALUATED: ClassVar[tuple[str, ...]] = ()
   """Fields that evaluations use of models that were not trained on them."""
-  PER_TOKEN: ClassVar[Collection[str]] = ()
-  """The target's arrays whose last axis is that of the tokens."""
-  FIXED: ClassVar[Collection[str]] = ()
-  """The target's arrays that have the same shape in all examples."""
+  ARRAYS: ClassVar[Mapping[str, tuple[Any, str]]] = {}
+  """The arrays of an example, besides `weights`: their dtypes and axes.
+
+  The axis is "token", "label", "slot" (of a number that varies), or "" for a
+  scalar.
+  """
+  WEIGHTS: ClassVar[str] = ""
+  """The axis of `weights`, float32."""
   EVALUATION_OPTIONS: ClassVar[Mapping[str, Any]] = {}
   """The options of `predict` and `decode` in evaluations."""
   TUNED: ClassVar[tuple[str, ...]] = ()
@@ -91,6 +94,9 @@ class Target:
 
   UNIVERSAL: ClassVar[bool] = False
   """Whether the head means the same in every model, as a masked-LM head."""
+
+  AVERAGES: ClassVar[bool] = True
+  """Whether the outputs of different models can be averaged."""
 
   # Published checkpoints.
   ARCHITECTURE: ClassVar[str] = ""
@@ -116,10 +122,25 @@ class Target:
     """
     raise NotImplementedError
 
+  def arrays(self, record: Record, training: bool) -> Arrays:
+    """The arrays that a record's gold fields make, without weights.
+
+    Args:
+      record: has gold fields.
+      training: whether the record is for training.
+
+    Raises:
+      UserError: as `gold`.
+    """
+    raise NotImplementedError
+
   def encode(
     self, record: Record, rows: Sequence[Row], training: bool = False
   ) -> list[Arrays]:
-    """The arrays that each of a record's rows learns from, with weights.
+    """The arrays that each of a record's rows learns from, with `weights`.
+
+    By default these are `arrays` of the record, and only the first row of
+    several chunks has weight 1.
 
     Args:
       record: has gold fields.
@@ -130,22 +151,36 @@ class Target:
     Raises:
       UserError: as `gold`.
     """
-    raise NotImplementedError
+    one, none = np.ones((), np.float32), np.zeros((), np.float32)
+    arrays = {"weights": one, **self.arrays(record, training)}
+    return [arrays] + [{**arrays, "weights": none}] * (len(rows) - 1)
+
+  @property
+  def array_specs(self) -> Mapping[str, tuple[Any, str]]:
+    """The dtypes and axes of all arrays."""
+    return {**self.ARRAYS, "weights": (np.float32, self.WEIGHTS)}
+
+  @property
+  def num_outputs(self) -> int:
+    """The size of the axis "label"."""
+    return 1
 
   def dummy_arrays(self) -> Arrays:
     """Zeros of the shapes that `encode` gives for a row of 4 tokens."""
-    raise NotImplementedError
+    shapes = {"": (), "slot": (1,), "token": (4,), "label": (self.num_outputs,)}
+    return {
+      name: np.zeros(shapes[axis], dtype)
+      for name, (dtype, axis) in self.array_specs.items()
+    }
 
-  def loss(self, outputs: Any, arrays: Arrays, batch: Batch) -> dict[str, Mean]:
+  def loss(self, outputs: Any, arrays: Arrays, batch: Batch) -> Means:
     """Undivided means to be minimised; their values are added.
 
     A mean's weight depends on the batch alone and never on the outputs.
     """
     raise NotImplementedError
 
-  def metrics(
-    self, outputs: Any, arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Any, arrays: Arrays, batch: Batch) -> Means:
     """Further undivided means, such as the accuracy of a batch."""
     del outputs, arrays, batch
     return {}
@@ -165,11 +200,7 @@ class Target:
   # Prediction and evaluation.
 
   def predict(
-    self,
-    outputs: Any,
-    batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    self, outputs: Any, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Any]:
     """NumPy arrays for each of the batch's first `len(records)` rows."""
     raise NotImplementedError
@@ -180,29 +211,27 @@ class Target:
     return predictions[0]
 
   def decode(
-    self, record: Record, prediction: Any, tokenizer: Tokenizer | None
+    self, record: Record, prediction: Any, tokenizer: Vocabulary
   ) -> Any:
     """The answer for people, with names."""
     raise NotImplementedError
 
   def correct(
-    self, records: Sequence[Record], predictions: Sequence[Any]
+    self, records: Records, predictions: Sequence[Any]
   ) -> Bool[np.ndarray, " records"]:
     """Which records are predicted without any error."""
     raise NotImplementedError
 
-  def evaluate(
-    self, records: Sequence[Record], predictions: Sequence[Any]
-  ) -> dict[str, float]:
+  def evaluate(self, records: Records, predictions: Sequence[Any]) -> Metrics:
     """Corpus-level metrics; the first one is what the target is known by."""
     raise NotImplementedError
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> Metrics:
     """The metrics of the best constant answer, `METRIC_KIND_baseline`."""
     del records
     return {}
 
-  def tune(self, records: Sequence[Record], predictions: Sequence[Any]) -> Self:
+  def tune(self, records: Records, predictions: Sequence[Any]) -> Self:
     """The target with thresholds fitted to evaluation records."""
     del records, predictions
     return self
@@ -210,13 +239,10 @@ class Target:
   def average(self, batch: Batch, members: Array) -> Array:
     """The outputs of an ensemble, from those of its members, stacked first.
 
-    Raises:
-      UserError: the outputs of different models cannot be averaged.
+    By default the log of the mean probabilities, of classes on the last axis.
     """
-    del batch, members
-    raise UserError(
-      f"ensemble: the outputs of {type(self).__name__} cannot be averaged"
-    )
+    del batch
+    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))
 
   def lines(self, answer: Any) -> list[str]:
     """An answer as lines of text, for a terminal."""
@@ -227,19 +253,19 @@ class Target:
 
   # The evaluation's files and page.
 
-  def view(self, records: Sequence[Record], predictions: Sequence[Any]) -> View:
+  def view(self, records: Records, predictions: Sequence[Any]) -> View:
     """What the evaluation page shows besides the metrics."""
     del records, predictions
     return View()
 
   def summary(
-    self, record: Record, prediction: Any, tokenizer: Tokenizer | None
+    self, record: Record, prediction: Any, tokenizer: Vocabulary
   ) -> Any:
     """What `predictions.jsonl` of an evaluation holds of an answer."""
     return self.decode(record, prediction, tokenizer, **self.EVALUATION_OPTIONS)
 
   def files(
-    self, records: Sequence[Record], predictions: Sequence[Any]
+    self, records: Records, predictions: Sequence[Any]
   ) -> dict[str, str]:
     """Further files of an evaluation, by their names."""
     del records, predictions

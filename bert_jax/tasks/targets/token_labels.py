@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import flax.linen as nn
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy import special
@@ -23,10 +22,18 @@ from bert_jax.tasks.metrics import labels as label_metrics
 from bert_jax.tasks.metrics.entities import OUTSIDE
 from bert_jax.tasks.targets import losses, view
 from bert_jax.tasks.targets.labels import LabelledTarget
-from bert_jax.tasks.targets.target import Arrays, Fitting
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Fitting,
+  Means,
+  Metrics,
+  Records,
+  Vocabulary,
+)
 from bert_jax.tasks.targets.view import Confusion, View
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.types import Batch
+
+Logits = Float[Array, "batch length labels"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +100,7 @@ class TokenLabels(LabelledTarget):
   tokens of the words that a row predicts:
 
     labels: int32, the id of the gold tag.
-    label_weights: float32, 1.
+    weights: float32, 1.
 
   Predictions are `Labelled`. Besides `entities`, the attributes of
   `LabelledTarget`; `O` is the label of words outside all entities, and the
@@ -107,7 +114,8 @@ class TokenLabels(LabelledTarget):
 
   FIELDS: ClassVar = ("tags",)
   LISTS: ClassVar = ("tags",)
-  PER_TOKEN: ClassVar = ("labels", "label_weights")
+  ARRAYS: ClassVar = {"labels": (np.int32, "token")}
+  WEIGHTS: ClassVar = "token"
   EVALUATION_OPTIONS: ClassVar = {"entities": False}
   ARCHITECTURE: ClassVar = "ForTokenClassification"
 
@@ -134,21 +142,13 @@ class TokenLabels(LabelledTarget):
   def encode(
     self, record: Record, rows: Sequence[Row], training: bool = False
   ) -> list[Arrays]:
-    """As in the base class."""
     gold, made = self.gold(record), []
     for row in rows:
       weights = row.example.targets[f"{PREFIX}word_weights"]
       starts = row.example.targets[f"{PREFIX}starts"]
       labels = np.where(weights > 0, gold[starts], 0).astype(np.int32)
-      made.append({"labels": labels, "label_weights": weights})
+      made.append({"labels": labels, "weights": weights})
     return made
-
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    return {
-      "labels": np.zeros(4, np.int32),
-      "label_weights": np.zeros(4, np.float32),
-    }
 
   def fit(self, records: Fitting, pretrained: Self | None) -> Self:
     """Labels, `O` first among those that are taken from the records."""
@@ -159,31 +159,17 @@ class TokenLabels(LabelledTarget):
     ordered = sorted(fitted.labels, key=lambda name: name != OUTSIDE)
     return dataclasses.replace(fitted, labels=tuple(ordered))
 
-  def loss(
-    self,
-    outputs: Float[Array, "batch length labels"],
-    arrays: Arrays,
-    batch: Batch,
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """Cross-entropy of the words' labels, in nats."""
     values = losses.cross_entropy(outputs, arrays["labels"])
-    return {"loss": losses.mean(values, arrays["label_weights"])}
+    return {"loss": losses.mean(values, arrays["weights"])}
 
-  def metrics(
-    self,
-    outputs: Float[Array, "batch length labels"],
-    arrays: Arrays,
-    batch: Batch,
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The accuracy of words."""
-    return losses.accuracy(outputs, arrays["labels"], arrays["label_weights"])
+    return losses.accuracy(outputs, arrays["labels"], arrays["weights"])
 
   def predict(
-    self,
-    outputs: Float[Array, "batch length labels"],
-    batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
+    self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Labelled]:
     """The words that each row predicts."""
     arrays = batch.targets
@@ -220,7 +206,7 @@ class TokenLabels(LabelledTarget):
     self,
     record: Record,
     prediction: Labelled,
-    tokenizer: Tokenizer | None,
+    tokenizer: Vocabulary,
     entities: bool | None = None,
   ) -> list[Word] | list[Entity]:
     """The words, or the entities that they make.
@@ -250,7 +236,7 @@ class TokenLabels(LabelledTarget):
     return made
 
   def _tags(
-    self, records: Sequence[Record], predictions: Sequence[Labelled]
+    self, records: Records, predictions: Sequence[Labelled]
   ) -> tuple[list[np.ndarray], list[np.ndarray], tuple[str, ...]]:
     """Gold and predicted ids, and the names of all ids.
 
@@ -263,7 +249,7 @@ class TokenLabels(LabelledTarget):
     return [self.gold(record) for record in records], predicted, names
 
   def correct(
-    self, records: Sequence[Record], predictions: Sequence[Labelled]
+    self, records: Records, predictions: Sequence[Labelled]
   ) -> np.ndarray:
     """Which texts have no wrong tag."""
     gold, predicted, _ = self._tags(records, predictions)
@@ -271,8 +257,8 @@ class TokenLabels(LabelledTarget):
     return np.array([np.array_equal(g, p) for g, p in pairs], bool)
 
   def evaluate(
-    self, records: Sequence[Record], predictions: Sequence[Labelled]
-  ) -> dict[str, float]:
+    self, records: Records, predictions: Sequence[Labelled]
+  ) -> Metrics:
     """Precision, recall and F1 of entities, and the accuracy of words.
 
     See `metrics.entities.evaluate`. For labels that make no entities, such as
@@ -281,14 +267,12 @@ class TokenLabels(LabelledTarget):
     found = metrics.evaluate(*self._tags(records, predictions))
     return {"f1": found["f1"], **found}
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> Metrics:
     """Of always giving the most frequent tag."""
     counts = np.bincount(np.concatenate([self.gold(r) for r in records]))
     return {"accuracy_majority_baseline": float(counts.max() / counts.sum())}
 
-  def view(
-    self, records: Sequence[Record], predictions: Sequence[Labelled]
-  ) -> View:
+  def view(self, records: Records, predictions: Sequence[Labelled]) -> View:
     """Entities by type, tags by tag, and the texts with most errors."""
     gold, predicted, names = self._tags(records, predictions)
     parsed, mistakes = metrics.parse(names), []
@@ -317,13 +301,6 @@ class TokenLabels(LabelledTarget):
       ),
       view.worst(mistakes),
     )
-
-  def average(
-    self, batch: Batch, members: Float[Array, "members batch length labels"]
-  ) -> Float[Array, "batch length labels"]:
-    """Log of the mean probabilities."""
-    del batch
-    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))
 
 
 def _named(record: Record, spans: Iterable[metrics.Span]) -> str:

@@ -15,18 +15,25 @@ from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
-from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.metrics import regression as metrics
 from bert_jax.tasks.targets import labels, losses, view
 from bert_jax.tasks.targets.labels import LabelledTarget
-from bert_jax.tasks.targets.target import Arrays, Fitting
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Fitting,
+  Means,
+  Metrics,
+  Records,
+  Vocabulary,
+)
 from bert_jax.tasks.targets.view import View
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.types import Batch
 
 # Training is done in float32.
 _LARGEST = float(np.finfo(np.float32).max)
 _DEFAULT = ("value",)
+Logits = Float[Array, "batch labels"]
+Numbers = Float[np.ndarray, " labels"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Values(LabelledTarget):
   The arrays of a batch:
 
     values: float32 [batch, labels], standardized by means and scales.
-    value_weights: float32 [batch], 0 for padding rows.
+    weights: float32 [batch], 0 for padding rows.
 
   Predictions are numbers in the unit of the records, float64 [labels].
 
@@ -68,7 +75,7 @@ class Values(LabelledTarget):
   FIELDS: ClassVar = ("label", "values")
   OPTIONAL: ClassVar = ("label", "values")
   LISTS: ClassVar = ("values",)
-  FIXED: ClassVar = ("values",)
+  ARRAYS: ClassVar = {"values": (np.float32, "label")}
   ARCHITECTURE: ClassVar = "ForSequenceClassification"
   PROBLEM_TYPE: ClassVar = "regression"
 
@@ -110,24 +117,11 @@ class Values(LabelledTarget):
       )
     return values
 
-  def encode(
-    self, record: Record, rows: Sequence[Row], training: bool = False
-  ) -> list[Arrays]:
-    """As in the base class."""
+  def arrays(self, record: Record, training: bool) -> Arrays:
+    """The standardized values."""
     gold = np.array(self.gold(record))
     scaled = (gold - np.array(self.means)) / np.array(self.scales)
-    row = {
-      "values": scaled.astype(np.float32),
-      "value_weights": np.ones((), np.float32),
-    }
-    return [row] * len(rows)
-
-  def dummy_arrays(self) -> Arrays:
-    """As in the base class."""
-    return {
-      "values": np.zeros(len(self.names), np.float32),
-      "value_weights": np.zeros((), np.float32),
-    }
+    return {"values": scaled.astype(np.float32)}
 
   def fit(self, records: Fitting, pretrained: Self | None) -> Self:
     """Names, means and scales; a pretrained model's stay if they fit."""
@@ -148,64 +142,47 @@ class Values(LabelledTarget):
       scales=tuple(np.where(constant, 1.0, gold.std(0)).tolist()),
     )
 
-  def loss(
-    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The squared error of standardized values, the mean over the values.
 
     As `BertForSequenceClassification` has it for this problem type.
     """
     errors = jnp.square(outputs - arrays["values"]).mean(-1)
-    return {"loss": losses.mean(errors, arrays["value_weights"])}
+    return {"loss": losses.mean(errors, arrays["weights"])}
 
-  def metrics(
-    self, outputs: Float[Array, "batch labels"], arrays: Arrays, batch: Batch
-  ) -> dict[str, Mean]:
+  def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The absolute error in the unit of the records, over the values."""
     errors = jnp.abs(outputs - arrays["values"])
     scaled = (errors * np.array(self.scales, np.float32)).mean(-1)
-    return {"mae": losses.mean(scaled, arrays["value_weights"])}
+    return {"mae": losses.mean(scaled, arrays["weights"])}
 
   def predict(
-    self,
-    outputs: Float[Array, "batch labels"],
-    batch: Batch,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None,
-  ) -> list[Float[np.ndarray, " labels"]]:
+    self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
+  ) -> list[Numbers]:
     """Numbers in the unit of the records."""
     values = np.asarray(outputs) * np.array(self.scales) + np.array(self.means)
     return list(values[: len(records)])
 
   def decode(
-    self,
-    record: Record,
-    prediction: Float[np.ndarray, " labels"],
-    tokenizer: Tokenizer | None,
+    self, record: Record, prediction: Numbers, tokenizer: Vocabulary
   ) -> list[Value]:
     """The values, in the order of the labels."""
     return list(map(Value, self.names, prediction.tolist()))
 
   def evaluate(
-    self,
-    records: Sequence[Record],
-    predictions: Sequence[Float[np.ndarray, " labels"]],
-  ) -> dict[str, float]:
+    self, records: Records, predictions: Sequence[Numbers]
+  ) -> Metrics:
     """Correlations and errors; see `metrics.regression.evaluate`."""
     gold = [self.gold(record) for record in records]
     return metrics.evaluate(gold, np.array(predictions), self.names)
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> Metrics:
     """The errors of always giving the mean of the training records."""
     gold = [self.gold(record) for record in records]
     found = metrics.evaluate(gold, [self.means] * len(gold), self.names)
     return {f"{name}_mean_baseline": found[name] for name in ("rmse", "mae")}
 
-  def view(
-    self,
-    records: Sequence[Record],
-    predictions: Sequence[Float[np.ndarray, " labels"]],
-  ) -> View:
+  def view(self, records: Records, predictions: Sequence[Numbers]) -> View:
     """Correlation and errors by value, and the records with most error."""
     gold = np.array([self.gold(record) for record in records])
     found = np.array(predictions)
@@ -224,7 +201,7 @@ class Values(LabelledTarget):
 
   def average(
     self, batch: Batch, members: Float[Array, "members batch labels"]
-  ) -> Float[Array, "batch labels"]:
+  ) -> Logits:
     """The mean of the numbers."""
     del batch
     return members.mean(0)
