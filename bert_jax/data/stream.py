@@ -115,11 +115,6 @@ class Stream:
   def __reduce__(self) -> tuple[object, ...]:
     return Stream, self._arguments
 
-  def __getitem__(self, position: int) -> Batch:
-    """The unbatched example at `position`, counted from the start."""
-    epoch, index = self._place(position)
-    return jax.tree.map(lambda x: x[0], self._examples.batch(epoch, [index]))
-
   @property
   def batches_per_epoch(self) -> int:
     """The number of batches that contain examples of the first epoch."""

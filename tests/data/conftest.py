@@ -1,4 +1,4 @@
-"""Temporary files of TFDS, which it does not remove, go with pytest's."""
+"""Fixtures of the tests of data."""
 
 import tempfile
 
@@ -7,6 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="package")
 def temporary_folder(tmp_path_factory):
+  """Keeps the temporary folders of TFDS, which it does not remove, in ours."""
   folder = str(tmp_path_factory.mktemp("temporary"))
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(tempfile, "tempdir", folder)

@@ -1,4 +1,4 @@
-"""A corpus in memory, of the shape of `bert_jax.data.corpus.shards.Corpus`."""
+"""A corpus in memory with the interface of `shards.Corpus`."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Batches of examples of about one length."""
+"""Batches of examples of similar length."""
 
 import pickle
 import threading

@@ -86,7 +86,7 @@ def test_shuffle_is_even():
   examples = stream._examples
   examples.epoch_length = lambda epoch: 10
   for position in range(10 * 600):
-    _, index = stream[position].token_ids
+    ((_, index),) = stream.batch(position, [0]).token_ids
     counts[position % 10, index] += 1
   assert counts.min() > 20 and counts.max() < 120  # 60 each
 
@@ -281,6 +281,6 @@ def test_user_errors():
   with pytest.raises(settings.UserError, match=r"config\.seed.*-3"):
     stream_lib.Stream(Counting(), 1, seed=-3)
   with pytest.raises(settings.UserError, match="no examples"):
-    stream_lib.Stream(Counting(0), 1, seed=0)[0]
+    stream_lib.Stream(Counting(0), 1, seed=0).batch(0, [0])
   with pytest.raises(settings.UserError, match=r"config\.evaluation\.examples"):
     loader.evaluation_batches(Counting(), 4, 0)

@@ -1,4 +1,4 @@
-"""Packed rows of pretraining examples, beside the same examples alone."""
+"""Packed rows of pretraining examples, compared with the same examples alone."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""Tables of labelled records, and what happens to bad rows."""
+"""Labelled records from tables, and bad rows."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""Tagged sentences and parallel files."""
+"""CoNLL and parallel files."""
 
 import pytest
 

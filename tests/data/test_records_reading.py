@@ -1,4 +1,4 @@
-"""Several files, tasks' own refusals, fingerprints."""
+"""Several files, records that tasks refuse, and fingerprints."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Questions of SQuAD's JSON."""
+"""Questions from the JSON files of SQuAD."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Labelled records of TensorFlow Datasets, from sets built here."""
+"""Labelled records from TFDS data sets that are built here."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Text, records and corpora in an object store."""
+"""Text, records and corpora in object stores."""
 
 import gzip
 import json

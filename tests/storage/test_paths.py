@@ -1,4 +1,4 @@
-"""Paths here and in a store, which is a real one that answers by HTTP."""
+"""Local paths and paths in object stores, served by local HTTP servers."""
 
 import concurrent.futures
 import errno

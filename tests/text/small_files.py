@@ -1,4 +1,4 @@
-"""Small tokenizers in the files that each family is published in."""
+"""Small tokenizers in the file format of each family."""
 
 import functools
 import io

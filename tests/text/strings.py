@@ -1,4 +1,4 @@
-"""Texts that tokenizers get wrong, and plain ones of many languages."""
+"""Texts that are difficult for tokenizers, and plain text of many languages."""
 
 MULTILINGUAL = [
   "The quick brown fox jumps over the lazy dog's back, doesn't it?",

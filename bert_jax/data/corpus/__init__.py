@@ -1,0 +1,1 @@
+"""Preparation of a tokenized corpus, and reading it."""

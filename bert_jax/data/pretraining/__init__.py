@@ -1,0 +1,1 @@
+"""Pretraining examples: planning, pairing, masking and packing."""
