@@ -1,4 +1,4 @@
-"""Packed rows of pretraining examples, compared with the same examples alone."""
+"""Packed rows, compared with the same pretraining examples alone."""
 
 import collections
 import dataclasses
