@@ -30,6 +30,8 @@ from ml_collections import ConfigDict, config_flags
 
 from bert_jax import settings
 
+from . import recipes
+
 _USER_ERROR = 2
 _INTERRUPTED = 130
 _USER_OS_ERRORS = {
@@ -75,16 +77,17 @@ def define_config(values: Values) -> None:
     "config",
     None,
     "The recipe: a Python file with get_config(). FILE:ARGUMENT passes it an"
-    " argument; --config.KEY=VALUE changes a key.",
+    " argument; --config.KEY=VALUE changes a key. Recipes of the package, such"
+    " as configs/finetune/glue.py:sst2, work from any folder.",
     flag_values=values,
     lock_config=False,
     accept_new_attributes=True,
     sys_argv=values.argv,
   )
   flags.mark_flag_as_required("config", values)
-  parser = values["config"].parser
-  load = parser.parse
-  parser.parse = lambda path: _with_sections(load(path), values.argv)
+  values["config"].parser.parse = lambda name: _with_sections(
+    recipes.load(name), values.argv
+  )
 
 
 def define_cluster(values: Values) -> None:
@@ -271,24 +274,19 @@ def _parse(values: Values) -> list[str]:
   """
   try:
     rest = values(values.argv)
-    _check_config(values)
+  except recipes.RecipeError as error:
+    raise settings.UserError(f"--config: {error}") from None
   except flags.Error as error:
-    # With a traceback in it where the config file's code raised.
-    is_traced = "Traceback" in str(error)
     if missing := re.search(r"Flag --(\w+) must have a value", str(error)):
       raise settings.UserError(f"--{missing[1]}: missing; see --help") from None
-    raise settings.UserError(
-      f"--config: {_last_line(error)}" if is_traced else str(error)
-    ) from None
-  # Whatever a config file's own code raises is a mistake of the user.
+    raise settings.UserError(str(error)) from None
+  # Of ml_collections, where a key cannot be set.
   except Exception as error:
-    raise settings.UserError(
-      f"--config: {_where(error)}{_last_line(error)}"
-    ) from None
+    raise settings.UserError(f"--config: {error}") from None
   return rest[1:]
 
 
-def _with_sections(config: Any, arguments: Sequence[str]) -> Any:
+def _with_sections(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
   """The config, with an empty section for each that the flags name."""
   for argument in arguments:
     found = re.match(r"--?(?:no)?config\.([\w.]+)\.", argument)
@@ -300,27 +298,3 @@ def _with_sections(config: Any, arguments: Sequence[str]) -> Any:
         section[name] = ConfigDict()
       section = section[name]
   return config
-
-
-def _check_config(values: Values) -> None:
-  """Raises what loading a config raised: only its use brings that up."""
-  if "config" not in values or values.config is None:
-    return
-  if not hasattr(values.config, "to_dict"):
-    raise TypeError("get_config() must return an ml_collections ConfigDict")
-
-
-def _where(error: Exception) -> str:
-  """The line of the user's config that raised, if it was there."""
-  frame = traceback.extract_tb(error.__traceback__)[-1]
-  is_users = "ml_collections" not in frame.filename and (
-    frame.filename != __file__ and not frame.filename.startswith("<")
-  )
-  return f"{frame.filename}:{frame.lineno}: " if is_users else ""
-
-
-def _last_line(error: Exception) -> str:
-  if isinstance(error, KeyError):
-    return f"unknown key {error.args[0]}"
-  lines = [line for line in str(error).splitlines() if line.strip()]
-  return lines[-1].strip() if lines else type(error).__name__

@@ -202,7 +202,7 @@ def read_split(
   return records.read(
     config,
     split,
-    tuple(dict.fromkeys([*task.fields, *also])),
+    tuple(dict.fromkeys([*task.record_fields, *also])),
     {name for part in given for name in part.LISTS},
     {name for part in given for name in part.OPTIONAL} | {*also},
   )

@@ -66,10 +66,13 @@ class Task:
     if not self.architecture and len(self.targets) == 1:
       (target,) = self.targets.values()
       object.__setattr__(self, "architecture", target.ARCHITECTURE)
+
+  @property
+  def record_fields(self) -> tuple[str, ...]:
+    """`fields`, or those of the inputs and targets: options change them."""
     given = [self.inputs, *self.targets.values()]
-    if not self.fields:
-      names = dict.fromkeys(name for part in given for name in part.FIELDS)
-      object.__setattr__(self, "fields", tuple(names))
+    names = dict.fromkeys(name for part in given for name in part.FIELDS)
+    return self.fields or tuple(names)
 
   @property
   def parts(self) -> Mapping[str, "Task"]:

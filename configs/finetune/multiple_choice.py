@@ -1,10 +1,10 @@
-r"""Which of several texts goes with a text: SWAG, RACE.
+r"""The one of several choices that fits a text: SWAG, RACE.
 
-Give `--config.init=WHERE`, `--config.data.train=FILE` and
+Give `--config.init=MODEL`, `--config.data.train=FILE` and
 `--config.data.eval=FILE`: JSON lines with `text`, the list `choices`, `label`
-(from 0, or a letter from A) and maybe `question`, which comes before each
-choice (SWAG's `sent2`) or has a gap `_` for it (RACE). Where each choice has a
-column of its own, this makes such lines of SWAG's CSV:
+(from 0, or a letter from A) and optionally `question`, which precedes each
+choice (`sent2` in SWAG) or has a gap `_` for it (RACE). This converts a CSV
+with one column per choice, such as SWAG's:
 
   import csv, json
   for row in csv.DictReader(open("train.csv", encoding="utf-8", newline="")):
@@ -15,36 +15,20 @@ column of its own, this makes such lines of SWAG's CSV:
       "label": int(row["label"]),
     }))
 
-RACE's JSON has `article`, `questions`, `options` and `answers`: a line for each
-question, with the article as its text.
+RACE's JSON has `article`, `questions`, `options` and `answers`: write one line
+per question, with the article as its text.
 
-Cost: each choice is a row of its own, so four choices cost what four texts
-cost in classification. A BERT-base is tuned with 2e-5 (Devlin et al. 2019,
-section 4.4); the rate here is one for small encoders.
+Cost: each choice is a row, so a record with four choices costs as much as four
+texts in configs/finetune/classification.py. The learning rate is for small
+encoders; Devlin et al. (2019, section 4.4) use 2e-5 for a BERT-base.
 """
 
 from ml_collections import ConfigDict
 
+from .. import common
+
 
 def get_config() -> ConfigDict:
-  config = ConfigDict()
-  config.task = "multiple_choice"
-  config.epochs = 3.0
+  config = common.finetuning("multiple_choice", "accuracy", learning_rate=5e-5)
   config.batch_size = 16
-  config.data = {
-    "max_length": 128,
-    "columns": ConfigDict(),
-    "augmentation": ConfigDict(),
-  }
-  config.model = ConfigDict()
-  config.finetuning = ConfigDict()
-  config.optimizer = {
-    "name": "adamw",
-    "learning_rate": 5e-5,
-    "weight_decay": 0.01,
-    "schedule": {"name": "linear", "warmup_fraction": 0.1},
-  }
-  config.evaluation = {"every": 0, "examples": 0, "metric": "accuracy"}
-  config.checkpoint = {"every": 0, "keep": 1}
-  config.logging = {"every": 25}
   return config

@@ -1,22 +1,26 @@
-"""Going on with a published model's masked-LM pretraining, on one's own text.
+"""Continued masked-LM pretraining of a published model on your own text.
 
-Domain adaptation (Gururangan et al. 2020, arXiv:2004.10964). Give the model
-as `--config.init=WHERE` to both commands, and the text to the first: prepare
-takes the model's vocabulary, and training its encoder and masked-LM head.
+Domain adaptation (Gururangan et al. 2020, arXiv:2004.10964). Give
+`--config.init=MODEL` to both commands and `--config.corpus.files=FILES` to
+`bert-jax prepare`: it uses the vocabulary of the model, and training starts
+from its encoder and masked-LM head. For more text raise `steps`, not the
+learning rate.
 
-Cost: 300 updates of 16 x 64 positions; for MiniLM (6 layers of width 384)
-some minutes on two cores. Expect the held-out loss, which is measured before
-the first update too, to fall; see the README for a run. A model without a
-masked-LM head, such as MiniLM for sentences, begins with a fresh one and
-hence from about ln(vocabulary). Its encoder is kept near to where it was by
-a short run; for more text raise `steps`, not the rate.
+Cost: 300 updates of 16 x 64 positions, some minutes on two cores for MiniLM (6
+layers of width 384).
+
+Result: the evaluation loss, which is measured before the first update too,
+falls. A model without a masked-LM head, such as a sentence embedding model,
+gets a newly initialized one and starts at a loss of about ln(vocabulary size).
 """
 
 from ml_collections import ConfigDict
 
+from .. import common
+
 
 def get_config() -> ConfigDict:
-  config = ConfigDict()
+  config = common.small_pretraining("corpora/adapt")
   config.task = "masked_lm"
   config.steps = 300
   config.batch_size = 16
@@ -25,20 +29,9 @@ def get_config() -> ConfigDict:
     "files": ("text/*.txt",),
     "shards": 4,
   }
-  config.data = {
-    "corpus": "corpora/adapt",
-    "max_length": 64,
-    "max_predictions": 10,
-  }
-  config.model = ConfigDict()
-  config.finetuning = ConfigDict()
-  config.optimizer = {
-    "name": "adamw",
-    "learning_rate": 5e-4,
-    "b2": 0.98,
-    "weight_decay": 0.01,
-    "schedule": {"name": "linear", "warmup_steps": 30},
-  }
+  config.optimizer.learning_rate = 5e-4
+  config.optimizer.weight_decay = 0.01
+  config.optimizer.schedule = {"name": "linear", "warmup_steps": 30}
   config.evaluation = {"every": 100, "examples": 512}
   config.checkpoint = {"every": 100}
   config.logging = {"every": 20}

@@ -4,18 +4,20 @@ r"""MLPerf's BERT: from its checkpoint to a masked-LM accuracy of 0.720.
         --config.data.train='TRAIN*.tfrecord' \
         --config.data.eval='EVAL.tfrecord'
 
-CHECKPOINT is `model.ckpt-28252` of phase one, as MLPerf gives it in TF1's
-format with its `bert_config.json`. Length 512, 76 predictions, one sample a
-row: static records are not packed. The run is measured on the first 10,000
-held-out samples, and stops at the target.
+CHECKPOINT is `model.ckpt-28252` of phase one, which MLPerf provides in TF1's
+format with its `bert_config.json`. Rows have length 512, 76 predictions and one
+example each. The first 10,000 evaluation examples are measured, and the run
+stops at the target.
 
-The argument is the batch size, 256 or 1536, each with the optimizer that
-submissions with it have used. Cost: at most 13,700 or 2,254 updates.
+Reproduces: the optimizer of submissions with a batch size of 256 or 1536, which
+is the argument.
+
+Cost: at most 13,700 or 2,254 updates. Result: not run here, for lack of data.
 """
 
 from ml_collections import ConfigDict
 
-# Rate, betas and updates, by batch size.
+# Learning rate, betas and updates by batch size.
 ARGUMENTS = {
   "256": (3.5e-4, 0.9, 0.999, 13_700),
   "1536": (2e-3, 0.66, 0.996, 2_254),

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from bert_jax import trees
-from bert_jax.models import heads
-from bert_jax.tasks import TASKS, answering, mixed
+from bert_jax import tasks, trees
+from bert_jax.tasks import LABELLED, CorpusDataConfig
+from bert_jax.training import inference
 from bert_jax.training.optim import optimizer
 from bert_jax.training.recipe import Recipe
+from launch import recipes
 from tests import small
 from tests.tasks import learnable
 
@@ -19,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PATHS = [
   path
   for path in sorted((ROOT / "configs").rglob("*.py"))
-  if path.name != "__init__.py"
+  if path.name not in ("__init__.py", "common.py")
 ]
 
 
@@ -63,54 +64,104 @@ def test_a_recipe_holds_together(config):
   assert peak > 0.5 * recipe.optimizer.learning_rate
 
 
-def test_a_recipe_makes_its_task_and_measures_what_it_follows(
+def test_a_recipe_makes_its_task_and_measures_its_metric(
   config, monkeypatch, tmp_path
 ):
   metric = Recipe.from_dict(config).evaluation.metric
-  task = make_task(config, monkeypatch, tmp_path)
-  blank = jax.tree.map(lambda x: x[None], task.blank)
-  shapes = jax.eval_shape(task.model.init, jax.random.key(0), blank)["params"]
+  task, data = make_task(config, monkeypatch, tmp_path)
+  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
+  shapes = jax.eval_shape(task.module.init, jax.random.key(0), dummy)["params"]
   assert trees.count(shapes) > 0
-  is_pretraining = isinstance(task.model, heads.MaskedLanguageModel)
-  assert is_pretraining == (task.score is None)
-  assert metric or is_pretraining
-  if is_pretraining:
+  if isinstance(Recipe.from_dict(config).data_config(), CorpusDataConfig):
     return
-  held_out = task.data.evaluation()
+  evaluation = data.evaluation()
 
   def forward(batch):
-    outputs = jax.eval_shape(task.model.apply, {"params": shapes}, batch)
+    outputs = jax.eval_shape(task.module.apply, {"params": shapes}, batch)
     return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), outputs)
 
-  answers = answering.answers(
-    task, held_out.records, held_out.examples, forward, 64, **task.scoring
+  predictions = inference.predict(
+    task,
+    forward,
+    evaluation.records,
+    evaluation.examples,
+    64,
+    evaluation.length_buckets,
+    **task.evaluation_options,
   )
-  assert metric in task.score(task.head, answers, held_out.records)
+  assert metric in task.evaluate(evaluation.records, predictions)
 
 
 def make_task(config, monkeypatch, folder):
-  """The task, on small files in place of its own."""
-  if config.get("task") == "mixed":
+  """The task and its data, on small files in place of its own."""
+  name = config.get("task", "pretraining")
+  if name == "multi_task":
     for section in config["data"]["tasks"].values():
       use_files(section, section["task"], folder)
-  elif config.get("task") in mixed.PARTS:
-    use_files(config["data"], config["task"], folder)
-  if TASKS[config.get("task", "pretraining")] in mixed.PARTS.values():
-    config["model"] = learnable.MODEL  # Else that of config.init.
-  recipe = Recipe.from_dict(config)
-  module = TASKS[recipe.task]
-  monkeypatch.setattr(module, "load_tokenizer", lambda data: small.tokenizer())
-  return recipe.make_task()
+  elif name in LABELLED:
+    use_files(config["data"], name, folder)
+  if name == "multi_task" or name in LABELLED:
+    config["model"] = learnable.MODEL  # In place of config.init.
+  monkeypatch.setattr(tasks, "load_tokenizer", lambda data: small.tokenizer())
+  return Recipe.from_dict(config).make_task()
 
 
 def use_files(section, name, folder):
+  targets = section.get("targets", {})
+  similar = targets.get("similarity", {}).get("objective") == "similarity"
   rows = learnable.records(name)
   for number, row in enumerate(rows):
-    if name == "classification":  # Of two labels, as most in GLUE.
+    if name == "classification":  # Two labels, as in most tasks of GLUE.
       row["label"] = str(number % 2)
-    if section.get("objective") == "similarity":
+    if similar:
       row["label"] = number % 6
   path = learnable.write(folder / f"{name}.jsonl", rows)
   for key in ("format", "dataset", "columns"):
     section.pop(key, None)
   section |= {"train": path, "eval": path}
+
+
+def test_a_recipe_is_found_from_any_folder_and_imports_its_neighbours(
+  monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  found = recipes.load("configs/finetune/glue.py:mnli")
+  assert found.data.dataset == "glue/mnli"
+  # A file of the working directory comes first, and it is read anew each time.
+  own = tmp_path / "configs" / "finetune"
+  own.mkdir(parents=True)
+  for name in ("finetune/__init__.py", "__init__.py"):
+    (tmp_path / "configs" / name).touch()
+  for steps in (1, 2):
+    (own / "common.py").write_text(f"STEPS = {steps}\n")
+    (own / "glue.py").write_text(OWN)
+    assert recipes.load("configs/finetune/glue.py").to_dict() == {
+      "steps": steps
+    }
+
+
+OWN = """
+from ml_collections import ConfigDict
+from .common import STEPS
+
+def get_config():
+  return ConfigDict({"steps": STEPS})
+"""
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("def get_config(:", r"own\.py:1: syntax error"),
+    ("", r"own\.py: .*get_config"),
+    ("def get_config():\n  return 1 / 0", r"own\.py:2: division by zero"),
+    ("def get_config():\n  return 3", "must return .* ConfigDict, got int"),
+    (None, r"finetune/gleu\.py: no such file; did you mean .*glue\.py"),
+  ],
+)
+def test_a_mistake_in_a_recipe_is_located(tmp_path, text, message):
+  path = tmp_path / "own.py"
+  path.write_text(text or "")
+  name = "configs/finetune/gleu.py" if text is None else str(path)
+  with pytest.raises(recipes.RecipeError, match=message):
+    recipes.load(name)

@@ -1,0 +1,85 @@
+"""Settings that several recipes share; each call returns new ones."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def finetuning(
+  task: str, metric: str, learning_rate: float = 1e-4
+) -> ConfigDict:
+  """AdamW with a linear schedule; evaluation and checkpoint after each epoch.
+
+  The default learning rate suits small encoders, such as MiniLM with 6 layers
+  of width 384. For a BERT-base choose 2e-5 to 5e-5 (Devlin et al. 2019,
+  section A.3).
+
+  Args:
+    task: a name in `bert_jax.tasks.TASKS`.
+    metric: the metric that chooses the best checkpoint.
+    learning_rate: the peak of the schedule.
+  """
+  return ConfigDict(
+    {
+      "task": task,
+      "epochs": 3.0,
+      "batch_size": 32,
+      "data": {"max_length": 128},
+      "optimizer": {
+        "name": "adamw",
+        "learning_rate": learning_rate,
+        "weight_decay": 0.01,
+        "schedule": {"name": "linear", "warmup_fraction": 0.1},
+      },
+      "evaluation": {"every": 0, "examples": 0, "metric": metric},
+      "checkpoint": {"every": 0, "keep": 1},
+      "logging": {"every": 25},
+    }
+  )
+
+
+def small_pretraining(corpus: str) -> ConfigDict:
+  """Rows of 64 tokens in batches of 32, for two CPU cores.
+
+  Args:
+    corpus: the folder of the prepared corpus.
+  """
+  return ConfigDict(
+    {
+      "batch_size": 32,
+      "data": {"corpus": corpus, "max_length": 64, "max_predictions": 10},
+      "optimizer": {
+        "name": "adamw",
+        "learning_rate": 1e-3,
+        "b2": 0.98,
+        "schedule": {"name": "polynomial", "power": 0.5, "warmup_steps": 50},
+      },
+    }
+  )
+
+
+def small_encoder() -> dict[str, Any]:
+  """The section `model`: two layers of width 192."""
+  return {
+    "num_layers": 2,
+    "hidden_size": 192,
+    "num_heads": 3,
+    "intermediate_size": 384,
+    "max_positions": 128,
+    # BERT's 0.02 is for a width of 768.
+    "initializer_range": 0.06,
+    # Hardly any text is seen twice.
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+  }
+
+
+def wikipedia(eval_fraction: float) -> dict[str, Any]:
+  """The section `corpus` for English Wikipedia from TFDS."""
+  return {
+    "source": "tfds",
+    "dataset": "wikipedia/20230601.en",
+    "vocab_size": 30522,
+    "eval_fraction": eval_fraction,
+    "shards": 256,
+  }
