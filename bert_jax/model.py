@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -15,8 +16,8 @@ from bert_jax import settings
 from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
 from bert_jax.interop import huggingface
+from bert_jax.models import encoder as encoders
 from bert_jax.models.config import EncoderConfig
-from bert_jax.models.heads import EncoderWithHeads
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
 from bert_jax.tasks import EMBEDDING
@@ -58,8 +59,9 @@ class Encodings(NamedTuple):
     token_ids: int32 [texts, length], special tokens included.
     attention_mask: int32 [texts, length], 1 for tokens and 0 for padding.
     last_hidden_state: float32 [texts, length, hidden].
-    hidden_states: the embeddings and the output of each layer, L + 1 arrays
-      float32 [texts, length, hidden]; None if not asked for.
+    hidden_states: the outputs of the embeddings and of each layer (before a
+      final norm), L + 1 arrays float32 [texts, length, hidden]; None if not
+      asked for.
     attentions: the attention weights of each layer, L arrays
       float32 [texts, heads, length, length], whose last axis is the token that
       is attended to; None if not asked for.
@@ -270,7 +272,7 @@ class Model:
     """The encoder's outputs for texts.
 
     >>> model.encode(["The cat sits."]).last_hidden_state.shape
-    (1, 6, 384)
+    (1, 16, 384)
 
     Args:
       texts: one text, or a list of them; each is truncated to the longest
@@ -300,38 +302,31 @@ class Model:
       raise UserError("encode: expected at least one text, got none")
     longest = max(example.token_ids.size for example in examples)
     length = grouping.bucket(grouping.LENGTH_BUCKETS, longest)
+    names = {"hidden_states": hidden_states, "attentions": attentions}
+    collections = tuple(name for name, wanted in names.items() if wanted)
     found = []
     for start in range(0, len(examples), self.batch_size):
       part = examples[start : start + self.batch_size]
       batch = grouping.pad(part, grow=lambda _: length)
-      outputs = self._encode(hidden_states, attentions)(
-        self.params["encoder"], batch
-      )
-      arrays = jax.device_get((batch.token_ids, batch.sequence_ids, outputs))
-      found.append(_first_rows(arrays, len(part)))
-    ids, mask, outputs = jax.tree.map(lambda *x: np.concatenate(x), *found)
-    if not (hidden_states or attentions):
-      return Encodings(ids, mask, outputs.astype(np.float32), None, None)
-    return Encodings(ids, mask, *outputs)
+      outputs = self._encode(self.params["encoder"], batch, collections)
+      arrays = (batch.token_ids, batch.sequence_ids, *outputs)
+      found.append(_first_rows(jax.device_get(arrays), len(part)))
+    return Encodings(*jax.tree.map(lambda *x: np.concatenate(x), *found))
 
   @functools.cached_property
   def _encode(self) -> Callable[..., Any]:
-    module = EncoderWithHeads(self.config, {})
+    """The encoder alone: the last hidden state, and what it sows."""
+    module = encoders.Encoder(self.config)
 
-    @functools.cache
-    def make(hidden_states: bool, attentions: bool) -> Callable[..., Any]:
-      def apply(params: Parameters, batch: Batch) -> Any:
-        return module.apply(
-          {"params": {"encoder": params}},
-          batch,
-          method="encode",
-          hidden_states=hidden_states,
-          attentions=attentions,
-        )
+    @functools.partial(jax.jit, static_argnames="collections")
+    def apply(params: Parameters, batch: Batch, collections: tuple[str, ...]):
+      last, variables = module.apply(
+        {"params": params}, batch, mutable=list(collections)
+      )
+      found = (last, *encoders.sown(self.config, variables))
+      return jax.tree.map(lambda x: x.astype(jnp.float32), found)
 
-      return jax.jit(apply)
-
-    return make
+    return apply
 
   def _check_single(self, what: str) -> None:
     if isinstance(self.module, Ensemble):

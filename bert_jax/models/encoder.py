@@ -1,6 +1,8 @@
 """The encoder: embeddings and a stack of layers."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -51,16 +53,48 @@ class Encoder(nn.Module):
         needed.
 
     Returns:
-      A vector for each token, in the config's dtype.
+      A vector for each token, in the config's dtype. Where the collections
+      `hidden_states` and `attentions` are mutable, the outputs of the
+      embeddings and of each layer (before a final norm), and the attention
+      weights of each layer, are sown into them; see `sown`.
     """
     config, shape = self.config, batch.token_ids.shape
     batch = _as_rows(batch)
     x = self.embeddings(batch, deterministic)
+    self.sow("hidden_states", "outputs", x)
     for index in range(config.num_layers):
       layer = self.layer[0 if config.shared_layers else index]
       x = layer(x, batch, deterministic)
+      self.sow("hidden_states", "outputs", x)
     x = self.final_norm(x) if config.pre_norm else x
     return x.reshape(*shape, config.hidden_size)
+
+
+def sown(
+  config: EncoderConfig, variables: Mapping[str, Any]
+) -> tuple[tuple[Array, ...] | None, tuple[Array, ...] | None]:
+  """The hidden states and attention weights of a forward pass.
+
+  Args:
+    config: the encoder's configuration.
+    variables: the mutated collections that `apply(..., mutable=[...])` of an
+      `Encoder` returns.
+
+  Returns:
+    L + 1 arrays [rows, length, hidden] and L arrays
+    [rows, heads, length, length]; None for a collection that is not there.
+  """
+  states = weights = None
+  if "hidden_states" in variables:
+    states = tuple(variables["hidden_states"]["outputs"])
+  if "attentions" in variables:
+    # Shared layers sow once for each time that they are applied.
+    count = 1 if config.shared_layers else config.num_layers
+    layers = (variables["attentions"][f"layer_{i}"] for i in range(count))
+    weights = tuple(
+      array for layer in layers for array in layer["attention"]["weights"]
+    )
+  return states, weights
 
 
 def _as_rows(batch: Batch) -> Batch:

@@ -85,10 +85,6 @@ class EncoderWithHeads(nn.Module):
     encoded = Encoded(self, batch, hidden, deterministic)
     return {name: getattr(self, name)(encoded) for name in self.heads}
 
-  def encode(self, batch: Batch, **outputs: bool) -> Any:
-    """The encoder's outputs alone; see `Encoder.__call__`."""
-    return self.encoder(batch, **outputs)
-
 
 class Encoded:
   """An encoded batch, as heads see it.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from bert_jax.models import attention
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.dropout import Dropout
+from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
 
@@ -204,12 +205,23 @@ class SelfAttention(nn.Module):
         self.make_rng("dropout"),
         config.attention_dropout_shared_by,
       )
+    window = config.local_window if self.is_local else 0
+    if self.is_mutable_collection("attentions"):
+      if config.attention not in ("auto", "xla"):
+        raise UserError(
+          f"attentions: the attention backend {config.attention} has no"
+          " attention weights; use xla"
+        )
+      weights = attention.attention_weights(
+        query, key, batch.sequence_ids, window
+      )
+      self.sow("attentions", "weights", weights)
     mixed = attention.attention(
       query,
       key,
       value,
       batch.sequence_ids,
-      window=config.local_window if self.is_local else 0,
+      window=window,
       backend=config.attention,
       dropout=dropout,
     )

@@ -12,9 +12,16 @@ from bert_jax.models.attention.dropout import (
   weight_seeds,
 )
 from bert_jax.models.attention.rotary import rotate
+from bert_jax.models.attention.xla import attention_weights
 from bert_jax.settings import UserError
 
-__all__ = ["BACKENDS", "Dropout", "attention", "rotate"]
+__all__ = [
+  "BACKENDS",
+  "Dropout",
+  "attention",
+  "attention_weights",
+  "rotate",
+]
 
 BACKENDS = ("xla", "cudnn", "splash", "short")
 """Modules beside this one. All but `xla` are kernels, which XLA does not split

@@ -2,10 +2,26 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from bert_jax.models.attention.dropout import Dropout, drop_weights
 from bert_jax.models.attention.visible import visible
+
+
+def attention_weights(
+  query: Array, key: Array, sequence_ids: Array, window: int
+) -> Float[Array, "batch heads queries keys"]:
+  """The softmax of the scaled products; float32."""
+  scale = query.shape[-1] ** -0.5
+  scores = jnp.einsum(
+    "bqhd,bkhd->bhqk",
+    query * jnp.asarray(scale, query.dtype),
+    key,
+    preferred_element_type=jnp.float32,
+  )
+  seen = visible(sequence_ids, window)[:, None]
+  scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
+  return jax.nn.softmax(scores, axis=-1)
 
 
 def attend(
@@ -17,16 +33,7 @@ def attend(
   dropout: Dropout | None = None,
 ) -> Array:
   """See `attention.attention`; dropout is that of weights."""
-  scale = query.shape[-1] ** -0.5
-  scores = jnp.einsum(
-    "bqhd,bkhd->bhqk",
-    query * jnp.asarray(scale, query.dtype),
-    key,
-    preferred_element_type=jnp.float32,
-  )
-  seen = visible(sequence_ids, window)[:, None]
-  scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
-  weights = jax.nn.softmax(scores, axis=-1)
+  weights = attention_weights(query, key, sequence_ids, window)
   if dropout is not None:
     weights = drop_weights(weights, dropout)
   return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(query.dtype), value)
