@@ -109,7 +109,7 @@ def test_a_model_goes_to_a_store_and_comes_back(s3, finished):
     where = f"{store}/models/{form}"
     bert_jax.save(predictor, where, form)
     assert bert_jax.load(where)(texts) == predictor(texts)
-    with pytest.raises(UserError, match="there is something"):
+    with pytest.raises(UserError, match="is not empty"):
       bert_jax.save(predictor, where, form)
   with pytest.raises(UserError, match="no such file or folder"):
     bert_jax.load(f"{store}/models/none")

@@ -221,12 +221,12 @@ class PretrainingExamples:
     A row is `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`, or a sequence of
     these if packed, padded to `max_length`; ids are int32. The targets are
 
-      masked_positions: int32 [rows, predictions], positions in the row.
-      masked_ids: int32 [rows, predictions], the original ids.
-      masked_weights: float32 [rows, predictions], 0 in unused slots.
-      next_sentence_labels: int32 [rows, max_sequences], 0 for a true next
+      masked_lm/positions: int32 [rows, predictions], positions in the row.
+      masked_lm/ids: int32 [rows, predictions], the original ids.
+      masked_lm/weights: float32 [rows, predictions], 0 in unused slots.
+      next_sentence/labels: int32 [rows, max_sequences], 0 for a true next
         sentence, 1 for a random one.
-      next_sentence_weights: float32 [rows, max_sequences], 0 in unused slots.
+      next_sentence/weights: float32 [rows, max_sequences], 0 in unused slots.
 
     Raises:
       IndexError: the epoch has no such row.
