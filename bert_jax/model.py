@@ -328,6 +328,27 @@ class Model:
 
     return apply
 
+  def with_task(self, task: Task, seed: int = 0) -> "Model":
+    """The same encoder with the heads of another task.
+
+    >>> model = bert_jax.load("runs/base").with_task(task)
+
+    Args:
+      task: any task, such as one that `bert_jax.tasks.make` fitted to records.
+      seed: of the initial values of heads that the model lacks, or whose
+        outputs would mean something else.
+    """
+    self._check_single("with_task")
+    task = task.bind(self.config, self.tokenizer)
+    dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
+    params = jax.jit(task.module.init)(jax.random.key(seed), dummy)["params"]
+    known = {
+      name: tree
+      for name, tree in self.params.items()
+      if name in params and task.reuses(name, self.task)
+    }
+    return Model(task, {**params, **known}, self.batch_size, self.mesh)
+
   def _check_single(self, what: str) -> None:
     if isinstance(self.module, Ensemble):
       raise UserError(
