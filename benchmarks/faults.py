@@ -47,11 +47,11 @@ from bert_jax.checkpointing import manifest
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.data.corpus import build
 from bert_jax.settings import UserError
+from bert_jax.training import run as run_lib
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.mesh import partitioning
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.run import make_parts
 
 _RESULTS = pathlib.Path(__file__).parent / "results" / "faults.json"
 _EVERY = 20
@@ -121,8 +121,11 @@ class Runs:
     """The shapes of the state of every run."""
     recipe = Recipe.from_dict(self.config)
     layout = partitioning.make_layout(MeshConfig(), jax.devices()[:1])
-    parts = make_parts(recipe, recipe.make_task()[0])
-    return partitioning.state_shapes(parts.initial, layout)
+    task, _ = recipe.make_task()
+    optimizer, _ = run_lib.make_optimizer(recipe, task)
+    return partitioning.state_shapes(
+      lambda: run_lib.initial_state(recipe, task, optimizer), layout
+    )
 
 
 def _arrays(state: Any) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import EvalRecords, TrainingData
 from bert_jax.tasks.task import Task
-from bert_jax.training import logging, loop, opening
+from bert_jax.training import logging, opening, run
 from bert_jax.training.recipe import (
   CheckpointConfig,
   EvaluationConfig,
@@ -128,7 +128,7 @@ def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
 
 def ours(plan: Plan, workdir: pathlib.Path) -> Side:
   """Trains in the loop that everybody uses, and reads what it logged."""
-  found = loop.train(plan.recipe, workdir)
+  found = run.train_recipe(plan.recipe, workdir)
   loss = "loss"
   before, *log = logging.read_metrics(workdir)
   assert before["split"] == "eval", "some of the model began anew"

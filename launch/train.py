@@ -4,7 +4,8 @@ Run again, the same command goes on from the newest checkpoint. Any key of
 the config can be set on the command line: `--config.steps=100`. With
 `--seeds=0,1,2` the recipe is trained once a seed, in DIR/seed_N, and
 DIR/seeds.json holds means and standard deviations. Asked to stop (SIGTERM,
-Ctrl-C), it saves and exits with code 75.
+Ctrl-C), it saves and exits with code 75. `--profile=10:12` writes a trace of
+these steps to DIR/profile, for XProf and TensorBoard.
 
 Of a run of several processes, each runs the same command. On Cloud TPU, GKE's
 TPU slices, Slurm and Open MPI they find each other; elsewhere each is given
@@ -20,7 +21,7 @@ from absl import flags
 from bert_jax.cluster import interruption
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
-from bert_jax.training import loop, seeds
+from bert_jax.training import run, seeds
 from bert_jax.training.recipe import Recipe
 
 from . import cli
@@ -40,6 +41,13 @@ def define(values: cli.Values) -> None:
   flags.DEFINE_list(
     "seeds", None, "Train once with each of these seeds.", flag_values=values
   )
+  flags.DEFINE_string(
+    "profile",
+    None,
+    "FIRST:LAST, the steps whose jax.profiler trace is written to"
+    " WORKDIR/profile.",
+    flag_values=values,
+  )
 
 
 def _seeds(given: list[str]) -> list[int]:
@@ -51,6 +59,15 @@ def _seeds(given: list[str]) -> list[int]:
     ) from None
 
 
+def _profile(given: str | None) -> tuple[int, int] | None:
+  if given is None:
+    return None
+  first, colon, last = given.partition(":")
+  if not (colon and first.isdecimal() and last.isdecimal()):
+    raise UserError(f"--profile: expected FIRST:LAST, got {given}")
+  return int(first), int(last)
+
+
 def train(values: cli.Values) -> int:
   """Trains."""
   processes = cli.join_cluster(values)
@@ -58,7 +75,7 @@ def train(values: cli.Values) -> int:
   workdir = paths.as_path(values.workdir)
   try:
     if values.seeds is None:
-      loop.train(recipe, workdir)
+      run.train_recipe(recipe, workdir, _profile(values.profile))
     else:
       summary = seeds.repeat(recipe, workdir, _seeds(values.seeds))
       if processes.is_first():

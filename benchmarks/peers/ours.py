@@ -1,4 +1,4 @@
-"""bert_jax: the update that `training.loop` does, and the Model."""
+"""bert_jax: the update that `training.train` does, and the Model."""
 
 import dataclasses
 import itertools
@@ -14,10 +14,11 @@ from bert_jax.model import Model
 from bert_jax.models.config import encoder_config
 from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.inputs.pairs import Pairs
+from bert_jax.training import run as run_lib
+from bert_jax.training.compilation import CompiledUpdate
 from bert_jax.training.mesh import partitioning
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.run import make_parts
-from bert_jax.training.updates import Updates
+from bert_jax.training.train import make_update
 from bert_jax.types import Batch
 from launch import memory
 
@@ -30,15 +31,22 @@ def training(job: Job) -> Run:
   recipe = Recipe.from_dict(job.config)
   task = recipe.make_task()
   layout = partitioning.make_layout(recipe.mesh)
-  parts = make_parts(recipe, task)
-  state = partitioning.init_state(parts.initial, layout)
-  update = Updates(task, parts.optimizer, recipe, layout.mesh, parts.frozen)
+  optimizer, frozen = run_lib.make_optimizer(recipe, task)
+  state = partitioning.init_state(
+    lambda: run_lib.initial_state(recipe, task, optimizer), layout
+  )
+  update = CompiledUpdate(
+    make_update(task, optimizer, recipe.accumulation, frozen),
+    layout.mesh,
+    recipe.batch_size,
+    recipe.compiler_options,
+  )
 
   def run(batches: Sequence[Rows]) -> float:
     nonlocal state
     for rows in batches:
       batch = _batch(rows)
-      if not update.knows(batch):
+      if not update.is_compiled(batch):
         update.compile(state, batch)
       state, measures = update(state, batch)
     return float(measures["mlm_loss"].value())  # Waits.

@@ -15,7 +15,7 @@ from bert_jax.aot import chips, hlo, kernels
 from bert_jax.aot.chips import Chip
 from bert_jax.aot.lowering import Ahead, lower
 from bert_jax.models import flops
-from bert_jax.training import updates
+from bert_jax.training import compilation
 from bert_jax.training.recipe import Recipe
 
 # Of the buffers that do not fit, so many are told.
@@ -112,7 +112,9 @@ def forecast(
     collectives={},
   )
   try:
-    compiled = updates.compiled(ahead.lowered, recipe.compiler_options)
+    compiled = compilation.compile_lowered(
+      ahead.lowered, recipe.compiler_options
+    )
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise

@@ -10,10 +10,11 @@ from bert_jax.settings import UserError
 from bert_jax.tasks import pretraining
 from bert_jax.tasks.pretraining import CorpusDataConfig
 from bert_jax.tasks.task import Task
+from bert_jax.training import run
+from bert_jax.training.compilation import CompiledUpdate
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.run import make_parts
-from bert_jax.training.updates import Updates
+from bert_jax.training.train import make_update
 from bert_jax.types import Batch, TrainState
 
 
@@ -37,7 +38,7 @@ class Ahead(NamedTuple):
 
 
 def lower(recipe: Recipe, devices: Sequence[jax.Device]) -> Ahead:
-  """Lowers the update that `training.loop` would do on these devices.
+  """Lowers the update that `training.train` would do on these devices.
 
   Nothing is read but the recipe: the vocabulary has the size that it names.
 
@@ -52,13 +53,19 @@ def lower(recipe: Recipe, devices: Sequence[jax.Device]) -> Ahead:
   task, data = _task(recipe)
   layout = partitioning.make_layout(recipe.mesh, devices)
   meshes.check_rows(recipe.batch_size, recipe.accumulation, layout.mesh)
-  parts = make_parts(recipe, task)
-  state = partitioning.state_shapes(parts.initial, layout)
+  optimizer, frozen = run.make_optimizer(recipe, task)
+  state = partitioning.state_shapes(
+    lambda: run.initial_state(recipe, task, optimizer), layout
+  )
   batch = meshes.batch_shapes(
     pretraining.dummy_batch(data), layout.mesh, recipe.batch_size
   )
-  updates = Updates(task, parts.optimizer, recipe, layout.mesh, parts.frozen)
-  return Ahead(task, data, layout, state, batch, updates.lower(state, batch))
+  update = CompiledUpdate(
+    make_update(task, optimizer, recipe.accumulation, frozen),
+    layout.mesh,
+    recipe.batch_size,
+  )
+  return Ahead(task, data, layout, state, batch, update.lower(state, batch))
 
 
 def _task(recipe: Recipe) -> tuple[Task, CorpusDataConfig]:

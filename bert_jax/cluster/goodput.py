@@ -1,8 +1,8 @@
-"""Where the wall time of a run goes, over all restarts.
+"""The wall time of a run by phase, over all restarts.
 
-Goodput is the share of it that went into updates that count: not into
-starting, compiling, waiting for data, evaluating or saving, not into updates
-that a crash threw away, and not into the time until somebody restarted it.
+Goodput is the share of the wall time that is spent on updates that count: not
+on starting, compiling, waiting for data, evaluating or saving, not on updates
+that a crash lost, and not the time until the run was restarted.
 """
 
 import json
@@ -16,7 +16,7 @@ from bert_jax.storage import folders
 
 FILE = "goodput.json"
 
-KINDS = (
+PHASES = (
   "training",
   "starting",
   "compiling",
@@ -26,53 +26,53 @@ KINDS = (
   "redone",
   "away",
 )
-"""What time is spent on.
+"""The phases of a run.
 
-`loading` is waiting for batches, `saving` what a checkpoint holds up,
-`redone` training since the checkpoint that a restart went back to, and `away`
-the time without a process.
+`loading` is waiting for batches, `saving` the time that a checkpoint blocks
+the loop, `redone` training after the checkpoint that a restart went back to,
+and `away` the time without a process.
 """
 
 
-class Ledger:
-  """Counts the seconds of each kind; from `turn` to `turn` all are of one.
+class GoodputRecorder:
+  """Counts the seconds of each phase; one phase follows the other.
 
   Attributes:
-    kind: what is being done.
-    since: when that began, by `time.time`.
-    step: updates done.
+    phase: the current phase.
+    since: when it started, by `time.time`.
+    step: the number of updates done.
   """
 
   def __init__(self, workdir: pathlib.Path):
-    """Goes on from what the folder has, with `starting`."""
+    """Continues from the file in the folder, in the phase `starting`."""
     self._path = workdir / FILE
-    self._seconds = dict.fromkeys(KINDS, 0.0)
-    self.kind, self.since, self.step = "starting", time.time(), 0
+    self._seconds = dict.fromkeys(PHASES, 0.0)
+    self.phase, self.since, self.step = "starting", time.time(), 0
     try:
-      kept = json.loads(self._path.read_text())
-      seconds = {kind: float(kept["seconds"][kind]) for kind in KINDS}
-      away = max(self.since - kept["until"], 0.0)
+      saved = json.loads(self._path.read_text())
+      seconds = {phase: float(saved["seconds"][phase]) for phase in PHASES}
+      away = max(self.since - saved["until"], 0.0)
     except (OSError, ValueError, LookupError, TypeError):
-      return  # There is none, or a crash of the machine spoiled it.
+      return  # There is none, or a crash of the machine damaged it.
     self._seconds = seconds | {"away": seconds["away"] + away}
 
-  def turn(self, kind: str) -> None:
-    """Ends what was done so far, and begins something."""
-    assert kind in KINDS
+  def enter(self, phase: str) -> None:
+    """Ends the current phase and starts another."""
+    assert phase in PHASES
     now = time.time()
-    self._seconds[self.kind] += max(now - self.since, 0.0)
-    self.kind, self.since = kind, now
+    self._seconds[self.phase] += max(now - self.since, 0.0)
+    self.phase, self.since = phase, now
 
   def state(self) -> dict[str, Any]:
-    """What goes with a checkpoint, for JSON."""
-    self.turn(self.kind)
+    """The state for a checkpoint's metadata, as JSON values."""
+    self.enter(self.phase)
     return {"training": self._seconds["training"]}
 
   def resume(self, state: Mapping[str, Any] | None) -> None:
-    """Goes back to a checkpoint: what came after is to be done again.
+    """Goes back to a checkpoint: training after it counts as `redone`.
 
     Args:
-      state: of that checkpoint; None goes back to the beginning.
+      state: from that checkpoint; None goes back to the start.
     """
     kept = state["training"] if state else 0.0
     lost = max(self._seconds["training"] - kept, 0.0)
@@ -80,26 +80,26 @@ class Ledger:
     self._seconds["redone"] += lost
 
   def shares(self) -> dict[str, float]:
-    """Which share of all time each kind has."""
-    self.turn(self.kind)
+    """The share of the wall time of each phase."""
+    self.enter(self.phase)
     total = sum(self._seconds.values()) or 1.0
-    return {kind: value / total for kind, value in self._seconds.items()}
+    return {phase: value / total for phase, value in self._seconds.items()}
 
-  def spent(self, kinds: Iterable[str]) -> float:
-    """The seconds of some kinds, until now."""
-    self.turn(self.kind)
-    return sum(self._seconds[kind] for kind in kinds)
+  def spent(self, phases: Iterable[str]) -> float:
+    """The seconds of some phases until now."""
+    self.enter(self.phase)
+    return sum(self._seconds[phase] for phase in phases)
 
   def goodput(self) -> float:
-    """The share of updates that count."""
+    """The share of the wall time spent on updates that count."""
     return self.shares()["training"]
 
   def write(self) -> None:
-    """Keeps what was counted; of several processes the first does."""
+    """Writes the file, in the first process."""
     if not processes.is_first():
       return
-    self.turn(self.kind)
-    seconds = {kind: round(value, 3) for kind, value in self._seconds.items()}
+    self.enter(self.phase)
+    seconds = {phase: round(x, 3) for phase, x in self._seconds.items()}
     entry = {
       "goodput": round(self.goodput(), 4),
       "seconds": seconds,

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from bert_jax.cluster.goodput import Ledger
+from bert_jax.cluster.goodput import GoodputRecorder
 from bert_jax.cluster.interruption import EXIT_CODE
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
@@ -26,14 +26,14 @@ FOLDER = "processes"
 
 
 @contextlib.contextmanager
-def watch(ledger: Ledger, workdir: Any, seconds: float) -> Iterator:
-  """Ends this process once its ledger has had no `turn` for so long.
+def watch(recorder: GoodputRecorder, workdir: Any, seconds: float) -> Iterator:
+  """Ends this process once its recorder has had no `enter` for so long.
 
   Before, it writes the stacks of all its threads to stderr, and what every
   process was at, from what each keeps in the workdir.
 
   Args:
-    ledger: what this process does.
+    recorder: what this process does.
     workdir: of the run, a path as `paths.at` gives it that all processes
       share.
     seconds: how long; 0 for ever.
@@ -44,7 +44,7 @@ def watch(ledger: Ledger, workdir: Any, seconds: float) -> Iterator:
   over = threading.Event()
   # Not even a main thread in a hanging system call can keep this one.
   thread = threading.Thread(
-    target=_watch, args=(ledger, workdir, seconds, over), daemon=True
+    target=_watch, args=(recorder, workdir, seconds, over), daemon=True
   )
   thread.start()
   try:
@@ -55,7 +55,7 @@ def watch(ledger: Ledger, workdir: Any, seconds: float) -> Iterator:
 
 
 def _watch(
-  ledger: Ledger, workdir: Any, seconds: float, over: threading.Event
+  recorder: GoodputRecorder, workdir: Any, seconds: float, over: threading.Event
 ) -> None:
   me, count = jax.process_index(), jax.process_count()
   folder = workdir / FOLDER
@@ -63,19 +63,19 @@ def _watch(
   while not over.wait(pause):
     if count > 1:
       with contextlib.suppress(OSError, UserError):
-        _tell(folder / f"{me}.json", ledger)
-    if time.time() - ledger.since > seconds:
+        _tell(folder / f"{me}.json", recorder)
+    if time.time() - recorder.since > seconds:
       # What the others were at is known once they have told it again.
       over.wait(pause)
-      if time.time() - ledger.since > seconds:
-        _end(ledger, folder, seconds, 4 * pause)
+      if time.time() - recorder.since > seconds:
+        _end(recorder, folder, seconds, 4 * pause)
 
 
-def _tell(path: Any, ledger: Ledger) -> None:
+def _tell(path: Any, recorder: GoodputRecorder) -> None:
   entry = {
-    "step": ledger.step,
-    "kind": ledger.kind,
-    "since": ledger.since,
+    "step": recorder.step,
+    "phase": recorder.phase,
+    "since": recorder.since,
     "told": time.time(),
   }
   if not paths.is_remote(path):
@@ -83,11 +83,17 @@ def _tell(path: Any, ledger: Ledger) -> None:
   folders.write_text(path, json.dumps(entry))
 
 
-def _end(ledger: Ledger, folder: Any, seconds: float, silent: float) -> None:
+def _end(
+  recorder: GoodputRecorder, folder: Any, seconds: float, silent: float
+) -> None:
   me, count = jax.process_index(), jax.process_count()
   faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
   found = {i: _read(folder / f"{i}.json") for i in range(count) if i != me}
-  found[me] = {"step": ledger.step, "kind": ledger.kind, "told": time.time()}
+  found[me] = {
+    "step": recorder.step,
+    "phase": recorder.phase,
+    "told": time.time(),
+  }
   lines = [
     f"process {i} of {count}: {_what(entry, silent)}"
     for i, entry in sorted(found.items())
@@ -129,4 +135,4 @@ def _place(
   if entry is None or _is_silent(entry, silent):
     return False, 0, False
   # Of those at one step, the one that does not wait in an update.
-  return True, entry["step"], entry["kind"] == "training"
+  return True, entry["step"], entry["phase"] == "training"

@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
@@ -184,6 +184,10 @@ class LengthGroupedStream:
       exact=True,
       only=rows,
     )
+
+  def at(self, position: Mapping[str, int]) -> Self:
+    """The stream of the same examples that starts at a position."""
+    return LengthGroupedStream(*self._arguments[:-1], position)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """The position after some batches, at which a new stream can start.

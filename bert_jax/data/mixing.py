@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 from jaxtyping import Int64
@@ -67,6 +68,10 @@ class MixedStream:
     chosen = choices[place]
     earlier = before[chosen] + np.count_nonzero(choices[:place] == chosen)
     return self._streams[chosen].batch(int(earlier), rows)
+
+  def at(self, position: Mapping[str, int]) -> Self:
+    """The stream of the same examples that starts at a position."""
+    return MixedStream(*self._arguments[:-1], position)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """The position after some batches, at which a new stream can start."""

@@ -5,7 +5,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import grain
 import jax
@@ -51,6 +51,9 @@ class BatchStream(Protocol):
 
   def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """The given rows of a batch as NumPy arrays; deterministic."""
+
+  def at(self, position: Mapping[str, Any]) -> Self:
+    """The stream of the same data that starts at a position."""
 
   def position_after(self, batches: int) -> Mapping[str, Any]:
     """The position after some batches, at which a new stream can start.
@@ -132,6 +135,10 @@ class Stream:
         chunk = indices[at : at + _AT_ONCE]
         parts.append(self._examples.batch(epoch, chunk))
     return concatenate(parts)
+
+  def at(self, position: Mapping[str, int]) -> Self:
+    """The stream of the same examples that starts at a position."""
+    return Stream(*self._arguments[:-1], position)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """The position after some batches, at which a new stream can start.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bert_jax.tasks.targets.view import Confusion, View
-from bert_jax.training import baselines as baselines_lib
+from bert_jax.training import metrics as metrics_lib
 
 LABELS = 30
 """Of more labels, a confusion matrix is shown as its largest entries."""
@@ -154,7 +154,7 @@ def _metrics(
 ) -> str:
   rows = []
   for name, value in metrics.items():
-    own = baselines_lib.of(name, {**metrics, **baselines})
+    own = metrics_lib.baselines_of(name, {**metrics, **baselines})
     shown = (f"{_number(other)} ({kind})" for kind, other in own.items())
     rows.append((name, {"value": value, "baseline": ", ".join(shown)}))
   return _table(rows, "measure")

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 from bert_jax import trees
 from bert_jax.models import encoder
@@ -115,4 +116,11 @@ def stop_frozen(params: Parameters, mask: Parameters) -> Parameters:
     lambda leaf, stop: jax.lax.stop_gradient(leaf) if stop else leaf,
     params,
     mask,
+  )
+
+
+def zero_frozen(updates: Parameters, mask: Parameters) -> Parameters:
+  """The updates, with zeros under True, whatever the optimizer returned."""
+  return jax.tree.map(
+    lambda leaf, stop: jnp.zeros_like(leaf) if stop else leaf, updates, mask
   )

@@ -1,26 +1,152 @@
-"""Where the figures of a run go: terminal, metrics.jsonl, TensorBoard."""
+"""Logs of a run: metrics.jsonl, the console, TensorBoard, W&B, MLflow."""
+
+# The docstrings of overridden methods are those of `Logger`.
+# ruff: noqa: D102
 
 import contextlib
+import importlib
 import json
+import os
 import pathlib
 import sys
 import time
 import types
-from collections.abc import Mapping
-from typing import Any, Self
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import rich.console
 import rich.progress
 import tensorboardX
 
 from bert_jax.cluster import processes
+from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
 
 METRICS_FILE = "metrics.jsonl"
+IDS_FILE = "loggers.json"
+
+
+class Logger(contextlib.AbstractContextManager):
+  """Gets the metrics and messages of a run; this one drops them.
+
+  Subclass it and override what you need.
+  """
+
+  def start(self, step: int, steps: int) -> None:
+    """The run starts, or resumes, after `step` of `steps` updates.
+
+    Metrics of later steps that a run which was cut off has logged are logged
+    again from now on.
+    """
+
+  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    """Records metrics.
+
+    Args:
+      step: the number of updates done.
+      split: `train` or `eval`.
+      values: metrics by name.
+    """
+
+  def say(self, message: str) -> None:
+    """Shows a message."""
+
+  def progress(self, step: int) -> None:
+    """Shows the number of updates done; called after every update."""
+
+  def close(self) -> None:
+    """Writes what is buffered and closes files."""
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: types.TracebackType | None,
+  ) -> None:
+    self.close()
+
+
+class Loggers(Logger):
+  """Several loggers as one."""
+
+  def __init__(self, loggers: Iterable[Logger]):
+    """Takes them over, to be closed with this one."""
+    self._stack = contextlib.ExitStack()
+    self._loggers = [self._stack.enter_context(logger) for logger in loggers]
+
+  def start(self, step: int, steps: int) -> None:
+    for logger in self._loggers:
+      logger.start(step, steps)
+
+  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    for logger in self._loggers:
+      logger.write(step, split, values)
+
+  def say(self, message: str) -> None:
+    for logger in self._loggers:
+      logger.say(message)
+
+  def progress(self, step: int) -> None:
+    for logger in self._loggers:
+      logger.progress(step)
+
+  def close(self) -> None:
+    self._stack.close()
+
+
+def open_logger(
+  workdir: pathlib.Path, names: Sequence[str] = ("tensorboard",)
+) -> Logger:
+  """Opens the logs of a run: metrics.jsonl, the console and those named.
+
+  Only the first of several processes logs.
+
+  Args:
+    workdir: the run's folder.
+    names: keys of `LOGGERS`.
+
+  Raises:
+    UserError: a package is not installed.
+  """
+  if not processes.is_first():
+    return Logger()
+  named = [LOGGERS[name](workdir) for name in names]
+  return Loggers([JsonLines(workdir), *named, Console()])
+
+
+class JsonLines(Logger):
+  """Writes `workdir/metrics.jsonl`: step, split, seconds and values a line.
+
+  `seconds` counts the time of the run without the time between restarts.
+  """
+
+  def __init__(self, workdir: pathlib.Path):
+    """Opens no file yet."""
+    self._workdir, self._file = workdir, None
+
+  def start(self, step: int, steps: int) -> None:
+    kept = [row for row in read_metrics(self._workdir) if row["step"] <= step]
+    path = self._workdir / METRICS_FILE
+    folders.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+    self._file = path.open("a", encoding="utf-8")
+    before = kept[-1]["seconds"] if kept else 0.0
+    self._began = time.perf_counter() - before
+
+  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+    seconds = round(time.perf_counter() - self._began, 3)
+    row = {"step": step, "split": split, "seconds": seconds, **rounded}
+    self._file.write(json.dumps(row) + "\n")
+    self._file.flush()
+
+  def close(self) -> None:
+    if self._file is not None:
+      self._file.close()
 
 
 def read_metrics(workdir: Any) -> list[dict]:
-  """The lines of a run's metrics.jsonl; a line cut short is left out."""
+  """The lines of a run's metrics.jsonl; a truncated line is left out."""
   rows = []
   path = workdir / METRICS_FILE
   if not paths.exists(path):
@@ -33,67 +159,12 @@ def read_metrics(workdir: Any) -> list[dict]:
   return rows
 
 
-class Log(contextlib.AbstractContextManager):
-  """Where the figures of a run go; this one drops them."""
+class Console(Logger):
+  """Prints to stderr: a progress bar on a terminal, and a line a log."""
 
-  def say(self, message: str) -> None:
-    """Prints a line for people."""
-
-  def progress(self, step: int) -> None:
-    """Shows how far the run is."""
-
-  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-    """Records the figures of a step, and the seconds that the run has taken.
-
-    Args:
-      step: updates done so far.
-      split: `train` or `eval`.
-      values: figures by name.
-    """
-
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: types.TracebackType | None,
-  ) -> None:
-    """Closes its files."""
-
-
-def open_log(workdir: pathlib.Path, start: int, steps: int) -> Log:
-  """Where this process writes the figures of a run; see `Logger`.
-
-  Only the first of several does.
-  """
-  return Logger(workdir, start, steps) if processes.is_first() else Log()
-
-
-class Logger(Log):
-  """Writes the figures of a run; a context manager.
-
-  On a terminal there is a progress bar, elsewhere a plain line for each set
-  of figures.
-  """
-
-  def __init__(self, workdir: pathlib.Path, start: int, steps: int):
-    """Opens the files of a run.
-
-    Args:
-      workdir: the run's folder.
-      start: the step that the run goes on from; figures of later steps, left
-        by a run that was cut off, are dropped, since they come again.
-      steps: the run's last step.
-    """
-    kept = [row for row in read_metrics(workdir) if row["step"] <= start]
-    path = workdir / METRICS_FILE
-    folders.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-    self._file = path.open("a", encoding="utf-8")
-    self._tensorboard = tensorboardX.SummaryWriter(
-      str(workdir / "tensorboard"), purge_step=start + 1
-    )
-    self._steps = steps
-    before = kept[-1]["seconds"] if kept else 0.0
-    self._began = time.perf_counter() - before
+  def __init__(self) -> None:
+    """Shows no progress bar before `start`."""
+    self._steps = 0
     self._console = rich.console.Console(file=sys.stderr, highlight=False)
     self._bar = rich.progress.Progress(
       rich.progress.TextColumn("step {task.completed}/{task.total}"),
@@ -102,44 +173,157 @@ class Logger(Log):
       console=self._console,
       disable=not self._console.is_terminal,
     )
-    self._bar_task = self._bar.add_task("", total=steps, completed=start)
 
-  def __enter__(self) -> Self:
+  def start(self, step: int, steps: int) -> None:
+    self._steps = steps
+    self._bar_task = self._bar.add_task("", total=steps, completed=step)
     self._bar.start()
-    return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: types.TracebackType | None,
-  ) -> None:
-    self._bar.stop()
-    self._file.close()
-    self._tensorboard.close()
+  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    shown = "  ".join(f"{name} {_short(x)}" for name, x in values.items())
+    self.say(f"step {step}/{self._steps}  {split}  {shown}")
 
   def say(self, message: str) -> None:
-    """Prints a line for people, above the progress bar."""
     self._bar.console.print(message, markup=False, soft_wrap=True)
 
   def progress(self, step: int) -> None:
-    """Moves the progress bar."""
     self._bar.update(self._bar_task, completed=step)
 
-  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-    """Records the figures of a step in all places."""
-    rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
-    seconds = round(time.perf_counter() - self._began, 3)
-    row = {"step": step, "split": split, "seconds": seconds, **rounded}
-    self._file.write(json.dumps(row) + "\n")
-    self._file.flush()
-    for name, value in values.items():
-      self._tensorboard.add_scalar(f"{split}/{name}", value, step)
-    figures = "  ".join(
-      f"{name} {_short(value)}" for name, value in values.items()
-    )
-    self.say(f"step {step}/{self._steps}  {split}  {figures}")
+  def close(self) -> None:
+    self._bar.stop()
 
 
 def _short(value: float) -> str:
   return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+class TensorBoard(Logger):
+  """Writes `workdir/tensorboard`."""
+
+  def __init__(self, workdir: pathlib.Path):
+    """Opens no file yet."""
+    self._workdir, self._writer = workdir, None
+
+  def start(self, step: int, steps: int) -> None:
+    self._writer = tensorboardX.SummaryWriter(
+      str(self._workdir / "tensorboard"), purge_step=step + 1
+    )
+
+  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+      self._writer.add_scalar(f"{split}/{name}", value, step)
+
+  def close(self) -> None:
+    if self._writer is not None:
+      self._writer.close()
+
+
+class WeightsAndBiases(Logger):
+  """Logs to Weights & Biases; a resumed run continues the same W&B run.
+
+  The project, the mode and the rest are taken from W&B's environment
+  variables, such as WANDB_PROJECT and WANDB_MODE. Metrics have `step` as their
+  x axis, for W&B does not accept a step twice.
+  """
+
+  def __init__(self, workdir: pathlib.Path):
+    """Starts no run yet.
+
+    Raises:
+      UserError: the extra `wandb` is not installed.
+    """
+    self._wandb = _import("wandb")
+    self._workdir, self._run = workdir, None
+
+  def start(self, step: int, steps: int) -> None:
+    self._run = self._wandb.init(
+      id=_id_of(self._workdir, "wandb", lambda: uuid.uuid4().hex[:8]),
+      resume="allow",
+      name=self._workdir.name,
+      dir=os.environ.get("WANDB_DIR", str(self._workdir)),
+    )
+    self._run.define_metric("*", step_metric="step")
+
+  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    named = {f"{split}/{name}": value for name, value in values.items()}
+    self._run.log({"step": step, **named})
+
+  def close(self) -> None:
+    if self._run is not None:
+      self._run.finish()
+
+
+class MLflow(Logger):
+  """Logs to MLflow; a resumed run continues the same MLflow run.
+
+  The server and the experiment are taken from MLflow's environment variables,
+  such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME.
+  """
+
+  def __init__(self, workdir: pathlib.Path):
+    """Starts no run yet.
+
+    Raises:
+      UserError: the extra `mlflow` is not installed.
+    """
+    self._mlflow = _import("mlflow")
+    self._workdir, self._run = workdir, None
+
+  def start(self, step: int, steps: int) -> None:
+    client = self._client = self._mlflow.MlflowClient()
+
+    def create() -> str:
+      name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+      experiment = client.get_experiment_by_name(name)
+      identifier = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment(name)
+      )
+      made = client.create_run(identifier, run_name=self._workdir.name)
+      return made.info.run_id
+
+    self._run = _id_of(self._workdir, "mlflow", create)
+    client.update_run(self._run, status="RUNNING")
+
+  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    now = int(time.time() * 1000)
+    metrics = [
+      self._mlflow.entities.Metric(f"{split}/{name}", value, now, step)
+      for name, value in values.items()
+    ]
+    self._client.log_batch(self._run, metrics=metrics)
+
+  def close(self) -> None:
+    if self._run is not None:
+      self._client.set_terminated(self._run)
+
+
+LOGGERS: Mapping[str, Callable[[pathlib.Path], Logger]] = {
+  "tensorboard": TensorBoard,
+  "wandb": WeightsAndBiases,
+  "mlflow": MLflow,
+}
+"""The loggers that `config.logging.loggers` may name."""
+
+
+def _import(name: str) -> Any:
+  try:
+    return importlib.import_module(name)
+  except ImportError:
+    raise UserError(
+      f"config.logging.loggers: {name} is not installed; pip install"
+      f" 'bert_jax[{name}]'"
+    ) from None
+
+
+def _id_of(
+  workdir: pathlib.Path, logger: str, create: Callable[[], str]
+) -> str:
+  """The id of the run with a logger's service, kept in `loggers.json`."""
+  path = workdir / IDS_FILE
+  ids = json.loads(path.read_text()) if path.exists() else {}
+  if logger not in ids:
+    ids[logger] = create()
+    folders.write_text(path, json.dumps(ids, indent=2) + "\n")
+  return ids[logger]

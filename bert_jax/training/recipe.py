@@ -20,6 +20,7 @@ from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
+from bert_jax.training.logging import LOGGERS
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.optim.guard import GuardConfig
 from bert_jax.training.optim.optimizer import OptimizerConfig
@@ -85,10 +86,17 @@ class LoggingConfig:
   """The section `config.logging`.
 
   Attributes:
-    every: steps between lines.
+    every: steps between training logs.
+    loggers: keys of `bert_jax.training.logging.LOGGERS`; metrics.jsonl and the
+      console are always written.
   """
 
   every: int = 100
+  loggers: tuple[str, ...] = ("tensorboard",)
+
+  def __post_init__(self):
+    for name in self.loggers:
+      settings.choice("config.logging.loggers", name, LOGGERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +109,8 @@ class Recipe:
     epochs: how often to go through the training data; 0 where `steps` says.
     hours: above 0, the run ends after so many hours of training, however far
       it is by then, and its schedule goes by the time: `steps` are those of
-      the schedule, and the most that are done. See `clock.now`.
+      the schedule, and the most that are done. See
+      `run.schedule_step`.
     accumulation: micro-batches that an update's rows are cut into.
     seed: of initial values, dropout and the order and masks of examples.
     workers: processes that make examples; 0 makes them in a thread.

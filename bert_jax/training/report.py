@@ -12,10 +12,13 @@ import rich.table
 
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
-from bert_jax.training import baselines
 from bert_jax.training import workdir as workdirs
-from bert_jax.training.best import is_better
 from bert_jax.training.logging import METRICS_FILE, read_metrics
+from bert_jax.training.metrics import (
+  baselines_of,
+  is_better,
+  without_baselines,
+)
 
 RESULTS_FILE = "results.json"
 CURVES_FILE = "curves.png"
@@ -62,10 +65,10 @@ def report(
 def print_table(results: Mapping[str, Any]) -> None:
   """Prints results for people, each measure beside its baseline."""
   table = rich.table.Table("held-out measure", "value", "baseline")
-  for name in baselines.measures(results):
+  for name in without_baselines(results):
     beside = (
       f"{_number(value)} {kind}"
-      for kind, value in baselines.of(name, results).items()
+      for kind, value in baselines_of(name, results).items()
     )
     table.add_row(name, _number(results[name]), "; ".join(beside))
   rich.console.Console().print(table)
@@ -88,8 +91,8 @@ def draw(workdir: Any, file: pathlib.Path | BinaryIO) -> None:
   last = _figures(held_out[-1])
   trained = {name for row in train for name in row}
   alone, together = [], {}
-  for name in baselines.measures(last):
-    if name in trained or baselines.of(name, last):
+  for name in without_baselines(last):
+    if name in trained or baselines_of(name, last):
       alone.append(name)
     elif all(-1 <= row.get(name, 0) <= 1 for row in held_out):
       task = name.rpartition("/")[0]  # Of several tasks, its name.
@@ -105,7 +108,7 @@ def draw(workdir: Any, file: pathlib.Path | BinaryIO) -> None:
     axes = figure.add_subplot(lines, columns, next(places))
     _plot(axes, train, name, "training", alpha=0.5)
     _plot(axes, held_out, name, "held-out", marker="o")
-    for kind, value in baselines.of(name, last).items():
+    for kind, value in baselines_of(name, last).items():
       label = f"{kind.replace('_', ' ')} baseline"
       axes.axhline(value, color="gray", linestyle="--", label=label)
     _finish(axes, name)
@@ -178,7 +181,7 @@ def _followed(others: Mapping[str, Any]) -> dict[str, float]:
         " of an evaluation"
       )
     found[f"{name}_{metric}"] = best[metric]
-    for kind, value in baselines.of(metric, best).items():
+    for kind, value in baselines_of(metric, best).items():
       found[f"{name}_{metric}_{kind}_baseline"] = value
   return found
 

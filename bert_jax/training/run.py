@@ -1,163 +1,302 @@
-"""A run from its recipe: the state to begin with, or to go on from."""
+"""Training from a recipe, in a folder that survives crashes and restarts.
 
-import dataclasses
+`train_recipe` builds the objects that `bert_jax.training.train` takes, and
+adds what keeps a run whole: the lock of its folder, the watchdog, requests to
+stop, and the goodput record.
+"""
+
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from bert_jax.checkpointing.checkpoints import Checkpoints
-from bert_jax.data.stream import BatchStream
+from bert_jax.cluster import interruption, processes, run_folder, watchdog
+from bert_jax.cluster.goodput import GoodputRecorder
 from bert_jax.interop.pretrained import Pretrained
-from bert_jax.tasks.data import TrainingData
+from bert_jax.settings import UserError
+from bert_jax.storage import paths
 from bert_jax.tasks.task import Task
-from bert_jax.training import finetuning
-from bert_jax.training.best import Best
+from bert_jax.training import (
+  evaluation,
+  finetuning,
+  logging,
+  masked_lm_augmentation,
+  opening,
+)
+from bert_jax.training import train as train_lib
+from bert_jax.training import workdir as workdirs
+from bert_jax.training.early_stopping import EarlyStopping
 from bert_jax.training.mesh import meshes, partitioning
-from bert_jax.training.optim import guard, optimizer
+from bert_jax.training.metrics import Meter
+from bert_jax.training.optim import guard
+from bert_jax.training.optim import optimizer as optimizers
 from bert_jax.training.recipe import Recipe
 from bert_jax.types import Parameters, TrainState
 
+PROFILE = "profile"
 
-@dataclasses.dataclass
-class Run:
-  """What the loop carries from step to step."""
-
-  recipe: Recipe
-  task: Task
-  data: TrainingData
-  mesh: jax.sharding.Mesh
-  optimizer: optax.GradientTransformation
-  frozen: Any
-  stream: BatchStream
-  state: TrainState
-  best: Best
-  fresh: tuple[str, ...]
-  ledger: Mapping[str, Any] | None
+# The phases that count for `config.hours`.
+_COUNTED = ("training", "loading", "evaluating", "saving")
 
 
-class Parts(NamedTuple):
-  """What a recipe makes the state and its updates of, without any array.
+def train_recipe(
+  recipe: Recipe, workdir: paths.Path, profile: tuple[int, int] | None = None
+) -> dict[str, float]:
+  """Trains a recipe to its end, from the newest checkpoint if there is one.
 
-  Attributes:
-    shapes: of the parameters.
-    frozen: which of them are not trained.
-    optimizer: what turns gradients into updates.
-    state_of: from parameters to the state that training begins with.
-    initial: the state that training from scratch begins with.
+  Args:
+    recipe: the configuration of the run.
+    workdir: the folder for the config, checkpoints and logs.
+    profile: the first and the last of the steps whose trace the first process
+      writes to `workdir/profile`, to be read by XProf or TensorBoard.
+
+  Returns:
+    The metrics of the best evaluation, or of the last one where the recipe
+    names no metric.
+
+  Raises:
+    UserError: the recipe, its data or the folder are invalid.
+    Interrupted: the process was asked to stop; the state is saved.
   """
+  with contextlib.ExitStack() as stack:
+    folder = stack.enter_context(run_folder.held(workdir))
+    checkpoints = stack.enter_context(
+      Checkpoints(folder.checkpoints, keep=recipe.checkpoint.keep)
+    )
+    recorder = GoodputRecorder(folder.here)
+    pretrained = _pretrained(recipe, workdir, bool(checkpoints.steps()))
+    model = recipe.augmentation.model
+    task, data = recipe.make_task(
+      pretrained, masked_lm_augmentation.open_model(model) if model else None
+    )
+    workdirs.claim(folder, recipe, task, data)
+    layout = partitioning.make_layout(recipe.mesh)
+    meshes.check_rows(recipe.batch_size, recipe.accumulation, layout.mesh)
+    stream = data.training(recipe.batch_size, recipe.seed, None)
+    # The length of an epoch of pretraining takes a plan of all its examples.
+    epoch = stream.batches_per_epoch if recipe.counts_epochs else 0
+    recipe = recipe.planned(epoch)
+    optimizer, frozen = make_optimizer(recipe, task)
+    logger = stack.enter_context(
+      logging.open_logger(folder.here, recipe.logging.loggers)
+    )
+    hooks = _RunHooks(recipe, folder, recorder, stack)
+    if profile is not None:
+      hooks.profile(*profile)
 
-  shapes: Any
-  frozen: Any
-  optimizer: optax.GradientTransformation
-  state_of: Callable[[Parameters], TrainState]
-  initial: Callable[[], TrainState]
+    def params() -> Parameters:
+      loaded, new = load_params(recipe, task, layout, pretrained)
+      if new:
+        logger.say(
+          f"not in {recipe.init}, so initialized from the seed:"
+          f" {', '.join(new)}"
+        )
+      return loaded
+
+    evaluation_config = recipe.evaluation
+    _, metrics = train_lib.train(
+      task,
+      data,
+      optimizer,
+      steps=recipe.steps,
+      batch_size=recipe.batch_size,
+      accumulation=recipe.accumulation,
+      seed=recipe.seed,
+      params=None if pretrained is None else params,
+      frozen=frozen,
+      layout=layout,
+      stream=stream,
+      workers=recipe.workers,
+      compiler_options=recipe.compiler_options,
+      evaluate=evaluation.make(
+        task,
+        data,
+        layout.mesh,
+        evaluation_config.batch_size
+        or recipe.batch_size // recipe.accumulation,
+        evaluation_config.examples or None,
+      ),
+      evaluate_every=evaluation_config.every,
+      early_stopping=EarlyStopping(
+        evaluation_config.metric,
+        evaluation_config.patience,
+        evaluation_config.target,
+      ),
+      checkpoints=checkpoints,
+      checkpoint_every=recipe.checkpoint.every,
+      logger=logger,
+      log_every=recipe.logging.every,
+      meter=Meter.of(
+        task,
+        data,
+        optimizers.learning_rate(recipe.optimizer, recipe.steps),
+        recipe.guard.max_skipped,
+      ),
+      hooks=hooks,
+    )
+    hooks.finish()
+    return metrics
 
 
-def make_parts(recipe: Recipe, task: Task) -> Parts:
-  """Makes the optimizer and what gives the first state.
+def _pretrained(
+  recipe: Recipe, workdir: paths.Path, has_begun: bool
+) -> Pretrained | None:
+  """The model to start from; the run itself, once it has begun."""
+  if recipe.init is None:
+    return None
+  return opening.open_model(workdir if has_begun else recipe.init)
+
+
+def make_optimizer(
+  recipe: Recipe, task: Task
+) -> tuple[optax.GradientTransformation, Parameters]:
+  """The optimizer of a recipe, and which parameters are frozen.
 
   Args:
     recipe: with its number of steps.
     task: made by the recipe.
+
+  Returns:
+    An Optax transformation, and a tree of bools like the parameters.
   """
-
-  def initial_params() -> Parameters:
-    batch = jax.tree.map(lambda x: x[None], task.dummy_batch)
-    return task.module.init(jax.random.key(recipe.seed), batch)["params"]
-
-  shapes = jax.eval_shape(initial_params)
+  shapes = jax.eval_shape(
+    functools.partial(train_lib.init_params, task, recipe.seed)
+  )
   frozen = finetuning.frozen(shapes, recipe.finetuning)
-  transformation = guard.guarded(
-    optimizer.make(
-      recipe.optimizer, recipe.steps, frozen, clocked=recipe.hours > 0
-    ),
-    recipe.guard,
+  optimizer = optimizers.make(
+    recipe.optimizer, recipe.steps, frozen, clocked=recipe.hours > 0
   )
-
-  def state_of(params: Parameters) -> TrainState:
-    return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      params=params,
-      optimizer_state=transformation.init(params),
-      key=jax.random.key(recipe.seed),
-    )
-
-  return Parts(
-    shapes,
-    frozen,
-    transformation,
-    state_of,
-    lambda: state_of(initial_params()),
-  )
+  return guard.guarded(optimizer, recipe.guard), frozen
 
 
-def start(
-  recipe: Recipe,
-  task: Task,
-  data: TrainingData,
-  checkpoints: Checkpoints,
-  pretrained: Pretrained | None,
-) -> Run:
-  """Makes the state, or takes it from the newest checkpoint that verifies."""
-  layout = partitioning.make_layout(recipe.mesh)
-  mesh = layout.mesh
-  meshes.check_rows(recipe.batch_size, recipe.accumulation, mesh)
-  open_stream = functools.partial(data.training, recipe.batch_size, recipe.seed)
-  # The length of an epoch of pretraining takes a plan of all its examples.
-  epoch = open_stream(None).batches_per_epoch if recipe.counts_epochs else 0
-  recipe = recipe.planned(epoch)
-
-  parts = make_parts(recipe, task)
-  restored = checkpoints.restore(
-    partitioning.state_shapes(parts.initial, layout)
-  )
-  fresh, metadata = (), {}
-  if restored is not None:
-    state, metadata = restored
-  elif pretrained is None:
-    state = partitioning.init_state(parts.initial, layout)
-  else:
-    params, fresh = _pretrained_params(
-      recipe, task, layout, pretrained, parts.shapes
-    )
-    state = partitioning.init_state(
-      parts.initial, layout, parts.state_of, params
-    )
-  wanted = recipe.evaluation
-  best = Best(wanted.metric, wanted.patience, wanted.target)
-  best.resume(metadata.get("best"))
-  return Run(
-    recipe,
-    task,
-    data,
-    mesh,
-    parts.optimizer,
-    parts.frozen,
-    open_stream(metadata.get("position")),
-    state,
-    best,
-    fresh,
-    metadata.get("ledger"),
-  )
+def initial_state(
+  recipe: Recipe, task: Task, optimizer: optax.GradientTransformation
+) -> TrainState:
+  """The state of a recipe before its first update; may be traced."""
+  params = train_lib.init_params(task, recipe.seed)
+  return train_lib.init_state(params, optimizer, recipe.seed)
 
 
-def _pretrained_params(
+def load_params(
   recipe: Recipe,
   task: Task,
   layout: partitioning.Layout,
   pretrained: Pretrained,
-  shapes: Any,
-) -> tuple[Any, tuple[str, ...]]:
-  """The weights to go on from, where they are to lie; what begins anew."""
-  params, fresh = pretrained.params(
+) -> tuple[Parameters, tuple[str, ...]]:
+  """Loads the parameters of `config.init`, placed as the layout says.
+
+  Returns:
+    The parameters, and the names of those that are newly initialized.
+  """
+  params, new = pretrained.params(
     task,
     functools.partial(partitioning.put_parameter, layout),
     recipe.seed,
     functools.partial(finetuning.reinitialised, config=recipe.finetuning),
   )
-  # A published encoder may bring a pooler that the task has no use for.
-  return {name: params[name] for name in shapes}, fresh
+  # A published encoder may bring a pooler that the task does not use.
+  shapes = jax.eval_shape(
+    functools.partial(train_lib.init_params, task, recipe.seed)
+  )
+  return {name: params[name] for name in shapes}, new
+
+
+def schedule_step(recorder: GoodputRecorder, hours: float, steps: int) -> float:
+  """The step of a schedule that follows the time of training.
+
+  On a budget of one day, the schedule is best a function of the time (Izsak et
+  al. 2021, arXiv:2104.07705; Geiping and Goldstein 2023, arXiv:2212.14034).
+  Starting and compiling do not count, nor does what a crash lost. A run that
+  is faster than its schedule follows its updates.
+
+  Args:
+    recorder: of the run.
+    hours: the time of the whole run, over restarts.
+    steps: the length of the schedule.
+
+  Returns:
+    At most `steps`.
+  """
+  share = recorder.spent(_COUNTED) / (hours * 3600)
+  return min(max(share * steps, recorder.step), steps)
+
+
+class _RunHooks(train_lib.Hooks):
+  """The surroundings of the loop."""
+
+  def __init__(
+    self,
+    recipe: Recipe,
+    folder: run_folder.Folder,
+    recorder: GoodputRecorder,
+    stack: contextlib.ExitStack,
+  ):
+    self._recipe, self._folder, self._recorder = recipe, folder, recorder
+    self._stack, self._has_trained = stack, False
+    self._first_traced = self._last_traced = 0
+
+  def profile(self, first: int, last: int) -> None:
+    """Asks for a trace of some steps.
+
+    Raises:
+      UserError: the run does not have these steps.
+    """
+    if not 1 <= first <= last <= self._recipe.steps:
+      raise UserError(
+        f"--profile={first}:{last}: expected FIRST:LAST within 1 and"
+        f" {self._recipe.steps}, the steps of the run"
+      )
+    self._first_traced, self._last_traced = first, last
+
+  def started(self, step: int, metadata: Mapping[str, Any]) -> None:
+    self._recorder.resume(metadata.get("goodput"))
+    self._recorder.step = step
+    self._asked_to_stop = self._stack.enter_context(interruption.watch())
+    self._stack.enter_context(
+      watchdog.watch(
+        self._recorder, self._folder.where, self._recipe.guard.stuck_seconds
+      )
+    )
+
+  def enter(self, phase: str) -> None:
+    self._recorder.enter(phase)
+
+  def clock(self) -> float | None:
+    recipe = self._recipe
+    if not recipe.hours:
+      return None
+    return schedule_step(self._recorder, recipe.hours, recipe.steps)
+
+  def before_step(self, step: int) -> None:
+    if step == self._first_traced and processes.is_first():
+      jax.profiler.start_trace(self._folder.here / PROFILE)
+      self._tracing = self._stack.enter_context(contextlib.ExitStack())
+      self._tracing.callback(jax.profiler.stop_trace)
+
+  def after_step(self, step: int, state: TrainState) -> bool:
+    self._recorder.step, self._has_trained = step, True
+    if step == self._last_traced and processes.is_first():
+      jax.block_until_ready(state)
+      self._tracing.close()
+    return self._asked_to_stop(step)
+
+  def metrics(self) -> Mapping[str, float]:
+    self._recorder.write()
+    return {"goodput": self._recorder.goodput()}
+
+  def before_save(
+    self, evaluated: evaluation.Evaluated | None
+  ) -> dict[str, Any]:
+    if evaluated is not None and processes.is_first():
+      workdirs.write_task(self._folder.here, evaluated.task)
+    self._folder.put()
+    return {"goodput": self._recorder.state()}
+
+  def finish(self) -> None:
+    """Writes the goodput record at the end."""
+    if self._has_trained:
+      self._recorder.write()

@@ -17,10 +17,14 @@ import rich.table
 from bert_jax.cluster import processes
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
-from bert_jax.training import baselines, loop
-from bert_jax.training.best import is_better
+from bert_jax.training import run
+from bert_jax.training.metrics import (
+  DivergedError,
+  baselines_of,
+  is_better,
+  without_baselines,
+)
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.window import DivergedError
 
 SEEDS_FILE = "seeds.json"
 
@@ -54,7 +58,7 @@ def repeat(
   runs: dict[int, Mapping[str, float] | None] = {}
   for seed in seeds:
     try:
-      runs[seed] = loop.train(
+      runs[seed] = run.train_recipe(
         dataclasses.replace(recipe, seed=seed), workdir / f"seed_{seed}"
       )
     except DivergedError:
@@ -85,8 +89,8 @@ def print_table(summary: Mapping[str, Any]) -> None:
   """Prints the mean and spread of every measure, and how many runs failed."""
   runs, failed = summary["runs"], summary["failed"]
   table = rich.table.Table("held-out measure", "mean", "std", "runs")
-  for name in baselines.measures(summary["mean"]):
-    values = [f"{run[name]:.4g}" for run in runs.values() if run is not None]
+  for name in without_baselines(summary["mean"]):
+    values = [f"{x[name]:.4g}" for x in runs.values() if x is not None]
     table.add_row(
       name,
       f"{summary['mean'][name]:.4g}",
@@ -101,7 +105,7 @@ def print_table(summary: Mapping[str, Any]) -> None:
 
 def _is_no_better(metric: str, values: Mapping[str, float]) -> bool:
   """Whether a run learned no more than the best constant answer."""
-  for measure in [metric] if metric else baselines.measures(values):
-    for baseline in baselines.of(measure, values).values():
+  for measure in [metric] if metric else without_baselines(values):
+    for baseline in baselines_of(measure, values).values():
       return not is_better(measure, values[measure], baseline)
   return False

@@ -11,10 +11,9 @@ import rich.table
 
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
-from bert_jax.training import loop
-from bert_jax.training.best import is_better
+from bert_jax.training import run
+from bert_jax.training.metrics import DivergedError, is_better
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.window import DivergedError
 
 TRIALS_FILE = "trials.jsonl"
 _RANGE = re.compile(r"([^:]+):([^:]+)(:log)?")
@@ -228,7 +227,7 @@ def _try(
 ) -> dict[str, Any]:
   recipe = Recipe.from_dict(changed(config, values))
   try:
-    measures = loop.train(recipe, workdir)
+    measures = run.train_recipe(recipe, workdir)
   except DivergedError:
     measures = {}
   return {

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,12 +27,31 @@ from bert_jax.storage import folders, paths
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training.changes import differences
 from bert_jax.training.recipe import Recipe
 from bert_jax.types import Parameters, TrainState
 
 MODEL_FILE = "bert_jax.json"
 TOKENIZER = "tokenizer"
+
+# Keys that a resumed run may change: they do not touch what is learned.
+# Paths may be others to the same data, which is checked; those of each part
+# of several tasks too.
+MAY_CHANGE = (
+  "checkpoint",
+  "compiler_options",
+  "corpus",
+  "data.corpus",
+  "data.eval",
+  "data.train",
+  "data.tokenizer",
+  "evaluation",
+  "guard.max_skipped",
+  "guard.stuck_seconds",
+  "logging",
+  "mesh",
+  "workers",
+)
+_PART = re.compile(r"^data\.tasks\.[^.]+\.")
 
 
 def is_run(where: paths.Path) -> bool:
@@ -88,6 +108,31 @@ def _claim(
       f"--workdir {workdir} holds a run with another config; take another"
       f" folder, or undo: {'; '.join(changes)}"
     )
+
+
+def differences(
+  old: Mapping[str, Any], new: Mapping[str, Any], path: str = ""
+) -> list[str]:
+  """What a resumed run would change, one line a key, or nothing.
+
+  Keys in `MAY_CHANGE` are passed over.
+  """
+  lines = []
+  for key in sorted({*old, *new}):
+    name = f"{path}{key}"
+    if _PART.sub("data.", name) in MAY_CHANGE:
+      continue
+    before, after = old.get(key), new.get(key)
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+      lines += differences(before, after, f"{name}.")
+    elif _plain(before) != _plain(after):
+      lines.append(f"config.{name}: {before!r} -> {after!r}")
+  return lines
+
+
+def _plain(value: Any) -> Any:
+  """JSON has lists where dataclasses have tuples."""
+  return list(value) if isinstance(value, tuple) else value
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:

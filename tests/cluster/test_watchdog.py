@@ -7,25 +7,25 @@ import time
 import pytest
 
 from bert_jax.cluster import watchdog
-from bert_jax.cluster.goodput import Ledger
+from bert_jax.cluster.goodput import GoodputRecorder
 from bert_jax.cluster.interruption import EXIT_CODE
 
 HANGS = """
 import pathlib, sys, time
 import jax
 from bert_jax.cluster import watchdog
-from bert_jax.cluster.goodput import Ledger
+from bert_jax.cluster.goodput import GoodputRecorder
 
 jax.process_count = lambda: 3
 workdir = pathlib.Path(sys.argv[1])
-ledger = Ledger(workdir)
-ledger.step = 11
-ledger.turn("training")
+recorder = GoodputRecorder(workdir)
+recorder.step = 11
+recorder.enter("training")
 
 def deadlock():
   time.sleep(60)
 
-with watchdog.watch(ledger, workdir, 0.4):
+with watchdog.watch(recorder, workdir, 0.4):
   deadlock()
 """
 
@@ -38,8 +38,8 @@ def tell(folder, process, told=None, **entry):
 
 
 def test_a_process_that_hangs_ends_and_tells_who_is_behind(tmp_path):
-  tell(tmp_path, 1, step=11, kind="training")
-  tell(tmp_path, 2, step=11, kind="loading")
+  tell(tmp_path, 1, step=11, phase="training")
+  tell(tmp_path, 2, step=11, phase="loading")
   done = subprocess.run(
     [sys.executable, "-c", HANGS, str(tmp_path)],
     env={**os.environ, "JAX_PLATFORMS": "cpu"},
@@ -58,8 +58,8 @@ def test_a_process_that_hangs_ends_and_tells_who_is_behind(tmp_path):
 @pytest.mark.parametrize(
   ("second", "message"),
   [
-    ({"step": 10, "kind": "training"}, "training after 10 updates"),
-    ({"step": 99, "kind": "saving", "told": 5.0}, "99 updates, not heard of"),
+    ({"step": 10, "phase": "training"}, "training after 10 updates"),
+    ({"step": 99, "phase": "saving", "told": 5.0}, "99 updates, not heard of"),
     (None, "never told what it does"),
   ],
 )
@@ -71,17 +71,17 @@ def test_the_one_behind_is_slow_or_silent(
   monkeypatch.setattr(watchdog.os, "_exit", lambda code: None)
   if second:
     tell(tmp_path, 1, **second)
-  ledger = Ledger(tmp_path)
-  ledger.step = 11
-  watchdog._end(ledger, tmp_path / watchdog.FOLDER, 60.0, 60.0)
+  recorder = GoodputRecorder(tmp_path)
+  recorder.step = 11
+  watchdog._end(recorder, tmp_path / watchdog.FOLDER, 60.0, 60.0)
   told = capsys.readouterr().err
   assert "process 1 is the furthest behind" in told
   assert message in told
 
 
 def test_a_run_that_gets_on_is_left_alone(tmp_path):
-  ledger = Ledger(tmp_path)
-  with watchdog.watch(ledger, tmp_path, 0.4):
+  recorder = GoodputRecorder(tmp_path)
+  with watchdog.watch(recorder, tmp_path, 0.4):
     for _ in range(10):
       time.sleep(0.1)
-      ledger.turn("training")
+      recorder.enter("training")

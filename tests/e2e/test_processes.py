@@ -15,7 +15,7 @@ from benchmarks.small_runs import Process, wait_for_step
 from bert_jax import trees
 from bert_jax.cluster.interruption import EXIT_CODE
 from bert_jax.data.corpus import build
-from bert_jax.training import loop
+from bert_jax.training import run
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
 from tests import compiling
@@ -40,7 +40,7 @@ def home(tmp_path_factory):
     checkpoint={"every": 5},
   )
   build.prepare(build.CorpusConfig(**config["corpus"]), folder / "corpus", 1)
-  loop.train(Recipe.from_dict(config), folder / "alone")
+  run.train_recipe(Recipe.from_dict(config), folder / "alone")
   return folder
 
 

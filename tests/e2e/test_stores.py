@@ -42,8 +42,8 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path, capsys):
     process.kill()
     assert process.wait() == -signal.SIGKILL
   assert max(manifest.finished_steps(checkpoints)) < STEPS
-  loop.train(Recipe.from_dict(config), f"{s3}/run")
-  assert "going on at step" in capsys.readouterr().err
+  run.train_recipe(Recipe.from_dict(config), f"{s3}/run")
+  assert "resuming at step" in capsys.readouterr().err
   assert_equal_runs(home / "here", f"{s3}/run")
   rows = paths.read_bytes(f"{s3}/run/metrics.jsonl").splitlines()
   rows = [row for row in map(json.loads, rows) if row["split"] == "train"]

@@ -5,7 +5,7 @@ import io
 import json
 import random
 
-from bert_jax.training import loop
+from bert_jax.training import run
 from bert_jax.training.recipe import Recipe
 from tests import small
 
@@ -170,5 +170,5 @@ def train(config, workdir):
   """The measures of a run, and what it said."""
   said = io.StringIO()
   with contextlib.redirect_stderr(said):
-    values = loop.train(Recipe.from_dict(config), workdir)
+    values = run.train_recipe(Recipe.from_dict(config), workdir)
   return values, said.getvalue()

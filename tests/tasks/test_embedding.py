@@ -8,7 +8,7 @@ import bert_jax
 from bert_jax.data.grouping import pad
 from bert_jax.settings import UserError
 from bert_jax.tasks import embedding
-from bert_jax.training import loop
+from bert_jax.training import run
 from bert_jax.training.recipe import Recipe
 from tests import small
 from tests.tasks.cases import ENCODER, LONG, predictor
@@ -220,7 +220,9 @@ def test_a_run_learns_what_belongs_together(tmp_path):
   # Nothing but training tells which words go together.
   rows = zip(WORDS[::2], WORDS[1::2])
   path = write(tmp_path / "pairs.tsv", [("text", "pair"), *rows])
-  found = loop.train(recipe(tmp_path, "contrastive", path), tmp_path / "run")
+  found = run.train_recipe(
+    recipe(tmp_path, "contrastive", path), tmp_path / "run"
+  )
   assert found["recall_at_1"] == 1
   assert found["recall_at_1_chance_baseline"] == pytest.approx(1 / 6)
   assert found["contrastive_loss"] < 0.2
@@ -245,7 +247,7 @@ def test_a_run_learns_how_much_texts_are_alike(tmp_path):
   ]
   path = tmp_path / "pairs.jsonl"
   path.write_text("\n".join(map(json.dumps, rows)))
-  found = loop.train(
+  found = run.train_recipe(
     recipe(tmp_path, "similarity", str(path)), tmp_path / "run"
   )
   assert found["spearman"] > 0.9

@@ -11,8 +11,8 @@ from bert_jax.tasks.question_answering import Answer, Head
 import bert_jax
 from bert_jax.data.grouping import pad
 from bert_jax.tasks import question_answering
-from bert_jax.training import loop
 from bert_jax.training.recipe import Recipe
+from bert_jax.training.run import train_recipe
 from tests import small
 from tests.tasks import learnable
 from tests.tasks.cases import ENCODER, LONG
@@ -169,7 +169,7 @@ def run(tmp_path_factory):
     "optimizer": {"name": "adamw", "learning_rate": 1e-2},
     "evaluation": {"every": 0, "metric": "f1"},
   }
-  return folder, loop.train(Recipe.from_dict(config), folder / "run")
+  return folder, train_recipe(Recipe.from_dict(config), folder / "run")
 
 
 def test_a_run_learns_to_find_answers_and_where_there_is_none(run):

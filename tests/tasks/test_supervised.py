@@ -14,9 +14,10 @@ import bert_jax
 from bert_jax.data import grouping
 from bert_jax.settings import UserError, from_dict
 from bert_jax.tasks import TASKS, classification, supervised
-from bert_jax.training import evaluation, step
+from bert_jax.training import evaluation
 from bert_jax.training.mesh import meshes
 from bert_jax.training.mesh.meshes import MeshConfig
+from bert_jax.training.train import make_update
 from bert_jax.types import TrainState
 from tests import small
 from tests.tasks.cases import ENCODER, LONG, random_params
@@ -62,7 +63,7 @@ def fit(task, steps):
   state = TrainState(
     jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key(0)
   )
-  update = jax.jit(step.make_train_step(task, optimizer))
+  update = jax.jit(make_update(task, optimizer))
   batch = task.data.training(8, 0, None).batch(0, range(8))
   for _ in range(steps):
     state, measures = update(state, batch)

@@ -1,4 +1,4 @@
-from bert_jax.training import baselines
+from bert_jax.training import metrics
 
 VALUES = {
   "rmse": 1.0,
@@ -12,12 +12,12 @@ VALUES = {
 
 
 def test_a_baseline_belongs_to_the_measure_whose_name_fits_best():
-  assert baselines.measures(VALUES) == [
+  assert metrics.without_baselines(VALUES) == [
     "rmse",
     "rmse_mean",
     "a/accuracy",
     "accuracy",
   ]
-  assert baselines.of("rmse_mean", VALUES) == {"mean": 4.0}
-  assert baselines.of("a/accuracy", VALUES) == {"majority": 0.5}
-  assert baselines.of("accuracy", VALUES) == {}
+  assert metrics.baselines_of("rmse_mean", VALUES) == {"mean": 4.0}
+  assert metrics.baselines_of("a/accuracy", VALUES) == {"majority": 0.5}
+  assert metrics.baselines_of("accuracy", VALUES) == {}

@@ -1,4 +1,4 @@
-"""Window, logger and report: the figures of a run."""
+"""Meter, logger and report: the figures of a run."""
 
 import json
 import time
@@ -8,13 +8,13 @@ import pytest
 
 from bert_jax.settings import UserError
 from bert_jax.training import report
-from bert_jax.training.logging import Logger, read_metrics
-from bert_jax.training.window import Window
+from bert_jax.training.logging import open_logger, read_metrics
+from bert_jax.training.metrics import Meter
 from bert_jax.types import Mean
 
 
-def make_window(peak=None):
-  return Window(
+def make_meter(peak=None):
+  return Meter(
     learning_rate=lambda step: 0.1 * step,
     flops_per_token=100.0,
     peak_flops=peak,
@@ -32,30 +32,30 @@ def measures(loss, weight=1.0, tokens=40.0, skipped=0):
   }
 
 
-def test_a_window_weighs_its_steps_and_begins_anew():
-  window = make_window()
-  window.add(measures(1.0, weight=3.0))
-  window.add(measures(5.0, weight=1.0))
-  window.pause()
-  values = window.close(7)
+def test_means_are_weighted_and_the_meter_is_reset():
+  meter = make_meter()
+  meter.add(measures(1.0, weight=3.0))
+  meter.add(measures(5.0, weight=1.0))
+  meter.pause()
+  values = meter.means(7)
   assert values["loss"] == 2.0
   assert values["learning_rate"] == pytest.approx(0.6)
   assert "mfu" not in values
-  window.resume()
-  window.add(measures(9.0))
-  window.pause()
-  assert window.close(8)["loss"] == 9.0
+  meter.resume()
+  meter.add(measures(9.0))
+  meter.pause()
+  assert meter.means(8)["loss"] == 9.0
 
 
 def test_throughput_counts_non_padding_tokens_and_the_time_of_training_alone():
   began = time.perf_counter()
-  window = make_window(peak=1e6)
+  meter = make_meter(peak=1e6)
   for _ in range(4):
-    window.add(measures(1.0))
+    meter.add(measures(1.0))
     time.sleep(0.05)
-  window.pause()
+  meter.pause()
   time.sleep(0.5)  # An evaluation.
-  values = window.close(4)
+  values = meter.means(4)
   seconds = 4 / values["steps_per_second"]
   assert 0.2 <= seconds <= time.perf_counter() - began - 0.5
   assert values["non_padding_tokens_per_second"] == pytest.approx(160 / seconds)
@@ -65,29 +65,30 @@ def test_throughput_counts_non_padding_tokens_and_the_time_of_training_alone():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_figure_that_is_not_finite_is_an_error(bad):
-  window = make_window()
-  window.add(measures(1.0))
-  window.add(measures(bad))
-  window.pause()
+  meter = make_meter()
+  meter.add(measures(1.0))
+  meter.add(measures(bad))
+  meter.pause()
   with pytest.raises(UserError, match="loss is not finite at step 2"):
-    window.close(2)
+    meter.means(2)
 
 
 def test_skipped_updates_are_counted_and_too_many_end_the_run():
-  window = make_window()
+  meter = make_meter()
   for skipped in (0, 1, 0, 1):
-    window.add(measures(1.0, skipped=skipped))
-  window.pause()
-  assert window.close(4)["skipped_updates"] == 2
+    meter.add(measures(1.0, skipped=skipped))
+  meter.pause()
+  assert meter.means(4)["skipped_updates"] == 2
   for skipped in (1, 2, 0):
-    window.add(measures(1.0, skipped=skipped))
-  window.pause()
+    meter.add(measures(1.0, skipped=skipped))
+  meter.pause()
   with pytest.raises(UserError, match="2 updates in a row were skipped"):
-    window.close(7)
+    meter.means(7)
 
 
 def write_run(folder, steps=(1, 2, 3)):
-  with Logger(folder, start=0, steps=3) as logger:
+  with open_logger(folder) as logger:
+    logger.start(0, 3)
     for step in steps:
       rates = {
         "steps_per_second": step,
@@ -106,7 +107,8 @@ def test_figures_after_the_checkpoint_are_dropped_since_they_come_again(
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"step": 3, "spl')  # Killed while it wrote.
   before = read_metrics(tmp_path)
-  with Logger(tmp_path, start=2, steps=3) as logger:
+  with open_logger(tmp_path) as logger:
+    logger.start(2, 3)
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 1, 2, 2]
     logger.write(3, "train", {"loss": 0.5})
   rows = read_metrics(tmp_path)
@@ -131,7 +133,8 @@ def test_a_report_is_of_the_best_evaluation_by_the_measure_of_the_recipe(
   tmp_path,
 ):
   values = {0: 0.9, 1: 0.5, 2: 0.7, 3: 0.6}
-  with Logger(tmp_path, start=0, steps=3) as logger:
+  with open_logger(tmp_path) as logger:
+    logger.start(0, 3)
     logger.write(0, "eval", {"f1": values[0], "loss": 0.0})
     for step in (1, 2, 3):
       rates = {"steps_per_second": 1, "non_padding_tokens_per_second": 100}

@@ -29,7 +29,7 @@ def home(tmp_path_factory):
 
 def test_epochs_are_steps_and_each_ends_with_an_evaluation(home, tmp_path):
   values, said = train(recipe(home, steps=0, epochs=1.9), tmp_path)
-  assert "beginning at step 0 of 6" in said
+  assert "starting at step 0 of 6" in said
   assert "12 training and 7 held-out records" in said
   assert steps(held_out(tmp_path)) == [0, EPOCH, 2 * EPOCH]
   last = held_out(tmp_path)[-1]
@@ -59,8 +59,10 @@ def test_a_part_of_an_epoch_is_rounded_up(epochs, batches, wanted):
 
 def test_it_says_what_begins_anew_and_what_was_compiled(home):
   said = (home / "said").read_text()
-  begun = f"not from {home / 'init'}, so with initial values: classifier, pool"
-  assert begun in said
+  new = (
+    f"not in {home / 'init'}, so initialized from the seed: classifier, pool"
+  )
+  assert new in said
   assert "compiled 1 updates, for rows of 16 tokens" in said
   # What is followed is measured before the first update too.
   assert steps(held_out(home / "run")) == [0, EPOCH, 2 * EPOCH]
@@ -80,7 +82,7 @@ def test_a_run_cut_off_within_an_epoch_goes_on_the_same(home, tmp_path, name):
   for step in range(EPOCH + 2, config["steps"] + 1):
     shutil.rmtree(tmp_path / "cut" / "checkpoints" / str(step))
   values, said = train(config, tmp_path / "cut")
-  assert f"going on at step {EPOCH + 1} of {config['steps']}" in said
+  assert f"resuming at step {EPOCH + 1} of {config['steps']}" in said
   assert_equal(params_of(tmp_path / "cut"), params_of(whole))
   assert values == pytest.approx(
     {name: held_out(whole)[-1][name] for name in values}, rel=1e-5
@@ -118,7 +120,7 @@ def stopped(home):
     "stopped at step 3: no better classification_loss than at step 1 in 2"
     " evaluations" in said
   )
-  found = f"{values['classification_loss']:.4g} at step 1, which the model is"
+  found = f"{values['classification_loss']:.4g} at step 1; the model is"
   assert f"best classification_loss {found}" in said
   return config
 
@@ -149,7 +151,7 @@ def test_with_more_patience_it_goes_on(home, stopped, tmp_path):
   shutil.copytree(home / "stopped", tmp_path / "run")
   changed = {**stopped, "evaluation": {**stopped["evaluation"], "patience": 3}}
   _, said = train(changed, tmp_path / "run")
-  assert "going on at step 3" in said
+  assert "resuming at step 3" in said
   assert "stopped at step 4: no better classification_loss than at step" in said
   assert "at step 1 in 3 evaluations" in said
 

@@ -9,7 +9,7 @@ import bert_jax
 from bert_jax import trees
 from bert_jax.data.corpus import build
 from bert_jax.settings import UserError
-from bert_jax.training import loop, opening, workdir
+from bert_jax.training import opening, run, workdir
 from bert_jax.training.logging import read_metrics
 from tests import small
 from tests.interop import folders
@@ -52,7 +52,7 @@ def encoder(model):
 
 @pytest.fixture(scope="module")
 def finished(home):
-  loop.train(recipe(home), home / "run")
+  run.train_recipe(recipe(home), home / "run")
   return home / "run"
 
 
@@ -79,7 +79,7 @@ def test_it_resumes_without_the_model_that_it_began_with(home, finished):
     shutil.copytree(finished, home / "cut")
     shutil.rmtree(home / "cut" / "checkpoints" / "4")
     shutil.rmtree(home / "bert")
-    loop.train(whole, home / "cut")
+    run.train_recipe(whole, home / "cut")
   finally:
     shutil.copytree(home / "moved", home / "bert", dirs_exist_ok=True)
   expected = trees.flatten(bert_jax.load(finished).params)
@@ -89,7 +89,9 @@ def test_it_resumes_without_the_model_that_it_began_with(home, finished):
 
 def test_another_family_is_gone_on_from(home):
   changes = {"steps": 1, "model__hidden_dropout": 0.0}
-  values = loop.train(recipe(home, "roberta", **changes), home / "on roberta")
+  values = run.train_recipe(
+    recipe(home, "roberta", **changes), home / "on roberta"
+  )
   assert np.isfinite(values["mlm_loss"])
   config = bert_jax.load(home / "on roberta").task.config
   assert (config.family, config.hidden_dropout) == ("roberta", 0.0)
@@ -122,7 +124,7 @@ def test_what_does_not_go_with_a_model_is_refused(
   home, tmp_path, changes, message
 ):
   with pytest.raises(UserError, match=message):
-    loop.train(recipe(home, **changes), tmp_path)
+    run.train_recipe(recipe(home, **changes), tmp_path)
   assert not (tmp_path / workdir.MODEL_FILE).exists()
 
 
@@ -139,11 +141,11 @@ def test_text_of_another_vocabulary_is_refused(home, tmp_path):
   other = recipe(home, data__corpus=str(tmp_path / "corpus"))
   message = "its vocabulary is not that of config.init .* launch.prepare"
   with pytest.raises(UserError, match=message):
-    loop.train(other, tmp_path / "run")
+    run.train_recipe(other, tmp_path / "run")
 
 
 def test_a_saved_model_is_no_run(home, tmp_path):
   predictor = folders.predictor("bert", "embedding")
   bert_jax.save(predictor, tmp_path / "model", format="bert_jax")
   with pytest.raises(UserError, match="holds a model and no run; take another"):
-    loop.train(recipe(home), tmp_path / "model")
+    run.train_recipe(recipe(home), tmp_path / "model")

@@ -16,7 +16,7 @@ from bert_jax import trees
 from bert_jax.cluster import interruption, run_folder
 from bert_jax.data.corpus import build
 from bert_jax.settings import UserError
-from bert_jax.training import loop, workdir
+from bert_jax.training import run, workdir
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
 from tests import small
@@ -99,7 +99,7 @@ def params_of(folder):
 def finished(corpus_folder, tmp_path_factory):
   """A run that was never disturbed."""
   folder = tmp_path_factory.mktemp("run") / "finished"
-  values = loop.train(make_recipe(corpus_folder), folder)
+  values = run.train_recipe(make_recipe(corpus_folder), folder)
   return folder, values
 
 
@@ -140,10 +140,10 @@ def test_a_run_asked_to_stop_goes_on_to_the_same_parameters(
   threading.Thread(target=ask_after_the_first_step, daemon=True).start()
   # Long enough that the request comes before the end.
   with pytest.raises(interruption.Interrupted, match="stopped at step"):
-    loop.train(make_recipe(corpus_folder, steps=STEPS), tmp_path)
+    run.train_recipe(make_recipe(corpus_folder, steps=STEPS), tmp_path)
   stopped = read_metrics(tmp_path)[-1]["step"]
   assert 0 < stopped < STEPS
-  loop.train(recipe, tmp_path)
+  run.train_recipe(recipe, tmp_path)
   expected = params_of(finished[0])
   for path, value in params_of(tmp_path).items():
     np.testing.assert_array_equal(value, expected[path], err_msg=path)
@@ -153,12 +153,12 @@ def test_a_run_asked_to_stop_goes_on_to_the_same_parameters(
 
 def test_a_finished_run_is_not_run_again(finished, corpus_folder):
   folder, values = finished
-  again = loop.train(make_recipe(corpus_folder), folder)
+  again = run.train_recipe(make_recipe(corpus_folder), folder)
   assert again == pytest.approx(values, rel=1e-5)
 
 
 def test_accumulation_and_workers_are_part_of_one_loop(corpus_folder, tmp_path):
-  values = loop.train(
+  values = run.train_recipe(
     make_recipe(corpus_folder, steps=2, accumulation=2, workers=1), tmp_path
   )
   assert np.isfinite(values["mlm_loss"])
@@ -176,14 +176,14 @@ def test_another_config_is_refused_with_the_difference(
   finished, corpus_folder, changes, message
 ):
   with pytest.raises(UserError, match=message):
-    loop.train(make_recipe(corpus_folder, **changes), finished[0])
+    run.train_recipe(make_recipe(corpus_folder, **changes), finished[0])
 
 
 def test_keys_that_change_nothing_learned_may_change(finished, corpus_folder):
   recipe = make_recipe(
     corpus_folder, logging__every=2, checkpoint__keep=1, workers=1
   )
-  loop.train(recipe, finished[0])
+  run.train_recipe(recipe, finished[0])
 
 
 def test_another_corpus_is_refused(finished, corpus_folder, tmp_path):
@@ -198,7 +198,7 @@ def test_another_corpus_is_refused(finished, corpus_folder, tmp_path):
   )
   build.prepare(config, tmp_path / "other", processes=1)
   with pytest.raises(UserError, match="training data are not those"):
-    loop.train(make_recipe(tmp_path / "other"), finished[0])
+    run.train_recipe(make_recipe(tmp_path / "other"), finished[0])
 
 
 def test_one_run_at_a_time(corpus_folder, tmp_path):
@@ -206,13 +206,13 @@ def test_one_run_at_a_time(corpus_folder, tmp_path):
     run_folder.held(tmp_path),
     pytest.raises(UserError, match=f"in use by another run.*{os.getpid()}"),
   ):
-    loop.train(make_recipe(corpus_folder), tmp_path)
+    run.train_recipe(make_recipe(corpus_folder), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(corpus_folder, tmp_path):
   recipe = make_recipe(corpus_folder, optimizer__learning_rate=1e30)
   with pytest.raises(UserError, match="is not finite at step"):
-    loop.train(recipe, tmp_path)
+    run.train_recipe(recipe, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus_folder, tmp_path):
 )
 def test_a_wrong_value_names_its_key(corpus_folder, tmp_path, changes, message):
   with pytest.raises(UserError, match=message):
-    loop.train(make_recipe(corpus_folder, **changes), tmp_path)
+    run.train_recipe(make_recipe(corpus_folder, **changes), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_static_records_train_by_the_same_loop(tmp_path):
       "model": {**MODEL, "vocab_size": 70_001},
     }
   )
-  values = loop.train(recipe, tmp_path / "run")
+  values = run.train_recipe(recipe, tmp_path / "run")
   assert np.isfinite(values["mlm_loss"])
   with pytest.raises(UserError, match=r"config\.data\.tokenizer"):
     bert_jax.load(tmp_path / "run")("[MASK]")

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from bert_jax.settings import UserError
-from bert_jax.training import loop, seeds
+from bert_jax.training import run, seeds
 from bert_jax.training.logging import read_metrics
+from bert_jax.training.metrics import DivergedError
 from bert_jax.training.recipe import Recipe
-from bert_jax.training.window import DivergedError
 from tests.training import finetune_runs
 
 
@@ -23,13 +23,13 @@ def runs(monkeypatch):
       raise DivergedError("the loss is not finite")
     return found[recipe.seed]
 
-  monkeypatch.setattr(loop, "train", train)
+  monkeypatch.setattr(run, "train_recipe", train)
   return found
 
 
-def repeat(tmp_path, seeds, metric=""):
+def repeat(tmp_path, numbers, metric=""):
   config = {"batch_size": 4, "steps": 3, "evaluation": {"metric": metric}}
-  return seeds.repeat(Recipe.from_dict(config), tmp_path, seeds)
+  return seeds.repeat(Recipe.from_dict(config), tmp_path, numbers)
 
 
 def figures(accuracy, rmse=1.0):
@@ -112,10 +112,10 @@ def test_one_run_has_no_spread(runs, tmp_path):
   assert set(repeat(tmp_path, [3])["std"].values()) == {0.0}
 
 
-@pytest.mark.parametrize("seeds", [[], [1, 1]])
-def test_seeds_are_checked(tmp_path, seeds):
+@pytest.mark.parametrize("numbers", [[], [1, 1]])
+def test_seeds_are_checked(tmp_path, numbers):
   with pytest.raises(UserError, match="--seeds: expected different seeds, got"):
-    repeat(tmp_path, seeds)
+    repeat(tmp_path, numbers)
 
 
 def test_seeds_make_different_runs_and_are_not_trained_twice(
@@ -124,7 +124,7 @@ def test_seeds_make_different_runs_and_are_not_trained_twice(
   home = finetune_runs.shared_home(tmp_path_factory)
   recipe = Recipe.from_dict(finetune_runs.recipe(home))
   first = seeds.repeat(recipe, tmp_path / "runs", [0, 1])
-  losses = [run["classification_loss"] for run in first["runs"].values()]
+  losses = [values["classification_loss"] for values in first["runs"].values()]
   assert losses[0] != losses[1]
   rows = read_metrics(tmp_path / "runs" / "seed_1")
   more = seeds.repeat(recipe, tmp_path / "runs", [1, 0])

@@ -8,7 +8,8 @@ import pytest
 
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import pretraining
-from bert_jax.training import step
+from bert_jax.training import evaluation
+from bert_jax.training.train import make_update
 from bert_jax.types import Batch, Mean, TrainState, add_means
 
 CONFIG = EncoderConfig(
@@ -66,8 +67,7 @@ def test_accumulated_micro_batches_equal_the_large_batch():
   task, optimizer = make_task(), optax.sgd(1.0)
   state, batch = make_state(task, optimizer), make_batch(8)
   results = [
-    jax.jit(step.make_train_step(task, optimizer, n))(state, batch)
-    for n in (1, 4)
+    jax.jit(make_update(task, optimizer, n))(state, batch) for n in (1, 4)
   ]
   (whole, measures), (parts, part_measures) = results
   moved = jax.tree.map(
@@ -88,7 +88,7 @@ def test_accumulated_micro_batches_equal_the_large_batch():
 def test_the_loss_of_a_batch_is_the_mean_over_all_its_masked_words():
   task, optimizer = make_task(), optax.sgd(0.0)
   state, batch = make_state(task, optimizer), make_batch(8)
-  _, measures = jax.jit(step.make_train_step(task, optimizer))(state, batch)
+  _, measures = jax.jit(make_update(task, optimizer))(state, batch)
   outputs = task.model.apply({"params": state.params}, batch)
   logits = np.asarray(outputs.masked_lm, np.float64)
   logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -109,7 +109,7 @@ def test_rows_without_weight_change_nothing():
   empty = jax.tree.map(np.zeros_like, batch)
   longer = jax.tree.map(lambda a, b: np.concatenate([a, b]), batch, empty)
   params = make_state(task, optax.sgd(0.0)).params
-  evaluate = jax.jit(step.make_evaluation_step(task))
+  evaluate = jax.jit(evaluation.make_evaluation_step(task))
   alone, padded = evaluate(params, batch), evaluate(params, longer)
   for name, mean in alone.items():
     assert float(mean.value()) == pytest.approx(float(padded[name].value()))
@@ -120,7 +120,7 @@ def test_dropout_depends_on_the_step_and_the_key_alone():
   task = make_task(dataclasses.replace(CONFIG, hidden_dropout=0.5))
   optimizer = optax.sgd(0.0)
   state, batch = make_state(task, optimizer), make_batch(4)
-  update = jax.jit(step.make_train_step(task, optimizer))
+  update = jax.jit(make_update(task, optimizer))
   losses = [
     float(update(start, batch)[1]["mlm_loss"].value())
     for start in (
@@ -143,7 +143,7 @@ def test_means_add_up_before_they_are_divided():
 def test_a_batch_can_be_learned_by_heart():
   task, optimizer = make_task(), optax.adam(1e-2)
   state, batch = make_state(task, optimizer), make_batch(4)
-  update = jax.jit(step.make_train_step(task, optimizer))
+  update = jax.jit(make_update(task, optimizer))
   for _ in range(100):
     state, measures = update(state, batch)
   assert float(measures["mlm_accuracy"].value()) == 1.0

@@ -14,7 +14,7 @@ from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.cluster import interruption, lock
 from bert_jax.settings import UserError
 from bert_jax.storage import object_stores, paths
-from bert_jax.training import loop, report
+from bert_jax.training import report, run
 from bert_jax.training.logging import read_metrics
 from tests.checkpointing.test_checkpoints import as_bytes, make_state, shapes
 from tests.training import test_loop
@@ -38,7 +38,7 @@ def corpus_folder(tmp_path_factory):
 def finished(corpus_folder, tmp_path_factory):
   """A run on this machine, which was never disturbed."""
   folder = tmp_path_factory.mktemp("run") / "finished"
-  loop.train(test_loop.make_recipe(corpus_folder), folder)
+  run.train_recipe(test_loop.make_recipe(corpus_folder), folder)
   return folder
 
 
@@ -71,10 +71,10 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_one_here(
   where = paths.as_path(f"{store}/runs/one")
   with monkeypatch.context() as patch, pytest.raises(interruption.Interrupted):
     interrupt_at(3, patch)
-    loop.train(recipe, where)
+    run.train_recipe(recipe, where)
   kept = manifest.finished_steps(where / "checkpoints")
   assert kept == [2, 3]
-  loop.train(recipe, str(where))
+  run.train_recipe(recipe, str(where))
   assert_equal(finished, str(where))
   here, there = read_metrics(finished), read_metrics(where)
   timed = {
@@ -98,7 +98,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_one_here(
   assert paths.exists(where / "results.json")
   assert paths.exists(where / "curves.png")
   with pytest.raises(UserError, match=rf"{where} holds a run with another"):
-    loop.train(test_loop.make_recipe(f"{store}/corpus", steps=7), where)
+    run.train_recipe(test_loop.make_recipe(f"{store}/corpus", steps=7), where)
 
 
 def test_a_model_goes_to_a_store_and_comes_back(s3, finished):

@@ -5,9 +5,9 @@ import pytest
 
 from bert_jax.cluster.interruption import Interrupted
 from bert_jax.settings import UserError
-from bert_jax.training import loop, sweep
+from bert_jax.training import run, sweep
+from bert_jax.training.metrics import DivergedError
 from bert_jax.training.sweep import Search
-from bert_jax.training.window import DivergedError
 
 CONFIG = {
   "batch_size": 4,
@@ -80,7 +80,7 @@ def tried(monkeypatch):
     accuracy = recipe.batch_size / 10 - recipe.optimizer.learning_rate
     return {"accuracy": accuracy, "loss": accuracy}
 
-  monkeypatch.setattr(loop, "train", train)
+  monkeypatch.setattr(run, "train_recipe", train)
   return tried
 
 
@@ -125,7 +125,7 @@ def test_an_interrupted_search_goes_on_with_the_same_values(
   tried, tmp_path, monkeypatch
 ):
   whole = sweep.sweep(CONFIG, tmp_path / "whole", [RATES, SIZES], 13)
-  train, begun = loop.train, []
+  train, begun = run.train_recipe, []
 
   def interrupted(recipe, workdir):
     begun.append(recipe)
@@ -133,7 +133,7 @@ def test_an_interrupted_search_goes_on_with_the_same_values(
       raise Interrupted("asked to stop")
     return train(recipe, workdir)
 
-  monkeypatch.setattr(loop, "train", interrupted)
+  monkeypatch.setattr(run, "train_recipe", interrupted)
   with pytest.raises(Interrupted):
     sweep.sweep(CONFIG, tmp_path / "cut", [RATES, SIZES], 13)
   lines = (tmp_path / "cut" / sweep.TRIALS_FILE).read_text().splitlines()

@@ -91,6 +91,14 @@ def make_layout(
   )
 
 
+def replicated(devices: Sequence[jax.Device] | None = None) -> Layout:
+  """The layout that has all parameters on every device, whatever their names.
+
+  Rows of batches are split over all devices.
+  """
+  return Layout(make_mesh(MeshConfig(), devices), ((r".*", ()),))
+
+
 def shardings(layout: Layout, params: Any) -> Any:
   """Where each parameter lies.
 
@@ -116,7 +124,8 @@ def state_shapes(init: Callable[[], TrainState], layout: Layout) -> TrainState:
   """The shapes, dtypes and shardings of a state, without its arrays.
 
   The optimizer's moments lie where their parameters lie, or are split
-  further (`Layout.shard_optimizer`); scalars and the key are on every device.
+  further (`Layout.shard_optimizer`). Scalars, the key, and arrays of the
+  optimizer that have not the shape of a parameter are on every device.
 
   Args:
     init: makes the state; it is traced, not run.
@@ -139,8 +148,8 @@ def state_shapes(init: Callable[[], TrainState], layout: Layout) -> TrainState:
       steps = path.split("/")
       names = ("/".join(steps[i:]) for i in range(len(steps)))
       name = next((name for name in names if name in by_path), None)
-      assert name is not None, f"{path}: an array of no parameter"
-      assert leaf.shape == params[name].shape, f"{path}: not shaped as {name}"
+      if name is None or leaf.shape != params[name].shape:
+        return leaf.update(sharding=sharding)
       sharding = by_path[name]
       if layout.shard_optimizer and steps[0] == "optimizer_state":
         sharding = _split_further(sharding, leaf.shape)
@@ -182,6 +191,13 @@ def put_parameter(layout: Layout, path: str, array: np.ndarray) -> jax.Array:
   spec = _partition(layout, path, array.shape)
   return jax.make_array_from_callback(
     array.shape, NamedSharding(layout.mesh, spec), lambda index: array[index]
+  )
+
+
+def put_copy(layout: Layout, params: Parameters) -> Parameters:
+  """Puts a copy of parameters, of which every process has all."""
+  return trees.map_with_path(
+    lambda path, x: put_parameter(layout, path, np.array(x)), params
   )
 
 

@@ -12,11 +12,11 @@ from jax.experimental import multihost_utils
 from bert_jax import trees
 from bert_jax.aot import hlo
 from bert_jax.tasks import pretraining
+from bert_jax.training.compilation import CompiledUpdate
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.optim import optimizer
-from bert_jax.training.recipe import Recipe
-from bert_jax.training.updates import Updates
+from bert_jax.training.train import make_update
 from bert_jax.types import Batch, TrainState
 from tests import small
 
@@ -114,13 +114,19 @@ def one_update(config, devices=None):
   layout = partitioning.make_layout(config, devices)
   transformation = optimizer.make(LAMB, 10)
   init = functools.partial(initial, transformation)
+<<<<<<< HEAD:tests/training/mesh/steps.py
   shapes = partitioning.state_shapes(init, layout)
   state = _placed(shapes)
   recipe = Recipe.from_dict({"steps": 1, "batch_size": ROWS})
+=======
+  state = partitioning.init_state(init, layout)
+>>>>>>> f0ed766 (One training program: training/train.py holds the update and the loop, run.py builds a recipe's objects):tests/training/mesh_steps.py
   rows = np.array(meshes.own_rows(layout.mesh, ROWS))
   own = jax.tree.map(lambda x: x[rows], batch())
   put = meshes.put_batch(own, layout.mesh, ROWS)
-  updates = Updates(task(), transformation, recipe, layout.mesh)
+  updates = CompiledUpdate(
+    make_update(task(), transformation), layout.mesh, ROWS
+  )
   update = updates.lower(state, put).compile()
   after, measures = update(state, put)
   taken = all(leaf.is_deleted() for leaf in jax.tree.leaves(state))

@@ -1,40 +1,29 @@
-"""The best evaluation so far, by one measure, and when to stop waiting."""
+"""The best evaluation so far by one metric, and when to stop."""
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from bert_jax import settings
-
-# Of several tasks a measure bears the name of its task, of several values the
-# name of its value: `quality/rmse_errors`.
-_LESS_IS_BETTER = re.compile(r"(.*/)?(.*loss|(rmse|mae)(_.*)?)")
-
-
-def is_better(metric: str, value: float, than: float) -> bool:
-  """Whether a measure is better; of losses and errors the lower one is."""
-  if _LESS_IS_BETTER.fullmatch(metric):
-    return value < than
-  return value > than
+from bert_jax.training.metrics import is_better
 
 
 @dataclasses.dataclass
-class Best:
-  """Follows a measure from evaluation to evaluation.
+class EarlyStopping:
+  """Follows a metric from evaluation to evaluation.
 
   Attributes:
     metric: its name; empty to follow none.
-    patience: evaluations without a better value after which to stop; 0 never
-      stops.
+    patience: the number of evaluations without a better value after which to
+      stop; 0 never stops.
     target: the value at which to stop; None never stops.
-    step: that of the best evaluation, None before the first.
-    values: all that was measured there.
-    waited: evaluations since.
+    step: the step of the best evaluation; None before the first.
+    values: all metrics of the best evaluation.
+    waited: the number of evaluations since.
   """
 
-  metric: str
+  metric: str = ""
   patience: int = 0
   target: float | None = None
   step: int | None = None
@@ -42,7 +31,7 @@ class Best:
   waited: int = 0
 
   def check(self, values: Mapping[str, float]) -> None:
-    """Refuses a measure that is not among the values.
+    """Checks that the metric is among the values.
 
     Raises:
       UserError: it is not.
@@ -50,11 +39,11 @@ class Best:
     if self.metric:
       settings.choice("config.evaluation.metric", self.metric, values)
 
-  def see(self, step: int, values: Mapping[str, float]) -> bool:
-    """Takes note of an evaluation, and tells whether it is the best so far.
+  def update(self, step: int, values: Mapping[str, float]) -> bool:
+    """Records an evaluation; True if it is the best so far.
 
     Raises:
-      UserError: the measure is not among the values.
+      UserError: the metric is not among the values.
     """
     if not self.metric:
       return False
@@ -68,13 +57,13 @@ class Best:
     return False
 
   @property
-  def is_over(self) -> bool:
-    """Whether to stop: see `why_over`."""
-    return self.why_over is not None
+  def should_stop(self) -> bool:
+    """Whether the target is reached or the patience is over."""
+    return self.reason is not None
 
   @property
-  def why_over(self) -> str | None:
-    """Why to stop: the target is reached, or nothing better came for long."""
+  def reason(self) -> str | None:
+    """The reason to stop, None while there is none."""
     value = self.values.get(self.metric, math.nan)
     if (
       self.target is not None
@@ -90,11 +79,11 @@ class Best:
     return None
 
   def state(self) -> dict[str, Any]:
-    """What `resume` takes, for JSON."""
+    """The state that `resume` takes, as JSON values."""
     return {"step": self.step, "values": self.values, "waited": self.waited}
 
   def resume(self, state: Mapping[str, Any] | None) -> None:
-    """Goes on from where a checkpoint's `state` was, if it has the measure."""
+    """Restores a checkpoint's `state`, if it has values of the metric."""
     if state and self.metric in state["values"]:
       self.step, self.values = state["step"], state["values"]
       self.waited = state["waited"]

@@ -4,18 +4,19 @@ import math
 import pytest
 
 from bert_jax.settings import UserError
-from bert_jax.training.best import Best, is_better
+from bert_jax.training.early_stopping import EarlyStopping
+from bert_jax.training.metrics import is_better
 
 
 def see(best, values, metric="accuracy"):
-  return [best.see(step, {metric: x}) for step, x in enumerate(values, 1)]
+  return [best.update(step, {metric: x}) for step, x in enumerate(values, 1)]
 
 
 def test_the_first_is_best_and_then_what_is_really_better():
-  best = Best("accuracy")
+  best = EarlyStopping("accuracy")
   assert see(best, [0.5, 0.5, 0.4, 0.6]) == [True, False, False, True]
   assert (best.step, best.values, best.waited) == (4, {"accuracy": 0.6}, 0)
-  assert not best.is_over
+  assert not best.should_stop
 
 
 @pytest.mark.parametrize(
@@ -64,10 +65,10 @@ def test_all_else_is_to_rise(metric):
   ],
 )
 def test_it_waits_as_long_as_its_patience(patience, over):
-  best, found = Best("mae", patience), []
+  best, found = EarlyStopping("mae", patience), []
   for step, value in enumerate([3.0, 2.0, 2.5, 1.0, 1.0]):
-    best.see(step, {"mae": value})
-    found.append(best.is_over)
+    best.update(step, {"mae": value})
+    found.append(best.should_stop)
   assert found == over
 
 
@@ -80,28 +81,28 @@ def test_it_waits_as_long_as_its_patience(patience, over):
   ],
 )
 def test_it_ends_at_its_target(metric, target, values, over):
-  best, found = Best(metric, target=target), []
+  best, found = EarlyStopping(metric, target=target), []
   for step, value in enumerate(values):
-    best.see(step, {metric: value})
-    found.append(best.is_over)
+    best.update(step, {metric: value})
+    found.append(best.should_stop)
   assert found == over
 
 
 def test_what_is_no_number_is_never_better():
-  best = Best("accuracy")
+  best = EarlyStopping("accuracy")
   assert see(best, [math.nan, 0.1, math.nan]) == [True, True, False]
   assert best.step == 2
 
 
 def test_without_a_measure_nothing_is_best():
-  best = Best("", patience=0)
+  best = EarlyStopping("", patience=0)
   assert see(best, [0.1, 0.2]) == [False, False]
   assert best.step is None
 
 
 def test_a_measure_that_is_not_there_is_named_with_those_that_are():
   with pytest.raises(UserError) as error:
-    Best("acuracy").see(1, {"accuracy": 0.5, "loss": 1.0})
+    EarlyStopping("acuracy").update(1, {"accuracy": 0.5, "loss": 1.0})
   assert str(error.value) == (
     "config.evaluation.metric: unknown 'acuracy'; did you mean 'accuracy'?"
     " known: accuracy, loss"
@@ -109,20 +110,20 @@ def test_a_measure_that_is_not_there_is_named_with_those_that_are():
 
 
 def test_it_goes_on_from_its_state():
-  one = Best("accuracy", patience=2)
+  one = EarlyStopping("accuracy", patience=2)
   see(one, [0.5, 0.4])
-  other = Best("accuracy", patience=2)
+  other = EarlyStopping("accuracy", patience=2)
   other.resume(json.loads(json.dumps(one.state())))
   assert (other.step, other.values, other.waited) == (1, {"accuracy": 0.5}, 1)
-  assert not other.see(3, {"accuracy": 0.5})
-  assert other.is_over
+  assert not other.update(3, {"accuracy": 0.5})
+  assert other.should_stop
 
 
 @pytest.mark.parametrize("metric", ["", "loss"])
 def test_of_another_measure_it_begins_anew(metric):
-  one = Best("accuracy")
+  one = EarlyStopping("accuracy")
   see(one, [0.5])
-  other = Best(metric)
+  other = EarlyStopping(metric)
   other.resume(one.state())
   assert other.step is None
   other.resume(None)

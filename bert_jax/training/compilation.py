@@ -1,28 +1,23 @@
-"""The update, compiled once for each shape of batches."""
+"""The update function, compiled once for each shape of batches."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
-import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.task import Task
-from bert_jax.training import step
 from bert_jax.training.mesh import meshes
-from bert_jax.training.recipe import Recipe
-from bert_jax.training.step import Measures
-from bert_jax.types import Batch, Parameters, TrainState
+from bert_jax.types import Batch, Mean, TrainState
 
 
-def compiled(
+def compile_lowered(
   lowered: jax.stages.Lowered, options: Mapping[str, Any]
 ) -> jax.stages.Compiled:
   """Compiles with `config.compiler_options`.
 
   Raises:
-    UserError: the compiler has no such option, or not such a value of it.
+    UserError: the compiler does not know an option, or its value is invalid.
   """
   try:
     return lowered.compile(compiler_options=dict(options) or None)
@@ -33,39 +28,35 @@ def compiled(
     raise UserError(f"config.compiler_options: {reason}") from error
 
 
-class Updates:
-  """Maps a state and a batch to the next state, which takes its memory.
+class CompiledUpdate:
+  """The update on a mesh; a state's buffers are donated to the next state.
 
-  Compiling is asked for by name, so that it never falls into what is timed.
+  Compilation is a call of its own, so that it is never part of a measured
+  time.
   """
 
   def __init__(
     self,
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    recipe: Recipe,
+    update_fn: Callable[..., tuple[TrainState, dict[str, Mean]]],
     mesh: jax.sharding.Mesh,
-    frozen: Parameters | None = None,
+    batch_size: int,
+    compiler_options: Mapping[str, Any] | None = None,
   ):
     """Compiles nothing yet.
 
     Args:
-      task: gives the model and the loss.
-      optimizer: what turns gradients into updates.
-      recipe: for the numbers of rows and of micro-batches, and the options
-        of the compiler.
-      mesh: where batches are put.
-      frozen: which parameters are not trained.
+      update_fn: from `bert_jax.training.train.make_update`.
+      mesh: where batches are placed.
+      batch_size: rows of an update, over all hosts.
+      compiler_options: options of XLA.
     """
-    self._step = step.make_train_step(
-      task, optimizer, recipe.accumulation, frozen
-    )
-    self._mesh, self._batch_size = mesh, recipe.batch_size
-    self._options = recipe.compiler_options
-    self._compiled: dict[Hashable, Any] = {}
+    self._update_fn = update_fn
+    self._mesh, self._batch_size = mesh, batch_size
+    self._options = compiler_options or {}
+    self._compiled: dict[Hashable, jax.stages.Compiled] = {}
 
-  def knows(self, batch: Batch) -> bool:
-    """Whether the update of batches of this shape is compiled."""
+  def is_compiled(self, batch: Batch) -> bool:
+    """Whether the update for batches of this shape is compiled."""
     return _shape(batch) in self._compiled
 
   def compile(
@@ -73,38 +64,38 @@ class Updates:
   ) -> None:
     """Compiles the update for this shape."""
     lowered = self.lower(state, self._put(batch), *self._clock(clock))
-    self._compiled[_shape(batch)] = compiled(lowered, self._options)
+    self._compiled[_shape(batch)] = compile_lowered(lowered, self._options)
 
   def lower(
     self, state: TrainState, batch: Batch, *clock: jax.Array
   ) -> jax.stages.Lowered:
-    """The update to be compiled.
+    """Lowers the update.
 
     Args:
-      state: arrays, or shape structs with their shardings.
-      batch: the same, where they lie on the mesh.
-      *clock: from `meshes.put_clock`, for a run of so many hours.
+      state: arrays, or shape structs with shardings.
+      batch: the same, placed on the mesh.
+      *clock: from `meshes.put_clock`, if the schedule follows the time.
     """
     everywhere = NamedSharding(self._mesh, PartitionSpec())
     update = jax.jit(
-      self._step,
+      self._update_fn,
       donate_argnums=0,
-      # Else the compiler may lay the next state out in another way.
+      # Else the compiler may choose another layout for the next state.
       out_shardings=(jax.tree.map(lambda x: x.sharding, state), everywhere),
     )
-    # Attention asks what it is compiled for.
+    # Attention looks up the mesh that it is compiled for.
     with jax.set_mesh(self._mesh):
       return update.lower(state, batch, *clock)
 
   def __call__(
     self, state: TrainState, batch: Batch, clock: float | None = None
-  ) -> tuple[TrainState, Measures]:
+  ) -> tuple[TrainState, dict[str, Mean]]:
     """One update.
 
     Args:
-      state: its arrays are gone afterwards.
-      batch: this process's rows, NumPy arrays of a shape that is compiled.
-      clock: of a run of so many hours, where in its schedule it is.
+      state: is donated.
+      batch: the rows of this process; NumPy arrays of a compiled shape.
+      clock: the step of a schedule that follows the time.
     """
     update = self._compiled[_shape(batch)]
     return update(state, self._put(batch), *self._clock(clock))
@@ -116,7 +107,7 @@ class Updates:
     return () if clock is None else (meshes.put_clock(clock, self._mesh),)
 
   def summary(self) -> str:
-    """How many shapes were compiled for, and which row lengths they have."""
+    """The number of compiled updates and the row lengths."""
     lengths = sorted({shape[1][0][-1] for shape in self._compiled})
     return (
       f"compiled {len(self._compiled)} updates, for rows of"

@@ -4,11 +4,11 @@ import optax
 import pytest
 
 from bert_jax.cluster import goodput
-from bert_jax.cluster.goodput import Ledger
-from bert_jax.training import clock
+from bert_jax.cluster.goodput import GoodputRecorder
 from bert_jax.training.optim import optimizer
 from bert_jax.training.optim.optimizer import OptimizerConfig
 from bert_jax.training.optim.schedules import ScheduleConfig
+from bert_jax.training.run import schedule_step
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def time(monkeypatch):
 
 
 def test_the_schedule_goes_by_the_time_that_is_trained(time, tmp_path):
-  ledger = Ledger(tmp_path)
-  ledger.step = 3
-  for kind, seconds, now in (
+  recorder = GoodputRecorder(tmp_path)
+  recorder.step = 3
+  for phase, seconds, now in (
     ("starting", 1000, 3),
     ("compiling", 1000, 3),
     ("training", 450, 25),
@@ -29,14 +29,14 @@ def test_the_schedule_goes_by_the_time_that_is_trained(time, tmp_path):
     ("evaluating", 180, 40),
     ("saving", 180, 50),
   ):
-    ledger.turn(kind)
+    recorder.enter(phase)
     time[0] += seconds
-    assert clock.now(ledger, 0.5, 100) == pytest.approx(now), kind
+    assert schedule_step(recorder, 0.5, 100) == pytest.approx(now), phase
   # A run that is faster than its schedule goes by its updates.
-  ledger.step = 70
-  assert clock.now(ledger, 0.5, 100) == 70
+  recorder.step = 70
+  assert schedule_step(recorder, 0.5, 100) == 70
   time[0] += 5000
-  assert clock.now(ledger, 0.5, 100) == 100
+  assert schedule_step(recorder, 0.5, 100) == 100
 
 
 def test_an_optimizer_by_the_clock_has_the_rate_of_that_step():
