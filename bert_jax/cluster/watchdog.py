@@ -125,7 +125,7 @@ def _what(entry: dict[str, Any] | None, silent: float) -> str:
   if entry is None:
     return "never told what it does"
   suffix = ", not heard of since" if _is_silent(entry, silent) else ""
-  return f"{entry['kind']} after {entry['step']} updates{suffix}"
+  return f"{entry['phase']} after {entry['step']} updates{suffix}"
 
 
 def _place(

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 from bert_jax import trees
 from bert_jax.aot import hlo
-from bert_jax.tasks import pretraining
+from bert_jax.tasks import TASKS
 from bert_jax.training.compilation import CompiledUpdate
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.mesh.meshes import MeshConfig
@@ -58,14 +58,13 @@ def batch():
 
 @functools.cache
 def task():
-  data = pretraining.Data(corpus="unused", max_length=LENGTH, max_predictions=2)
-  return pretraining.make(ENCODER, small.tokenizer(), data=data)
+  return TASKS["pretraining"].bind(ENCODER, small.tokenizer())
 
 
 def initial(transformation):
   """A state whose values do not depend on where it lies."""
-  blank = jax.tree.map(lambda x: x[None], task().blank)
-  params = task().model.init(jax.random.key(1), blank)["params"]
+  dummy = jax.tree.map(lambda x: x[None], task().dummy_batch)
+  params = task().module.init(jax.random.key(1), dummy)["params"]
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,

@@ -7,8 +7,7 @@ import optax
 import pytest
 
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import pretraining
-from bert_jax.training import evaluation
+from bert_jax.tasks import TASKS
 from bert_jax.training.train import make_update
 from bert_jax.types import Batch, Mean, TrainState, add_means
 
@@ -22,11 +21,10 @@ CONFIG = EncoderConfig(
   hidden_dropout=0.0,
   attention_dropout=0.0,
 )
-DATA = pretraining.Data(corpus="unused", max_length=16, max_predictions=4)
 
 
 def make_task(config=CONFIG):
-  return pretraining.make(config, None, data=DATA)
+  return TASKS["pretraining"].bind(config, None)
 
 
 def make_batch(rows, seed=0):
@@ -54,7 +52,7 @@ def make_batch(rows, seed=0):
 
 
 def make_state(task, optimizer):
-  params = jax.jit(task.model.init)(jax.random.key(0), make_batch(1))["params"]
+  params = jax.jit(task.module.init)(jax.random.key(0), make_batch(1))["params"]
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -89,8 +87,8 @@ def test_the_loss_of_a_batch_is_the_mean_over_all_its_masked_words():
   task, optimizer = make_task(), optax.sgd(0.0)
   state, batch = make_state(task, optimizer), make_batch(8)
   _, measures = jax.jit(make_update(task, optimizer))(state, batch)
-  outputs = task.model.apply({"params": state.params}, batch)
-  logits = np.asarray(outputs.masked_lm, np.float64)
+  outputs = task.module.apply({"params": state.params}, batch)
+  logits = np.asarray(outputs["masked_lm"], np.float64)
   logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
   losses = [
     -logits[row, slot, batch.targets["masked_lm/ids"][row, slot]]
@@ -109,7 +107,12 @@ def test_rows_without_weight_change_nothing():
   empty = jax.tree.map(np.zeros_like, batch)
   longer = jax.tree.map(lambda a, b: np.concatenate([a, b]), batch, empty)
   params = make_state(task, optax.sgd(0.0)).params
-  evaluate = jax.jit(evaluation.make_evaluation_step(task))
+
+  @jax.jit
+  def evaluate(params, batch):
+    outputs = task.module.apply({"params": params}, batch)
+    return task.loss(outputs, batch) | task.metrics(outputs, batch)
+
   alone, padded = evaluate(params, batch), evaluate(params, longer)
   for name, mean in alone.items():
     assert float(mean.value()) == pytest.approx(float(padded[name].value()))
