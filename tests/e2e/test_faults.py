@@ -3,13 +3,13 @@
 import random
 
 from benchmarks import faults
-from bert_jax.training import loop
 from bert_jax.training.recipe import Recipe
+from bert_jax.training.run import train_recipe
 
 
 def test_kills_lose_nothing_and_damage_is_never_silent(tmp_path):
   runs = faults.Runs(tmp_path, 60)
-  loop.train(Recipe.from_dict(runs.config), tmp_path / "plain")
+  train_recipe(Recipe.from_dict(runs.config), tmp_path / "plain")
   killed = faults.kill(runs, 1, random.Random(1))
   assert killed["bit for bit the same"]
   assert killed["same position in the data"]

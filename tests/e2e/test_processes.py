@@ -15,9 +15,9 @@ from benchmarks.small_runs import Process, wait_for_step
 from bert_jax import trees
 from bert_jax.cluster.interruption import EXIT_CODE
 from bert_jax.data.corpus import build
-from bert_jax.training import run
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.recipe import Recipe
+from bert_jax.training.run import train_recipe
 from tests import compiling
 
 STEPS = 20
@@ -40,7 +40,7 @@ def home(tmp_path_factory):
     checkpoint={"every": 5},
   )
   build.prepare(build.CorpusConfig(**config["corpus"]), folder / "corpus", 1)
-  run.train_recipe(Recipe.from_dict(config), folder / "alone")
+  train_recipe(Recipe.from_dict(config), folder / "alone")
   return folder
 
 

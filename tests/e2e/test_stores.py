@@ -10,8 +10,8 @@ from bert_jax import settings
 from bert_jax.checkpointing import manifest
 from bert_jax.data.corpus import build
 from bert_jax.storage import paths
-from bert_jax.training import loop
 from bert_jax.training.recipe import Recipe
+from bert_jax.training.run import train_recipe
 from tests.e2e.test_train import assert_equal_runs, launch
 
 STEPS = 12
@@ -31,7 +31,7 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path, capsys):
   source = settings.from_dict(build.CorpusConfig, source)
   build.prepare(source, f"{s3}/corpus", processes=1)
   config["data"]["corpus"] = f"{s3}/corpus"
-  loop.train(Recipe.from_dict(config), home / "here")
+  train_recipe(Recipe.from_dict(config), home / "here")
   train = ["--config=config.py", f"--config.data.corpus={s3}/corpus"]
   train.append(f"--workdir={s3}/run")
   with launch("train", *train, cwd=home) as process:
@@ -42,7 +42,7 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path, capsys):
     process.kill()
     assert process.wait() == -signal.SIGKILL
   assert max(manifest.finished_steps(checkpoints)) < STEPS
-  run.train_recipe(Recipe.from_dict(config), f"{s3}/run")
+  train_recipe(Recipe.from_dict(config), f"{s3}/run")
   assert "resuming at step" in capsys.readouterr().err
   assert_equal_runs(home / "here", f"{s3}/run")
   rows = paths.read_bytes(f"{s3}/run/metrics.jsonl").splitlines()

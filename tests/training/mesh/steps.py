@@ -113,13 +113,8 @@ def one_update(config, devices=None):
   layout = partitioning.make_layout(config, devices)
   transformation = optimizer.make(LAMB, 10)
   init = functools.partial(initial, transformation)
-<<<<<<< HEAD:tests/training/mesh/steps.py
   shapes = partitioning.state_shapes(init, layout)
   state = _placed(shapes)
-  recipe = Recipe.from_dict({"steps": 1, "batch_size": ROWS})
-=======
-  state = partitioning.init_state(init, layout)
->>>>>>> f0ed766 (One training program: training/train.py holds the update and the loop, run.py builds a recipe's objects):tests/training/mesh_steps.py
   rows = np.array(meshes.own_rows(layout.mesh, ROWS))
   own = jax.tree.map(lambda x: x[rows], batch())
   put = meshes.put_batch(own, layout.mesh, ROWS)

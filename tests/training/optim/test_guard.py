@@ -81,13 +81,8 @@ def test_a_step_that_is_skipped_changes_nothing_but_the_count():
   state = TrainState(
     jnp.int32(0), params, guarded.init(params), jax.random.key(0)
   )
-<<<<<<< HEAD
-  update = jax.jit(step.make_train_step(task, guarded))
-  good = steps.batch()
-=======
   update = jax.jit(make_update(task, guarded))
-  good = mesh_steps.batch()
->>>>>>> f0ed766 (One training program: training/train.py holds the update and the loop, run.py builds a recipe's objects)
+  good = steps.batch()
   weights = np.full_like(good.targets["masked_lm/weights"], np.nan)
   targets = {**good.targets, "masked_lm/weights": weights}
   bad = dataclasses.replace(good, targets=targets)
