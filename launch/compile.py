@@ -1,9 +1,11 @@
-"""Compiles a recipe's update for a TPU slice, with no TPU at hand.
+"""Compiles the update of a recipe for a TPU slice, without a TPU.
 
-`python -m launch.compile --config CONFIG --topology v5e:16x16 [--json FILE]`
-runs the real TPU compiler (extra `tpu`) and reports the memory of a chip by
-kind, the communication of an update, and estimates of its time. What does not
-fit is told with the largest buffers, and exit code 1.
+    bert-jax compile --config CONFIG --topology v5e:16x16 [--json FILE]
+
+Runs the TPU compiler (`pip install 'bert_jax[tpu]'`) and reports the memory of
+a chip by kind, the communication of an update, and estimates of its duration.
+If the update does not fit, the largest buffers are listed and the exit code is
+1.
 """
 
 import json

@@ -1,8 +1,10 @@
-"""Converts a model: `python -m launch.convert SRC DST --to=huggingface`.
+"""Converts a model to the format of Hugging Face or of bert_jax.
 
-SRC is whatever `bert_jax.load` takes: the --workdir of a run, a Hugging Face
-folder or hf://ORG/NAME, a BERT release of Google's. DST is a new folder, with
---to=huggingface one that Transformers opens, with --to=bert_jax one of ours.
+    bert-jax convert SRC DST --to=huggingface
+
+SRC is anything that `bert_jax.load` accepts: the --workdir of a run, a Hugging
+Face folder or hf://ORG/NAME, a BERT checkpoint by Google. DST is a new folder:
+with --to=huggingface Transformers opens it.
 """
 
 import sys

@@ -1,14 +1,15 @@
-"""Measures a model: `python -m launch.evaluate --model WHERE --data FILE`.
+"""Evaluates a model on labelled records.
 
-WHERE is whatever `bert_jax.load` takes; with --combine several, see
-`launch.predict`. FILE holds labelled records and is read as the held-out
-records of the run were, `config.data`; flags say what is different, or how
-to read records for a model that was not trained here. For TFDS, `--data` is a
-split.
+    bert-jax evaluate --model MODEL --data FILE
 
-Writes to --output, by default into the folder of the run: `evaluation.json`,
-`predictions.jsonl` (each record with its answer; of question answering also
-`predictions.json`, for SQuAD's scorer) and a page, `evaluation.html`.
+MODEL is anything that `bert_jax.load` accepts; for --combine see
+`bert-jax predict`. FILE is read like the evaluation data of the run,
+`config.data`; flags override this, and describe the records of a model that was
+not trained here. For TFDS, `--data` is a split.
+
+Writes to --output, by default the folder of the run: `evaluation.json`,
+`predictions.jsonl` (each record with its answer; for question answering also
+`predictions.json`, for the SQuAD evaluation script) and `evaluation.html`.
 """
 
 import re

@@ -1,7 +1,9 @@
-"""Writes passages of the installed documentation, labelled by package.
+"""Writes passages of installed documentation, labelled by package.
 
-`python -m launch.label_docs --output DIR` makes DIR/train.jsonl and
-DIR/eval.jsonl, for a first fine-tuning that needs no download.
+    bert-jax label_docs --output DIR
+
+Writes DIR/train.jsonl and DIR/eval.jsonl, for a first fine-tuning that needs no
+download.
 """
 
 import os

@@ -1,17 +1,18 @@
-"""Predicts with a model: `python -m launch.predict --model WHERE ...`.
+"""Predicts with a model: one text, one record, or a file.
 
-WHERE is whatever `bert_jax.load` takes: the --workdir of a run, a Hugging
-Face folder or hf://ORG/NAME, a BERT release of Google's. Several models make
-one: `--model=A,B --combine=soup` averages their parameters, and with ensemble
-their answers; of one run, those of all its checkpoints.
+    bert-jax predict --model MODEL --text "the array is [MASK] in place"
 
-One input: `--text "the array is [MASK] in place"`, with `--pair TEXT` where
-there are two, or for tasks that take something else
-`--record '{"question": "...", "context": "..."}'`. Many:
-`--input FILE`, a text on each line or, if FILE ends in .jsonl, a record; empty
-lines are passed over. Each comes back as a line of JSON, with the field
-`answer`, on the terminal or in `--output FILE`; where the answers are vectors
-and FILE ends in .npy, as one NumPy array.
+MODEL is anything that `bert_jax.load` accepts: the --workdir of a run, a
+Hugging Face folder or hf://ORG/NAME, a BERT checkpoint by Google.
+`--model=A,B --combine=soup` averages the parameters of several models,
+`--combine=ensemble` their answers; with one run, those of its checkpoints.
+
+`--text` takes one text, with `--pair` its second text; `--record` takes a JSON
+record, such as '{"question": "...", "context": "..."}'. `--input FILE` reads a
+text per line or, if FILE ends in .jsonl, a record per line; empty lines are
+skipped. Each record is returned as a line of JSON with the field `answer`,
+printed or written to `--output FILE`; if the answers are vectors and FILE ends
+in .npy, as one NumPy array.
 """
 
 import contextlib

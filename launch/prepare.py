@@ -1,15 +1,17 @@
-"""Prepares a corpus: `python -m launch.prepare --config CONFIG --output DIR`.
+"""Prepares a pretraining corpus: vocabulary, tokenization, statistics.
 
-Trains a vocabulary, tokenises the text on all cores, and prints what to know
-about it. Uses the section `corpus` of the config, and the vocabulary of the
-model that `init` names, if it names one; any key can be set on the command
-line: `--config.corpus.source=text_files --config.corpus.files='*.txt'`.
-Run again, it says that the corpus is there already.
+    bert-jax prepare --config CONFIG --output DIR
+
+Trains a vocabulary, tokenizes the text on all cores and prints statistics. The
+section `corpus` of the config names the text; where `config.init` names a
+model, its vocabulary is used. Any key can be set on the command line:
+`--config.corpus.source=text_files --config.corpus.files='*.txt'`. If the corpus
+is already prepared, nothing is done.
 
 On many machines: `--beam_runner=DataflowRunner --beam_options='--project=mine
---region=europe-west4 ...'`, or another of Apache Beam's runners, with options
-of its own. All machines must see the text and the output by the same paths,
-which may be gs:// or s3://. As many can work at once as there are shards.
+--region=europe-west4 ...'`, or another Apache Beam runner with its options. All
+machines must reach the text and the output by the same paths, such as gs:// or
+s3:// addresses. The number of shards limits how many work at once.
 """
 
 import dataclasses

@@ -39,6 +39,6 @@ python -m launch.predict --model $run/package --top_k=3 \
   --text "Draws a line between the points on these axes."
 
 echo "== 5/5 Results"
-python -m launch.report --workdir $run --beside package=$run/package \
-  --beside package_from_scratch=$run/package_from_scratch
+python -m launch.report --workdir $run --compare package=$run/package \
+  --compare package_from_scratch=$run/package_from_scratch
 echo "Done in $((SECONDS / 60)) min $((SECONDS % 60)) s."

@@ -22,7 +22,7 @@ class RecipeError(Exception):
 def load(name: str) -> ConfigDict:
   """Calls `get_config()` of FILE, or `get_config(ARGUMENT)` of FILE:ARGUMENT.
 
-  Where there is no FILE in the working directory, it is looked for beside the
+  Where there is no FILE in the working directory, it is looked for among the
   installed recipes: `configs/finetune/glue.py` works everywhere.
 
   Raises:
@@ -72,8 +72,7 @@ def _load_module(path: pathlib.Path) -> types.ModuleType:
     name, top / "__init__.py", submodule_search_locations=[str(top)]
   )
   sys.modules[name] = importlib.util.module_from_spec(spec)
-  # Nothing is written beside the recipes. Bytecode would also be out of date
-  # where a file changes twice in a second.
+  # Bytecode would be out of date where a file changes twice in a second.
   writes_nothing, sys.dont_write_bytecode = sys.dont_write_bytecode, True
   try:
     spec.loader.exec_module(sys.modules[name])

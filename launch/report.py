@@ -1,8 +1,10 @@
-"""Sums up a run: `python -m launch.report --workdir DIR`.
+"""Summarizes a run: a table, metrics as JSON, learning curves.
 
-Prints a table, and writes `DIR/results.json` and `DIR/curves.png`. With
-`--beside NAME=DIR2`, as often as wanted, the measure that another run follows
-is in the results too, as `NAME_MEASURE`.
+    bert-jax report --workdir DIR
+
+Prints a table and writes `DIR/results.json` and `DIR/curves.png`. With
+`--compare NAME=DIR2`, which can be repeated, the results also hold the metric
+that another run is selected by, as `NAME_METRIC`.
 """
 
 import sys
@@ -20,7 +22,7 @@ from . import cli
 def define(values: cli.Values) -> None:
   """Defines the flags."""
   flags.DEFINE_multi_string(
-    "beside", [], "NAME=DIR of another run; repeatable.", flag_values=values
+    "compare", [], "NAME=DIR of another run; repeatable.", flag_values=values
   )
   flags.DEFINE_string(
     "workdir",
@@ -35,10 +37,10 @@ def write_report(values: cli.Values) -> None:
   """Reports."""
   workdir = paths.as_path(values.workdir)
   others = {}
-  for given in values.beside:
+  for given in values.compare:
     name, equals, folder = given.partition("=")
     if not name or not equals:
-      raise UserError(f"--beside {given}: expected NAME=DIR")
+      raise UserError(f"--compare {given}: expected NAME=DIR")
     others[name] = paths.as_path(folder)
   report.print_table(report.report(workdir, others))
   print(f"{workdir / report.RESULTS_FILE}, {workdir / report.CURVES_FILE}")

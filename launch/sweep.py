@@ -1,9 +1,10 @@
-"""Searches for better values of some keys of a recipe.
+r"""Searches for better values of some keys of a recipe.
 
-`python -m launch.sweep --config CONFIG --workdir DIR --trials=10
---search optimizer.learning_rate=1e-5:1e-3:log --search batch_size=16,32`
-trains in DIR/trial_N and makes `config.evaluation.metric` better; needs
-`pip install 'bert_jax[sweep]'`. Interrupted, the same command goes on.
+    bert-jax sweep --config CONFIG --workdir DIR --trials=10 \
+      --search optimizer.learning_rate=1e-5:1e-3:log --search batch_size=16,32
+
+Trains in DIR/trial_N and optimizes `config.evaluation.metric`. The same command
+resumes an interrupted sweep. Requires `pip install 'bert_jax[sweep]'`.
 """
 
 import sys

@@ -1,16 +1,19 @@
-"""Trains a recipe: `python -m launch.train --config CONFIG --workdir DIR`.
+"""Trains a recipe: pretraining and fine-tuning.
 
-Run again, the same command goes on from the newest checkpoint. Any key of
-the config can be set on the command line: `--config.steps=100`. With
-`--seeds=0,1,2` the recipe is trained once a seed, in DIR/seed_N, and
-DIR/seeds.json holds means and standard deviations. Asked to stop (SIGTERM,
-Ctrl-C), it saves and exits with code 75. `--profile=10:12` writes a trace of
-these steps to DIR/profile, for XProf and TensorBoard.
+    bert-jax train --config CONFIG --workdir DIR
 
-Of a run of several processes, each runs the same command. On Cloud TPU, GKE's
-TPU slices, Slurm and Open MPI they find each other; elsewhere each is given
-`--coordinator_address`, `--num_processes` and its `--process_id`. The workdir
-must be a folder that all of them share, or gs://BUCKET/... or s3://BUCKET/...
+The same command resumes from the newest checkpoint. Any key of the config can
+be set on the command line: `--config.steps=100`. `--help_config` lists all
+keys, `--print_config` prints the values of this run. With `--seeds=0,1,2` the
+recipe is trained once per seed in DIR/seed_N, and DIR/seeds.json holds means
+and standard deviations. `--profile=10:12` writes a trace of these steps to
+DIR/profile, for XProf and TensorBoard. On SIGTERM or Ctrl-C it saves a
+checkpoint and exits with code 75.
+
+In a run of several processes, each runs the same command. On Cloud TPU, TPU
+slices of GKE, Slurm and Open MPI they find each other; elsewhere give each
+`--coordinator_address`, `--num_processes` and `--process_id`. The workdir must
+be a folder that all processes share, or gs://BUCKET/... or s3://BUCKET/...
 """
 
 import sys

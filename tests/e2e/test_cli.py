@@ -1,7 +1,9 @@
 """The flags of commands, which belong to one call."""
 
+import importlib
 import logging
 import os
+import runpy
 import subprocess
 import sys
 import warnings
@@ -10,6 +12,7 @@ import pytest
 from absl import flags
 
 from benchmarks.small_runs import ROOT
+from launch import __main__
 from tests.commands import run
 
 CONFIG = """
@@ -95,3 +98,31 @@ def test_importing_a_command_sets_nothing_up():
   )
   env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMP")}
   subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, check=True)
+
+
+def test_the_commands_are_listed_and_misspelt_names_corrected(capsys):
+  assert __main__.main([]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  for name in __main__.COMMANDS:
+    (line,) = [x for x in lines if x.startswith(f"  {name} ")]
+    assert len(line.split()) > 3
+    assert callable(importlib.import_module(f"launch.{name}").main)
+  assert __main__.main(["trian"]) == 2
+  assert "did you mean 'train'? known: " in capsys.readouterr().err
+  assert __main__.main(["train", "--workdir=w"]) == 2
+  assert capsys.readouterr().err == "error: --config: missing; see --help\n"
+
+
+def test_the_wheel_adds_one_name(monkeypatch):
+  setuptools = pytest.importorskip("setuptools")
+  given = {}
+  monkeypatch.setattr(setuptools, "setup", lambda **x: given.update(x))
+  monkeypatch.chdir(ROOT)
+  runpy.run_path("setup.py")
+  packages, folders = given["packages"], given["package_dir"]
+  assert {name.split(".")[0] for name in packages} == {"bert_jax"}
+  for top in ("launch", "configs"):
+    assert folders[f"bert_jax.{top}"] == top
+    for path in (ROOT / top).rglob("*.py"):
+      inside = path.relative_to(ROOT).parent.parts
+      assert ".".join(("bert_jax", *inside)) in packages, path
