@@ -1,6 +1,7 @@
 import gc
 import itertools
 import logging
+import tempfile
 
 import pytest
 
@@ -16,6 +17,16 @@ gc.set_threshold(100_000, 20, 20)
 @pytest.fixture(scope="session", autouse=True)
 def compile_cheaply(request, tmp_path_factory):
   with compiling.cheaply(compiling.cache_folder(request, tmp_path_factory)):
+    yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def temporary_folder(tmp_path_factory):
+  """Temporary files that a library does not remove go with pytest's."""
+  folder = str(tmp_path_factory.mktemp("temporary"))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tempfile, "tempdir", folder)
+    patch.setenv("TMPDIR", folder)
     yield
 
 

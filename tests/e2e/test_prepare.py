@@ -1,4 +1,4 @@
-"""`launch.prepare` as a user runs it, in processes of its own."""
+"""`launch.prepare` as a user runs it."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.small_runs import ROOT
 from bert_jax.data.corpus import shards
+from tests.commands import run
 
 TEXT = "\n\n".join(
   f"Document {i} is about number {i * i}. It has a second sentence. So it goes."
@@ -32,36 +33,34 @@ def folder(tmp_path, monkeypatch):
   return tmp_path
 
 
-def command(folder, *arguments, files="text.txt"):
+def flags(folder, *arguments, files="text.txt"):
   return [
-    sys.executable,
-    "-m",
-    "launch.prepare",
     f"--config={folder / 'config.py'}",
     f"--config.corpus.files={folder / files}",
     *arguments,
   ]
 
 
-def prepare(folder, *arguments, files="text.txt", **options):
-  return subprocess.run(
-    command(folder, *arguments, files=files),
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=120,
-    **options,
-  )
+def command(*arguments, **options):
+  """A command line, for a process of its own."""
+  given = flags(*arguments, **options)
+  return [sys.executable, "-m", "launch.prepare", *given]
+
+
+def prepare(*arguments, **options):
+  return run("prepare", *flags(*arguments, **options), cwd=ROOT)
 
 
 def test_twice_the_same_bytes_and_then_resumed(folder):
   outputs = [folder / "one", folder / "two"]
   for seed, output in enumerate(outputs):
-    done = prepare(
-      folder,
-      f"--output={output}",
-      f"--processes={seed + 1}",
+    done = subprocess.run(
+      command(folder, f"--output={output}", f"--processes={seed + 1}"),
       env=os.environ | {"PYTHONHASHSEED": str(seed)},
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert f"\nprepared: {output}" in done.stdout
@@ -76,8 +75,8 @@ def test_twice_the_same_bytes_and_then_resumed(folder):
   held_out = shards.Corpus.open(outputs[0], "eval")
   assert len(corpus) + len(held_out) == 300
   again = prepare(folder, f"--output={outputs[0]}")
-  assert again.returncode == 0
-  assert f"already prepared: {outputs[0]}" in again.stdout
+  assert again.code == 0
+  assert f"already prepared: {outputs[0]}" in again.out
 
 
 @pytest.mark.parametrize(
@@ -96,11 +95,11 @@ def test_twice_the_same_bytes_and_then_resumed(folder):
 )
 def test_a_mistake_is_one_line_and_writes_nothing(folder, arguments, message):
   done = prepare(folder, f"--output={folder / 'out'}", *arguments)
-  assert done.returncode == 2
-  assert done.stdout == ""
-  assert done.stderr.startswith("error: ")
-  assert done.stderr.count("\n") == 1
-  assert message in done.stderr
+  assert done.code == 2
+  assert done.out == ""
+  assert done.err.startswith("error: ")
+  assert done.err.count("\n") == 1
+  assert message in done.err
   assert {p.name for p in folder.iterdir()} == {"config.py", "text.txt"}
 
 
@@ -129,7 +128,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_leaves_no_corpus_and_can_be_repeated(folder, number):
-  (folder / "large.txt").write_text("\n\n".join([TEXT] * 200))
+  (folder / "large.txt").write_text("\n\n".join([TEXT] * 100))
   output = folder / "out"
   process = subprocess.Popen(
     [sys.executable, "-c", HEED_INTERRUPTS]
@@ -151,7 +150,7 @@ def test_a_stopped_run_leaves_no_corpus_and_can_be_repeated(folder, number):
   if number == signal.SIGINT:
     assert (process.returncode, errors) == (130, "error: interrupted\n")
     assert not partial.exists()
-  done = prepare(folder, f"--output={output}")
-  assert done.returncode == 0, done.stderr
+  done = prepare(folder, f"--output={output}", "--processes=1")
+  assert done.code == 0, done.err
   assert len(shards.Corpus.open(output)) > 200
   assert not partial.exists()

@@ -12,15 +12,10 @@ from bert_jax.data.corpus import build
 from bert_jax.storage import paths
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import train_recipe
+from tests.commands import run
 from tests.e2e.test_train import assert_equal_runs, launch
 
 STEPS = 12
-
-
-def run(name, *arguments, cwd):
-  code, out, err = launch(name, *arguments, cwd=cwd).end(300)
-  assert code == 0, err
-  return out, err
 
 
 def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path, capsys):
@@ -50,13 +45,14 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path, capsys):
   assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
 
   paths.write_bytes(f"{s3}/in.txt", b"alpha [MASK] gamma\n")
-  run(
+  done = run(
     "predict",
     f"--model={s3}/run",
     f"--input={s3}/in.txt",
     f"--output={s3}/answers/out.jsonl",
     cwd=home,
   )
+  assert done.code == 0, done.err
   assert sorted(paths.list_files(f"{s3}/answers")) == ["out.jsonl"]
   line = json.loads(paths.read_bytes(f"{s3}/answers/out.jsonl"))
   (expected,) = bert_jax.load(home / "here")("alpha [MASK] gamma")
@@ -65,12 +61,12 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path, capsys):
 
 def test_a_bucket_that_is_not_there_gets_one_clear_line(s3, tmp_path):
   small_runs.write(tmp_path, STEPS)
-  code, out, err = launch(
+  code, out, err = run(
     "train",
     "--config=config.py",
     f"--workdir={s3}-that-is-not-there/run",
     cwd=tmp_path,
-  ).end(100)
+  )
   assert code == 2
   assert not out
   assert err.startswith("error: ")
