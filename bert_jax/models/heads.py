@@ -14,7 +14,8 @@ from bert_jax.models.dropout import Dropout
 from bert_jax.models.encoder import Encoder
 from bert_jax.types import Batch, Parameters
 
-MakeHead = Callable[[EncoderConfig], nn.Module]
+Head = nn.Module
+MakeHead = Callable[[EncoderConfig], Head]
 """Makes a head: a module that maps an `Encoded` batch to its outputs."""
 
 

@@ -5,7 +5,6 @@ import string
 from collections.abc import Sequence
 from typing import ClassVar
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -65,7 +64,7 @@ class Choice(Target):
   ARRAYS: ClassVar = {"labels": (np.int32, "")}
   ARCHITECTURE: ClassVar = "ForMultipleChoice"
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """One logit for each choice, from its pooled vector."""
     return heads.SequenceHead(config, 1, bias=True)
 

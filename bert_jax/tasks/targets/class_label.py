@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -91,7 +90,7 @@ class ClassLabel(LabelledTarget):
     if self.balanced and self.class_weights and not self.labels:
       raise ValueError("balanced: give either balanced or class_weights")
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """A linear layer on the pooled vector."""
     return heads.SequenceHead(config, len(self.names), bias=True)
 

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -74,7 +73,7 @@ class MaskedTokens(Target):
   UNIVERSAL: ClassVar = True
   ARCHITECTURE: ClassVar = "ForMaskedLM"
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """The masked-LM head, its decoder tied to the word embedding."""
     return heads.MaskedLanguageHead(config)
 

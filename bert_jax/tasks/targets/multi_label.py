@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -84,7 +83,7 @@ class MultiLabel(LabelledTarget):
   def _cuts(self) -> tuple[float, ...]:
     return self.thresholds or (_DEFAULT_THRESHOLD,) * len(self.names)
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """A linear layer on the pooled vector."""
     return heads.SequenceHead(config, len(self.names), bias=True)
 

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterable
 from typing import ClassVar
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -55,7 +54,7 @@ class NextSentence(Target):
   UNIVERSAL: ClassVar = True
   ARCHITECTURE: ClassVar = "ForNextSentencePrediction"
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """A linear layer on the pooled vector of each sequence."""
     return heads.NextSentenceHead(config, 2, bias=True)
 

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,7 +66,7 @@ class ReplacedTokens(Target):
   ARRAYS: ClassVar = {"replaced": (np.float32, "token")}
   ARCHITECTURE: ClassVar = "ForPreTraining"
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """One logit for each token, after the shared transform."""
     return heads.TokenHead(config, 1, bias=True, has_transform=True)
 

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,7 +111,7 @@ class Similarity(Target):
     """A record may lack a negative."""
     return ("negative",)
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """The vectors of tokens."""
     del config
     return heads.HiddenStates()

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,7 +131,7 @@ class Span(Target):
         f"null_threshold: expected a finite number, got {self.null_threshold}"
       )
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """Two logits for each token."""
     return heads.TokenHead(config, 2, bias=True)
 

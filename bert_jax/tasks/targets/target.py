@@ -5,12 +5,12 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Bool
 
 from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.targets import losses
@@ -106,7 +106,7 @@ class Target:
 
   # Training.
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """The head: a module that maps `heads.Encoded` to outputs."""
     raise NotImplementedError
 

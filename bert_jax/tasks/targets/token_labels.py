@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
-import flax.linen as nn
 import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy import special
@@ -119,7 +118,7 @@ class TokenLabels(LabelledTarget):
   EVALUATION_OPTIONS: ClassVar = {"entities": False}
   ARCHITECTURE: ClassVar = "ForTokenClassification"
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """A linear layer on the vector of each token."""
     return heads.TokenHead(config, len(self.names), bias=True)
 

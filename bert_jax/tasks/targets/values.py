@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,7 +92,7 @@ class Values(LabelledTarget):
     """The names of the values."""
     return self.labels or _DEFAULT
 
-  def head(self, config: EncoderConfig) -> nn.Module:
+  def head(self, config: EncoderConfig) -> heads.Head:
     """A linear layer on the pooled vector."""
     return heads.SequenceHead(config, len(self.names), bias=True)
 
