@@ -15,6 +15,7 @@ import contextlib
 import errno
 import inspect
 import logging
+import os
 import re
 import sys
 import traceback
@@ -85,6 +86,18 @@ def define_config(values: Values) -> None:
     sys_argv=values.argv,
   )
   flags.mark_flag_as_required("config", values)
+  flags.DEFINE_bool(
+    "help_config",
+    False,
+    "Lists all keys of the recipe with type, default and meaning.",
+    flag_values=values,
+  )
+  flags.DEFINE_bool(
+    "print_config",
+    False,
+    "Prints the value of every key of the recipe.",
+    flag_values=values,
+  )
   values["config"].parser.parse = lambda name: _with_sections(
     recipes.load(name), values.argv
   )
@@ -175,10 +188,17 @@ def run(
         raise settings.UserError(
           f"unexpected argument {rest[0]!r}; flags start with --"
         )
+      if explanation := _explained_config(values):
+        print(explanation)
+        return 0
       _set_verbosity(values.verbosity)
       return _guarded(command, values, *([rest] if takes_arguments else []))
     except settings.UserError as error:
       return _fail(str(error))
+    except BrokenPipeError:
+      # The reader of the output, such as `head`, has ended.
+      sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+      return 1
     finally:
       _processes = None
 
@@ -277,13 +297,36 @@ def _parse(values: Values) -> list[str]:
   except recipes.RecipeError as error:
     raise settings.UserError(f"--config: {error}") from None
   except flags.Error as error:
-    if missing := re.search(r"Flag --(\w+) must have a value", str(error)):
+    missing = re.search(r"Flag --(\w+) must have a value", str(error))
+    if missing and values.is_parsed() and _explains_config(values):
+      return []
+    if missing:
       raise settings.UserError(f"--{missing[1]}: missing; see --help") from None
     raise settings.UserError(str(error)) from None
   # Of ml_collections, where a key cannot be set.
   except Exception as error:
     raise settings.UserError(f"--config: {error}") from None
   return rest[1:]
+
+
+def _explains_config(values: Values) -> bool:
+  """Whether the config is explained instead: other flags may be missing."""
+  if "config" not in values:
+    return False
+  return values.help_config or (values.print_config and values.config)
+
+
+def _explained_config(values: Values) -> str:
+  """The text of --help_config or --print_config, if one is given."""
+  if not _explains_config(values):
+    return ""
+  # It imports jax.
+  from . import config_reference
+
+  config = values.config.to_dict() if values.config else None
+  if values.help_config:
+    return config_reference.help_text(config)
+  return config_reference.resolved_text(config)
 
 
 def _with_sections(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
