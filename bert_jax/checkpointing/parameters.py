@@ -1,6 +1,11 @@
-"""The parameters in a run's checkpoints, without the rest of its state."""
+"""The parameters of the model in a run's checkpoints.
+
+They are the averages that the optimizer keeps (EMA) where there are any.
+"""
 
 import json
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -31,11 +36,12 @@ def restore_params(folder: paths.Path, target: Parameters) -> Parameters:
 def restore_step(folder: Any, target: Parameters) -> Parameters:
   """`restore_params`, of the folder of a step that is known to verify."""
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  item = {
-    "params": jax.tree.map(
-      lambda x: x if x.sharding else x.update(sharding=here), dict(target)
-    )
-  }
+  item: Any = jax.tree.map(
+    lambda x: x if x.sharding else x.update(sharding=here), dict(target)
+  )
+  keys = _prefix(_arrays(folder)).split("/")[:-1]
+  for key in reversed(keys):
+    item = {key: item}
   metadata.check(folder, item, partly=True)
   with (
     object_stores.explain_errors(folder),
@@ -47,17 +53,32 @@ def restore_step(folder: Any, target: Parameters) -> Parameters:
       partial_restore=True,
     )
     restored = checkpointer.restore(folder / metadata.STATE, args=args)
-  return restored["params"]
+  for key in keys:
+    restored = restored[key]
+  return restored
 
 
 def saved_paths(folder: Any) -> set[str]:
   """The paths of the parameters in the folder of a step."""
-  listed = json.loads(paths.read_bytes(folder / metadata.FILE))["arrays"]
+  arrays = _arrays(folder)
+  prefix = _prefix(arrays)
   return {
-    path.removeprefix("params/")
-    for path in listed
-    if path.startswith("params/")
+    path.removeprefix(prefix) for path in arrays if path.startswith(prefix)
   }
+
+
+def _arrays(folder: Any) -> Mapping[str, str]:
+  """The dtypes and shapes of a step by path."""
+  return json.loads(paths.read_bytes(folder / metadata.FILE))["arrays"]
+
+
+def _prefix(arrays: Iterable[str]) -> str:
+  """The path of the parameters within the state, or of their averages."""
+  averages = (
+    re.match(r"optimizer_state/(.+?/)?ema_params/", x) for x in arrays
+  )
+  found = next(filter(None, averages), None)
+  return found[0] if found else "params/"
 
 
 def best_folder(folder: paths.Path) -> Any:

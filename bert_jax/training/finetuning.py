@@ -1,6 +1,9 @@
-"""What of a pretrained model is kept as it is, and what begins anew."""
+"""Freezing and re-initialization of parts of a pretrained model."""
 
 import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +20,21 @@ class FinetuningConfig:
   """The section `config.finetuning`; by default all is loaded and trained.
 
   Attributes:
-    freeze_embeddings: whether the embeddings stay as they are loaded, with
-      their norm and projection.
-    freeze_layers: how many of the lowest layers stay so too, and with them
-      the embeddings, as in Lee et al. (2019, arXiv:1911.03090): below what is
-      frozen nothing is trained, so the backward pass ends there.
-    reinit_layers: how many of the top layers begin from initial values, and
-      with them the pooler and a last norm (Zhang et al. 2021, "Revisiting
+    freeze: regular expressions; a parameter whose whole path matches one of
+      them is frozen: `encoder/layer_[0-5]/.*`, `pooler/.*`.
+    freeze_embeddings: whether the embeddings are frozen, with their norm and
+      projection.
+    freeze_layers: the number of lowest layers that are frozen, and with them
+      the embeddings, as in Lee et al. (2019, arXiv:1911.03090): nothing below
+      a frozen layer is trained, so the backward pass ends there.
+    reinit_layers: the number of top layers that start from initial values, and
+      with them the pooler and a final norm (Zhang et al. 2021, "Revisiting
       few-sample BERT fine-tuning", arXiv:2006.05987).
-    from_scratch: whether everything begins so: the model is that of
-      config.init without its weights, as a baseline.
+    from_scratch: whether all parameters start from initial values: the model
+      of config.init without its weights, as a baseline.
   """
 
+  freeze: tuple[str, ...] = ()
   freeze_embeddings: bool = False
   freeze_layers: int = 0
   reinit_layers: int = 0
@@ -40,13 +46,20 @@ class FinetuningConfig:
         raise ValueError(
           f"{name}: expected at least 0, got {getattr(self, name)}"
         )
+    for pattern in self.freeze:
+      try:
+        re.compile(pattern)
+      except re.error as error:
+        raise ValueError(
+          f"freeze: {pattern!r} is not a regular expression: {error}"
+        ) from None
 
 
 def check(config: FinetuningConfig, model: EncoderConfig) -> None:
-  """Refuses layers that the encoder does not have.
+  """Checks that the encoder has the layers that the config names.
 
   Raises:
-    UserError: too many layers are frozen or begin anew.
+    UserError: it has not.
   """
   layers = 1 if model.shared_layers else model.num_layers
   has = f"the encoder has {layers}" + " shared" * model.shared_layers
@@ -57,13 +70,13 @@ def check(config: FinetuningConfig, model: EncoderConfig) -> None:
       )
   if config.freeze_layers + config.reinit_layers > layers:
     raise UserError(
-      f"config.finetuning.reinit_layers: {config.reinit_layers} of the layers"
-      f" besides {config.freeze_layers} that are frozen, but {has}"
+      f"config.finetuning.reinit_layers: {config.reinit_layers} layers and"
+      f" {config.freeze_layers} frozen ones, but {has}"
     )
 
 
 def frozen(params: Parameters, config: FinetuningConfig) -> Parameters:
-  """Which parameters training leaves as they are.
+  """The mask of the parameters that are not trained.
 
   Args:
     params: a model's parameters or their shape structs, of one task or of
@@ -71,42 +84,83 @@ def frozen(params: Parameters, config: FinetuningConfig) -> Parameters:
     config: checked against the encoder with `check`.
 
   Returns:
-    The same tree of bools.
+    A tree of bools like `params`.
+
+  Raises:
+    UserError: a pattern matches no parameter.
   """
+  mask = matching(params, config.freeze, "config.finetuning.freeze")
   if not config.freeze_embeddings and not config.freeze_layers:
-    return jax.tree.map(lambda _: False, params)
+    return mask
   distances = encoder.distances(params)
   embeddings = max(jax.tree.leaves(distances))
   return jax.tree.map(
-    lambda distance: embeddings - distance <= config.freeze_layers, distances
+    lambda distance, matched: (
+      matched or embeddings - distance <= config.freeze_layers
+    ),
+    distances,
+    mask,
   )
 
 
-def reinitialised(params: Parameters, config: FinetuningConfig) -> Parameters:
-  """Which parameters begin from initial values though they could be loaded.
+def matching(
+  params: Parameters, patterns: Sequence[str], key: str = "patterns"
+) -> Parameters:
+  """The mask of the parameters whose paths match one of some patterns.
+
+  >>> matching({"encoder": {"bias": 0}, "head": {"bias": 0}}, ["encoder/.*"])
+  {'encoder': {'bias': True}, 'head': {'bias': False}}
+
+  Args:
+    params: parameters, or their shape structs.
+    patterns: regular expressions that must match the whole path.
+    key: the name of the patterns in messages.
+
+  Returns:
+    A tree of bools like `params`.
+
+  Raises:
+    UserError: a pattern matches no parameter.
+  """
+  paths = list(trees.flatten(params))
+  for pattern in patterns:
+    if not any(re.fullmatch(pattern, path) for path in paths):
+      close = difflib.get_close_matches(pattern, paths, 3, 0.0)
+      raise UserError(
+        f"{key}: {pattern!r} matches no parameter; the closest are"
+        f" {', '.join(close)}"
+      )
+  return trees.map_with_path(
+    lambda path, _: any(re.fullmatch(pattern, path) for pattern in patterns),
+    params,
+  )
+
+
+def reinitialized(params: Parameters, config: FinetuningConfig) -> Parameters:
+  """The mask of the parameters that are initialized instead of loaded.
 
   Args:
     params: as for `frozen`.
     config: checked against the encoder with `check`.
 
   Returns:
-    The same tree of bools.
+    A tree of bools like `params`.
   """
   distances = trees.flatten(encoder.distances(params))
 
-  def begins_anew(path: str, _) -> bool:
+  def is_reinitialized(path: str, _) -> bool:
     if config.from_scratch or not config.reinit_layers:
       return config.from_scratch
-    of_these = path.startswith("encoder/") or "pooler" in path.split("/")
-    return of_these and distances[path] <= config.reinit_layers
+    in_encoder = path.startswith("encoder/") or "pooler" in path.split("/")
+    return in_encoder and distances[path] <= config.reinit_layers
 
-  return trees.map_with_path(begins_anew, params)
+  return trees.map_with_path(is_reinitialized, params)
 
 
 def stop_frozen(params: Parameters, mask: Parameters) -> Parameters:
-  """The parameters, those under True cut off from the gradient.
+  """The parameters, with the gradient stopped under True.
 
-  Their gradients are zeros, and the compiler drops what only they need.
+  Their gradients are zeros, and the compiler removes what only computes them.
 
   Args:
     params: the parameters, inside the function to be differentiated.

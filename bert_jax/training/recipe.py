@@ -22,6 +22,7 @@ from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
 from bert_jax.training.logging import LOGGERS
 from bert_jax.training.mesh.meshes import MeshConfig
+from bert_jax.training.optim.ema import EmaConfig
 from bert_jax.training.optim.guard import GuardConfig
 from bert_jax.training.optim.optimizer import OptimizerConfig
 
@@ -118,6 +119,7 @@ class Recipe:
     init: a model to go on from, whatever `bert_jax.load` takes; its encoder,
       its vocabulary and, as far as it has them, its heads are used.
     finetuning: what of it is frozen, and what begins anew.
+    ema: averages of the parameters, as the model.
     model: fields of `EncoderConfig`, and `preset`; with `init` only what
       says how the model is run, such as `hidden_dropout`.
     data: fields of the task's class in `bert_jax.tasks.DATA`.
@@ -143,6 +145,7 @@ class Recipe:
   finetuning: FinetuningConfig = dataclasses.field(
     default_factory=FinetuningConfig
   )
+  ema: EmaConfig = dataclasses.field(default_factory=EmaConfig)
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
   evaluation: EvaluationConfig = dataclasses.field(

@@ -32,7 +32,7 @@ from bert_jax.training import workdir as workdirs
 from bert_jax.training.early_stopping import EarlyStopping
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.metrics import Meter
-from bert_jax.training.optim import guard
+from bert_jax.training.optim import ema, guard
 from bert_jax.training.optim import optimizer as optimizers
 from bert_jax.training.recipe import Recipe
 from bert_jax.types import Parameters, TrainState
@@ -170,6 +170,8 @@ def make_optimizer(
   optimizer = optimizers.make(
     recipe.optimizer, recipe.steps, frozen, clocked=recipe.hours > 0
   )
+  if recipe.ema.decay:
+    optimizer = ema.with_ema(optimizer, recipe.ema.decay)
   return guard.guarded(optimizer, recipe.guard), frozen
 
 
@@ -196,7 +198,7 @@ def load_params(
     task,
     functools.partial(partitioning.put_parameter, layout),
     recipe.seed,
-    functools.partial(finetuning.reinitialised, config=recipe.finetuning),
+    functools.partial(finetuning.reinitialized, config=recipe.finetuning),
   )
   # A published encoder may bring a pooler that the task does not use.
   shapes = jax.eval_shape(

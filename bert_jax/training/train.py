@@ -6,7 +6,8 @@ objects; `bert_jax.training.run` builds them from a recipe.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ from bert_jax.training.evaluation import Evaluate, Evaluated
 from bert_jax.training.logging import Logger
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.metrics import Meter
-from bert_jax.training.optim import guard
+from bert_jax.training.optim import ema, guard
 from bert_jax.types import Batch, Mean, Parameters, TrainState
 
 Means = dict[str, Mean]
@@ -236,7 +237,7 @@ def train(
   accumulation: int = 1,
   seed: int = 0,
   params: Parameters | Callable[[], Parameters] | None = None,
-  frozen: Parameters | None = None,
+  frozen: Parameters | Sequence[str] | None = None,
   loss: Loss | None = None,
   layout: partitioning.Layout | None = None,
   stream: BatchStream | None = None,
@@ -270,8 +271,9 @@ def train(
       returns them, placed as `layout` says, which is only called if no
       checkpoint is restored and whose result is donated. By default they are
       initialized from the seed.
-    frozen: a tree of bools like the parameters, True for those that stay as
-      they are; see `finetuning.frozen`.
+    frozen: which parameters stay as they are: regular expressions that match
+      whole paths, such as `encoder/layer_[0-5]/.*`, or a tree of bools like
+      the parameters.
     loss: replaces `task.loss` in the updates; see `make_update`.
     layout: the mesh and how parameters lie on it; by default the parameters
       are replicated on all devices.
@@ -293,8 +295,9 @@ def train(
     hooks: further calls from the loop.
 
   Returns:
-    The final state and the metrics of the last evaluation, or of the best one
-    where `early_stopping` follows a metric.
+    The final state, and the metrics of the last evaluation, or of the best
+    one where `early_stopping` follows a metric. Where the optimizer keeps
+    averages of the parameters, these are evaluated: `ema.model_params(state)`.
 
   Raises:
     UserError: an argument or the data are invalid.
@@ -311,6 +314,10 @@ def train(
   best = early_stopping or EarlyStopping()
   logger, hooks = logger or Logger(), hooks or Hooks()
   meter = meter or Meter.of(task, data)
+
+  if isinstance(frozen, Sequence):
+    shapes = jax.eval_shape(functools.partial(init_params, task))
+    frozen = finetuning.matching(shapes, frozen, "frozen")
 
   state, metadata = _restore_or_init(
     task, optimizer, layout, seed, params, checkpoints
@@ -331,7 +338,7 @@ def train(
 
   def evaluated_at(step: int, state: TrainState) -> Evaluated:
     hooks.enter("evaluating")
-    found = evaluate(state.params)
+    found = evaluate(ema.model_params(state))
     losses = {n: x for n, x in found.values.items() if n.endswith("loss")}
     metrics.check_finite(losses, step)
     logger.write(step, "eval", found.values)
@@ -339,7 +346,9 @@ def train(
 
   if (hooks.clock() or first) >= steps or best.should_stop:
     logger.say(f"nothing to do: the run ended at step {first}")
-    return state, _outcome(best, evaluate(state.params).values, logger)
+    return state, _outcome(
+      best, evaluate(ema.model_params(state)).values, logger
+    )
   if not first and (params is not None or best.metric):
     best.check(evaluated_at(0, state).values)
 

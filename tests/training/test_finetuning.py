@@ -6,10 +6,11 @@ import jax
 import pytest
 
 from bert_jax import settings, trees
-from bert_jax.models import heads
 from bert_jax.models.config import encoder_config
+from bert_jax.tasks import TASKS
 from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
+from bert_jax.training.train import init_params
 from tests.models.test_families import MODERN, make_batch
 
 SMALL = encoder_config(
@@ -22,15 +23,15 @@ SMALL = encoder_config(
     "max_positions": 16,
   }
 )
+TASK = TASKS["classification"].with_labels(["no", "yes"])
 ALBERT = dataclasses.replace(SMALL, shared_layers=True, embedding_size=8)
 
 
 @functools.cache
 def _shapes(config):
   """Of a sequence classifier, and of one under the name of its task."""
-  model = heads.SequenceClassifier(config, 2)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch())
-  params = shapes["params"]
+  task = TASK.bind(config, None)
+  params = jax.eval_shape(functools.partial(init_params, task))
   return params, {
     "encoder": params["encoder"],
     "sst2": {name: params[name] for name in ("pooler", "classifier")},
@@ -54,6 +55,12 @@ def _parts(mask):
     (SMALL, {}, set()),
     (SMALL, {"freeze_embeddings": True}, {"embeddings"}),
     (SMALL, {"freeze_layers": 2}, {"embeddings", "layer_0", "layer_1"}),
+    (SMALL, {"freeze": [r"encoder/layer_[02]/.*"]}, {"layer_0", "layer_2"}),
+    (
+      SMALL,
+      {"freeze": [r"(.+/)?pooler/.*"], "freeze_layers": 1},
+      {"embeddings", "layer_0", "pooler"},
+    ),
     (ALBERT, {"freeze_embeddings": True}, {"embeddings"}),
     (ALBERT, {"freeze_layers": 1}, {"embeddings", "layer_0"}),
     (
@@ -65,8 +72,18 @@ def _parts(mask):
 )
 def test_what_is_frozen(config, options, wanted):
   for params in _shapes(config):
-    mask = finetuning.frozen(params, FinetuningConfig(**options))
-    assert _parts(mask) == wanted
+    config = settings.from_dict(FinetuningConfig, options, "config.finetuning")
+    parts = _parts(finetuning.frozen(params, config))
+    assert {part.replace("sst2/", "") for part in parts} == wanted
+
+
+def test_a_pattern_must_match_the_whole_path_of_some_parameter():
+  params, _ = _shapes(SMALL)
+  config = FinetuningConfig(freeze=("encoder/layer_1", "pooler/.*"))
+  with pytest.raises(settings.UserError) as error:
+    finetuning.frozen(params, config)
+  message = "config.finetuning.freeze: 'encoder/layer_1' matches no parameter"
+  assert str(error.value).startswith(f"{message}; the closest are encoder/")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +103,7 @@ def test_what_is_frozen(config, options, wanted):
 )
 def test_what_begins_anew(config, options, wanted):
   alone, among_tasks = (
-    _parts(finetuning.reinitialised(params, FinetuningConfig(**options)))
+    _parts(finetuning.reinitialized(params, FinetuningConfig(**options)))
     for params in _shapes(config)
   )
   assert alone == wanted
@@ -96,7 +113,7 @@ def test_what_begins_anew(config, options, wanted):
 def test_top_layers_are_the_same_ones_with_no_head_on_them():
   params = {"encoder": _shapes(SMALL)[0]["encoder"]}
   config = FinetuningConfig(freeze_layers=1, reinit_layers=1)
-  assert _parts(finetuning.reinitialised(params, config)) == {"layer_2"}
+  assert _parts(finetuning.reinitialized(params, config)) == {"layer_2"}
   assert _parts(finetuning.frozen(params, config)) == {"embeddings", "layer_0"}
 
 
@@ -109,11 +126,12 @@ def test_top_layers_are_the_same_ones_with_no_head_on_them():
     (
       SMALL,
       {"freeze_layers": 2, "reinit_layers": 2},
-      "reinit_layers: 2 of the layers besides 2 that are frozen, but",
+      "reinit_layers: 2 layers and 2 frozen ones, but",
     ),
     (SMALL, {"freeze_layers": -1}, "freeze_layers: expected at least 0"),
     (SMALL, {"reinit_layers": True}, "reinit_layers: expected int"),
-    (SMALL, {"freeze": 1}, "freeze: unknown key"),
+    (SMALL, {"freeze": ["("]}, r"freeze: '\(' is not a regular expression"),
+    (SMALL, {"frieze": 1}, "frieze: unknown key; did you mean 'freeze'"),
   ],
 )
 def test_a_wrong_config_is_named(config, options, message):
@@ -126,11 +144,13 @@ def test_a_wrong_config_is_named(config, options, message):
 
 def test_all_layers_can_be_frozen_or_split():
   for freeze, reinit in ((3, 0), (0, 3), (2, 1)):
-    finetuning.check(FinetuningConfig(False, freeze, reinit), SMALL)
+    finetuning.check(
+      FinetuningConfig(freeze_layers=freeze, reinit_layers=reinit), SMALL
+    )
 
 
 def test_the_backward_pass_ends_where_nothing_is_trained():
-  model, batch = heads.SequenceClassifier(SMALL, 2), make_batch(rows=4)
+  task, batch = TASK.bind(SMALL, None), make_batch(rows=4)
   params = _shapes(SMALL)[0]
 
   def flops(layers):
@@ -138,7 +158,7 @@ def test_the_backward_pass_ends_where_nothing_is_trained():
 
     def loss(params):
       params = finetuning.stop_frozen(params, mask)
-      return model.apply({"params": params}, batch).sum()
+      return task.module.apply({"params": params}, batch)["classifier"].sum()
 
     return jax.jit(jax.grad(loss)).lower(params).cost_analysis()["flops"]
 

@@ -13,11 +13,14 @@ import pytest
 
 import bert_jax
 from bert_jax import trees
+from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.cluster import interruption, run_folder
 from bert_jax.data.corpus import build
 from bert_jax.settings import UserError
-from bert_jax.training import run, workdir
+from bert_jax.training import evaluation, run, workdir
 from bert_jax.training.logging import read_metrics
+from bert_jax.training.mesh import partitioning
+from bert_jax.training.optim import ema
 from bert_jax.training.recipe import Recipe
 from tests import small
 from tests.data import test_pretraining_records
@@ -80,6 +83,7 @@ def make_recipe(corpus_folder, **changes):
     "optimizer": {"name": "lamb", "learning_rate": 1e-2},
     "evaluation": {"every": 3, "examples": 20},
     "checkpoint": {"every": 2, "keep": 2},
+    "ema": {"decay": 0.5},
     "logging": {"every": 1},
   }
   for key, value in changes.items():
@@ -157,11 +161,37 @@ def test_a_finished_run_is_not_run_again(finished, corpus_folder):
   assert again == pytest.approx(values, rel=1e-5)
 
 
-def test_accumulation_and_workers_are_part_of_one_loop(corpus_folder, tmp_path):
-  values = run.train_recipe(
-    make_recipe(corpus_folder, steps=2, accumulation=2, workers=1), tmp_path
-  )
+def test_accumulation_workers_and_a_profile(corpus_folder, tmp_path):
+  recipe = make_recipe(corpus_folder, steps=2, accumulation=2, workers=1)
+  with pytest.raises(
+    UserError, match="--profile=2:3: expected FIRST:LAST with"
+  ):
+    run.train_recipe(recipe, tmp_path, profile=(2, 3))
+  values = run.train_recipe(recipe, tmp_path, profile=(2, 2))
   assert np.isfinite(values["mlm_loss"])
+  assert [*(tmp_path / run.PROFILE).glob("plugins/profile/*/*.xplane.pb")]
+
+
+def test_the_averages_are_evaluated_and_saved_as_the_model(
+  finished, corpus_folder
+):
+  folder, values = finished
+  recipe = make_recipe(corpus_folder)
+  task, data = recipe.make_task()
+  optimizer, _ = run.make_optimizer(recipe, task)
+  layout = partitioning.replicated()
+  shapes = partitioning.state_shapes(
+    lambda: run.initial_state(recipe, task, optimizer), layout
+  )
+  with Checkpoints(folder / "checkpoints") as checkpoints:
+    state, _ = checkpoints.restore(shapes)
+  averages = trees.flatten(ema.model_params(state))
+  trained = trees.flatten(state.params)
+  for path, value in params_of(folder).items():
+    np.testing.assert_array_equal(value, averages[path], err_msg=path)
+  assert any((trained[path] != x).any() for path, x in averages.items())
+  evaluate = evaluation.make(task, data, layout.mesh, recipe.batch_size, 20)
+  assert evaluate(ema.model_params(state)).values == pytest.approx(values)
 
 
 @pytest.mark.parametrize(
