@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -40,12 +41,15 @@ class CorpusDataConfig(ExamplesConfig):
     eval: the same, to evaluate on.
     tokenizer: with `train`, the folder of their vocabulary; needed to fill
       masks in text later.
+    eval_mask_rate: with `corpus`, the `mask_rate` of evaluation examples,
+      whatever that of training, so that losses of different runs compare.
   """
 
   corpus: str | None = None
   train: tuple[str, ...] = ()
   eval: tuple[str, ...] = ()
   tokenizer: str | None = None
+  eval_mask_rate: float = 0.15
 
   TASK: ClassVar[Task]
 
@@ -58,6 +62,25 @@ class CorpusDataConfig(ExamplesConfig):
         f"max_sequences: expected 1 with train, got {self.max_sequences};"
         " only a corpus can be packed"
       )
+    if not 0 <= self.eval_mask_rate <= 1:
+      raise ValueError(
+        f"eval_mask_rate: expected 0 to 1, got {self.eval_mask_rate}"
+      )
+
+  @property
+  def for_eval(self) -> Self:
+    """The config of evaluation examples; `max_predictions` follows the rate."""
+    rate = self.eval_mask_rate
+    if self.train or rate == self.mask_rate:
+      return self  # Static records have their masks.
+    slots = rate * (
+      self.max_predictions / self.mask_rate
+      if self.mask_rate
+      else self.max_length
+    )
+    # The tolerance keeps rounding errors from adding a slot.
+    slots = max(math.ceil(slots - 1e-6), 1)
+    return dataclasses.replace(self, mask_rate=rate, max_predictions=slots)
 
 
 def config_class(task: Task) -> type[CorpusDataConfig]:
@@ -108,14 +131,14 @@ def make(
       f"config.data.max_length: {config.max_length} is longer than"
       f" config.model.max_positions, {encoder.max_positions}"
     )
-  examples = functools.partial(_examples, encoder, config, tokenizer)
+  examples = functools.partial(_examples, encoder, tokenizer)
   return task, TrainingData(
     max_length=config.max_length,
     predictions=config.predictions,
     training=lambda size, order, start: Stream(
-      examples("train", seed), size, order, start
+      examples(config, "train", seed), size, order, start
     ),
-    evaluation=functools.partial(examples, "eval", 0),
+    evaluation=functools.partial(examples, config.for_eval, "eval", 0),
     fingerprint=functools.partial(_fingerprint, config),
     baselines=functools.partial(_baselines, task),
   )
@@ -123,8 +146,8 @@ def make(
 
 def _examples(
   encoder: EncoderConfig,
-  config: CorpusDataConfig,
   tokenizer: Tokenizer | None,
+  config: CorpusDataConfig,
   split: str,
   seed: int,
 ) -> PretrainingExamples | pretraining_records.PretrainingRecords:
