@@ -22,6 +22,7 @@ from launch import config_reference  # noqa: E402
 
 _MARK = re.compile(r"^<!-- (recipes|keys)(?:: ([\w.]+))? -->$", re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+_TASK = "pretraining"  # All tasks have the same sections.
 _LOG = logging.getLogger("mkdocs.hooks")
 
 
@@ -36,6 +37,10 @@ def on_pre_build(**_: Any) -> None:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
   """Replaces the marks of a page by what is made from the code."""
+  marks = {mark[2] for mark in _MARK.finditer(markdown) if mark[2]}
+  sections = {n or "recipe" for n, _ in config_reference.recipe_keys(_TASK)}
+  if marks and marks != sections:
+    _LOG.warning("sections of a config: %s", ", ".join(marks ^ sections))
   return _MARK.sub(
     lambda mark: _recipes() if mark[1] == "recipes" else _keys(mark[2]),
     markdown,
@@ -68,7 +73,7 @@ def _keys(section: str) -> str:
   """The table of one section of a config, with its inner sections."""
   if section == "data":
     return _data()
-  keys = dict(config_reference.recipe_keys("pretraining"))
+  keys = dict(config_reference.recipe_keys(_TASK))
   return _block(keys["" if section == "recipe" else section])
 
 
