@@ -25,10 +25,26 @@ from bert_jax.tasks.targets.next_sentence import NextSentence
 from bert_jax.tasks.targets.replaced_tokens import ReplacedTokens
 from bert_jax.tasks.targets.similarity import Similarity
 from bert_jax.tasks.targets.span import Span
+from bert_jax.tasks.targets.target import Target
 from bert_jax.tasks.targets.token_labels import TokenLabels
 from bert_jax.tasks.targets.values import Values
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
+
+__all__ = [
+  "DATA",
+  "EMBEDDING",
+  "LABELLED",
+  "MASKED_LM",
+  "PRETRAINED",
+  "TASKS",
+  "Target",
+  "Task",
+  "Texts",
+  "from_state",
+  "load_tokenizer",
+  "make",
+]
 
 _LENGTH = 128
 
