@@ -5,7 +5,7 @@ source "$(dirname "$0")/environment.sh"
 environment .venv --editable ".[dev]"
 
 # Not everything: what a user keeps here is no part of the project.
-sources=(setup.py bert_jax benchmarks configs examples launch tests)
+sources=(setup.py bert_jax benchmarks configs docs examples launch tests)
 ruff check "${sources[@]}"
 ruff format --check "${sources[@]}" README.md
 # Each file in one process, so that what its tests share is made once.
