@@ -1,4 +1,4 @@
-"""What commands compile is kept for the next ones."""
+"""JAX's persistent compilation cache, shared by all commands."""
 
 import contextlib
 import hashlib
@@ -16,14 +16,14 @@ _DAYS = 30
 
 
 def keep() -> None:
-  """Sets JAX's variables for what it compiles, unless they are set.
+  """Sets JAX's environment variables for the cache, unless they are set.
 
-  The folder is one of `copies.cache()`, and may be removed. Programs are
-  forgotten after a month. Where it cannot be written, nothing is kept.
+  The cache is in the folder of `download_cache` and can be deleted. Programs
+  are removed after a month. Without write access, there is no cache.
   """
   if _FOLDER in os.environ:
     return
-  # A processor ends programs that were compiled for another.
+  # A program that was compiled for another processor may crash.
   folder = download_cache.cache_folder() / "compiled" / _processor()
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,23 +34,23 @@ def keep() -> None:
     return
   os.environ[_FOLDER] = str(folder)
   if memory.computes_on_cpu():
-    # XLA takes preferences of its compiler for features that this processor
-    # lacks, and tells so in 3 kB of every program that was kept.
+    # XLA mistakes its compiler's preferences for features that this processor
+    # lacks, and warns in 3 kB about every program of the cache.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _processor() -> str:
-  """A name that stands for what the processor can do."""
+  """A hash of the processor's features."""
   told = pathlib.Path("/proc/cpuinfo")
   lines = told.read_text().splitlines() if told.exists() else []
-  # Those of the first core: x86's flags, and what they are called on ARM.
+  # Of the first core: `flags` on x86, `Features` on ARM.
   flags = [x for x in lines if x.lower().startswith(("flags", "features"))][:1]
   found = "\n".join([platform.machine(), *flags])
   return hashlib.sha256(found.encode()).hexdigest()[:12]
 
 
 def _forget(folder: pathlib.Path) -> None:
-  """Removes what was compiled over a month ago."""
+  """Removes programs that were compiled over a month ago."""
   for path in folder.glob("*/*"):
     # Another command may remove it at the same time.
     with contextlib.suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the documentation into site/, and fails on a dead link:
 #   ./launch/docs.sh
-# `./launch/docs.sh serve` shows it at http://127.0.0.1:8000 and follows
+# `./launch/docs.sh serve` shows it at http://127.0.0.1:8000 and updates it on
 # changes. Neither the build nor the pages fetch anything from a network.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"

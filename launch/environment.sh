@@ -1,9 +1,9 @@
-# Sourced by the other scripts, which it takes to the root of the project.
-# PYTHON names the interpreter that environments are made with, 3.11 or newer.
+# Sourced by the other scripts; changes to the root of the project. PYTHON names
+# the interpreter of new environments, 3.11 or newer.
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-# wait_for PID: waits until the process has ended, and gives its exit code; a
-# wait that a trapped signal cuts short is taken up again.
+# wait_for PID: waits until the process has ended and returns its exit code,
+# also if a trapped signal interrupts the wait.
 wait_for() {
   local code=0
   wait "$1" || code=$?
@@ -14,8 +14,8 @@ wait_for() {
   return "$code"
 }
 
-# environment FOLDER PACKAGE...: makes a virtual environment with these
-# packages (as pip takes them) unless it is there, and puts it on the PATH.
+# environment FOLDER PACKAGE...: creates a virtual environment with these
+# packages (arguments of pip) unless it exists, and puts it on the PATH.
 environment() {
   local folder=$1 python=${PYTHON:-python3} stamp wanted
   shift
@@ -23,14 +23,13 @@ environment() {
     echo "error: $python is not Python 3.11 or newer; set PYTHON=..." >&2
     exit 2
   fi
-  # One stamp for each list of packages, written only after success.
+  # One stamp per list of packages, written only after success.
   stamp=$folder/installed-$(echo "$@" | cksum | cut -d ' ' -f 1)
-  wanted=$(cat requirements.txt pyproject.toml | cksum)
+  wanted=$(cat requirements.txt pyproject.toml setup.py | cksum)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing $* into $folder ..."
     "$python" -m venv "$folder" || exit 1
-    # A pip as old as the interpreter may look for versions that go together
-    # for a quarter of an hour.
+    # An old pip may search for compatible versions for a quarter of an hour.
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
       --upgrade pip || exit 1
     "$folder/bin/python" -m pip install --quiet "$@" || exit 1

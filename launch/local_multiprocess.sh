@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Runs one training on this machine as N processes, on the CPU:
+# Trains with N processes on the CPU of this machine:
 #   launch/local_multiprocess.sh N [FLAG...]
-# The flags are those of launch.train; without --config and --workdir it
-# pretrains the quickstart's model in runs/multiprocess. DEVICES is the number
-# of (simulated) devices of each process, PORT where the first one listens.
-# Every line of output begins with the number of its process. A process that
-# ends otherwise than well ends them all; the same command goes on from the
-# newest checkpoint.
+# The flags are those of `bert-jax train`; without flags, it pretrains the model
+# of the quickstart in runs/multiprocess. DEVICES is the number of (simulated)
+# devices per process, PORT the port of the first process. Every line of output
+# begins with the index of its process. If a process fails, all end; the same
+# command resumes from the newest checkpoint.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 
@@ -34,8 +33,8 @@ s = socket.socket()
 s.bind(("localhost", 0))
 print(s.getsockname()[1])')}
 
-# number I: puts the number of process I before each line. It reads on until
-# the process has ended, whatever signal all of them get.
+# number I: puts I, the index of a process, before each line. It ignores signals
+# and reads until the process has ended.
 number() {
   trap '' INT TERM
   exec sed -u "s/^/[$1] /"
@@ -48,7 +47,7 @@ for ((i = 0; i < count; i++)); do
     > >(number "$i") 2> >(number "$i" >&2) &
   pids+=($!)
 done
-# To stop, all are asked; the shell waits until they have saved.
+# SIGTERM stops all processes; the shell waits until they have saved.
 trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM
 trap '' INT
 

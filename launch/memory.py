@@ -1,4 +1,4 @@
-"""The memory of a command's process."""
+"""Settings of malloc for the process of a command."""
 
 import ctypes
 import os
@@ -11,15 +11,15 @@ _ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0", "/dev/kfd")
 
 
 def keep() -> None:
-  """Makes glibc keep what is freed, for computing on the CPU.
+  """Makes glibc keep freed memory, for computations on the CPU.
 
-  XLA's CPU backend frees what an update needs besides its results, some
-  gigabytes, and asks for it again in the next one. Else that is given back,
-  and comes from the kernel page by page, set to zero: a tenth of the time of
-  an update. The price is memory: blocks rarely fit where the last ones were,
-  so that there are several of them before all of them are used again. One
-  arena serves all threads, for only that can hold large blocks. To be called
-  before there are threads; what the user has told glibc has the last word.
+  XLA's CPU backend frees the temporary buffers of an update, some gigabytes,
+  and allocates them again in the next one. By default glibc returns them to
+  the kernel, which then provides zeroed pages one by one: a tenth of the time
+  of an update. The price is memory, since freed blocks are reused only once
+  they fit. One arena serves all threads, because only the main arena keeps
+  large blocks. To be called before there are threads. Settings of glibc in the
+  environment have precedence.
   """
   tuned = [name for name in os.environ if name.startswith("MALLOC_")]
   if sys.platform != "linux" or tuned or "GLIBC_TUNABLES" in os.environ:
@@ -31,6 +31,6 @@ def keep() -> None:
 
 
 def computes_on_cpu() -> bool:
-  """Whether jax, which is not there yet, will find nothing else."""
+  """Whether jax, which is not imported yet, will find no accelerator."""
   told = os.environ.get("JAX_PLATFORMS")
   return told == "cpu" if told else not any(map(os.path.exists, _ACCELERATORS))

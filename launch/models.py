@@ -1,4 +1,4 @@
-"""The flags that say which model: --model, --task and --combine."""
+"""The flags that select a model: --model, --task and --combine."""
 
 from absl import flags
 

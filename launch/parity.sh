@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Compares bert_jax with its peers (Transformers, TensorFlow, seqeval ...) and
-# prints a table: what is compared, the worst difference, and its bound.
+# prints a table with the largest difference of each check and its bound.
 #
 #   launch/parity.sh [check ...]      such as: launch/parity.sh text families
 #
-# The peers live in environments of their own, .venv-parity and
-# .venv-tensorflow.
+# The peers are installed into .venv-parity and .venv-tensorflow.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 if [ $# = 0 ] || [[ " $* " = *" tensorflow "* ]]; then

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prepares a corpus from the documentation of the installed packages, pretrains
-# a small BERT on it, fills a few masks, fine-tunes it to tell which package a
-# passage comes from, and reports, all in runs/quickstart.
-# Interrupted, it goes on where it stopped.
+# a small BERT on it, fills a few masks, fine-tunes the model to classify
+# passages by package, and reports. Everything is in runs/quickstart. After an
+# interruption, the same command resumes.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 environment .venv --editable .
@@ -28,11 +28,11 @@ for text in \
   python -m launch.predict --model $run --text "$text"
 done
 
-echo "== 4/5 Fine-tuning: which package does this documentation come from?"
+echo "== 4/5 Fine-tuning: classifying documentation by package"
 python -m launch.label_docs --output $run/docs
 python -m launch.train --config $finetune --config.init=$run \
   --workdir $run/package
-echo "The same network from a random start:"
+echo "The same network from random values:"
 python -m launch.train --config $finetune --config.init=$run \
   --config.finetuning.from_scratch=True --workdir $run/package_from_scratch
 python -m launch.predict --model $run/package --top_k=3 \

@@ -4,10 +4,10 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 environment .venv --editable ".[dev]"
 
-# Not everything: what a user keeps here is no part of the project.
+# Files that a user keeps here are not part of the project.
 sources=(setup.py bert_jax benchmarks configs docs examples launch tests)
 ruff check "${sources[@]}"
 ruff format --check "${sources[@]}" README.md
-# Each file in one process, so that what its tests share is made once.
+# Each file in one process, so that its fixtures are made once.
 exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadfile \
   --no-loadscope-reorder "$@"

@@ -35,7 +35,7 @@ class CorpusDataConfig(ExamplesConfig):
   Besides these, the fields of `ExamplesConfig`.
 
   Attributes:
-    corpus: a folder made by `launch.prepare`.
+    corpus: a folder made by `bert-jax prepare`.
     train: instead of `corpus`, globs of static TFRecords of Google's,
       NVIDIA's or MLPerf's form, to train on.
     eval: the same, to evaluate on.
@@ -101,7 +101,7 @@ def load_tokenizer(config: CorpusDataConfig) -> Tokenizer | None:
   if folder is None and not config.train:
     raise UserError(
       "config.data.corpus: missing; give the folder of a corpus, made by"
-      " `python -m launch.prepare --config CONFIG --output FOLDER`"
+      " `bert-jax prepare --config CONFIG --output FOLDER`"
     )
   if config.corpus:
     shards.read_manifest(config.corpus)

@@ -123,7 +123,7 @@ class Recipe:
     model: fields of `EncoderConfig`, and `preset`; with `init` only what
       says how the model is run, such as `hidden_dropout`.
     data: fields of the task's class in `bert_jax.tasks.DATA`.
-    corpus: what `launch.prepare` makes; not used in training.
+    corpus: the text that `bert-jax prepare` reads; not used in training.
     compiler_options: of XLA for the update, by their names; they hold for
       one kind of device and some versions of jaxlib.
   """
@@ -307,7 +307,7 @@ class Recipe:
     if tokenizer is not None and not _same_ids(own, tokenizer):
       raise UserError(
         f"config.data: its vocabulary is not that of config.init {self.init};"
-        " prepare the text with that, `python -m launch.prepare"
+        " prepare the text with that, `bert-jax prepare"
         f" --config.init={self.init} ...`"
       )
     return own

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice, as a queued resource, until it is done:
+# Trains on a Cloud TPU slice, a queued resource, until the run is finished:
 #
 #   PROJECT=... ZONE=... NAME=bert ACCELERATOR=v5litepod-16 \
 #     launch/cluster/tpu_vm.sh --config configs/pretrain/bert_base.py \
 #     --config.data.corpus=/mnt/bucket/corpora/wikipedia \
 #     --workdir /mnt/bucket/runs/base
 #
-# The flags are those of launch.train. Needed: gcloud, logged in, and BUCKET, a
-# bucket that is mounted at /mnt/bucket on every worker (with gcsfuse), for the
-# corpus and the workdir. Every worker runs the same command; jax finds the
-# others. The slice may be SPOT=1: preempted, it is asked for again, and the run
-# goes on from its newest checkpoint. The slice is deleted at the end; to stop
-# earlier, end this script and `launch/cluster/tpu_vm.sh --delete`.
+# The flags are those of `bert-jax train`. Requires gcloud, logged in, and
+# BUCKET, a bucket for the corpus and the workdir, which gcsfuse mounts at
+# /mnt/bucket on every worker. Every worker runs the same command, and JAX finds the
+# others. With SPOT=1 the slice is a spot resource: after a preemption it is
+# requested again, and the run resumes from its newest checkpoint. The slice is
+# deleted at the end; to stop earlier, end this script and run
+# `launch/cluster/tpu_vm.sh --delete`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -38,7 +39,7 @@ if [ "${1:-}" = --delete ]; then
   exit
 fi
 if [ -z "$BUCKET" ] || [ $# = 0 ]; then
-  echo "error: expected BUCKET=... and the flags of launch.train" >&2
+  echo "error: expected BUCKET=... and the flags of bert-jax train" >&2
   exit 2
 fi
 
@@ -53,7 +54,7 @@ train="cd bert_jax && ../venv/bin/python -m launch.train$flags"
 while true; do
   case $(state) in
     NONE)
-      echo "asking for $ACCELERATOR as $NAME"
+      echo "requesting $ACCELERATOR as $NAME"
       tpu queued-resources create "$NAME" --node-id "$NAME" \
         --accelerator-type "$ACCELERATOR" --runtime-version "$RUNTIME" \
         ${SPOT:+--spot}
@@ -64,12 +65,12 @@ while true; do
         on_all "$setup"; then
         code=0
         on_all "$train" || code=$?
-        # 0: done; 2: a mistake in the flags, which no restart mends.
+        # 0: finished; 2: a mistake in the flags, which a restart does not fix.
         if [ "$code" = 0 ] || [ "$code" = 2 ]; then
           delete
           exit "$code"
         fi
-        echo "the run ended with code $code; going on"
+        echo "the run ended with code $code; restarting"
       fi
       ;;
     SUSPENDED | SUSPENDING | FAILED)

@@ -123,7 +123,7 @@ def test_it_pickles_small_and_threads_share_it(tmp_path):
 
 
 def test_an_unfinished_or_unknown_corpus(tmp_path):
-  with pytest.raises(settings.UserError, match=r"data.corpus: .*launch.prepa"):
+  with pytest.raises(settings.UserError, match=r"data.corpus: .*bert-jax prep"):
     shards.Corpus.open(tmp_path / "none")
   write_corpus(tmp_path)
   with pytest.raises(settings.UserError, match=r"no eval documents"):

@@ -87,7 +87,7 @@ def test_twice_the_same_bytes_and_then_resumed(folder):
     (["--config.corpus.lowercased=1"], "did you mean 'lowercase'?"),
     (["--config.corpsu.shards=1"], "config: unknown 'corpsu'; did you mean"),
     (["--config.corpsu=1"], "did you mean 'corpus'?"),
-    (["--config=none.py"], "No such file or directory: 'none.py'"),
+    (["--config=none.py"], "--config: none.py: no such file"),
     (["--config.corpus.files=none"], "config.corpus.files: 'none' matches no"),
     (["--procesess=1"], "Did you mean: processes"),
     (["output"], "unexpected argument 'output'"),

@@ -139,7 +139,7 @@ def test_text_of_another_vocabulary_is_refused(home, tmp_path):
   )
   build.prepare(config, tmp_path / "corpus", processes=1)
   other = recipe(home, data__corpus=str(tmp_path / "corpus"))
-  message = "its vocabulary is not that of config.init .* launch.prepare"
+  message = "its vocabulary is not that of config.init .* bert-jax prepare"
   with pytest.raises(UserError, match=message):
     run.train_recipe(other, tmp_path / "run")
 

@@ -150,7 +150,7 @@ def read_manifest(folder: paths.Path) -> dict[str, Any]:
   except FileNotFoundError:
     raise settings.UserError(
       f"config.data.corpus: {str(folder)!r} is not a complete corpus (no"
-      f" {MANIFEST}); prepare one with `python -m launch.prepare --config"
+      f" {MANIFEST}); prepare one with `bert-jax prepare --config"
       f" CONFIG.py --output {folder}`"
     ) from None
   except (OSError, ValueError, KeyError, TypeError) as error:
@@ -231,7 +231,7 @@ class Corpus:
 
   @classmethod
   def open(cls, folder: paths.Path, split: str = "train") -> "Corpus":
-    """Opens a corpus made by `launch.prepare`.
+    """Opens a corpus made by `bert-jax prepare`.
 
     Args:
       folder: the folder of the corpus (`config.data.corpus`).
