@@ -16,10 +16,6 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from bert_jax.aot import kernels
-from bert_jax.storage import folders
-from bert_jax.training.recipe import Recipe
-
 from . import cli
 
 
@@ -40,12 +36,15 @@ def define(values: cli.Values) -> None:
 
 def compile_update(values: cli.Values) -> int:
   """Compiles and reports."""
-  # The compiler looks for no chip, and for none of Google's machines.
+  # The compiler must not look for chips or for Google's machines; jax reads
+  # this when it is imported.
   os.environ["JAX_PLATFORMS"] = "cpu"
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   os.environ.setdefault("TPU_ACCELERATOR_TYPE", "none")
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-  from bert_jax.aot import forecast
+  from bert_jax.aot import forecast, kernels
+  from bert_jax.storage import folders
+  from bert_jax.training.recipe import Recipe
 
   recipe = Recipe.from_dict(values.config.to_dict())
   with tempfile.TemporaryDirectory() as schedules:
