@@ -19,6 +19,7 @@ import rich.console
 import rich.progress
 import tensorboardX
 
+from bert_jax import trees
 from bert_jax.cluster import processes
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
@@ -96,7 +97,9 @@ class Loggers(Logger):
 
 
 def open_logger(
-  workdir: pathlib.Path, names: Sequence[str] = ("tensorboard",)
+  workdir: pathlib.Path,
+  names: Sequence[str] = ("tensorboard",),
+  config: Mapping[str, Any] | None = None,
 ) -> Logger:
   """Opens the logs of a run: metrics.jsonl, the console and those named.
 
@@ -105,13 +108,14 @@ def open_logger(
   Args:
     workdir: the run's folder.
     names: keys of `LOGGERS`.
+    config: the configuration of the run, for services that show it.
 
   Raises:
     UserError: a package is not installed.
   """
   if not processes.is_first():
     return Logger()
-  named = [LOGGERS[name](workdir) for name in names]
+  named = [LOGGERS[name](workdir, config or {}) for name in names]
   return Loggers([JsonLines(workdir), *named, Console()])
 
 
@@ -200,8 +204,9 @@ def _short(value: float) -> str:
 class TensorBoard(Logger):
   """Writes `workdir/tensorboard`."""
 
-  def __init__(self, workdir: pathlib.Path):
+  def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any]):
     """Opens no file yet."""
+    del config
     self._workdir, self._writer = workdir, None
 
   def start(self, step: int, steps: int) -> None:
@@ -226,22 +231,26 @@ class WeightsAndBiases(Logger):
   x axis, for W&B does not accept a step twice.
   """
 
-  def __init__(self, workdir: pathlib.Path):
+  def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any]):
     """Starts no run yet.
 
     Raises:
       UserError: the extra `wandb` is not installed.
     """
     self._wandb = _import("wandb")
-    self._workdir, self._run = workdir, None
+    self._workdir, self._config, self._run = workdir, config, None
 
   def start(self, step: int, steps: int) -> None:
-    self._run = self._wandb.init(
-      id=_id_of(self._workdir, "wandb", lambda: uuid.uuid4().hex[:8]),
-      resume="allow",
-      name=self._workdir.name,
-      dir=os.environ.get("WANDB_DIR", str(self._workdir)),
-    )
+    try:
+      self._run = self._wandb.init(
+        id=_id_of(self._workdir, "wandb", lambda: uuid.uuid4().hex[:8]),
+        resume="allow",
+        name=self._workdir.name,
+        config=dict(self._config),
+        dir=os.environ.get("WANDB_DIR", str(self._workdir)),
+      )
+    except self._wandb.Error as error:
+      raise _unusable("wandb", error) from error
     self._run.define_metric("*", step_metric="step")
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
@@ -260,31 +269,34 @@ class MLflow(Logger):
   such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME.
   """
 
-  def __init__(self, workdir: pathlib.Path):
+  def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any]):
     """Starts no run yet.
 
     Raises:
       UserError: the extra `mlflow` is not installed.
     """
     self._mlflow = _import("mlflow")
-    self._workdir, self._run = workdir, None
+    self._workdir, self._config, self._run = workdir, config, None
 
   def start(self, step: int, steps: int) -> None:
-    client = self._client = self._mlflow.MlflowClient()
+    try:
+      self._client = self._mlflow.MlflowClient()
+      self._run = _id_of(self._workdir, "mlflow", self._create)
+      self._client.update_run(self._run, status="RUNNING")
+    except self._mlflow.MlflowException as error:
+      raise _unusable("mlflow", error) from error
 
-    def create() -> str:
-      name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
-      experiment = client.get_experiment_by_name(name)
-      identifier = (
-        experiment.experiment_id
-        if experiment
-        else client.create_experiment(name)
-      )
-      made = client.create_run(identifier, run_name=self._workdir.name)
-      return made.info.run_id
-
-    self._run = _id_of(self._workdir, "mlflow", create)
-    client.update_run(self._run, status="RUNNING")
+  def _create(self) -> str:
+    client = self._client
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+    found = client.get_experiment_by_name(name)
+    experiment = (
+      found.experiment_id if found else client.create_experiment(name)
+    )
+    run = client.create_run(experiment, run_name=self._workdir.name)
+    for key, value in trees.flatten(self._config).items():
+      client.log_param(run.info.run_id, key, value)
+    return run.info.run_id
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
     now = int(time.time() * 1000)
@@ -299,7 +311,7 @@ class MLflow(Logger):
       self._client.set_terminated(self._run)
 
 
-LOGGERS: Mapping[str, Callable[[pathlib.Path], Logger]] = {
+LOGGERS: Mapping[str, Callable[[pathlib.Path, Mapping[str, Any]], Logger]] = {
   "tensorboard": TensorBoard,
   "wandb": WeightsAndBiases,
   "mlflow": MLflow,
@@ -315,6 +327,11 @@ def _import(name: str) -> Any:
       f"config.logging.loggers: {name} is not installed; pip install"
       f" 'bert_jax[{name}]'"
     ) from None
+
+
+def _unusable(name: str, error: Exception) -> UserError:
+  reason = str(error).strip().split("\n")[0]
+  return UserError(f"config.logging.loggers: {name}: {reason}")
 
 
 def _id_of(

@@ -82,7 +82,7 @@ def train_recipe(
     recipe = recipe.planned(epoch)
     optimizer, frozen = make_optimizer(recipe, task)
     logger = stack.enter_context(
-      logging.open_logger(folder.here, recipe.logging.loggers)
+      logging.open_logger(folder.here, recipe.logging.loggers, recipe.to_dict())
     )
     hooks = _RunHooks(recipe, folder, recorder, stack)
     if profile is not None:
