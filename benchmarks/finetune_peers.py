@@ -15,7 +15,7 @@ from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import EvalRecords, TrainingData
 from bert_jax.tasks.task import Task
-from bert_jax.training import logging, opening, run
+from bert_jax.training import logging, run, workdir
 from bert_jax.training.recipe import (
   CheckpointConfig,
   EvaluationConfig,
@@ -95,13 +95,13 @@ def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
     UserError: something in the config is wrong.
   """
   recipe = Recipe.from_dict({**config, "seed": seed})
-  pretrained = opening.open_model(recipe.init)
+  pretrained = workdir.open_model(recipe.init)
   task, _ = recipe.make_task(pretrained)
   params, _ = pretrained.params(task, seed=seed)
   huggingface.save(task, params, folder)
 
   begun = dataclasses.replace(recipe, init=str(folder))
-  task, data = begun.make_task(opening.open_model(folder))
+  task, data = begun.make_task(workdir.open_model(folder))
   stream = data.training(recipe.batch_size, seed, None)
   steps = recipe.planned(stream.batches_per_epoch).steps
   if steps < 2:

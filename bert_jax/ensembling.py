@@ -146,7 +146,7 @@ def checkpoints(folder: Where, task: str | None = None) -> Iterator[Model]:
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), model.params
   )
   for step in manifest.finished_steps(kept):
-    if manifest.damage(kept / str(step)) is None:
+    if manifest.verify(kept / str(step)) is None:
       params = parameters.restore_step(kept / str(step), shapes)
       yield dataclasses.replace(model, params=params)
 

@@ -26,7 +26,7 @@ from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.targets.similarity import Similarity
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training import inference, opening, workdir
+from bert_jax.training import inference, workdir
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.types import Batch, Parameters
 
@@ -399,7 +399,7 @@ def load(
     UserError: there is no such model or task, or it is damaged or not
       supported.
   """
-  pretrained = opening.open_model(where)
+  pretrained = workdir.open_model(where)
   if task in pretrained.task.parts:
     pretrained, task = pretrained.part(task), None
   if dtype is not None:

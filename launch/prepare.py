@@ -98,9 +98,9 @@ def _run(values: cli.Values) -> workers.Runner | None:
 
 
 def _vocabulary_of(init: str) -> str:
-  from bert_jax.training import opening
+  from bert_jax.training import workdir
 
-  return str(opening.vocabulary_of(init))
+  return str(workdir.vocabulary_of(init))
 
 
 def _check_sections(config: dict) -> None:

@@ -1,12 +1,12 @@
-"""Checkpoints: Orbax writes the arrays, a manifest of our own vouches for them.
+"""Checkpoints: arrays written by Orbax, verified by a manifest of our own.
 
     FOLDER/1200/state/         the TrainState, as Orbax lays it out
     FOLDER/1200/contents.json  metadata, and the shape and dtype of each array
     FOLDER/1200/manifest.json  size and SHA-256 of every other file
 
-Orbax itself restores a tensor file with a flipped bit without a word. So a
-step counts once its manifest is there, which is written last, and is used
-only if every file is what the manifest says.
+Orbax restores a tensor file with a flipped bit without an error. Therefore a
+step counts once its manifest exists, which is written last, and is used only
+if every file matches the manifest.
 """
 
 import concurrent.futures
@@ -34,8 +34,8 @@ def _not_of_orbax(record: python_logging.LogRecord) -> bool:
   return os.path.dirname(ocp.__file__) not in origin
 
 
-# What matters of Orbax's own log reaches the caller as an exception; asyncio
-# would print the traceback of each of its tasks that failed.
+# Errors of Orbax reach the caller as exceptions; asyncio would also print the
+# traceback of each of its failed tasks.
 for _name in ("absl", "asyncio"):
   python_logging.getLogger(_name).addFilter(_not_of_orbax)
 
@@ -43,21 +43,21 @@ for _name in ("absl", "asyncio"):
 class Checkpoints:
   """The checkpoints of one run; a context manager.
 
-  Saving goes on in the background. A save that fails raises at the next
-  `save`, `wait` or `close`, and leaves the steps saved before as they were.
+  Saving continues in the background. A failed save raises at the next `save`,
+  `wait` or `close`, and leaves earlier steps unchanged.
   """
 
   def __init__(self, folder: paths.Path, keep: int = 3):
-    """Opens the folder, which the first save makes.
+    """Opens the folder; the first save creates it.
 
     Args:
-      folder: of a local or shared file system, or of an object store, for one
+      folder: in a local or shared file system or an object store, used by one
         run at a time.
-      keep: how many steps to keep, the newest ones; the best one stays
-        besides, until another is the best.
+      keep: the number of newest steps to keep; the best step is kept in
+        addition.
 
     Raises:
-      UserError: `keep` is less than 1, or this is no folder.
+      UserError: `keep` is less than 1, or the path is not a folder.
     """
     if keep < 1:
       raise UserError(
@@ -65,7 +65,7 @@ class Checkpoints:
       )
     self._folder = metadata_lib.absolute(folder)
     self._keep = keep
-    # The manifest says when a step counts, so no store need rename its files.
+    # The manifest marks a finished step, so a store need not rename files.
     mode = ocp.options.AtomicityMode
     self._checkpointer = ocp.AsyncCheckpointer(
       ocp.StandardCheckpointHandler(),
@@ -87,33 +87,33 @@ class Checkpoints:
     except UserError as failure:
       if error is None:
         raise
-      logging.error("%s", failure)  # What ended the run must stay in sight.
+      logging.error("%s", failure)  # The first error is the one to raise.
 
   def steps(self) -> list[int]:
-    """The steps whose saves were finished, the oldest first."""
+    """The steps whose saves are finished, in ascending order."""
     return manifest.finished_steps(self._folder)
 
   def best_step(self) -> int | None:
-    """The step that was saved as the best last of all, None without one."""
+    """The step that was last saved as the best; None without one."""
     return max(manifest.best_steps(self._folder), default=None)
 
   def save(
     self, state: TrainState, metadata: Mapping[str, Any], best: bool = False
   ) -> None:
-    """Begins to save a state; what is saved is the state as it is now.
+    """Starts to save a state as it is now.
 
-    A step that is saved already and verifies is left as it is, but marked if
-    it is the best. The caller may donate the state's buffers at once: jax
-    reuses none that is being read.
+    If the step is saved already and verifies, only its mark as the best is
+    updated. The caller may donate the state's buffers at once: JAX does not
+    reuse a buffer that is being read.
 
     Args:
-      state: all hosts give theirs.
-      metadata: goes with the state, as JSON.
-      best: whether this is the best step so far, the one that
-        `saved_params` reads, whatever comes after it.
+      state: called by all hosts with their shards.
+      metadata: JSON values that are saved with the state.
+      best: whether this is the best step so far, whose parameters
+        `parameters.restore_params` reads.
 
     Raises:
-      UserError: this save or the one before could not be written.
+      UserError: this or the previous save could not be written.
     """
     self.wait()
     step = int(state.step)
@@ -121,7 +121,7 @@ class Checkpoints:
       {"metadata": metadata, "arrays": metadata_lib.kinds(state)}
     )
     target = self._folder / str(step)
-    if processes.on_first(lambda: manifest.damage(target) is None):
+    if processes.on_first(lambda: manifest.verify(target) is None):
       if best and processes.is_first():
         _mark_best(target)
       return
@@ -140,14 +140,14 @@ class Checkpoints:
     """Reads the newest step that verifies.
 
     Args:
-      target: the state's shape structs, with the shardings to restore to.
+      target: shape structs of the state, with the shardings to restore to.
 
     Returns:
       The state and its metadata; None if nothing was ever saved.
 
     Raises:
-      UserError: there are steps but none verifies, or the newest that does
-        is not of the target's shapes.
+      UserError: there are steps but none verifies, or the newest one that
+        does has other shapes than the target.
     """
     self.wait()
     step = metadata_lib.newest_step(self._folder)
@@ -184,7 +184,7 @@ class Checkpoints:
       self._checkpointer.close()
 
   def _finish(self, step: int, saved: str, best: bool) -> None:
-    """Once Orbax is done: vouches for the step and lets old steps go."""
+    """After Orbax is done: writes the manifest and removes old steps."""
     folder = self._folder / str(step)
     with self._writing(step):
       self._checkpointer.wait_until_finished()
@@ -195,12 +195,11 @@ class Checkpoints:
       self._prune(step)
 
   def _prune(self, step: int) -> None:
-    """Removes the steps that are too old to keep, and unfinished ones.
+    """Removes old and unfinished steps.
 
-    Of those marked as the best only the last is kept for its mark.
-
-    Later steps are those that a restore passed over; they are replaced when
-    the run gets there again, and must not push out good ones.
+    Of the steps marked as the best, only the last is kept for its mark. Steps
+    after this one were skipped by a restore: they are replaced when the run
+    gets there again, and do not count among the newest.
     """
     kept = [old for old in self.steps() if old <= step][-self._keep :]
     best = manifest.best_steps(self._folder)
@@ -216,15 +215,15 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writing(self, step: int):
-    """Clears away what it can of a failed step, and says why it failed."""
+    """Removes a step whose save failed, and raises the reason."""
     try:
       yield
     except Exception as error:
       if processes.is_first():
         with contextlib.suppress(OSError, UserError):
           manifest.remove(self._folder / str(step))
-      if told := processes.lost(error):
-        raise processes.LostError(told) from error
+      if message := processes.lost(error):
+        raise processes.LostError(message) from error
       raise UserError(
         f"the checkpoint of step {step} could not be written to"
         f" {self._folder}: {_reason(error)}"
@@ -232,7 +231,7 @@ class Checkpoints:
 
 
 def _has_state(folder: Any) -> bool:
-  """Whether the folder of a step has arrays, finished or not."""
+  """Whether the folder of a step has arrays, complete or not."""
   names = paths.list_names(folder, None)
   return any(name.startswith(metadata_lib.STATE) for name in names)
 
@@ -247,8 +246,8 @@ def _mark_best(folder: Any) -> None:
 
 
 def _reason(error: Exception) -> str:
-  """The system's word for what went wrong, or else the error's last ones."""
+  """The operating system's message, or else the end of the error's own."""
   if code := re.search(r"os_error_code='(\d+)'", str(error)):
     return os.strerror(int(code[1]))
-  said, is_of_arrays, _ = str(error).partition(" [tensorstore_spec=")
-  return " ".join((said if is_of_arrays else repr(error)).split())[-300:]
+  message, has_spec, _ = str(error).partition(" [tensorstore_spec=")
+  return " ".join((message if has_spec else repr(error)).split())[-300:]

@@ -1,9 +1,8 @@
-"""Which steps of a checkpoint folder are whole.
+"""Manifests: the names, sizes and SHA-256 checksums of a checkpoint's files.
 
-A manifest in each step's folder vouches for its files: their names, sizes and
-SHA-256. It also says whether the step was the best so far, so that a step is
-saved and marked as the best at once. Folders are paths as `paths.at` gives
-them, of this machine or of an object store.
+A step counts as saved once its folder has a manifest, which is written last.
+The manifest also marks the best step, so that saving and marking are one
+write. Folders are local or remote paths, as `paths.as_path` returns them.
 """
 
 import json
@@ -23,13 +22,13 @@ NONE, ALL_DAMAGED = -1, -2
 
 
 def write(folder: Any, best: bool = False) -> None:
-  """Writes the manifest, once every file has reached the disk.
+  """Writes the manifest, after every file has reached the disk.
 
-  It is there as a whole or not at all, whenever the process or the machine
-  dies.
+  The write is atomic: if the process or the machine dies, the manifest is
+  complete or missing.
 
   Args:
-    folder: of a step.
+    folder: the folder of a step.
     best: whether the step is the best so far.
 
   Raises:
@@ -43,7 +42,7 @@ def write(folder: Any, best: bool = False) -> None:
 
 
 def mark_best(folder: Any) -> None:
-  """Marks a step that is whole as the best so far.
+  """Marks a verified step as the best so far.
 
   Raises:
     OSError: the manifest cannot be written; the old one stays.
@@ -53,9 +52,9 @@ def mark_best(folder: Any) -> None:
 
 
 def _replace(folder: Any, contents: Mapping[str, Any]) -> None:
-  """Puts a manifest in the place of the one that is there, if any."""
+  """Writes a manifest, in place of an existing one."""
   if paths.is_remote(folder):
-    # An object is there as a whole or not at all.
+    # The write of an object is atomic.
     paths.write_bytes(folder / NAME, json.dumps(contents, indent=1).encode())
     return
   partial = folder / _PARTIAL
@@ -71,11 +70,14 @@ def _replace(folder: Any, contents: Mapping[str, Any]) -> None:
     os.close(descriptor)
 
 
-def damage(folder: Any) -> str | None:
-  """What is wrong with the folder, or None if it is as it was written.
+def verify(folder: Any) -> str | None:
+  """Verifies the files of a step against its manifest.
+
+  Returns:
+    None if all files are as they were written, else what is wrong.
 
   Raises:
-    UserError: it is in a store that cannot be reached, so nothing is known.
+    UserError: the folder is in a store that cannot be reached.
   """
   try:
     data = paths.read_bytes(folder / NAME)
@@ -111,7 +113,7 @@ def damage(folder: Any) -> str | None:
 
 
 def _measured(path: Any, settled: bool = False) -> tuple[int, str]:
-  """Size and SHA-256 of a file, which is on the disk then if it has to."""
+  """Size and SHA-256 of a file; with `settled` it is synced to disk first."""
   with paths.open_binary(path) as file:
     if settled and not paths.is_remote(path):
       os.fsync(file.fileno())
@@ -119,7 +121,7 @@ def _measured(path: Any, settled: bool = False) -> tuple[int, str]:
 
 
 def steps(folder: Any) -> list[int]:
-  """Steps by their folders' names, finished or not, the oldest first."""
+  """The steps with a folder, finished or not, in ascending order."""
   names = paths.list_names(folder, "directory")
   return sorted(
     int(name) for name in names if name.isdecimal() and str(int(name)) == name
@@ -127,13 +129,13 @@ def steps(folder: Any) -> list[int]:
 
 
 def finished_steps(folder: Any) -> list[int]:
-  """Steps with a manifest; without one a save was cut off."""
+  """The steps with a manifest; a save without one was interrupted."""
   there = paths.exists if paths.is_remote(folder) else os.path.lexists
   return [step for step in steps(folder) if there(folder / str(step) / NAME)]
 
 
 def best_steps(folder: Any) -> list[int]:
-  """Finished steps that were the best when they were saved, oldest first.
+  """The finished steps that were the best when they were saved, ascending.
 
   The last of them is the best of all.
   """
@@ -141,32 +143,32 @@ def best_steps(folder: Any) -> list[int]:
 
 
 def newest_step(folder: Any) -> int:
-  """The newest step that is whole, or else `NONE` or `ALL_DAMAGED`.
+  """The newest step that verifies, or else `NONE` or `ALL_DAMAGED`.
 
-  What is wrong with newer ones goes to the log.
+  What is wrong with newer steps is logged.
   """
-  step = _newest_whole(folder, steps(folder))
+  step = _newest_verified(folder, steps(folder))
   return ALL_DAMAGED if step == NONE and finished_steps(folder) else step
 
 
 def best_step(folder: Any) -> int:
-  """The best step that is whole, or else `NONE`.
+  """The best step that verifies, or else `NONE`.
 
-  What is wrong with better ones goes to the log.
+  What is wrong with better steps is logged.
   """
-  return _newest_whole(folder, best_steps(folder))
+  return _newest_verified(folder, best_steps(folder))
 
 
-def _newest_whole(folder: Any, candidates: Sequence[int]) -> int:
+def _newest_verified(folder: Any, candidates: Sequence[int]) -> int:
   finished = finished_steps(folder)
   for step in reversed(candidates):
     if step in finished:
-      wrong = damage(folder / str(step))
+      wrong = verify(folder / str(step))
     else:
       wrong = "its save was not finished"
     if wrong is None:
       return step
-    logging.error("%s is passed over: %s", folder / str(step), wrong)
+    logging.error("%s is skipped: %s", folder / str(step), wrong)
   return NONE
 
 
@@ -177,12 +179,14 @@ def _is_best(folder: Any, step: int) -> bool:
   except UserError:
     raise
   except (OSError, ValueError, AttributeError, RecursionError) as error:
-    logging.error("%s cannot be read (%.100r): taken for not best", path, error)
+    logging.error(
+      "%s cannot be read (%.100r); it is not used as the best", path, error
+    )
     return False
 
 
 def remove(folder: Any) -> None:
-  """Removes a step, its manifest first, so that it never half counts."""
+  """Removes a step, its manifest first, so that no part of it counts."""
   if paths.is_remote(folder):
     paths.remove(folder / NAME)
     paths.remove(folder)
@@ -193,8 +197,8 @@ def remove(folder: Any) -> None:
 
 
 def _files(folder: Any) -> dict[str, Any]:
-  """Every file by its relative name, but for those of the manifest itself."""
+  """All files by relative name, except the manifest."""
   found = paths.list_files(folder)
   found.pop(NAME, None)
-  found.pop(_PARTIAL, None)  # What a kill has left.
+  found.pop(_PARTIAL, None)  # Left by a killed process.
   return found

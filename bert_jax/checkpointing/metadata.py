@@ -1,4 +1,4 @@
-"""What a saved step says that it holds."""
+"""The metadata of a checkpoint: names, shapes and dtypes of its arrays."""
 
 import json
 import os
@@ -15,14 +15,14 @@ FILE = "contents.json"
 
 
 def absolute(folder: paths.Path) -> Any:
-  """The absolute path of a folder for checkpoints, here or in a store.
+  """The absolute path of a folder for checkpoints, local or remote.
 
   Raises:
-    UserError: it is a file, or an address of no store.
+    UserError: it is a file, or its kind of store is not supported.
   """
   if paths.is_remote(folder):
     if os.fspath(folder).startswith("s3:"):
-      s3.teach_orbax()
+      s3.patch_orbax()
     return paths.as_path(folder)
   path = paths.as_path(folder).absolute()
   if path.exists() and not path.is_dir():
@@ -31,7 +31,7 @@ def absolute(folder: paths.Path) -> Any:
 
 
 def newest_step(folder: Any) -> int | None:
-  """The newest step that verifies, None if nothing was ever saved.
+  """The newest step that verifies; None if nothing was saved yet.
 
   Raises:
     UserError: there are steps, but none verifies.
@@ -39,17 +39,22 @@ def newest_step(folder: Any) -> int | None:
   step = processes.on_first(lambda: manifest.newest_step(folder))
   if step == manifest.ALL_DAMAGED:
     raise UserError(
-      f"{folder}: there are checkpoints, but all of them are damaged (see the"
-      " log); to begin anew, move the folder away"
+      f"{folder}: all checkpoints are damaged (see the log); to start over,"
+      " move the folder away"
     )
   return None if step == manifest.NONE else step
 
 
 def check(folder: Any, target: Any, partly: bool = False) -> dict[str, Any]:
-  """The metadata of a step whose arrays are, or contain, the target's.
+  """Checks the arrays of a step, and returns its metadata.
+
+  Args:
+    folder: the folder of the step.
+    target: the expected tree of arrays or shape structs.
+    partly: whether the step may have other arrays too.
 
   Raises:
-    UserError: an array is of another shape or dtype, or not there.
+    UserError: an array is missing or has another shape or dtype.
   """
   contents = json.loads(paths.read_bytes(folder / FILE))
   saved, expected = contents["arrays"], kinds(target)
@@ -64,7 +69,7 @@ def check(folder: Any, target: Any, partly: bool = False) -> dict[str, Any]:
 
 
 def kinds(tree: Any) -> dict[str, str]:
-  """Dtype and shape of every leaf by its path: `float32[30522,768]`."""
+  """The dtype and shape of every leaf by its path: `float32[30522,768]`."""
   return {
     name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
     for name, leaf in trees.flatten(tree).items()

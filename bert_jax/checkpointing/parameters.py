@@ -19,22 +19,21 @@ from bert_jax.types import Parameters
 
 
 def restore_params(folder: paths.Path, target: Parameters) -> Parameters:
-  """Reads only the parameters of the best step, or else of the newest.
+  """Reads the parameters of the best step, or else of the newest.
 
   Args:
-    folder: of a run's checkpoints, on whatever devices it ran.
-    target: shape structs of the wanted parameters, all or some of those that
-      were saved; the ones without a sharding go to the first local device.
+    folder: the checkpoints of a run, on any devices.
+    target: shape structs of all or some of the saved parameters; those without
+      a sharding are placed on the first local device.
 
   Raises:
-    UserError: there is no step that verifies, or it is not of the target's
-      shapes.
+    UserError: no step verifies, or the shapes differ from the target's.
   """
   return restore_step(best_folder(folder), target)
 
 
 def restore_step(folder: Any, target: Parameters) -> Parameters:
-  """`restore_params`, of the folder of a step that is known to verify."""
+  """`restore_params` from the folder of a step that is verified already."""
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   item: Any = jax.tree.map(
     lambda x: x if x.sharding else x.update(sharding=here), dict(target)
@@ -82,14 +81,13 @@ def _prefix(arrays: Iterable[str]) -> str:
 
 
 def best_folder(folder: paths.Path) -> Any:
-  """The folder of the best step, or else the newest; all of it is hashed.
+  """The folder of the best step, or else of the newest; its files are hashed.
 
-  That is the step that was saved as the best, or, if it does not verify, the
-  best before it; without any of these the newest that verifies. What is
-  passed over goes to the log.
+  If the best step does not verify, the best step before it is used, and if
+  there is none, the newest step that verifies. Skipped steps are logged.
 
   Raises:
-    UserError: there is no step that verifies.
+    UserError: no step verifies.
   """
   folder = metadata.absolute(folder)
   step = processes.on_first(lambda: manifest.best_step(folder))

@@ -1,7 +1,10 @@
-"""Checkpoints on `s3://`, which Orbax does not know.
+"""Checkpoints on `s3://`, by a patch of Orbax's private functions.
 
-It opens arrays by TensorStore, which does, as it knows `gs://`: just the three
-functions of Orbax that tell TensorStore where to look know no other store.
+Orbax reads and writes arrays with TensorStore, which supports `s3://`. But
+Orbax (0.12.8) makes the TensorStore specs of OCDBT checkpoints in private
+functions that know local paths and `gs://` only, and no public option, handler
+or registry changes them: these three functions have to be replaced. Once Orbax
+supports `s3://` paths, this module can be removed.
 """
 
 import os
@@ -14,48 +17,46 @@ from orbax.checkpoint._src.serialization import tensorstore_utils
 from bert_jax.settings import UserError
 
 _PREFIX = "s3://"
-_taught = False
+_patched = False
 
 
-def teach_orbax() -> None:
-  """Makes Orbax take paths that begin with `s3://`.
+def patch_orbax() -> None:
+  """Makes Orbax accept paths that start with `s3://`.
 
   The endpoint and the region are those of AWS_ENDPOINT_URL and AWS_REGION, or
-  else Amazon's; credentials are found as Amazon's own tools find them.
+  else Amazon's defaults; credentials are looked up as by Amazon's own tools.
 
   Raises:
-    UserError: this version of Orbax is another inside.
+    UserError: this version of Orbax has other private functions.
   """
-  global _taught
-  if _taught:
+  global _patched
+  if _patched:
     return
   try:
     normalized = tensorstore_utils._normalize_path
-    is_known = tensorstore_utils._use_gcs_driver
+    uses_gcs = tensorstore_utils._use_gcs_driver
     spec_of = gcs_utils.get_kvstore_for_gcs
   except AttributeError as error:
     raise UserError(
-      f"checkpoints cannot be on s3:// with orbax-checkpoint {ocp.__version__};"
-      " use a version that this one was tested with, 0.12.8"
+      "checkpoints on s3:// are not supported with orbax-checkpoint"
+      f" {ocp.__version__}; use 0.12.8, which was tested"
     ) from error
 
-  def is_ours(path: str) -> bool:
+  def is_s3(path: str) -> bool:
     return path.startswith(_PREFIX)
 
   tensorstore_utils._normalize_path = lambda path: (
-    path.rstrip("/") if is_ours(path) else normalized(path)
+    path.rstrip("/") if is_s3(path) else normalized(path)
   )
-  tensorstore_utils._use_gcs_driver = lambda path: (
-    is_ours(path) or is_known(path)
-  )
+  tensorstore_utils._use_gcs_driver = lambda path: is_s3(path) or uses_gcs(path)
   gcs_utils.get_kvstore_for_gcs = lambda path: (
-    _spec(path) if is_ours(path) else spec_of(path)
+    _spec(path) if is_s3(path) else spec_of(path)
   )
-  _taught = True
+  _patched = True
 
 
 def _spec(path: str) -> dict[str, Any]:
-  """What TensorStore takes."""
+  """The TensorStore spec of a path."""
   bucket, _, key = path.removeprefix(_PREFIX).partition("/")
   spec = {"driver": "s3", "bucket": bucket, "path": key}
   environ = os.environ
@@ -63,11 +64,11 @@ def _spec(path: str) -> dict[str, Any]:
   region = environ.get("AWS_REGION", environ.get("AWS_DEFAULT_REGION"))
   if endpoint:
     spec["endpoint"] = endpoint
-    # It cannot be asked which region a bucket is in.
+    # Such a server cannot be asked for the region of a bucket.
     region = region or "us-east-1"
   if region:
     spec["aws_region"] = region
   if "AWS_ACCESS_KEY_ID" in environ:
-    # Or it complains on stderr of each of Amazon's files that is not there.
+    # Else TensorStore prints an error for each missing credentials file.
     spec["aws_credentials"] = {"type": "environment"}
   return spec

@@ -1,4 +1,4 @@
-"""Requests to stop: SIGTERM from a scheduler, Ctrl-C from a person."""
+"""Requests to stop: SIGTERM from a scheduler, or Ctrl-C."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ from jax.experimental import multihost_utils
 EXIT_CODE = 75
 """The exit code of a run that was asked to stop and saved its state.
 
-It is `EX_TEMPFAIL` of sysexits.h: the same command goes on where it stopped.
+It is `EX_TEMPFAIL` of sysexits.h: the same command resumes the run.
 """
 
-Asked = Callable[[int], bool]
+ShouldStop = Callable[[int], bool]
 """From the number of updates done: whether to save and stop now.
 
-It is to be asked after every update.
+To be called after every update.
 """
 
 
@@ -27,20 +27,23 @@ class Interrupted(Exception):
 
 
 @contextlib.contextmanager
-def watch() -> Iterator[Asked]:
-  """Tells whether the run is asked to stop; of several processes, any.
+def watch() -> Iterator[ShouldStop]:
+  """Watches for requests to stop, of any process of the run.
 
   A second Ctrl-C interrupts at once. Outside the main thread, where signals
-  cannot be handled, one process alone is never asked.
+  cannot be handled, a single process is never asked to stop.
+
+  Yields:
+    A function that tells whether to save and stop.
   """
   if jax.process_count() > 1:
     with _interrupt_as(_terminate):
-      # The runtime listens to SIGTERM, and finds a step that all stop after.
+      # The runtime handles SIGTERM, and agrees on a step to stop after.
       yield multihost_utils.reached_preemption_sync_point
     return
-  asked = threading.Event()
-  with _interrupt_as(asked.set), _handled(signal.SIGTERM, asked.set):
-    yield lambda done: asked.is_set()
+  requested = threading.Event()
+  with _interrupt_as(requested.set), _handled(signal.SIGTERM, requested.set):
+    yield lambda done: requested.is_set()
 
 
 def _terminate() -> None:
@@ -49,7 +52,7 @@ def _terminate() -> None:
 
 @contextlib.contextmanager
 def _interrupt_as(action: Callable[[], object]) -> Iterator[None]:
-  """Ctrl-C does this the first time, and interrupts at once the second."""
+  """The first Ctrl-C runs the action, the second one interrupts at once."""
 
   def once() -> None:
     action()

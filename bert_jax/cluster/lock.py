@@ -1,10 +1,10 @@
 """The lock that keeps a second run out of a run's folder.
 
-On a file system it is the system's, which goes with the process. Object
-stores have none: there the run writes an object again every few seconds, its
-heartbeat. Who finds one looks on for a while. Where it changes, another run is
-alive; where it does not, that run is dead, and its folder free. The one who
-looks on goes by its own clock, for those of two machines may differ.
+On a file system it is a file lock, which ends with the process. Object stores
+have no locks: there the run rewrites an object every few seconds, its
+heartbeat. A run that finds such an object watches it for a while. If it
+changes, another run is alive; if not, that run is dead and its folder is free.
+Only the watching run's clock is used, since clocks of machines may differ.
 """
 
 import contextlib
@@ -25,25 +25,25 @@ from bert_jax.storage import paths
 
 NAME = ".lock"
 BEAT_SECONDS = 10.0
-DEAD_SECONDS = 45.0  # Several beats: a store may be slow for a while.
-_SETTLE_SECONDS = 1.0  # Two that write at once both see the later one's.
+DEAD_SECONDS = 45.0  # Several heartbeats: a store may be slow for a while.
+_SETTLE_SECONDS = 1.0  # Of two simultaneous writers both see the later one.
 
 Check = Callable[[], None]
-"""Raises UserError if another run has taken the folder meanwhile."""
+"""Raises UserError if another run has taken the folder."""
 
 
 @contextlib.contextmanager
 def held(workdir: Any) -> Iterator[Check]:
-  """Holds a folder for this process.
+  """Locks a folder for this process.
 
   Args:
-    workdir: a path as `paths.at` gives it.
+    workdir: a path as `paths.as_path` returns it.
 
   Yields:
-    What is to be called before anything is written.
+    A check to be called before anything is written.
 
   Raises:
-    UserError: another run holds it, or it cannot be made.
+    UserError: another run uses the folder, or it cannot be created.
   """
   if not paths.is_remote(workdir):
     with _flock(workdir):
@@ -61,14 +61,14 @@ def held(workdir: Any) -> Iterator[Check]:
   _check(workdir, mine)
   over = threading.Event()
   thread = threading.Thread(target=_beat, args=(workdir, mine, over))
-  thread.daemon = True  # It must not keep a process that fails.
+  thread.daemon = True  # It must not keep a failing process alive.
   thread.start()
   try:
     yield lambda: _check(workdir, mine)
   finally:
     over.set()
     thread.join()
-    # Where this fails, whoever comes next sees that nobody is alive.
+    # If this fails, the next run sees that the heartbeat has stopped.
     with contextlib.suppress(UserError):
       if _is_mine(_read(workdir), mine):
         paths.remove(workdir / NAME)
@@ -97,12 +97,12 @@ def _flock(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def _machine() -> str:
-  """What processes have in common that see each other by their ids."""
+  """An id of this boot and PID namespace, in which process ids are unique."""
   try:
     boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot} {os.readlink('/proc/self/ns/pid')}"
   except OSError:
-    return ""  # No Linux: nothing is known of another process.
+    return ""  # Not Linux: other processes cannot be looked up.
 
 
 def _wait_until_free(workdir: Any, mine: Mapping[str, Any]) -> None:
@@ -110,8 +110,8 @@ def _wait_until_free(workdir: Any, mine: Mapping[str, Any]) -> None:
   if found is None or _is_gone(found, mine):
     return
   print(
-    f"{workdir}: another run ({_who(found)}) has left its lock; looking for"
-    f" {DEAD_SECONDS:g} s whether it is alive",
+    f"{workdir}: found the lock of another run ({_who(found)}); waiting"
+    f" {DEAD_SECONDS:g} s to see whether that run is alive",
     file=sys.stderr,
     flush=True,
   )
@@ -128,7 +128,7 @@ def _wait_until_free(workdir: Any, mine: Mapping[str, Any]) -> None:
 
 
 def _is_gone(found: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
-  """Whether a lock is of a process of this machine that has ended."""
+  """Whether a lock belongs to a process of this machine that has ended."""
   if not mine["machine"] or found.get("machine") != mine["machine"]:
     return False
   try:
@@ -143,8 +143,8 @@ def _is_gone(found: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
 def _beat(workdir: Any, mine: Mapping[str, Any], over: threading.Event) -> None:
   beats = 0
   while not over.wait(BEAT_SECONDS):
-    # While the store does not answer nothing can be written there either;
-    # whether another run has come meanwhile, the next check tells.
+    # While the store does not answer, nothing else can be written there; the
+    # next check finds out whether another run has come.
     with contextlib.suppress(UserError):
       if _is_mine(_read(workdir), mine):
         beats += 1

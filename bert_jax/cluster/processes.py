@@ -1,7 +1,7 @@
-"""The processes of a run: how they find each other, and what one does for all.
+"""The processes of a run: joining them, and work for the first one only.
 
-On one host or many, each process runs the same program on its own devices,
-and together they are one run.
+On one host or many, each process runs the same program on its own devices;
+together they are one run.
 """
 
 import contextlib
@@ -22,27 +22,27 @@ from bert_jax.settings import UserError
 
 _T = TypeVar("_T")
 
-# How runtimes put it that another process does not answer any more.
+# Words of runtime errors for a process that does not answer any more.
 _OF_PEERS = re.compile(
   r"\b(gloo|nccl|UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED|heartbeat|peer|slice"
   r"|connection)\b",
   re.IGNORECASE,
 )
-# What a runtime's errors begin with, whatever class they arrive as.
+# The start of runtime errors, whatever their Python class.
 _STATUS = re.compile(r"[A-Z]+(_[A-Z]+)*: ")
 _joined = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-  """How to find the other processes; all None asks the environment.
+  """How to find the other processes; with None the environment is asked.
 
   Attributes:
     coordinator_address: host and port of the first process, `HOST:PORT`.
-    num_processes: how many there are.
-    process_id: which one this is, from 0.
-    heartbeat_seconds: a process that is not heard of for so long is lost, and
-      the others end.
+    num_processes: the number of processes.
+    process_id: the number of this process, from 0.
+    heartbeat_seconds: a process without a heartbeat for this time is lost, and
+      the others exit.
   """
 
   coordinator_address: str | None = None
@@ -54,8 +54,8 @@ class Cluster:
     given = (self.coordinator_address, self.num_processes, self.process_id)
     if None in given and any(x is not None for x in given):
       raise UserError(
-        "--coordinator_address, --num_processes and --process_id go together;"
-        " give all of them, or none where the cluster tells"
+        "--coordinator_address, --num_processes and --process_id: give all of"
+        " them, or none where the cluster sets them"
       )
     if self.heartbeat_seconds < 1:
       raise UserError(
@@ -78,10 +78,10 @@ class Cluster:
 
 
 def join(cluster: Cluster) -> None:
-  """Joins the other processes, before anything else is asked of jax.
+  """Joins the other processes; to be called before any other use of JAX.
 
-  Cloud TPU, GKE's TPU slices, Slurm and Open MPI tell each process which one
-  it is; where nothing does, this process is the whole run.
+  On Cloud TPU, GKE's TPU slices, Slurm and Open MPI the processes find each
+  other. Without these and without flags, this process is the whole run.
 
   Raises:
     UserError: the others cannot be reached.
@@ -89,7 +89,7 @@ def join(cluster: Cluster) -> None:
   global _joined
   try:
     with warnings.catch_warnings():
-      # Kubernetes without its Python client: the flags say what that would.
+      # On Kubernetes without its Python client, the flags replace it.
       warnings.filterwarnings("ignore", ".*Kubernetes environment detected")
       jax.distributed.initialize(
         cluster.coordinator_address,
@@ -98,7 +98,7 @@ def join(cluster: Cluster) -> None:
         heartbeat_timeout_seconds=cluster.heartbeat_seconds,
       )
   except ValueError:
-    # No environment says where the others are.
+    # No known cluster environment.
     if cluster.coordinator_address is not None:
       raise
     return
@@ -115,25 +115,25 @@ def join(cluster: Cluster) -> None:
 
 
 def has_joined() -> bool:
-  """Whether this process is one of several that may wait for it."""
+  """Whether this process is one of several, which may wait for it."""
   return _joined
 
 
 def is_first() -> bool:
-  """Whether this process does what only one may do, such as writing files."""
+  """Whether this is the process that writes files and logs."""
   return jax.process_index() == 0
 
 
 def on_first(function: Callable[[], _T]) -> _T:
-  """Calls a function in the first process alone; all get what came of it.
+  """Calls a function in the first process; all processes get its result.
 
   Every process must call this, in the same order.
 
   Args:
-    function: its result must be JSON, and comes back as JSON makes it.
+    function: returns JSON values.
 
   Raises:
-    UserError: the function raised one, or an OSError; in every process.
+    UserError: the function raised UserError or OSError; in every process.
   """
   if jax.process_count() == 1:
     return function()
@@ -157,10 +157,10 @@ def on_first(function: Callable[[], _T]) -> _T:
 
 
 def exit_alone(code: int) -> None:
-  """Ends a process that has failed, without waiting for the others.
+  """Exits a failed process of several without waiting for the others.
 
-  They cannot go on without it, and notice that it is gone. A process that
-  is a run of its own is left to end as any other.
+  The others notice that it is gone. A process that is the whole run returns
+  and exits as usual.
   """
   if _joined:
     for stream in (sys.stdout, sys.stderr):
@@ -170,17 +170,17 @@ def exit_alone(code: int) -> None:
 
 
 class LostError(Exception):
-  """Another process of the run is gone, and so this one cannot go on."""
+  """Another process of the run is gone, so this one cannot continue."""
 
 
 def lost(error: BaseException | None) -> str | None:
-  """What to tell of an error that means that another process is gone.
+  """The message for an error that means that another process is gone.
 
   Args:
-    error: that, or an error whose cause is that, as Orbax puts it.
+    error: the error, or one that it is the cause of.
 
   Returns:
-    One line; None if the error means something else.
+    One line; None for any other error.
   """
   while error is not None and not isinstance(error, LostError):
     is_runtimes = isinstance(
@@ -190,7 +190,7 @@ def lost(error: BaseException | None) -> str | None:
       return (
         f"process {jax.process_index()} of {jax.process_count()}: another"
         f" process of the run is gone ({_first_line(error)}); the same"
-        " command, for all of them, goes on from the newest checkpoint"
+        " command, for all processes, resumes from the newest checkpoint"
       )
     error = error.__cause__
   return error and str(error)

@@ -1,10 +1,9 @@
 """The folder of a run, on a file system or in an object store.
 
-Objects cannot be appended to. So the small files of a run whose folder is in
-a store are kept on this machine: they are fetched when the run begins or goes
-on, and put up before every checkpoint and at the end, whatever the end. The
-checkpoints themselves are written to the store at once, by every process its
-own part.
+Objects cannot be appended to. Therefore the small files of a run in an object
+store are kept on this machine: they are downloaded when the run starts, and
+uploaded before every checkpoint and at the end, even after an error.
+Checkpoints are written to the store directly, each process its own shards.
 """
 
 import contextlib
@@ -26,13 +25,13 @@ CHECKPOINTS = "checkpoints"
 
 @dataclasses.dataclass
 class Folder:
-  """The folder of a run that is held.
+  """The locked folder of a run.
 
   Attributes:
-    where: as the user names it.
-    here: where its small files are, on this machine.
-    check: raises UserError if another run has taken the folder; the first
-      process has it.
+    where: the folder that the user named.
+    here: the local folder of its small files.
+    check: raises UserError if another run has taken the folder; only in the
+      first process.
   """
 
   where: Any
@@ -42,11 +41,11 @@ class Folder:
 
   @property
   def checkpoints(self) -> Any:
-    """The folder of the checkpoints, here or in the store."""
+    """The folder of the checkpoints, local or remote."""
     return self.where / CHECKPOINTS
 
   def fetch(self) -> None:
-    """Gets the small files of a run that has begun."""
+    """Downloads the small files of a run that is resumed."""
     for name in paths.list_names(self.where):
       if name != lock.NAME:
         content = paths.read_bytes(self.where / name)
@@ -54,23 +53,23 @@ class Folder:
     self._known = self._state()
 
   def put(self) -> None:
-    """Puts up what has changed of the small files; the first process does.
+    """Uploads the small files that have changed, in the first process.
 
     Raises:
-      UserError: the store cannot be written to, or another run has it.
+      UserError: the store cannot be written to, or another run has taken it.
     """
     if not processes.is_first() or not paths.is_remote(self.where):
       return
     self.check()
     state = self._state()
-    # What says what the run is comes after what it takes to open it.
+    # Files at the top, which identify the run, come after those in folders.
     for name in sorted(state, key=lambda name: ("/" not in name, name)):
       if self._known.get(name) != state[name]:
         paths.upload_file(self.here / name, f"{self.where}/{name}")
     self._known = state
 
   def _state(self) -> dict[str, tuple[int, int]]:
-    """Size and time of each small file."""
+    """The size and modification time of each small file."""
     found = {}
     for name, path in paths.list_files(self.here).items():
       if not name.endswith(".partial"):
@@ -81,11 +80,11 @@ class Folder:
 
 @contextlib.contextmanager
 def held(workdir: paths.Path) -> Iterator[Folder]:
-  """Holds the folder for one run; of several processes the first does.
+  """Locks the folder for one run, in the first process.
 
   Raises:
-    UserError: another run holds it, it cannot be made, or what is new in it
-      cannot be put up.
+    UserError: another run uses it, it cannot be created, or its new files
+      cannot be uploaded.
   """
   where = paths.as_path(workdir)
   with contextlib.ExitStack() as stack:
@@ -105,6 +104,6 @@ def held(workdir: paths.Path) -> Iterator[Folder]:
       try:
         folder.put()
       except UserError as failure:
-        logging.error("%s", failure)  # What ended the run stays in sight.
+        logging.error("%s", failure)  # The first error is the one to raise.
       raise
     folder.put()

@@ -1,8 +1,8 @@
-"""Ends a run that hangs, and tells which process holds the others up.
+"""Ends a run that hangs, and reports which process is behind.
 
-The runtime notices a process that is gone. One that is alive but stuck, in a
-deadlock or on a file system that does not answer, it never notices: the
-others wait in their next collective for good.
+The runtime notices a process that is gone, but never one that is alive and
+stuck, in a deadlock or on a file system that does not answer: the others would
+wait in their next collective forever.
 """
 
 import contextlib
@@ -27,22 +27,21 @@ FOLDER = "processes"
 
 @contextlib.contextmanager
 def watch(recorder: GoodputRecorder, workdir: Any, seconds: float) -> Iterator:
-  """Ends this process once its recorder has had no `enter` for so long.
+  """Exits this process after a time without a call of `recorder.enter`.
 
-  Before, it writes the stacks of all its threads to stderr, and what every
-  process was at, from what each keeps in the workdir.
+  Before that, it prints the stacks of all its threads and the phase of every
+  process, which each of them writes to the workdir.
 
   Args:
-    recorder: what this process does.
-    workdir: of the run, a path as `paths.at` gives it that all processes
-      share.
-    seconds: how long; 0 for ever.
+    recorder: has the phase of this process.
+    workdir: the run's folder, shared by all processes.
+    seconds: the time limit; 0 for no limit.
   """
   if not seconds:
     yield
     return
   over = threading.Event()
-  # Not even a main thread in a hanging system call can keep this one.
+  # A thread also runs while the main thread hangs in a system call.
   thread = threading.Thread(
     target=_watch, args=(recorder, workdir, seconds, over), daemon=True
   )
@@ -63,20 +62,20 @@ def _watch(
   while not over.wait(pause):
     if count > 1:
       with contextlib.suppress(OSError, UserError):
-        _tell(folder / f"{me}.json", recorder)
+        _report(folder / f"{me}.json", recorder)
     if time.time() - recorder.since > seconds:
-      # What the others were at is known once they have told it again.
+      # Wait until the others have reported again.
       over.wait(pause)
       if time.time() - recorder.since > seconds:
         _end(recorder, folder, seconds, 4 * pause)
 
 
-def _tell(path: Any, recorder: GoodputRecorder) -> None:
+def _report(path: Any, recorder: GoodputRecorder) -> None:
   entry = {
     "step": recorder.step,
     "phase": recorder.phase,
     "since": recorder.since,
-    "told": time.time(),
+    "reported": time.time(),
   }
   if not paths.is_remote(path):
     path.parent.mkdir(exist_ok=True)
@@ -92,7 +91,7 @@ def _end(
   found[me] = {
     "step": recorder.step,
     "phase": recorder.phase,
-    "told": time.time(),
+    "reported": time.time(),
   }
   lines = [
     f"process {i} of {count}: {_what(entry, silent)}"
@@ -101,9 +100,9 @@ def _end(
   behind = min(found, key=lambda i: _place(found[i], silent))
   held_up = f"; process {behind} is the furthest behind" if count > 1 else ""
   print(
-    f"error: no progress for {seconds:g} s (config.guard.stuck_seconds), the"
-    f" stacks are above{held_up}; {'; '.join(lines)}; the same command goes"
-    " on from the newest checkpoint",
+    f"error: no progress for {seconds:g} s (config.guard.stuck_seconds); the"
+    f" stacks are above{held_up}; {'; '.join(lines)}; the same command"
+    " resumes from the newest checkpoint",
     file=sys.stderr,
     flush=True,
   )
@@ -118,21 +117,21 @@ def _read(path: Any) -> dict[str, Any] | None:
 
 
 def _is_silent(entry: dict[str, Any] | None, silent: float) -> bool:
-  return entry is None or time.time() - entry["told"] > silent
+  return entry is None or time.time() - entry["reported"] > silent
 
 
 def _what(entry: dict[str, Any] | None, silent: float) -> str:
   if entry is None:
-    return "never told what it does"
-  suffix = ", not heard of since" if _is_silent(entry, silent) else ""
+    return "has not reported"
+  suffix = ", silent since" if _is_silent(entry, silent) else ""
   return f"{entry['phase']} after {entry['step']} updates{suffix}"
 
 
 def _place(
   entry: dict[str, Any] | None, silent: float
 ) -> tuple[bool, int, bool]:
-  """How far a process is; those that tell nothing come first."""
+  """The progress of a process, for sorting; silent processes come first."""
   if entry is None or _is_silent(entry, silent):
     return False, 0, False
-  # Of those at one step, the one that does not wait in an update.
+  # At the same step, a process in an update is waiting for the others.
   return True, entry["step"], entry["phase"] == "training"

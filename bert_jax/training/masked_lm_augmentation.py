@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bert_jax.data.augmentation import MaskedLanguageModel
 from bert_jax.settings import UserError
 from bert_jax.tasks import MASKED_LM
-from bert_jax.training import inference, opening
+from bert_jax.training import inference, workdir
 
 _CANDIDATES = 10
 _BATCH_SIZE = 64
@@ -21,7 +21,7 @@ def open_model(where: str) -> MaskedLanguageModel:
     UserError: there is no such model, or it has no masked-LM head.
   """
   try:
-    pretrained = opening.open_model(where)
+    pretrained = workdir.open_model(where)
   except UserError as error:
     raise UserError(f"config.data.augmentation.model: {error}") from error
   task = MASKED_LM.bind(pretrained.config, pretrained.tokenizer)

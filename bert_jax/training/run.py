@@ -25,7 +25,6 @@ from bert_jax.training import (
   finetuning,
   logging,
   masked_lm_augmentation,
-  opening,
 )
 from bert_jax.training import train as train_lib
 from bert_jax.training import workdir as workdirs
@@ -148,7 +147,7 @@ def _pretrained(
   """The model to start from; the run itself, once it has begun."""
   if recipe.init is None:
     return None
-  return opening.open_model(workdir if has_begun else recipe.init)
+  return workdirs.open_model(workdir if has_begun else recipe.init)
 
 
 def make_optimizer(

@@ -1,4 +1,4 @@
-"""What a run's folder says of it: what the run is, and its vocabulary."""
+"""The folder of a run or a saved model: its config, task and vocabulary."""
 
 import dataclasses
 import hashlib
@@ -21,6 +21,7 @@ from bert_jax.cluster.run_folder import CHECKPOINTS, Folder
 from bert_jax.interop import hub
 from bert_jax.interop.names import Merged
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
+from bert_jax.interop.published import open_published
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
@@ -144,8 +145,40 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
   return full
 
 
+def open_model(where: paths.Path) -> Pretrained:
+  """Opens a model, trained here or published; its weights are not read yet.
+
+  Args:
+    where: the `--workdir` of a run, or what `open_published` takes.
+
+  Raises:
+    UserError: there is no such model, or it is damaged or not supported.
+  """
+  return open_workdir(where) if is_run(where) else open_published(where)
+
+
+def vocabulary_of(where: paths.Path) -> pathlib.Path:
+  """The folder of a model's vocabulary, to be read by `bert_jax.text.load`.
+
+  Args:
+    where: as for `open_model`, but no zip.
+
+  Raises:
+    UserError: there is no such model.
+  """
+  if str(where).startswith(hub.PREFIX):
+    return hub.download(str(where))
+  folder = paths.as_path(where)
+  if not paths.is_folder(folder):
+    raise UserError(
+      f"config.init: {where}: expected a folder or hf://ORG/NAME; unpack a zip"
+      " to prepare text for it"
+    )
+  return paths.local(folder / TOKENIZER if is_run(folder) else folder)
+
+
 def open_workdir(workdir: paths.Path) -> Pretrained:
-  """What a run has trained, or `save` has saved.
+  """Opens a model that a run has trained, or `save` has saved.
 
   Raises:
     UserError: the folder's files are damaged, or cannot be reached.

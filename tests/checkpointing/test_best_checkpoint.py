@@ -85,7 +85,7 @@ def test_a_mark_that_is_damaged_is_damage(tmp_path):
   path = tmp_path / "1" / manifest.NAME
   whole = path.read_bytes()
   path.write_bytes(whole.replace(b'"best"', b'"bess"'))
-  assert manifest.damage(tmp_path / "1") is not None
+  assert manifest.verify(tmp_path / "1") is not None
 
 
 def test_a_step_that_is_saved_already_can_become_the_best(tmp_path):

@@ -97,7 +97,7 @@ def test_a_step_counts_without_waiting_for_the_next_save(tmp_path):
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(make_state(1), {})
     checkpoints.wait()
-    assert manifest.damage(tmp_path / "1") is None
+    assert manifest.verify(tmp_path / "1") is None
 
 
 def test_steps_donated_during_the_save_do_not_show_in_it(tmp_path):

@@ -67,7 +67,7 @@ def test_a_damaged_step_is_passed_over_loudly(
   _copy(two_steps, tmp_path)
   DAMAGES[damage](tmp_path / "2")
   assert restore(tmp_path) == 1
-  assert f"{tmp_path / '2'} is passed over: " in errors.text
+  assert f"{tmp_path / '2'} is skipped: " in errors.text
 
 
 def test_a_flipped_bit_is_found_in_any_file(tmp_path, two_steps):
@@ -77,19 +77,19 @@ def test_a_flipped_bit_is_found_in_any_file(tmp_path, two_steps):
   for path in files:
     whole = path.read_bytes()
     _flip(path)
-    assert manifest.damage(tmp_path / "2") is not None, path
+    assert manifest.verify(tmp_path / "2") is not None, path
     path.write_bytes(whole)
-  assert manifest.damage(tmp_path / "2") is None
+  assert manifest.verify(tmp_path / "2") is None
 
 
 def test_only_damaged_steps_are_no_reason_to_begin_anew(tmp_path, two_steps):
   _copy(two_steps, tmp_path)
   for step in "12":
     _flip(_largest(tmp_path / step))
-  with pytest.raises(settings.UserError, match="all of them are damaged"):
+  with pytest.raises(settings.UserError, match="all checkpoints are damaged"):
     restore(tmp_path)
   params = shapes(make_state(0).params)
-  with pytest.raises(settings.UserError, match="all of them are damaged"):
+  with pytest.raises(settings.UserError, match="all checkpoints are damaged"):
     parameters.restore_params(tmp_path, params)
 
 

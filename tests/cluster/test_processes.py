@@ -48,8 +48,8 @@ def test_alone_a_process_is_the_whole_run(monkeypatch):
 @pytest.mark.parametrize(
   ("given", "message"),
   [
-    ({"num_processes": 2}, "go together"),
-    ({"coordinator_address": "host:1", "process_id": 0}, "go together"),
+    ({"num_processes": 2}, "give all of them"),
+    ({"coordinator_address": "host:1", "process_id": 0}, "give all of them"),
     ({"heartbeat_seconds": 0}, "heartbeat_seconds: expected at least 1"),
     (
       {"coordinator_address": "host", "num_processes": 2, "process_id": 0},

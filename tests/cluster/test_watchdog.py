@@ -30,16 +30,16 @@ with watchdog.watch(recorder, workdir, 0.4):
 """
 
 
-def tell(folder, process, told=None, **entry):
+def report(folder, process, reported=None, **entry):
   (folder / watchdog.FOLDER).mkdir(exist_ok=True)
-  told = told or time.time() + 1e6
-  text = json.dumps({"told": told, "since": 0.0, **entry})
+  reported = reported or time.time() + 1e6
+  text = json.dumps({"reported": reported, "since": 0.0, **entry})
   (folder / watchdog.FOLDER / f"{process}.json").write_text(text)
 
 
 def test_a_process_that_hangs_ends_and_tells_who_is_behind(tmp_path):
-  tell(tmp_path, 1, step=11, phase="training")
-  tell(tmp_path, 2, step=11, phase="loading")
+  report(tmp_path, 1, step=11, phase="training")
+  report(tmp_path, 2, step=11, phase="loading")
   done = subprocess.run(
     [sys.executable, "-c", HANGS, str(tmp_path)],
     env={**os.environ, "JAX_PLATFORMS": "cpu"},
@@ -59,8 +59,8 @@ def test_a_process_that_hangs_ends_and_tells_who_is_behind(tmp_path):
   ("second", "message"),
   [
     ({"step": 10, "phase": "training"}, "training after 10 updates"),
-    ({"step": 99, "phase": "saving", "told": 5.0}, "99 updates, not heard of"),
-    (None, "never told what it does"),
+    ({"step": 99, "phase": "saving", "reported": 5.0}, "99 updates, silent"),
+    (None, "has not reported"),
   ],
 )
 def test_the_one_behind_is_slow_or_silent(
@@ -70,13 +70,13 @@ def test_the_one_behind_is_slow_or_silent(
   monkeypatch.setattr(watchdog.faulthandler, "dump_traceback", lambda **_: None)
   monkeypatch.setattr(watchdog.os, "_exit", lambda code: None)
   if second:
-    tell(tmp_path, 1, **second)
+    report(tmp_path, 1, **second)
   recorder = GoodputRecorder(tmp_path)
   recorder.step = 11
   watchdog._end(recorder, tmp_path / watchdog.FOLDER, 60.0, 60.0)
-  told = capsys.readouterr().err
-  assert "process 1 is the furthest behind" in told
-  assert message in told
+  printed = capsys.readouterr().err
+  assert "process 1 is the furthest behind" in printed
+  assert message in printed
 
 
 def test_a_run_that_gets_on_is_left_alone(tmp_path):

@@ -8,7 +8,7 @@ import bert_jax
 from bert_jax import trees
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS, mixed
-from bert_jax.training import evaluation, opening, workdir
+from bert_jax.training import evaluation, workdir
 from bert_jax.training.mesh import meshes
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
@@ -108,7 +108,7 @@ def test_the_temperature_is_that_of_sizes(home):
 
 
 def fresh(home, config, init):
-  pretrained = opening.open_model(home / init)
+  pretrained = workdir.open_model(home / init)
   task = Recipe.from_dict({**config, "init": str(home / init), "model": {}})
   task = task.make_task(pretrained)
   return task, *pretrained.params(task)
@@ -213,4 +213,4 @@ def test_the_head_survives_json(home):
   head = make(home).head
   saved = json.loads((home / "mixed" / workdir.MODEL_FILE).read_text())["head"]
   assert saved == json.loads(json.dumps({"tasks": head.tasks}))
-  assert opening.open_model(home / "mixed").make_task().head == head
+  assert workdir.open_model(home / "mixed").make_task().head == head

@@ -8,7 +8,7 @@ import pytest
 
 from bert_jax import trees
 from bert_jax.settings import UserError
-from bert_jax.training import opening, run
+from bert_jax.training import run, workdir
 from bert_jax.training.mesh import partitioning
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
@@ -50,7 +50,7 @@ def test_what_is_frozen_stays_to_the_bit(home, tmp_path):
 )
 def test_what_begins_anew_has_initial_values(home, finetuning, fresh):
   made = Recipe.from_dict(recipe(home, finetuning=finetuning))
-  pretrained = opening.open_model(home / "init")
+  pretrained = workdir.open_model(home / "init")
   params, new = run.load_params(
     made, made.make_task(pretrained), partitioning.replicated(), pretrained
   )
@@ -87,7 +87,7 @@ def test_a_classifier_of_the_same_labels_is_gone_on_from(
   home, rename, labels, fresh
 ):
   made = Recipe.from_dict(other_labels(home, rename))
-  pretrained = opening.open_model(home / "run")
+  pretrained = workdir.open_model(home / "run")
   task = made.make_task(pretrained)
   assert task.head.labels == labels
   params, anew = pretrained.params(task)

@@ -9,7 +9,7 @@ import bert_jax
 from bert_jax import trees
 from bert_jax.data.corpus import build
 from bert_jax.settings import UserError
-from bert_jax.training import opening, run, workdir
+from bert_jax.training import run, workdir
 from bert_jax.training.logging import read_metrics
 from tests import small
 from tests.interop import folders
@@ -32,7 +32,7 @@ def home(tmp_path_factory):
     source="text_files",
     files=(str(home / "text.txt"),),
     sentences="line",
-    vocabulary=str(opening.vocabulary_of(home / "bert")),
+    vocabulary=str(workdir.vocabulary_of(home / "bert")),
     eval_fraction=0.1,
     shards=1,
   )
@@ -98,7 +98,7 @@ def test_another_family_is_gone_on_from(home):
 
 
 def test_a_run_is_gone_on_from(home, finished):
-  pretrained = opening.open_model(finished)
+  pretrained = workdir.open_model(finished)
   task = recipe(home, "run").make_task(pretrained)
   params, fresh = pretrained.params(task)
   assert not fresh

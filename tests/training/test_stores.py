@@ -155,7 +155,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(s3, monkeypatch):
     object_stores.fsspec.config.conf["s3"], "skip_instance_cache", 1
   )
   with pytest.raises(UserError, match=r"127\.0\.0\.1:9"):
-    manifest.damage(folder / "1")
+    manifest.verify(folder / "1")
 
 
 def test_a_run_that_is_alive_keeps_others_out(store, capsys):
@@ -166,7 +166,7 @@ def test_a_run_that_is_alive_keeps_others_out(store, capsys):
     lock.held(folder),
   ):
     pass
-  assert "looking for" in capsys.readouterr().err
+  assert "to see whether that run is alive" in capsys.readouterr().err
   assert not paths.exists(folder / lock.NAME)
   with pytest.raises(UserError, match="its lock was taken away"):
     check()
