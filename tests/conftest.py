@@ -5,7 +5,9 @@ import tempfile
 
 import pytest
 
-from tests import compiling, gcs_server
+from tests import compiling, gcs_server, shapes
+
+shapes.install()
 
 _NUMBERS = itertools.count()
 

@@ -113,7 +113,7 @@ def _index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
 
 
 def _mix(
-  x: UInt32[Array, "..."], seed: UInt32[Array, ""]
+  x: UInt32[Array, "..."], seed: UInt32[Array, "..."]
 ) -> UInt32[Array, "..."]:
   """A hash whose upper bits are good; `fmix32` of MurmurHash3, with a seed."""
   x = x * jnp.uint32(_STEP) ^ seed
