@@ -8,8 +8,8 @@ import bert_jax
 from benchmarks.small_runs import ROOT
 from bert_jax.training.logging import read_metrics
 from tests.commands import run
+from tests.interop import folders
 from tests.tasks import learnable
-from tests.tasks.cases import predictor
 
 CONFIG = f"--config={ROOT}/configs/finetune/classification.py"
 # The task's own recipe, on a tiny encoder.
@@ -27,7 +27,7 @@ KEYS = {
 def home(tmp_path_factory):
   folder = tmp_path_factory.mktemp("home")
   learnable.data(folder, "classification")
-  bert_jax.save(predictor("masked_lm"), folder / "init", "bert_jax")
+  bert_jax.save(folders.model("bert", "masked_lm"), folder / "init")
   return folder
 
 
@@ -57,7 +57,7 @@ def test_mistakes_end_in_a_line_before_any_training(home):
   for arguments, message in (
     (["--seeds=0,x"], "error: --seeds: expected numbers, got 0,x"),
     (options(**{"data.train": "no.tsv"}), "error: config.data.train: "),
-    (["--config.data.lables=a"], "error: config.data.lables: unknown key; did"),
+    (["--config.data.heaedr=a"], "error: config.data.heaedr: unknown key; did"),
   ):
     given = arguments if "config" in message else [*options(), *arguments]
     code, _, err = run("train", CONFIG, "--workdir=wrong", *given, cwd=home)
