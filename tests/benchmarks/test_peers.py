@@ -17,15 +17,3 @@ def test_training(given, case, tmp_path):
   # Nothing is learned yet: any word of the vocabulary is as likely.
   expected = np.log(cases.VOCABULARY)
   assert abs(run(peers.load(found.path)) - expected) < 0.5
-
-
-def test_inference(given, case, tmp_path):
-  chosen = case("inference", 128, False)
-  texts, _ = drawing.draw_texts(chosen, given, 1, tmp_path)
-  job = Job(
-    module="ours",
-    kind="inference",
-    model=chosen.sizes,
-    options={"tokenizer": given.folder, "length": 128, "rows": 4},
-  )
-  assert ours.inference(job)(peers.load(texts.path)) is None

@@ -79,9 +79,12 @@ def test_the_one_behind_is_slow_or_silent(
   assert message in printed
 
 
-def test_a_run_that_gets_on_is_left_alone(tmp_path):
+def test_a_run_that_gets_on_is_left_alone(tmp_path, monkeypatch):
+  ended = []
+  monkeypatch.setattr(watchdog.os, "_exit", ended.append)
   recorder = GoodputRecorder(tmp_path)
-  with watchdog.watch(recorder, tmp_path, 0.4):
-    for _ in range(10):
+  with watchdog.watch(recorder, tmp_path, 1.0):
+    for _ in range(12):
       time.sleep(0.1)
       recorder.enter("training")
+  assert not ended
