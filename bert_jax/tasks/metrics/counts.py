@@ -25,7 +25,5 @@ def rates(
   }
 
 
-def _divide(
-  some: Float[np.ndarray, "..."], whole: Float[np.ndarray, "..."]
-) -> Float[np.ndarray, "..."]:
-  return some / np.maximum(whole, 1)
+def _divide(some: ArrayLike, whole: ArrayLike) -> Float[np.ndarray, "..."]:
+  return np.asarray(some / np.maximum(whole, 1))

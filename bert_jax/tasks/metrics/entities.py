@@ -42,7 +42,7 @@ _PREFIXES = {
   "U": "S",
 }
 
-Tags = Sequence[Int[np.ndarray, " words"]]
+Tags = Sequence[Int[np.ndarray, "_"]]
 """The ids of the tags of each sentence."""
 
 
