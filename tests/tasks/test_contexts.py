@@ -1,30 +1,40 @@
-"""What windows over a context are to learn."""
+"""What the chunks of a context learn."""
+
+import dataclasses
 
 import pytest
-from bert_jax.tasks.common.contexts import prepare as prepare_record
 
 from bert_jax.settings import UserError
+from bert_jax.tasks import TASKS
+from bert_jax.tasks.inputs.question_context import QuestionContext
 from bert_jax.text import load
 from tests import small
-from tests.tasks.cases import LONG
+from tests.tasks.cases import ENCODER, LONG
 from tests.text import small_files
 
 CONTEXT = "the names sorted in place , it sorts them"
 
 
-def prepare(answers, context=CONTEXT, max_length=32, stride=4, **options):
+def preprocess(record, tokenizer=None, max_length=32, **options):
+  """The examples of a record, in short chunks."""
+  inputs = QuestionContext(max_length, **{"stride": 4, **options})
+  task = dataclasses.replace(TASKS["question_answering"], inputs=inputs)
+  task = task.bind(ENCODER, tokenizer or small.tokenizer())
+  return task.preprocess(record)
+
+
+def answered(answers, context=CONTEXT, **options):
   record = {"question": "a list", "context": context, "answers": answers}
-  return prepare_record(
-    small.tokenizer(), max_length, stride, record, **options
-  )
+  return preprocess(record, **options)
 
 
 def gold(example, context):
-  """The text that a window is to find, and how much that counts."""
+  """The text that a chunk learns, and its weight."""
   targets = example.targets
-  first, last = targets["start_positions"], targets["end_positions"]
-  text = context[targets["starts"][first] : targets["ends"][last]]
-  return text, float(targets["position_weights"])
+  first = targets["answer/start_positions"]
+  last = targets["answer/end_positions"]
+  text = context[targets["inputs/starts"][first] : targets["inputs/ends"][last]]
+  return text, float(targets["answer/weights"])
 
 
 def answer(text, context=CONTEXT):
@@ -46,10 +56,10 @@ def answer(text, context=CONTEXT):
   ],
 )
 def test_the_answer_is_learned_as_its_tokens(text, expected):
-  (example,) = prepare([answer(text)])
+  (example,) = answered([answer(text)])
   assert gold(example, CONTEXT) == (expected, 1)
-  first = int(example.targets["start_positions"])
-  assert example.targets["in_context"][first]
+  first = int(example.targets["answer/start_positions"])
+  assert example.targets["inputs/in_context"][first]
 
 
 @pytest.mark.parametrize("family", small_files.FAMILIES)
@@ -67,58 +77,62 @@ def test_spaces_around_an_answer_are_not_learned(
     "context": context,
     "answers": [{"text": text, "start": start}],
   }
-  (example,) = prepare_record(tokenizer, 32, 4, record)
+  (example,) = preprocess(record, tokenizer)
   found, _ = gold(example, context)
   assert found == expected
 
 
 def test_the_first_of_several_answers_is_learned():
-  (example,) = prepare([answer("them"), answer("names")])
+  (example,) = answered([answer("them"), answer("names")])
   assert gold(example, CONTEXT) == ("them", 1)
 
 
 def test_where_there_is_no_answer_the_first_token_is_learned():
-  (example,) = prepare([])
-  assert example.targets["start_positions"] == 0
-  assert example.targets["end_positions"] == 0
-  assert example.targets["position_weights"] == 1
+  (example,) = answered([])
+  assert example.targets["answer/start_positions"] == 0
+  assert example.targets["answer/end_positions"] == 0
+  assert example.targets["answer/weights"] == 1
 
 
 def test_without_answers_there_is_nothing_to_learn():
   record = {"question": "a list", "context": CONTEXT}
-  (example,) = prepare_record(small.tokenizer(), 32, 4, record)
-  assert example.targets.keys() == {"starts", "ends", "in_context"}
+  (example,) = preprocess(record)
+  assert example.targets.keys() == {
+    *("inputs/starts", "inputs/ends", "inputs/in_context")
+  }
 
 
-def test_windows_that_cut_the_answer_learn_that_there_is_none():
+def test_chunks_that_cut_the_answer_learn_that_there_is_none():
   start = LONG.index("names . the array", len(LONG) // 2)
   text = "names . the array"
-  made = prepare([{"text": text, "start": start}], LONG, 24, 4)
+  made = answered([{"text": text, "start": start}], LONG, max_length=24)
   assert len(made) > 3
   whole = 0
   for example in made:
     targets = example.targets
-    used = targets["in_context"]
-    begins, ends = targets["starts"][used].min(), targets["ends"][used].max()
+    used = targets["inputs/in_context"]
+    begins = targets["inputs/starts"][used].min()
+    ends = targets["inputs/ends"][used].max()
     if begins <= start and start + len(text) <= ends:
       whole += 1
-      place = int(targets["start_positions"])
-      assert targets["starts"][place] == start
+      place = int(targets["answer/start_positions"])
+      assert targets["inputs/starts"][place] == start
       assert gold(example, LONG) == (text, 1)
     else:
-      assert targets["start_positions"] == targets["end_positions"] == 0
+      assert targets["answer/start_positions"] == 0
+      assert targets["answer/end_positions"] == 0
   assert 0 < whole < len(made)
 
 
 def test_long_questions_are_cut():
   record = {"question": LONG, "context": "it sorts names"}
-  (example,) = prepare_record(small.tokenizer(), 32, 4, record, max_question=5)
+  (example,) = preprocess(record, max_question=5)
   tokens = [small.tokenizer().token(id) for id in example.token_ids]
   assert " ".join(tokens) == (
     "[CLS] it sort ##ed a list [SEP] it sorts names [SEP]"
   )
   assert example.segment_ids.tolist() == [0] * 7 + [1] * 4
-  (example,) = prepare_record(small.tokenizer(), 32, 4, record)
+  (example,) = preprocess(record)
   assert (example.segment_ids == 0).sum() == 16  # Half of the longest row.
 
 
@@ -136,4 +150,4 @@ def test_long_questions_are_cut():
 )
 def test_answers_that_are_not_in_the_context_are_refused(answers, message):
   with pytest.raises(UserError, match=message):
-    prepare(answers)
+    answered(answers)

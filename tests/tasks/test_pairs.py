@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from bert_jax.tasks.common import pairs
 from scipy import stats
 
 from bert_jax.settings import UserError
+from bert_jax.tasks.targets.similarity import Similarity
 
 
 def vectors(*rows):
@@ -19,7 +19,7 @@ def test_cosines_are_correlated_with_the_labels():
     a @ b / np.linalg.norm(a) / np.linalg.norm(b)
     for a, b in np.array(answers, np.float64)
   ]
-  assert pairs.score(None, answers, records) == pytest.approx(
+  assert Similarity().evaluate(records, answers) == pytest.approx(
     {
       "pearson": stats.pearsonr(cosines, labels).statistic,
       "spearman": stats.spearmanr(cosines, labels).statistic,
@@ -41,24 +41,24 @@ def test_pairs_are_found_among_all_different_ones():
     {"text": "c", "pair": "z"},
     {"text": "c", "pair": "x"},
   ]
-  found = pairs.score(None, answers, records)
+  found = Similarity().evaluate(records, answers)
   # By rank a finds x; b finds z, x and y; c finds z, x (or y) and both.
   assert found["recall_at_1"] == pytest.approx((1 + 0 + 0.5 + 0.5) / 4)
   assert found["recall_at_5"] == 1
   assert found["mrr_at_10"] == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)
-  baselines = pairs.baselines(records)
+  baselines = Similarity().baselines(records)
   assert baselines["recall_at_1_chance_baseline"] == pytest.approx(1 / 3)
   assert baselines["recall_at_5_chance_baseline"] == 1
 
 
-def test_what_cannot_be_scored_is_said():
+def test_what_cannot_be_evaluated_is_said():
   answers = vectors([[1, 0], [0, 1]], [[1, 0], [0, 1]])
   for records, message in (
     ([{"text": "a"}, {"text": "b"}], "the field 'pair', a text"),
     (
       [{"text": "a", "pair": "b", "label": 1}, {"text": "a", "pair": "b"}],
-      "the field 'label': expected a number, got None",
+      "expected the field 'label', a number",
     ),
   ):
     with pytest.raises(UserError, match=message):
-      pairs.score(None, answers, records)
+      Similarity().evaluate(records, answers)

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bert_jax.tasks.common import similarity
+
+from bert_jax.tasks.targets import similarity_losses
 
 SCALE = 7.0
 BATCH = 5
-RANKING = jax.jit(similarity.ranking, static_argnums=4)
+RANKING = jax.jit(similarity_losses.ranking, static_argnums=4)
 
 
 def case(texts, seed=0):
@@ -153,7 +154,7 @@ def test_cosines_are_drawn_to_the_similarities():
   vectors, _, weights = case(2)
   similarities = np.linspace(0, 1, BATCH, dtype=np.float32)
   weights[2] = 0
-  means = similarity.regression(jnp.asarray(vectors), similarities, weights)
+  means = similarity_losses.regression(vectors, similarities, weights)
   errors = [cosine(*pair) - s for pair, s in zip(vectors, similarities)]
   wanted = np.square(np.delete(errors, 2)).mean()
   mean = means["similarity_loss"]
@@ -162,7 +163,8 @@ def test_cosines_are_drawn_to_the_similarities():
 
 
 def test_vectors_of_nothing_have_finite_gradients():
-  gradient = jax.grad(lambda x: similarity.unit(x).sum())(jnp.zeros((2, 3)))
+  zeros = jnp.zeros((2, 3))
+  gradient = jax.grad(lambda x: similarity_losses.unit(x).sum())(zeros)
   assert np.isfinite(gradient).all()
-  units = similarity.unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))
+  units = similarity_losses.unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))
   np.testing.assert_allclose(units, [[0.6, 0.8], [0, 0]], rtol=1e-6)

@@ -2,10 +2,10 @@
 
 import hypothesis
 import pytest
-from bert_jax.tasks.common import words
 from hypothesis import strategies as st
 
 from bert_jax import text as texts
+from bert_jax.tasks.inputs import words
 from tests import small
 from tests.text import small_files
 

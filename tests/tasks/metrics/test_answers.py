@@ -1,4 +1,4 @@
-"""Scores of answers by hand.
+"""Metrics of answers by hand.
 
 The comparison with the official script's port is in tests/parity.
 """
@@ -6,10 +6,10 @@ The comparison with the official script's port is in tests/parity.
 import hypothesis
 import numpy as np
 import pytest
-from bert_jax.tasks.scores import answers
 from hypothesis import strategies as st
 
 from bert_jax.settings import UserError
+from bert_jax.tasks.metrics import answers
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ PREDICTED = ["the cat", "dog", "", "cow"]
 NULLS = [0.1, 0.6, 0.2, 0.4]
 
 
-def test_scores():
-  assert answers.score(GOLD, PREDICTED) == pytest.approx(
+def test_metrics():
+  assert answers.evaluate(GOLD, PREDICTED) == pytest.approx(
     {
       "exact": 2 / 4,
       "f1": (1 + 2 / 3 + 1) / 4,
@@ -72,15 +72,15 @@ def test_scores():
       "no_answer_total": 2,
     }
   )
-  assert answers.score(GOLD[:1], PREDICTED[:1]).keys() == {
+  assert answers.evaluate(GOLD[:1], PREDICTED[:1]).keys() == {
     *("exact", "f1", "total"),
     *("has_answer_exact", "has_answer_f1", "has_answer_total"),
   }
 
 
 def test_null_scores_show_the_best_thresholds():
-  plain = answers.score(GOLD, PREDICTED)
-  scores = answers.score(GOLD, PREDICTED, NULLS)
+  plain = answers.evaluate(GOLD, PREDICTED)
+  scores = answers.evaluate(GOLD, PREDICTED, NULLS)
   # Answering the first question alone leaves both empty ones right.
   best = {
     "best_exact": 3 / 4,
@@ -89,12 +89,12 @@ def test_null_scores_show_the_best_thresholds():
     "best_f1_threshold": 0.1,
   }
   assert scores == {**plain, **best}
-  scores = answers.score(GOLD, PREDICTED, NULLS, null_threshold=0.1)
+  scores = answers.evaluate(GOLD, PREDICTED, NULLS, null_threshold=0.1)
   assert scores["f1"] == scores["best_f1"]
   assert scores["no_answer_f1"] == 1
   assert scores["has_answer_f1"] == 1 / 2
   # Nothing is better than no answer.
-  scores = answers.score([[], []], ["a cat", "a dog"], [-3, -4])
+  scores = answers.evaluate([[], []], ["a cat", "a dog"], [-3, -4])
   assert scores["best_f1"] == 1
   assert scores["best_f1_threshold"] == 0
 
@@ -125,13 +125,13 @@ def test_no_threshold_is_better_than_the_tuned_one(questions):
   gold, predicted, nulls = zip(*questions)
 
   def at(threshold):
-    return answers.score(gold, predicted, nulls, threshold)["f1"]
+    return answers.evaluate(gold, predicted, nulls, threshold)["f1"]
 
   tuned = answers.tune_null_threshold(gold, predicted, nulls)
   every = [at(threshold) for threshold in np.arange(-3, 3, 0.25)]
   assert at(tuned) == pytest.approx(max(every))
   # With equal null scores the script's best may be out of reach.
-  best = answers.score(gold, predicted, nulls)["best_f1"]
+  best = answers.evaluate(gold, predicted, nulls)["best_f1"]
   assert best >= at(tuned) - 1e-12
   if len(set(nulls)) == len(nulls):
     assert best == pytest.approx(at(tuned))
@@ -140,13 +140,13 @@ def test_no_threshold_is_better_than_the_tuned_one(questions):
 @pytest.mark.parametrize(
   ("gold", "predicted", "nulls", "message"),
   [
-    ([], [], [], "nothing to score"),
+    ([], [], [], "nothing to evaluate"),
     (GOLD, PREDICTED[:1], NULLS, "answers for 4 rows, got 1"),
     (GOLD, PREDICTED, NULLS[:1], "null scores for 4 rows, got 1"),
     (GOLD, PREDICTED, [0, 0, 0, float("nan")], "null scores: 1 of 4 are NaN"),
   ],
 )
-def test_what_cannot_be_scored_is_an_error(gold, predicted, nulls, message):
-  for function in (answers.score, answers.tune_null_threshold):
+def test_what_cannot_be_evaluated_is_an_error(gold, predicted, nulls, message):
+  for function in (answers.evaluate, answers.tune_null_threshold):
     with pytest.raises(UserError, match=message):
       function(gold, predicted, nulls)

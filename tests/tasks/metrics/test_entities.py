@@ -4,11 +4,12 @@ The comparisons with seqeval and conlleval are in tests/parity.
 """
 
 import hypothesis
+import numpy as np
 import pytest
-from bert_jax.tasks.scores import entities
 from hypothesis import strategies as st
 
 from bert_jax.settings import UserError
+from bert_jax.tasks.metrics import entities
 
 # The prefixes of an entity's only, first, inner and last word.
 SCHEMES = {
@@ -38,19 +39,42 @@ def tags_of(parts, scheme):
 
 
 def spans_of(parts):
-  spans, start = [], 0
+  made, start = [], 0
   for label, length in parts:
     if label:
-      spans.append((label, start, start + length))
+      made.append((label, start, start + length))
     start += length
-  return spans
+  return made
+
+
+def names_of(*groups):
+  """The names of all tags, each once."""
+  every = (tag for group in groups for tags in group for tag in tags)
+  return tuple(dict.fromkeys(every))
+
+
+def spans(tags):
+  """The entities of named tags."""
+  names = names_of([tags])
+  ids = [names.index(tag) for tag in tags]
+  return entities.spans(ids, entities.parse(names))
+
+
+def measured(function, gold, predicted):
+  """Calls a metric of ids with named tags."""
+  names = names_of(gold, predicted)
+  ids = [
+    [np.array([names.index(tag) for tag in tags], int) for tags in group]
+    for group in (gold, predicted)
+  ]
+  return function(*ids, names)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @hypothesis.given(PARTS)
 @hypothesis.settings(derandomize=True, max_examples=60)
 def test_every_scheme_gives_its_entities_back(scheme, parts):
-  assert entities.spans(tags_of(parts, scheme)) == spans_of(parts)
+  assert spans(tags_of(parts, scheme)) == spans_of(parts)
 
 
 @hypothesis.given(PARTS)
@@ -61,7 +85,7 @@ def test_iob1_begins_with_b_only_after_its_like(parts):
     prefixes = ("B" if label == before else "I") + "I" * (length - 1)
     tags += [f"{p}-{label}" if label else "O" for p in prefixes]
     before = label
-  assert entities.spans(tags) == spans_of(parts)
+  assert spans(tags) == spans_of(parts)
 
 
 @pytest.mark.parametrize(
@@ -83,19 +107,24 @@ def test_iob1_begins_with_b_only_after_its_like(parts):
   ],
 )
 def test_ill_formed_tags_have_entities_too(tags, expected):
-  assert entities.spans(tags.split()) == expected
+  assert spans(tags.split()) == expected
+
+
+def test_ids_below_zero_are_outside():
+  tags = entities.parse(["B-A", "I-A"])
+  assert entities.spans([0, -1, 1, 1], tags) == [("A", 0, 1), ("A", 2, 4)]
 
 
 GOLD = [["B-PER", "I-PER", "O", "B-LOC"], ["B-PER", "B-PER"], []]
 PREDICTED = [["B-PER", "I-PER", "B-LOC", "I-LOC"], ["B-PER", "I-PER"], []]
 
 
-def test_scores():
-  scores = entities.score(GOLD, PREDICTED)
+def test_metrics():
+  scores = measured(entities.evaluate, GOLD, PREDICTED)
   assert scores == pytest.approx(
     {"precision": 1 / 3, "recall": 1 / 4, "f1": 2 / 7, "accuracy": 3 / 6}
   )
-  assert entities.per_type(GOLD, PREDICTED) == {
+  assert measured(entities.per_type, GOLD, PREDICTED) == {
     "LOC": {"precision": 0, "recall": 0, "f1": 0, "support": 1},
     "PER": pytest.approx(
       {"precision": 1 / 2, "recall": 1 / 3, "f1": 2 / 5, "support": 3}
@@ -104,32 +133,32 @@ def test_scores():
 
 
 def test_sentences_do_not_run_together():
-  assert entities.per_type([["B-A"], ["I-A"]], [["O"], ["I-A"]]) == {
+  assert measured(entities.per_type, [["B-A"], ["I-A"]], [["O"], ["I-A"]]) == {
     "A": {"precision": 1, "recall": 1 / 2, "f1": pytest.approx(2 / 3)}
     | {"support": 2}
   }
 
 
 def test_no_entities_at_all():
-  assert entities.score([["O", "O"]], [["O", "O"]]) == {
+  assert measured(entities.evaluate, [["O", "O"]], [["O", "O"]]) == {
     "precision": 0,
     "recall": 0,
     "f1": 0,
     "accuracy": 1,
   }
-  assert entities.per_type([["O"]], [["O"]]) == {}
+  assert measured(entities.per_type, [["O"]], [["O"]]) == {}
 
 
 @pytest.mark.parametrize(
   ("gold", "predicted", "message"),
   [
-    ([], [], "nothing to score"),
+    ([], [], "nothing to evaluate"),
     ([[], []], [[], []], "no words with gold tags"),
     ([["O"]], [], "tags for 1 rows, got 0"),
     ([["O"], ["O", "O"]], [["O"], ["O"]], "sentence 2: expected 2 tags, got 1"),
   ],
 )
-def test_what_cannot_be_scored_is_an_error(gold, predicted, message):
-  for function in (entities.score, entities.per_type):
+def test_what_cannot_be_evaluated_is_an_error(gold, predicted, message):
+  for function in (entities.evaluate, entities.per_type):
     with pytest.raises(UserError, match=message):
-      function(gold, predicted)
+      measured(function, gold, predicted)

@@ -1,12 +1,12 @@
-"""Scores of several labels a row, against counts by hand and by brute force."""
+"""Metrics of several labels a row, by hand and by brute force."""
 
 import hypothesis
 import numpy as np
 import pytest
-from bert_jax.tasks.scores import multi_label
 from hypothesis import strategies as st
 
 from bert_jax.settings import UserError
+from bert_jax.tasks.metrics import multi_label
 
 GOLD = [[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]]
 CHANCES = [[0.9, 0.2, 0.1], [0.4, 0.8, 0.1], [0.6, 0.5, 0.6], [0.1, 0.1, 0.1]]
@@ -18,9 +18,9 @@ def f1(gold, predicted):
   return 2 * both / max(sum(gold) + sum(predicted), 1)
 
 
-def test_scores():
+def test_metrics():
   # Predicted: a: rows 0, 2; b: rows 1, 2; c: row 2.
-  scores = multi_label.score(GOLD, CHANCES, [0.5, 0.5, 0.5])
+  scores = multi_label.evaluate(GOLD, CHANCES, [0.5, 0.5, 0.5])
   assert scores == pytest.approx(
     {
       "micro_precision": 3 / 5,
@@ -36,20 +36,20 @@ def test_scores():
       "micro_average_precision": (1 + 1 + 3 / 5 + 4 / 6) / 4,
     }
   )
-  lower = multi_label.score(GOLD, CHANCES, [0.4, 0.5, 0.7])
+  lower = multi_label.evaluate(GOLD, CHANCES, [0.4, 0.5, 0.7])
   assert lower["micro_recall"] == 1
   assert lower["subset_accuracy"] == 3 / 4
 
 
 @pytest.mark.filterwarnings("error")
 def test_no_label_at_all_gives_zeros_and_no_warning():
-  scores = multi_label.score(np.zeros([3, 2]), np.zeros([3, 2]), [0.5, 0.5])
+  scores = multi_label.evaluate(np.zeros([3, 2]), np.zeros([3, 2]), [0.5, 0.5])
   assert scores.pop("subset_accuracy") == 1
   assert set(scores.values()) == {0}
 
 
 def test_a_single_label_is_no_special_case():
-  scores = multi_label.score([[1], [0], [0]], [[0.9], [0.8], [0.1]], [0.5])
+  scores = multi_label.evaluate([[1], [0], [0]], [[0.9], [0.8], [0.1]], [0.5])
   assert scores["macro_f1"] == scores["micro_f1"] == pytest.approx(2 / 3)
   assert scores["micro_precision"] == 1 / 2
 
@@ -83,7 +83,7 @@ def test_no_threshold_is_better(rows):
 
   columns = np.array([gold]).T, np.array([chances], np.float32).T
   (tuned,) = multi_label.tune_thresholds(*columns)
-  scores = multi_label.score(*columns, [tuned])
+  scores = multi_label.evaluate(*columns, [tuned])
   assert scores["micro_f1"] == pytest.approx(at(tuned))
   every = [at(cut) for cut in np.linspace(0, 1, 101)]
   assert at(tuned) == max(every)
@@ -94,7 +94,7 @@ def test_no_threshold_is_better(rows):
 @pytest.mark.parametrize(
   ("gold", "chances", "cuts", "message"),
   [
-    ([], [], [], "nothing to score"),
+    ([], [], [], "nothing to evaluate"),
     ([[0, 1]], [[0.5]], [0.5, 0.5], r"shape \(1, 2\), got \(1, 1\)"),
     ([[0, 1]], [[0.5, 0.5]] * 2, [0.5, 0.5], "answers for 1 rows, got 2"),
     ([[0, 1]], [[0.5, np.nan]], [0.5, 0.5], "1 of 2 are NaN"),
@@ -104,6 +104,6 @@ def test_no_threshold_is_better(rows):
     ([["x"]], [[0.5]], [0.5], "expected rows of numbers"),
   ],
 )
-def test_what_cannot_be_scored_is_an_error(gold, chances, cuts, message):
+def test_what_cannot_be_evaluated_is_an_error(gold, chances, cuts, message):
   with pytest.raises(UserError, match=message):
-    multi_label.score(gold, chances, cuts)
+    multi_label.evaluate(gold, chances, cuts)

@@ -1,17 +1,17 @@
-"""Scores of values against formulas in NumPy."""
+"""Metrics of values against formulas in NumPy."""
 
 import numpy as np
 import pytest
-from bert_jax.tasks.scores import regression
 
 from bert_jax.settings import UserError
+from bert_jax.tasks.metrics import regression
 
 GOLD = [[1.0], [2.0], [3.0], [4.0]]
 
 
-def test_scores_of_one_target():
+def test_metrics_of_one_target():
   got = [[1.0], [2.0], [5.0], [4.5]]
-  scores = regression.score(GOLD, got, ["score"])
+  scores = regression.evaluate(GOLD, got, ["score"])
   assert scores == pytest.approx(
     {
       "pearson": np.corrcoef(np.ravel(GOLD), np.ravel(got))[0, 1],
@@ -24,7 +24,7 @@ def test_scores_of_one_target():
 
 
 def test_ties_are_ranked_in_their_middle():
-  scores = regression.score(GOLD, [[0.0], [0.0], [7.0], [9.0]], ["score"])
+  scores = regression.evaluate(GOLD, [[0.0], [0.0], [7.0], [9.0]], ["score"])
   expected = np.corrcoef([1, 2, 3, 4], [1.5, 1.5, 3, 4])[0, 1]
   assert scores["spearman"] == pytest.approx(expected)
 
@@ -32,9 +32,9 @@ def test_ties_are_ranked_in_their_middle():
 def test_several_targets_are_averaged():
   gold = np.random.default_rng(0).normal(size=[20, 2])
   got = gold + np.random.default_rng(1).normal(size=[20, 2])
-  scores = regression.score(gold, got, ["joy", "anger"])
+  scores = regression.evaluate(gold, got, ["joy", "anger"])
   for column, name in enumerate(["joy", "anger"]):
-    alone = regression.score(gold[:, [column]], got[:, [column]], [name])
+    alone = regression.evaluate(gold[:, [column]], got[:, [column]], [name])
     assert {k: scores[f"{k}_{name}"] for k in alone} == alone
   mean = (scores["rmse_joy"] + scores["rmse_anger"]) / 2
   assert scores["rmse"] == pytest.approx(mean)
@@ -51,7 +51,7 @@ def test_several_targets_are_averaged():
   ],
 )
 def test_constants_correlate_with_nothing(gold, got):
-  scores = regression.score(gold, got, ["score"])
+  scores = regression.evaluate(gold, got, ["score"])
   if got[-1] == got[0] or gold[-1] == gold[0]:
     assert scores["pearson"] == scores["spearman"] == 0
   assert np.isfinite([*scores.values()]).all()
@@ -60,7 +60,7 @@ def test_constants_correlate_with_nothing(gold, got):
 @pytest.mark.parametrize(
   ("gold", "got", "message"),
   [
-    ([], [], "nothing to score"),
+    ([], [], "nothing to evaluate"),
     (GOLD, GOLD[:3], "answers for 4 rows, got 3"),
     (GOLD, [[1.0]] * 3 + [[np.inf]], "predicted values: 1 of 4 are NaN"),
     (GOLD, [[1.0, 2.0]] * 4, r"shape \(4, 1\), got \(4, 2\)"),
@@ -68,6 +68,6 @@ def test_constants_correlate_with_nothing(gold, got):
     ([["a"]], [[1.0]], "gold values: expected rows of numbers"),
   ],
 )
-def test_what_cannot_be_scored_is_an_error(gold, got, message):
+def test_what_cannot_be_evaluated_is_an_error(gold, got, message):
   with pytest.raises(UserError, match=message):
-    regression.score(gold, got, ["score"])
+    regression.evaluate(gold, got, ["score"])

@@ -5,9 +5,9 @@ The comparison with sentence-transformers is in tests/parity.
 
 import numpy as np
 import pytest
-from bert_jax.tasks.scores import retrieval
 
 from bert_jax.settings import UserError
+from bert_jax.tasks.metrics import retrieval
 
 
 def angles(*degrees):
@@ -16,10 +16,10 @@ def angles(*degrees):
   return 3 * np.stack([np.cos(radians), np.sin(radians)], axis=1)
 
 
-def test_scores():
+def test_metrics():
   documents = angles(0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110)
   # The ranks of the relevant documents: 1; 2 and 4; 12, too late.
-  scores = retrieval.score(angles(0, 1, 2), documents, [[0], {1, 3}, [11]])
+  scores = retrieval.evaluate(angles(0, 1, 2), documents, [[0], {1, 3}, [11]])
   gain = 1 / np.log2(3) + 1 / np.log2(5)
   assert scores == pytest.approx(
     {
@@ -34,21 +34,21 @@ def test_scores():
 
 def test_more_relevant_documents_than_are_looked_at():
   documents = angles(*range(0, 80, 4))
-  scores = retrieval.score(angles(0), documents, [range(20)])
+  scores = retrieval.evaluate(angles(0), documents, [range(20)])
   assert scores["ndcg_at_10"] == pytest.approx(1)
   assert scores["recall_at_10"] == pytest.approx(1 / 2)
 
 
 def test_length_does_not_matter_and_few_documents_are_enough():
   documents = angles(0, 90) * [[0.01], [100]]
-  scores = retrieval.score(angles(1), documents.astype(np.float32), [[0]])
+  scores = retrieval.evaluate(angles(1), documents.astype(np.float32), [[0]])
   assert set(scores.values()) == {1}
 
 
 @pytest.mark.parametrize(("index", "rank"), [(0, 1), (1, 2), (4, 5)])
 def test_of_equal_documents_the_first_is_ranked_first(index, rank):
   documents = np.repeat(angles(33.3), 5, axis=0)
-  scores = retrieval.score(angles(12), documents, [[index]])
+  scores = retrieval.evaluate(angles(12), documents, [[index]])
   assert scores["mrr_at_10"] == 1 / rank
 
 
@@ -65,7 +65,7 @@ def test_parts_give_what_all_at_once_gives(monkeypatch):
   cosines /= np.linalg.norm(queries, axis=1, keepdims=True)
   order = np.argsort(-cosines.round(9), axis=1, kind="stable")
   found = [np.isin(row, some) for row, some in zip(order, relevant)]
-  scores = retrieval.score(queries, documents, relevant)
+  scores = retrieval.evaluate(queries, documents, relevant)
   first = [row.argmax() for row in found]
   assert scores["mrr_at_10"] == pytest.approx(
     np.mean([1 / (rank + 1) if rank < 10 else 0 for rank in first])
@@ -91,7 +91,7 @@ def test_spearman_of_cosines():
 @pytest.mark.parametrize(
   ("queries", "documents", "relevant", "message"),
   [
-    ([], angles(1), [], "nothing to score"),
+    ([], angles(1), [], "nothing to evaluate"),
     (angles(1), angles(1), [], "relevant documents for 1 rows, got 0"),
     (angles(1), angles(1), [[]], "query 0: it has no relevant document"),
     (angles(1), angles(1), [[1]], "documents from 0 to 0"),
@@ -101,21 +101,21 @@ def test_spearman_of_cosines():
     (angles(1), [], [[0]], "document vectors: expected 2 dimensions"),
   ],
 )
-def test_what_cannot_be_scored_is_an_error(
+def test_what_cannot_be_evaluated_is_an_error(
   queries, documents, relevant, message
 ):
   with pytest.raises(UserError, match=message):
-    retrieval.score(queries, documents, relevant)
+    retrieval.evaluate(queries, documents, relevant)
 
 
 @pytest.mark.parametrize(
   ("first", "second", "gold", "message"),
   [
-    ([], [], [], "nothing to score"),
+    ([], [], [], "nothing to evaluate"),
     (angles(1, 2), angles(1), [1, 2], "answers for 2 rows, got 1"),
     (angles(1), angles(1), [1, 2], "vectors for 2 rows, got 1"),
   ],
 )
-def test_pairs_that_cannot_be_scored_are_an_error(first, second, gold, message):
+def test_pairs_that_cannot_be_evaluated(first, second, gold, message):
   with pytest.raises(UserError, match=message):
     retrieval.spearman_cosine(first, second, gold)
