@@ -157,7 +157,7 @@ def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
   found, limit = case["sides"], peak(results)
   made = Table(
     case["name"],
-    "real tokens/s (range)",
+    "non-padding tokens/s (range)",
     "rows full",
     "ours / it (range)",
     "of the peak",

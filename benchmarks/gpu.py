@@ -49,7 +49,7 @@ _PEERS = {
 _REFERENCE = "torch-compiled"
 # cuDNN has no dropout of single attention weights, but all backends can drop
 # the same keys for all queries of a row and head.
-_SHARED = {"model.attention_dropout_shared_by": "queries"}
+_SHARED = {"model.attention_dropout_broadcast": "queries"}
 _ATTENTION = {
   "xla": {"model.attention": "xla"},
   "xla-shared": {"model.attention": "xla", **_SHARED},
@@ -129,7 +129,7 @@ def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
   made = Table(
     case["name"],
     "sequences/s (range)",
-    "real tokens/s",
+    "non-padding tokens/s",
     "rows full",
     "MFU",
     "/ torch-compiled (range)",

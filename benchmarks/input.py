@@ -92,7 +92,7 @@ def rate(
 def measure(
   corpus: SyntheticCorpus, length: int, seconds: float
 ) -> Iterator[tuple[str, list[float]]]:
-  """Real tokens a second by part, in one process, for rows of a length."""
+  """Non-padding tokens per second by part, in one process."""
   config = ExamplesConfig(
     max_length=length, max_predictions=_PREDICTIONS[length]
   )
@@ -143,7 +143,7 @@ def measure_parts(
   config: ExamplesConfig,
   seconds: float,
 ) -> Iterator[tuple[str, list[float]]]:
-  """Real tokens a second of what makes examples of a plan."""
+  """Non-padding tokens a second of what makes examples of a plan."""
   lengths = planned.tokens + np.uint16(config.max_length - config.max_tokens)
   # Some sets of examples from all over the corpus, as batches have them.
   rng = np.random.default_rng(0)
@@ -178,7 +178,7 @@ def measure_parts(
 def measure_rows(
   kind: str, examples: PretrainingExamples, seconds: float
 ) -> Iterator[tuple[str, list[float]]]:
-  """Real tokens a second of whole rows, alone and through the loader."""
+  """Non-padding tokens a second of whole rows, alone and through the loader."""
   stream = Stream(examples, _BATCH, seed=0)
   tokens = np.mean(
     [(stream.batch(i, range(_BATCH)).sequence_ids > 0).sum() for i in range(8)]
@@ -208,7 +208,7 @@ def main() -> None:
     f"{sentences:,} sentences, {len(corpus):,} documents,"
     f" {corpus.sentence_lengths.sum():,} tokens; {os.cpu_count()} cores"
   )
-  print(f"{'length':>6}  {'part':<22} {'real tokens/s':>15} range")
+  print(f"{'length':>6}  {'part':<22} {'non-padding tokens/s':>15} range")
   rows = []
   for length in _PREDICTIONS:
     for part, rates in measure(corpus, length, arguments.seconds):
@@ -217,7 +217,9 @@ def main() -> None:
         f" {rates[0]:,.0f} - {rates[-1]:,.0f}",
         flush=True,
       )
-      rows.append({"length": length, "part": part, "real_tokens_per_s": rates})
+      rows.append(
+        {"length": length, "part": part, "non_padding_tokens_per_second": rates}
+      )
   _RESULTS.parent.mkdir(exist_ok=True)
   machine = {"processor": platform.processor(), "cores": os.cpu_count()}
   content = {"machine": machine, "sentences": sentences, "rows": rows}

@@ -4,7 +4,7 @@
   python -m benchmarks.tpu_compile [--topology v5e:4x4 v5e:16x16 v5p:8x8x8]
 
   ./launch/peers.sh   # Once, for the environment of the peer.
-  python -m benchmarks.tpu_compile --peer [--fill PADDED PACKED]
+  python -m benchmarks.tpu_compile --peer [--packing_efficiency PADDED PACKED]
 
 Compiles the updates of BERT-base and BERT-large, at length 128 with 32 rows a
 chip and at 512 with 8, data parallel in bfloat16, each in a process of its own.
@@ -93,7 +93,7 @@ def main() -> None:
     help="compare with Transformers, which this Python has",
   )
   parser.add_argument(
-    "--fill",
+    "--packing_efficiency",
     nargs=2,
     type=float,
     metavar=("PADDED", "PACKED"),
@@ -115,7 +115,9 @@ def main() -> None:
       arguments.peer,
       topology,
       arguments.models,
-      tpu_peer.Fill(*arguments.fill) if arguments.fill else None,
+      tpu_peer.PackingEfficiency(*arguments.packing_efficiency)
+      if arguments.packing_efficiency
+      else None,
       arguments.max_sequences,
       versions,
     )

@@ -6,9 +6,9 @@ float32 and the rest in bfloat16, the same dropout rates and as many rows a
 chip. Transformers has one mask of attention weights for all rows and heads;
 ours is compiled with that too, and with BERT's own, every weight by itself.
 
-At 512, ours has packed rows and Transformers padded ones. There a real token
-costs what an update costs over those of its positions that are no padding,
-the shares of which `--fill` gives, from `python -m benchmarks.packing`.
+At length 512, ours has packed rows and Transformers padded ones. The cost of a
+non-padding token is the cost of an update over the share of its positions that
+hold tokens: `--packing_efficiency`, measured by `python -m benchmarks.packing`.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from bert_jax.aot.chips import CHIPS
 
 _RESULTS = runner.ROOT / "benchmarks" / "results" / "tpu_peer.json"
 _THEIRS = "transformers, flax"
-_ONE_MASK = "--config.model.attention_dropout_shared_by=rows"
+_ONE_MASK = "--config.model.attention_dropout_broadcast=rows"
 _OURS = {
   "ours": (),
   "ours, one mask": (_ONE_MASK,),
@@ -38,7 +38,7 @@ _OURS = {
 }
 
 
-class Fill(NamedTuple):
+class PackingEfficiency(NamedTuple):
   """Which share of the positions of rows of 512 is no padding."""
 
   padded: float
@@ -132,7 +132,7 @@ def compare(
   python: str,
   topology: str,
   models: Sequence[str],
-  fill: Fill | None,
+  packing_efficiency: PackingEfficiency | None,
   max_sequences: int,
   versions: str,
 ) -> None:
@@ -142,7 +142,7 @@ def compare(
     python: of the peers.
     topology: as `v5e:2x2`.
     models: presets.
-    fill: of rows of 512, if it is known.
+    packing_efficiency: of rows of 512, if it is known.
     max_sequences: of a packed row.
     versions: of the compiler.
   """
@@ -150,7 +150,7 @@ def compare(
   results = {
     "topology": topology,
     "versions": versions,
-    "fill": fill and fill._asdict(),
+    "packing_efficiency": packing_efficiency and packing_efficiency._asdict(),
     "max_sequences": max_sequences,
     "updates": [],
   }
@@ -174,7 +174,9 @@ def compare(
 
 def print_results(results: Mapping[str, Any]) -> None:
   """Prints the table."""
-  fill = results["fill"] and Fill(**results["fill"])
+  packing_efficiency = results["packing_efficiency"] and PackingEfficiency(
+    **results["packing_efficiency"]
+  )
   made = Table(
     f"update on {results['topology']}; {results['versions']}",
     "side",
@@ -182,7 +184,7 @@ def print_results(results: Mapping[str, Any]) -> None:
     "of them in kernels",
     "HBM of a chip",
     "/ theirs, an update",
-    "/ theirs, a real token",
+    "/ theirs, a non-padding token",
   )
   for update in results["updates"]:
     name, length = f"{update['model']}, {update['length']}", update["length"]
@@ -201,12 +203,17 @@ def print_results(results: Mapping[str, Any]) -> None:
         ),
         f"{cost['hbm'] / 2**30:.2f} GiB",
         f"{ratio:.2f}" if ratio else "-",
-        _of_a_token(ratio, length, fill),
+        _per_token(ratio, length, packing_efficiency),
       )
   runner.print_table(made)
 
 
-def _of_a_token(ratio: float | None, length: int, fill: Fill | None) -> str:
-  if ratio is None or (length == 512 and fill is None):
+def _per_token(
+  ratio: float | None, length: int, packing_efficiency: PackingEfficiency | None
+) -> str:
+  """The ratio of the costs of a non-padding token, for a table."""
+  if ratio is None or (length == 512 and packing_efficiency is None):
     return "-"
-  return f"{ratio * (fill.padded / fill.packed if length == 512 else 1):.2f}"
+  if length == 512:
+    ratio *= packing_efficiency.padded / packing_efficiency.packed
+  return f"{ratio:.2f}"

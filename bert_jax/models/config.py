@@ -10,7 +10,7 @@ from bert_jax.models.presets import PRESETS
 # Fields that say only how a model is run, not which it is.
 HOW_IT_IS_RUN = (
   "attention",
-  "attention_dropout_shared_by",
+  "attention_dropout_broadcast",
   "dtype",
   "head_dropout",
   "remat",
@@ -27,7 +27,7 @@ _OPTIONS = {
   "activation": ("gelu", "gelu_tanh"),
   "dtype": ("float32", "bfloat16"),
   "attention": ("auto", "xla", "cudnn", "splash", "short"),
-  "attention_dropout_shared_by": ("none", "rows", "queries"),
+  "attention_dropout_broadcast": ("none", "rows", "queries"),
   "pooling": ("first", "mean"),
   "remat": ("none", "minimal", "full"),
   "pooler_activation": ("tanh", "gelu", "relu"),
@@ -53,7 +53,7 @@ class EncoderConfig:
       `gelu_tanh` (Google's repository since 2019, keras-hub).
     hidden_dropout: the rate after embeddings and each block.
     attention_dropout: the rate on attention weights.
-    attention_dropout_shared_by: what has the same dropout mask of attention
+    attention_dropout_broadcast: what has the same dropout mask of attention
       weights. `none`: every weight is dropped by itself, as BERT has it;
       `rows`: all rows and heads have one mask, as Transformers' Flax models
       have it; `queries`: all queries of a row and head lose the same keys,
@@ -118,7 +118,7 @@ class EncoderConfig:
   activation: str = "gelu"
   hidden_dropout: float = 0.1
   attention_dropout: float = 0.1
-  attention_dropout_shared_by: str = "none"
+  attention_dropout_broadcast: str = "none"
   head_dropout: float | None = None
   layer_dropouts: tuple[float, ...] = ()
   layer_norm_epsilon: float = 1e-12
@@ -176,12 +176,12 @@ class EncoderConfig:
 
   def _check_attention(self):
     drops_weights = (
-      self.attention_dropout and self.attention_dropout_shared_by != "queries"
+      self.attention_dropout and self.attention_dropout_broadcast != "queries"
     )
     if drops_weights and self.attention in ("cudnn", "splash"):
       raise ValueError(
         f"attention: {self.attention} has no dropout of attention weights; set"
-        " attention_dropout to 0, or attention_dropout_shared_by to queries"
+        " attention_dropout to 0, or attention_dropout_broadcast to queries"
       )
     if self.attention == "cudnn" and self.dtype == "float32":
       raise ValueError("attention: cudnn needs the dtype bfloat16, got float32")

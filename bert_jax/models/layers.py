@@ -203,7 +203,7 @@ class SelfAttention(nn.Module):
       dropout = attention.Dropout(
         config.attention_dropout,
         self.make_rng("dropout"),
-        config.attention_dropout_shared_by,
+        config.attention_dropout_broadcast,
       )
     window = config.local_window if self.is_local else 0
     if self.is_mutable_collection("attentions"):

@@ -147,12 +147,12 @@ def test_rows_of_several_blocks_of_the_kernel():
   assert_as_alone(splash, x, ids, 64, 1e-5)
 
 
-def dropped(attend, shared_by, length=64, rate=0.25):
+def dropped(attend, broadcast, length=64, rate=0.25):
   """The weights, scaled so that they are 1 without dropout."""
   zeros = jnp.zeros((3, length, 2, length), jnp.bfloat16)
   value = zeros + jnp.eye(length, dtype=zeros.dtype)[:, None]
   ids = np.ones((3, length), np.int32)
-  dropout = attention.Dropout(rate, jax.random.key(0), shared_by)
+  dropout = attention.Dropout(rate, jax.random.key(0), broadcast)
   weights = attend(zeros, zeros, value, ids, dropout=dropout)
   return np.asarray(weights.swapaxes(1, 2), np.float64) * length
 
@@ -167,28 +167,28 @@ def test_queries_may_lose_the_same_keys(attend):
 
 
 @pytest.mark.parametrize(
-  ("shared_by", "masks"), [("none", 6), ("rows", 1), ("queries", 6)]
+  ("broadcast", "masks"), [("none", 6), ("rows", 1), ("queries", 6)]
 )
-def test_dropout_leaves_what_it_leaves_on_average(shared_by, masks):
+def test_dropout_leaves_what_it_leaves_on_average(broadcast, masks):
   attend = functools.partial(attention.attention, backend="xla")
-  weights = dropped(attend, shared_by)
+  weights = dropped(attend, broadcast)
   assert 0.15 < (weights == 0).mean() < 0.35
   np.testing.assert_allclose(weights.mean(), 1, atol=0.1)
   by_head = weights.reshape(6, -1)
   assert len(np.unique(by_head, axis=0)) == masks
   one_query = len(np.unique(weights[0, 0], axis=0)) == 1
-  assert one_query == (shared_by == "queries")
+  assert one_query == (broadcast == "queries")
 
 
-@pytest.mark.parametrize("shared_by", ["none", "rows"])
+@pytest.mark.parametrize("broadcast", ["none", "rows"])
 @pytest.mark.parametrize(
   ("shape", "dtype"), [(PADDED, "float32"), (PACKED, "bfloat16")]
 )
 def test_the_kernel_for_short_rows_drops_what_xla_drops(
-  shared_by, shape, dtype
+  broadcast, shape, dtype
 ):
   x, ids = rows(shape, dtype)
-  dropout = attention.Dropout(0.25, jax.random.key(3), shared_by)
+  dropout = attention.Dropout(0.25, jax.random.key(3), broadcast)
 
   def found(backend, dropout):
     attend = functools.partial(
@@ -205,16 +205,16 @@ def test_the_kernel_for_short_rows_drops_what_xla_drops(
   assert abs(out - found("xla", None)[0])[ids > 0].max() > 10 * tolerance
 
 
-@pytest.mark.parametrize("shared_by", ["none", "rows"])
+@pytest.mark.parametrize("broadcast", ["none", "rows"])
 @pytest.mark.parametrize("backend", ["cudnn", "splash"])
 def test_a_kernel_says_which_dropout_it_has_not(
-  backend, shared_by, monkeypatch
+  backend, broadcast, monkeypatch
 ):
   if backend == "cudnn":
     _stand_in_for_cudnn(monkeypatch)
   attend = functools.partial(attention.attention, backend=backend)
-  with pytest.raises(UserError, match="attention_dropout_shared_by to queries"):
-    dropped(attend, shared_by)
+  with pytest.raises(UserError, match="attention_dropout_broadcast to queries"):
+    dropped(attend, broadcast)
 
 
 @pytest.mark.parametrize(

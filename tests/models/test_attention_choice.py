@@ -14,8 +14,8 @@ V5E = Device("tpu", "TPU v5 lite")
 CPU = Device("cpu", "cpu")
 
 
-def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", shared_by=None):
-  return Call(device, jnp.dtype(dtype), shape, shared_by)
+def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", broadcast=None):
+  return Call(device, jnp.dtype(dtype), shape, broadcast)
 
 
 @pytest.mark.parametrize(
@@ -24,23 +24,23 @@ def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", shared_by=None):
     (call(CPU), "xla"),
     (call(V5E), "short"),
     (call(V5E, dtype="float32"), "short"),
-    (call(V5E, shared_by="queries"), "short"),
+    (call(V5E, broadcast="queries"), "short"),
     (call(V5E, (4, 513, 12, 64)), "splash"),
     (call(V5E, (4, 512, 12, 60)), "splash"),
     (call(V5E, (4, 512, 3, 64)), "splash"),
-    (call(V5E, shared_by="none"), "short"),
-    (call(V5E, shared_by="rows"), "short"),
+    (call(V5E, broadcast="none"), "short"),
+    (call(V5E, broadcast="rows"), "short"),
     (call(V5E, (4, 384, 12, 64)), "short"),
-    (call(V5E, (4, 384, 12, 64), shared_by="none"), "xla"),
-    (call(V5E, (4, 513, 12, 64), shared_by="none"), "xla"),
+    (call(V5E, (4, 384, 12, 64), broadcast="none"), "xla"),
+    (call(V5E, (4, 513, 12, 64), broadcast="none"), "xla"),
     (call(V5E, (4, 256, 12, 64)), "xla"),
     (call(V5E._replace(rows=4, heads=6)), "short"),
     (call(V5E._replace(rows=4, heads=4)), "splash"),
     (call(V5E._replace(rows=8)), "xla"),
     (call(V5E._replace(heads=8)), "xla"),
     (call(H100), "cudnn"),
-    (call(H100, shared_by="queries"), "cudnn"),
-    (call(H100, shared_by="none"), "xla"),
+    (call(H100, broadcast="queries"), "cudnn"),
+    (call(H100, broadcast="none"), "xla"),
     (call(H100, dtype="float32"), "xla"),
     (call(H100, (4, 512, 12, 60)), "xla"),
     (call(Device("gpu", "AMD Instinct MI300X")), "xla"),
@@ -59,7 +59,7 @@ def test_auto_takes_what_suits(asked, chosen):
     ("cudnn", call(H100, dtype="float32"), "needs the dtype bfloat16"),
     ("cudnn", call(H100, (4, 512, 12, 60)), "heads of a width that 8 divides"),
     ("splash", call(V5E._replace(rows=8)), "4 rows and 12 heads"),
-    ("splash", call(V5E, shared_by="none"), "no dropout of attention weights"),
+    ("splash", call(V5E, broadcast="none"), "no dropout of attention weights"),
     ("short", call(V5E, (4, 513, 12, 64)), "at most 512 tokens, got 513"),
     ("short", call(V5E._replace(heads=4)), "got 3 of width 64"),
   ],
@@ -72,14 +72,14 @@ def test_what_a_kernel_cannot_do(backend, asked, message):
   ("fields", "message"),
   [
     ({"attention": "flash"}, "config.model.attention: expected one of auto"),
-    ({"attention": "splash"}, "attention_dropout_shared_by to queries"),
+    ({"attention": "splash"}, "attention_dropout_broadcast to queries"),
     (
       {"attention": "cudnn", "attention_dropout": 0.0},
       "config.model.attention: cudnn needs the dtype bfloat16",
     ),
     (
-      {"attention_dropout_shared_by": "keys"},
-      "config.model.attention_dropout_shared_by: expected one of none",
+      {"attention_dropout_broadcast": "keys"},
+      "config.model.attention_dropout_broadcast: expected one of none",
     ),
   ],
 )

@@ -60,13 +60,13 @@ def attention(
       compiled for: those of the mesh in context (`jax.set_mesh`), or else
       jax's default.
   """
-  shared_by = dropout.shared_by if dropout else None
-  call = choice.Call(devices.current(), query.dtype, query.shape, shared_by)
+  broadcast = dropout.broadcast if dropout else None
+  call = choice.Call(devices.current(), query.dtype, query.shape, broadcast)
   if backend == "auto":
     backend = choice.choose(call)
   elif reason := choice.refusal(backend, call):
     raise UserError(f"config.model.attention: {backend} {reason}")
-  if shared_by == "queries":
+  if broadcast == "queries":
     value, dropout = drop_keys(value, dropout), None
   if backend == "xla":
     return xla.attend(query, key, value, sequence_ids, window, dropout)

@@ -23,14 +23,14 @@ class Call(NamedTuple):
     device: what it is compiled for.
     dtype: of queries, keys and values.
     shape: theirs: rows, length, heads and the width of a head.
-    shared_by: by what a dropout mask of weights is shared, see
+    broadcast: by what a dropout mask of weights is shared, see
       `EncoderConfig`; None without dropout.
   """
 
   device: Device
   dtype: jnp.dtype
   shape: tuple[int, int, int, int]
-  shared_by: str | None = None
+  broadcast: str | None = None
 
 
 def choose(call: Call) -> str:
@@ -49,7 +49,7 @@ def choose(call: Call) -> str:
   much in `short` as in `xla`. For GPUs, of which none was at hand, it is
   only where the kernel can be used and rows are not tiny.
   """
-  drops_weights = call.shared_by not in (None, "queries")
+  drops_weights = call.broadcast not in (None, "queries")
   kernels, least = {
     "tpu": (
       ("short", "splash"),
@@ -69,10 +69,10 @@ def refusal(backend: str, call: Call) -> str | None:
   if backend == "xla":
     return None
   device, (rows, length, heads, depth) = call.device, call.shape
-  if backend != "short" and call.shared_by not in (None, "queries"):
+  if backend != "short" and call.broadcast not in (None, "queries"):
     return (
       "has no dropout of attention weights; set attention_dropout to 0, or"
-      " attention_dropout_shared_by to queries"
+      " attention_dropout_broadcast to queries"
     )
   if rows % device.rows or heads % device.heads:
     return (

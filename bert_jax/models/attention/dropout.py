@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
 from bert_jax.models.dropout import drop, mask_seeds
 
-SHARED_BY = ("none", "rows", "queries")
+BROADCASTS = ("none", "rows", "queries")
 
 
 class Dropout(NamedTuple):
@@ -16,19 +16,19 @@ class Dropout(NamedTuple):
   Attributes:
     rate: the share of weights set to zero, above 0.
     key: what the random bits come from.
-    shared_by: a name in `SHARED_BY`, see `EncoderConfig`.
+    broadcast: a name in `BROADCASTS`, see `EncoderConfig`.
   """
 
   rate: float
   key: PRNGKeyArray
-  shared_by: str = "none"
+  broadcast: str = "none"
 
 
 def drop_weights(
   weights: Float[Array, "batch heads queries keys"], dropout: Dropout
 ) -> Float[Array, "batch heads queries keys"]:
   """Sets weights to zero, and scales the others up."""
-  alike = dropout.shared_by == "rows"
+  alike = dropout.broadcast == "rows"
   shape = weights.shape[2:] if alike else weights.shape
   return drop(weights, dropout.key, dropout.rate, shape)
 
@@ -37,7 +37,7 @@ def weight_seeds(
   dropout: Dropout, rows: int, heads: int
 ) -> UInt32[Array, "rows heads"]:
   """The seeds of the masks that `drop_weights` has, for kernels."""
-  masks = (1, 1) if dropout.shared_by == "rows" else (rows, heads)
+  masks = (1, 1) if dropout.broadcast == "rows" else (rows, heads)
   return jnp.broadcast_to(mask_seeds(dropout.key, masks), (rows, heads))
 
 
