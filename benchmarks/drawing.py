@@ -63,9 +63,9 @@ def draw(
   """
   recipe = Recipe.from_dict(made)
   task, data = recipe.make_task()
-  examples = _examples(data.training(case.rows, recipe.seed, None), case)
+  rows = _rows(data.training(case.rows, recipe.seed, None), case)
   batches = [
-    stream.stack(list(itertools.islice(examples, case.rows)))
+    stream.concatenate(list(itertools.islice(rows, case.rows)))
     for _ in range(count)
   ]
   peers.save(path, [by_name(batch) for batch in batches])
@@ -80,19 +80,20 @@ def draw(
   )
 
 
-def _examples(rows: stream.Stream, case: Case) -> Iterator[Batch]:
+def _rows(batches: stream.BatchStream, case: Case) -> Iterator[Batch]:
+  """Batches of one row each; full rows, unless the case has real lengths."""
   for tried in itertools.count():
-    example = rows[tried]
-    if case.real or example.sequence_ids.all():
-      yield example
+    row = batches.batch(tried // case.rows, [tried % case.rows])
+    if case.real or row.sequence_ids.all():
+      yield row
     elif tried > 10_000 * case.rows:
       raise UserError(f"--text: hardly any row of {case.length} gets full")
 
 
 def by_name(batch: Batch) -> dict[str, np.ndarray]:
-  """A batch as the sides have it."""
-  fields = {x.name: getattr(batch, x.name) for x in dataclasses.fields(batch)}
-  return fields | fields.pop("targets")
+  """The arrays of a batch by name, as all peers take them."""
+  names = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
+  return {name: getattr(batch, name) for name in names} | dict(batch.targets)
 
 
 def _sizes(batches: Sequence[Batch]) -> np.ndarray:

@@ -29,7 +29,7 @@ _FIELDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
 
 def training(job: Job) -> Run:
   recipe = Recipe.from_dict(job.config)
-  task = recipe.make_task()
+  task, _ = recipe.make_task()
   layout = partitioning.make_layout(recipe.mesh)
   optimizer, frozen = run_lib.make_optimizer(recipe, task)
   state = partitioning.init_state(
