@@ -133,7 +133,7 @@ def test_the_last_batch_is_filled_up_with_blank_rows():
 
 @pytest.mark.parametrize("consumed", [0, 1, 25, 26, 27, 60])
 def test_a_resumed_stream_goes_on_exactly(consumed):
-  whole, again = stream(), stream(start=stream().position_after(consumed))
+  whole, again = stream(), stream().at(stream().position_after(consumed))
   for one, other in zip(take(whole, 30, consumed), take(again, 30)):
     assert_equal(one, other)
   assert again.position_after(5) == whole.position_after(consumed + 5)

@@ -98,7 +98,7 @@ def test_resume_is_exact_at_every_batch(batch_size):
   expected = names(take(8, whole))
   for done in range(8):
     position = whole.position_after(done)
-    resumed = stream_lib.Stream(examples, batch_size, 3, position)
+    resumed = whole.at(position)
     assert names(take(8 - done, resumed)) == expected[done * batch_size :]
     # Positions add up, resumed or not.
     assert resumed.position_after(2) == whole.position_after(done + 2)

@@ -72,7 +72,7 @@ def test_it_goes_on_where_it_stopped(consumed):
   sizes = {"a": 3, "b": 7}
   expected = drawn(mixed(sizes), range(consumed, consumed + 5))
   start = mixed(sizes).position_after(consumed)
-  again = mixed(sizes, start=start)
+  again = mixed(sizes).at(start)
   assert drawn(again, range(5)) == expected
   assert again.position_after(2) == mixed(sizes).position_after(consumed + 2)
 

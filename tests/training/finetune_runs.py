@@ -1,19 +1,20 @@
 """An encoder, a run on top of it, and recipes for more of them."""
 
 import json
+import zlib
 
 import jax
 import numpy as np
-from bert_jax.predictor import Predictor
 
 import bert_jax
 from bert_jax import trees
+from bert_jax.model import Model
 from bert_jax.models.config import encoder_config
-from bert_jax.tasks import masked_lm
+from bert_jax.tasks import MASKED_LM
 from bert_jax.training.logging import read_metrics
+from bert_jax.training.train import init_params
 from tests import small
 from tests.tasks import learnable
-from tests.tasks.cases import random_params
 from tests.tasks.learnable import train
 
 # Of 12 records in batches of 4.
@@ -35,12 +36,23 @@ def shared_home(tmp_path_factory):
 def _make(home):
   size = len(small.tokenizer())
   config = {**learnable.MODEL, "num_layers": 1, "vocab_size": size}
-  task = masked_lm.make(encoder_config(config), small.tokenizer())
-  predictor = Predictor(task, jax.device_put(random_params(task)))
-  bert_jax.save(predictor, home / "init", format="bert_jax")
+  task = MASKED_LM.bind(encoder_config(config), small.tokenizer())
+  model = Model(task, jax.device_put(_random_params(task)))
+  bert_jax.save(model, home / "init", format="bert_jax")
   values, said = train(every_step(recipe(home)), home / "run")
   (home / "said").write_text(said)
   (home / "values").write_text(json.dumps(values))
+
+
+def _random_params(task):
+  """Far enough from zero that predictions differ; nothing is compiled."""
+
+  def draw(path, shape):
+    generator = np.random.default_rng(zlib.crc32(path.encode()))
+    return generator.normal(0, 0.3, shape.shape).astype(np.float32)
+
+  shapes = jax.eval_shape(lambda: init_params(task))
+  return trees.map_with_path(draw, shapes)
 
 
 def recipe(home, init="init", **changes):

@@ -51,8 +51,9 @@ def test_what_is_frozen_stays_to_the_bit(home, tmp_path):
 def test_what_begins_anew_has_initial_values(home, finetuning, fresh):
   made = Recipe.from_dict(recipe(home, finetuning=finetuning))
   pretrained = workdir.open_model(home / "init")
+  task, _ = made.make_task(pretrained)
   params, new = run.load_params(
-    made, made.make_task(pretrained), partitioning.replicated(), pretrained
+    made, task, partitioning.replicated(), pretrained
   )
   assert list(new) == ["classifier", *fresh, "pooler"]
   before, after = params_of(home / "init"), trees.flatten(params)
@@ -88,8 +89,8 @@ def test_a_classifier_of_the_same_labels_is_gone_on_from(
 ):
   made = Recipe.from_dict(other_labels(home, rename))
   pretrained = workdir.open_model(home / "run")
-  task = made.make_task(pretrained)
-  assert task.head.labels == labels
+  task, _ = made.make_task(pretrained)
+  assert task.targets["label"].labels == labels
   params, anew = pretrained.params(task)
   assert anew == fresh
   before, after = params_of(home / "run"), trees.flatten(params)
@@ -123,7 +124,11 @@ def test_files_may_move_and_evaluations_change(home, tmp_path):
     ("batch_size", 2, "config.batch_size: 4 -> 2"),
     ("seed", 1, "config.seed: 0 -> 1"),
     ("data__max_length", 12, "config.data.max_length: 16 -> 12"),
-    ("data__labels", ["sorts", "list", "array"], "config.data.labels: "),
+    (
+      "data__targets",
+      {"label": {"labels": ["sorts", "list", "array"]}},
+      "config.data.targets.label",
+    ),
     (
       "data__augmentation",
       {"copies": 1, "dropout": 0.1},
@@ -158,7 +163,10 @@ def test_other_training_records_are_refused(home):
     ({"evaluation__patience": 1}, "evaluation.metric: missing; patience"),
     ({"evaluation__patience": -1}, "evaluation.patience: expected at least"),
     ({"data__eval": "nowhere.jsonl"}, "config.data.eval: .*nowhere.jsonl"),
-    ({"data__labels": ["list"]}, r"n_train.jsonl:2: label: unknown 'array'"),
+    (
+      {"data__targets": {"label": {"labels": ["list"]}}},
+      r"n_train.jsonl:2: label: unknown 'array'",
+    ),
     ({"model__num_layers": 3}, "config.model.num_layers: 3, but config.init"),
     ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
   ],

@@ -21,7 +21,7 @@ def home(tmp_path_factory):
   """Encoders without a head, and a corpus of their vocabulary."""
   home = tmp_path_factory.mktemp("init")
   for family in ("bert", "roberta"):
-    bert_jax.save(folders.predictor(family, "embedding"), home / family)
+    bert_jax.save(folders.model(family, "embedding"), home / family)
   words = small.WORDS.split()[:-3]
   write_text(home / "text.txt")
   text = (home / "text.txt").read_text()
@@ -62,9 +62,9 @@ def test_it_begins_with_the_models_encoder_and_vocabulary(home, finished):
     np.testing.assert_allclose(after[path], value, atol=1e-4, err_msg=path)
   changed = [np.any(after[path] != value) for path, value in before.items()]
   assert sum(changed) > len(changed) / 2
-  predictor = bert_jax.load(finished)
-  assert predictor.task.name == "masked_lm"
-  assert predictor.tokenizer.tokens == small.tokenizer().tokens
+  model = bert_jax.load(finished)
+  assert model.task.name == "masked_lm"
+  assert model.tokenizer.tokens == small.tokenizer().tokens
 
 
 def test_the_loss_is_measured_before_the_first_update(finished):
@@ -99,7 +99,7 @@ def test_another_family_is_gone_on_from(home):
 
 def test_a_run_is_gone_on_from(home, finished):
   pretrained = workdir.open_model(finished)
-  task = recipe(home, "run").make_task(pretrained)
+  task, _ = recipe(home, "run").make_task(pretrained)
   params, fresh = pretrained.params(task)
   assert not fresh
   expected = trees.flatten(bert_jax.load(finished).params)
@@ -139,13 +139,13 @@ def test_text_of_another_vocabulary_is_refused(home, tmp_path):
   )
   build.prepare(config, tmp_path / "corpus", processes=1)
   other = recipe(home, data__corpus=str(tmp_path / "corpus"))
-  message = "its vocabulary is not that of config.init .* bert-jax prepare"
+  message = "its vocabulary is not that of config.init .*bert-jax prepare"
   with pytest.raises(UserError, match=message):
     run.train_recipe(other, tmp_path / "run")
 
 
 def test_a_saved_model_is_no_run(home, tmp_path):
-  predictor = folders.predictor("bert", "embedding")
-  bert_jax.save(predictor, tmp_path / "model", format="bert_jax")
+  model = folders.model("bert", "embedding")
+  bert_jax.save(model, tmp_path / "model", format="bert_jax")
   with pytest.raises(UserError, match="holds a model and no run; take another"):
     run.train_recipe(recipe(home), tmp_path / "model")

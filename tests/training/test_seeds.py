@@ -124,7 +124,7 @@ def test_seeds_make_different_runs_and_are_not_trained_twice(
   home = finetune_runs.shared_home(tmp_path_factory)
   recipe = Recipe.from_dict(finetune_runs.recipe(home))
   first = seeds.repeat(recipe, tmp_path / "runs", [0, 1])
-  losses = [values["classification_loss"] for values in first["runs"].values()]
+  losses = [values["loss"] for values in first["runs"].values()]
   assert losses[0] != losses[1]
   rows = read_metrics(tmp_path / "runs" / "seed_1")
   more = seeds.repeat(recipe, tmp_path / "runs", [1, 0])

@@ -61,13 +61,19 @@ def make_state(task, optimizer):
   )
 
 
-def test_accumulated_micro_batches_equal_the_large_batch():
+@pytest.fixture(scope="module")
+def updates():
+  """A task, a state, a batch, and one update of it whole and in 4 parts."""
   task, optimizer = make_task(), optax.sgd(1.0)
   state, batch = make_state(task, optimizer), make_batch(8)
   results = [
     jax.jit(make_update(task, optimizer, n))(state, batch) for n in (1, 4)
   ]
-  (whole, measures), (parts, part_measures) = results
+  return task, state, batch, *results
+
+
+def test_accumulated_micro_batches_equal_the_large_batch(updates):
+  _, state, _, (whole, means), (parts, part_means) = updates
   moved = jax.tree.map(
     lambda a, b: np.abs(a - b).max(), whole.params, state.params
   )
@@ -77,28 +83,26 @@ def test_accumulated_micro_batches_equal_the_large_batch():
     whole.params,
     parts.params,
   )
-  for name, mean in measures.items():
+  for name, mean in means.items():
     assert mean.value() == pytest.approx(
-      float(part_measures[name].value()), rel=1e-5
+      float(part_means[name].value()), rel=1e-5
     )
 
 
-def test_the_loss_of_a_batch_is_the_mean_over_all_its_masked_words():
-  task, optimizer = make_task(), optax.sgd(0.0)
-  state, batch = make_state(task, optimizer), make_batch(8)
-  _, measures = jax.jit(make_update(task, optimizer))(state, batch)
-  outputs = task.module.apply({"params": state.params}, batch)
+def test_the_loss_of_a_batch_is_the_mean_over_all_its_masked_words(updates):
+  task, state, batch, (_, means), _ = updates
+  outputs = jax.jit(task.module.apply)({"params": state.params}, batch)
   logits = np.asarray(outputs["masked_lm"], np.float64)
   logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
   losses = [
     -logits[row, slot, batch.targets["masked_lm/ids"][row, slot]]
     for row, slot in np.argwhere(batch.targets["masked_lm/weights"] > 0)
   ]
-  assert float(measures["mlm_loss"].value()) == pytest.approx(
+  assert float(means["mlm_loss"].value()) == pytest.approx(
     np.mean(losses), rel=1e-5
   )
-  assert float(measures["mlm_loss"].weight) == len(losses)
-  tokens = float(measures["non_padding_tokens"].total)
+  assert float(means["mlm_loss"].weight) == len(losses)
+  tokens = float(means["non_padding_tokens"].total)
   assert tokens == (batch.sequence_ids > 0).sum()
 
 
