@@ -57,7 +57,6 @@ def test_initial_values_do_not_depend_on_the_mesh():
   [
     MeshConfig(shard_optimizer=True),
     MeshConfig(1, 8, 1),
-    MeshConfig(1, 1, -1),
     SPLIT,
   ],
   ids=str,
