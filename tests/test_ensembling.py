@@ -5,13 +5,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bert_jax.predictor import Predictor
 
 import bert_jax
 from bert_jax import ensembling, trees
 from bert_jax.checkpointing.checkpoints import Checkpoints
+from bert_jax.model import Model
 from bert_jax.settings import UserError
-from bert_jax.tasks import TASKS, classification, multi_label
+from bert_jax.tasks import TASKS
+from bert_jax.tasks.inputs.texts import Texts
+from bert_jax.tasks.targets.class_label import ClassLabel
+from bert_jax.tasks.targets.multi_label import MultiLabel
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
 from bert_jax.training import workdir
 from bert_jax.types import TrainState
@@ -30,18 +33,20 @@ def compile_fast():
 
 
 @functools.cache
-def member(seed, name="classification", head=None, config=cases.ENCODER):
-  given = () if head is None else (head,)
-  task = TASKS[name].make(config, small.tokenizer(), *given)
-  return Predictor(task, cases.random_params(task, seed), batch_size=4)
+def member(seed, name="classification", config=cases.ENCODER):
+  return of(cases.task(name, config=config), seed)
 
 
-def probabilities(predictor, texts=TEXTS):
+def of(task, seed=1):
+  return Model(task, cases.random_params(task, seed), batch_size=4)
+
+
+def probabilities(model, texts=TEXTS):
   """By text, those of the labels in the order of the head."""
   return np.array(
     [
       [answer.probability for answer in sorted(found, key=lambda a: a.label)]
-      for found in predictor(texts)
+      for found in model(texts)
     ]
   )
 
@@ -52,6 +57,8 @@ def plain(answer):
     return answer.ravel().tolist()
   if isinstance(answer, list | tuple):
     return [value for item in answer for value in plain(item)]
+  if isinstance(answer, dict):
+    return plain(list(answer.values()))
   if dataclasses.is_dataclass(answer):
     fields = dataclasses.fields(answer)
     return plain([getattr(answer, field.name) for field in fields])
@@ -148,17 +155,20 @@ def test_members_of_an_ensemble_may_have_other_encoders():
 def test_each_label_of_many_is_averaged_by_itself():
   thresholds = (0.25, 0.5), (0.75, 0.5)
   members = [
-    member(seed, "multi_label", multi_label.Head(thresholds=cuts))
+    of(cases.task("multi_label", labels=MultiLabel(thresholds=cuts)), seed)
     for seed, cuts in enumerate(thresholds)
   ]
   made = bert_jax.ensemble(members)
   expected = np.mean([probabilities(m) for m in members], axis=0)
   np.testing.assert_allclose(probabilities(made), expected, atol=1e-5)
-  assert made.task.head.thresholds == (0.5, 0.5)
-  assert bert_jax.soup(members).task.head.thresholds == (0.5, 0.5)
+  assert made.task.targets["labels"].thresholds == (0.5, 0.5)
+  assert bert_jax.soup(members).task.targets["labels"].thresholds == (
+    0.5,
+    0.5,
+  )
 
 
-@pytest.mark.parametrize("name", sorted({*TASKS} - {"embedding", "mixed"}))
+@pytest.mark.parametrize("name", sorted({*TASKS} - {"embedding"}))
 def test_a_model_twice_answers_as_it_does_alone_whatever_the_task(name):
   one, record = member(0, name), cases.RECORDS[name]
   made = bert_jax.ensemble([one, one])
@@ -174,7 +184,7 @@ def test_what_only_pads_takes_no_probability(name):
 
 
 def test_vectors_are_not_averaged():
-  with pytest.raises(UserError, match="unknown 'embedding'"):
+  with pytest.raises(UserError, match="the task embedding cannot be"):
     bert_jax.ensemble([member(0, "embedding"), member(1, "embedding")])
   made = bert_jax.ensemble([member(0), member(1)])
   with pytest.raises(UserError, match="an ensemble"):
@@ -191,11 +201,11 @@ def test_an_ensemble_is_not_saved_and_says_why(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def other_vocabulary(predictor):
+def other_vocabulary(model):
   words = list(reversed(small.WORDS.split()))
   tokenizer = WordPiece([*SPECIAL_TOKENS, *words, "sort", "##s", "##ed"])
-  task = dataclasses.replace(predictor.task, tokenizer=tokenizer)
-  return dataclasses.replace(predictor, task=task)
+  task = model.task.bind(model.config, tokenizer)
+  return dataclasses.replace(model, task=task)
 
 
 BOTH = ("soup", "ensemble")
@@ -203,13 +213,13 @@ MISFITS = [
   (BOTH, lambda: member(1, "tagging"), "model 2: its task is tagging"),
   (
     BOTH,
-    lambda: member(1, head=classification.Head(("a", "b"))),
-    r"model 2: head\.labels: \('a', 'b'\), but the others have \('LABEL_0'",
+    lambda: of(cases.task("classification", label=ClassLabel(("a", "b")))),
+    r"model 2: label has names \[\('a', 'b'\)\], but the others .*'LABEL_0'",
   ),
   (
     BOTH,
-    lambda: member(1, head=classification.Head(max_length=8)),
-    r"model 2: head\.max_length: 8, but the others have",
+    lambda: of(cases.task("classification", Texts(8))),
+    r"model 2: inputs\.max_length: 8, but the others have",
   ),
   (BOTH, lambda: other_vocabulary(member(1)), "its vocabulary is not that"),
   (
@@ -227,7 +237,7 @@ MISFITS = [
 )
 def test_models_that_do_not_go_together_are_refused(way, other, message):
   with pytest.raises(UserError, match=message) as error:
-    ensembling.WAYS[way]([member(0), other()])
+    ensembling.COMBINATIONS[way]([member(0), other()])
   assert "\n" not in str(error.value)
 
 
@@ -239,7 +249,7 @@ def test_what_differs_only_in_how_it_is_run_goes_together():
 
 @pytest.mark.parametrize("way", BOTH)
 def test_one_model_is_nothing_to_combine(way, tmp_path):
-  combine = ensembling.WAYS[way]
+  combine = ensembling.COMBINATIONS[way]
   for few in ([], [member(0)]):
     with pytest.raises(UserError, match="expected several models, got"):
       combine(few)

@@ -61,13 +61,17 @@ class Encoder(nn.Module):
     config, shape = self.config, batch.token_ids.shape
     batch = _as_rows(batch)
     x = self.embeddings(batch, deterministic)
-    self.sow("hidden_states", "outputs", x)
+    self._sow(x)
     for index in range(config.num_layers):
       layer = self.layer[0 if config.shared_layers else index]
       x = layer(x, batch, deterministic)
-      self.sow("hidden_states", "outputs", x)
+      self._sow(x)
     x = self.final_norm(x) if config.pre_norm else x
     return x.reshape(*shape, config.hidden_size)
+
+  def _sow(self, x: Float[Array, "rows length hidden"]) -> None:
+    if not self.is_initializing():
+      self.sow("hidden_states", "outputs", x)
 
 
 def sown(

@@ -206,7 +206,8 @@ class SelfAttention(nn.Module):
         config.attention_dropout_broadcast,
       )
     window = config.local_window if self.is_local else 0
-    if self.is_mutable_collection("attentions"):
+    is_wanted = self.is_mutable_collection("attentions")
+    if is_wanted and not self.is_initializing():
       if config.attention not in ("auto", "xla"):
         raise UserError(
           f"attentions: the attention backend {config.attention} has no"

@@ -12,6 +12,7 @@ from bert_jax import settings, trees
 from bert_jax.models import flops, heads
 from bert_jax.models.config import encoder_config
 from bert_jax.models.presets import PRESETS
+from bert_jax.tasks import TASKS
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.types import Batch
 
@@ -41,16 +42,26 @@ def make_batch(length=12, rows=1, **arrays):
   return dataclasses.replace(batch, **arrays)
 
 
+def bare(config):
+  """An encoder alone, as a function of a batch."""
+  return heads.EncoderWithHeads(config, {"tokens": _hidden_states})
+
+
+def _hidden_states(config):
+  del config
+  return heads.HiddenStates()
+
+
 @functools.cache
 def encoder(config):
   """The encoder as a function of a batch, its parameters large."""
-  model = heads.EncoderModel(config)
+  model = bare(config)
   params = jax.jit(model.init)(jax.random.key(0), make_batch())["params"]
   # Kernels of the size they grow to, else layers hardly change anything.
   params = trees.map_with_path(
     lambda path, x: 10 * x if x.ndim == 2 else x, params
   )
-  return jax.jit(lambda batch: model.apply({"params": params}, batch))
+  return jax.jit(lambda batch: model.apply({"params": params}, batch)["tokens"])
 
 
 def test_rotary_positions_are_relative():
@@ -97,7 +108,7 @@ def test_shared_layers_are_one():
   config = encoder_config(
     {"preset": "albert_base", "num_layers": 7, "vocab_size": 50}
   )
-  model = heads.EncoderModel(config)
+  model = bare(config)
   shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch())
   layers = shapes["params"]["encoder"].keys()
   assert layers == {"embeddings", "layer_0"}
@@ -120,7 +131,7 @@ def test_shared_layers_are_one():
 )
 def test_parameter_counts_are_the_published_ones(preset, has_pooler, count):
   config = encoder_config({"preset": preset})
-  model = heads.EncoderModel(config)
+  model = bare(config)
   shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch())["params"]
   pooler = heads.pooler_shapes(config) if has_pooler else {}
   assert trees.count(shapes) + trees.count(pooler) == count
@@ -129,7 +140,7 @@ def test_parameter_counts_are_the_published_ones(preset, has_pooler, count):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_has_a_place_on_a_mesh_and_a_cost(preset):
   config = encoder_config({"preset": preset, "num_layers": 1})
-  model = heads.TokenClassifier(config, 3, has_transform=True)
+  model = TASKS["replaced_tokens"].bind(config, None).module
   shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch())["params"]
   mesh = meshes.make_mesh(meshes.MeshConfig(data=1))
   partitioning.shardings(partitioning.Layout(mesh), shapes)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from bert_jax import settings, trees
-from bert_jax.models import heads, pooling
+from bert_jax.models import pooling
 from bert_jax.models.config import EncoderConfig, encoder_config
+from bert_jax.tasks import TASKS
 from bert_jax.training.mesh import meshes, partitioning
+from bert_jax.types import Batch
 from tests.models import reference
-from tests.models.test_families import MODERN, make_batch
+from tests.models.test_families import MODERN, bare, make_batch
 
 SMALL = encoder_config(
   {
@@ -47,11 +49,14 @@ def _train(model):
 
 
 def test_intents_and_slots_equal_the_numpy_reference():
-  model, batch = heads.JointClassifier(SMALL, 5, 7), make_batch(rows=3)
+  task = TASKS["dialogue"].with_labels(
+    {"intent": [*"abcde"], "slots": [*"abcdefg"]}
+  )
+  model, batch = task.bind(SMALL, None).module, make_batch(rows=3)
   params = _params(model, batch)
   assert params.keys() == {"encoder", "pooler", "intent", "slots"}
   got = jax.jit(model.apply)({"params": params}, batch)
-  assert got.intents.dtype == got.slots.dtype == np.float32
+  assert got["intent"].dtype == got["slots"].dtype == np.float32
   wide = jax.tree.map(np.float64, params)
   for row in range(3):
     hidden = reference.encode_sequence(
@@ -60,12 +65,12 @@ def test_intents_and_slots_equal_the_numpy_reference():
     pooled = np.tanh(reference.dense(hidden[0], wide["pooler"]["dense"]))
     intents = reference.dense(pooled, wide["intent"])
     slots = reference.dense(hidden, wide["slots"])
-    np.testing.assert_allclose(got.intents[row], intents, atol=2e-5)
-    np.testing.assert_allclose(got.slots[row], slots, atol=2e-5)
+    np.testing.assert_allclose(got["intent"][row], intents, atol=2e-5)
+    np.testing.assert_allclose(got["slots"][row], slots, atol=2e-5)
 
 
 def test_texts_on_an_axis_of_their_own_are_as_by_themselves():
-  model, flat = heads.EncoderModel(SMALL), make_batch(rows=6, length=8)
+  model, flat = bare(SMALL), make_batch(rows=6, length=8)
   flat.sequence_ids[2, 5:] = 0
   names = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
   deep = dataclasses.replace(
@@ -73,7 +78,9 @@ def test_texts_on_an_axis_of_their_own_are_as_by_themselves():
   )
   params = _params(model, flat)
   apply = jax.jit(model.apply)
-  wanted, got = (apply({"params": params}, batch) for batch in (flat, deep))
+  wanted, got = (
+    apply({"params": params}, batch)["tokens"] for batch in (flat, deep)
+  )
   assert got.shape == (2, 3, 8, 16)
   np.testing.assert_array_equal(got.reshape(wanted.shape), wanted)
   np.testing.assert_allclose(
@@ -83,21 +90,20 @@ def test_texts_on_an_axis_of_their_own_are_as_by_themselves():
   )
 
 
-HEADS = {
-  "classification": lambda config: heads.SequenceClassifier(config, 3),
-  "multiple_choice": heads.MultipleChoiceModel,
-  "tagging": lambda config: heads.TokenClassifier(config, 3, True),
-  "dialogue": lambda config: heads.JointClassifier(config, 3, 4),
-}
+HEADS = ("classification", "multiple_choice", "replaced_tokens", "dialogue")
+
+
+def of_task(name, config):
+  return TASKS[name].bind(config, None).module
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_have_a_dropout_of_their_own(name):
   config = dataclasses.replace(SMALL, num_layers=1, head_dropout=0.5)
-  model, batch = HEADS[name](config), make_batch(rows=2)
+  model, batch = of_task(name, config), make_batch(rows=2)
   if name == "multiple_choice":
-    ids = {n: np.ones((2, 2, 12), np.int32) for n in vars(batch)}
-    batch = dataclasses.replace(batch, **ids | {"targets": {}})
+    ids = np.ones((2, 2, 12), np.int32)
+    batch = Batch(ids, ids, ids, ids)
   params, train = _params(model, batch), _train(model)
   outputs = [train(params, batch, seed) for seed in (0, 1)]
   for a, b in zip(*map(jax.tree.leaves, outputs), strict=True):
@@ -107,28 +113,28 @@ def test_heads_have_a_dropout_of_their_own(name):
 def test_heads_drop_out_as_the_encoder_does_by_default():
   batch = make_batch(rows=2)
   config = dataclasses.replace(SMALL, num_layers=1, hidden_dropout=0.2)
-  params = _params(HEADS["classification"](config), batch)
+  params = _params(of_task("classification", config), batch)
   default, same, none = (
     _train(
-      HEADS["classification"](dataclasses.replace(config, head_dropout=rate))
+      of_task("classification", dataclasses.replace(config, head_dropout=rate))
     )(params, batch, 0)
     for rate in (None, 0.2, 0.0)
   )
-  np.testing.assert_array_equal(default, same)
-  assert np.abs(default - none).max() > 1e-3
+  np.testing.assert_array_equal(default["classifier"], same["classifier"])
+  assert np.abs(default["classifier"] - none["classifier"]).max() > 1e-3
 
 
 def test_each_layer_has_its_dropout():
-  model, batch = heads.EncoderModel(SMALL), make_batch()
+  model, batch = bare(SMALL), make_batch()
   params = _params(model, batch)
 
   def outputs(*rates, hidden=0.0):
     config = dataclasses.replace(
       SMALL, layer_dropouts=rates, hidden_dropout=hidden
     )
-    return _train(heads.EncoderModel(config))(params, batch, 0)
+    return _train(bare(config))(params, batch, 0)["tokens"]
 
-  nothing = jax.jit(model.apply)({"params": params}, batch)
+  nothing = jax.jit(model.apply)({"params": params}, batch)["tokens"]
   lower, upper = outputs(0.3, 0.0), outputs(0.0, 0.3)
   assert np.abs(lower - nothing).max() > 1e-3
   assert np.abs(upper - nothing).max() > 1e-3
@@ -139,14 +145,15 @@ def test_each_layer_has_its_dropout():
 
 @functools.cache
 def _shapes(config):
-  models = {name: make(config) for name, make in HEADS.items()}
-  models["masked_lm"] = heads.PretrainingModel(config)
-  targets = {"masked_lm/positions": np.zeros((1, 2), np.int32)}
-  batch = make_batch(targets=targets)
+  """Of the parameters of every task."""
+  tasks = {name: task.bind(config, None) for name, task in TASKS.items()}
   return {
-    name: jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
-    for name, model in models.items()
-    if name != "multiple_choice"
+    name: jax.eval_shape(
+      task.module.init,
+      jax.random.key(0),
+      jax.tree.map(lambda x: x[None], task.dummy_batch),
+    )["params"]
+    for name, task in tasks.items()
   }
 
 

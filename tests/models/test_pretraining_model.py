@@ -8,8 +8,8 @@ import pytest
 
 from bert_jax import trees
 from bert_jax.models.config import PRESETS, encoder_config
-from bert_jax.models.heads import PretrainingModel
 from bert_jax.settings import UserError
+from bert_jax.tasks import TASKS
 from bert_jax.types import Batch
 from tests.models import reference
 
@@ -26,6 +26,10 @@ CONFIG = encoder_config(
   }
 )
 LENGTH = 12
+
+
+def pretraining_model(config):
+  return TASKS["pretraining"].bind(config, None).module
 
 
 def make_batch(lengths, seed=0, length=LENGTH):
@@ -47,7 +51,7 @@ def make_batch(lengths, seed=0, length=LENGTH):
 @functools.cache
 def make_params(config=CONFIG):
   """Parameters far from their initial values, so that all of them matter."""
-  model = PretrainingModel(config)
+  model = pretraining_model(config)
   params = jax.jit(model.init)(jax.random.key(0), make_batch([5]))["params"]
   rng = np.random.default_rng(1)
   return jax.tree.map(
@@ -58,7 +62,7 @@ def make_params(config=CONFIG):
 @functools.cache
 def apply(config=CONFIG):
   params = make_params()
-  model = PretrainingModel(config)
+  model = pretraining_model(config)
   return jax.jit(lambda batch: model.apply({"params": params}, batch))
 
 
@@ -79,8 +83,10 @@ def test_logits_equal_the_numpy_reference(activation):
     words, pair = reference.pretraining_logits(
       params, config, hidden, batch.targets["masked_lm/positions"][row]
     )
-    np.testing.assert_allclose(outputs.masked_lm[row], words, atol=2e-5)
-    np.testing.assert_allclose(outputs.next_sentence[row, 0], pair, atol=2e-5)
+    np.testing.assert_allclose(outputs["masked_lm"][row], words, atol=2e-5)
+    np.testing.assert_allclose(
+      outputs["next_sentence"][row, 0], pair, atol=2e-5
+    )
 
 
 def test_what_stands_in_the_padding_changes_nothing():
@@ -92,8 +98,8 @@ def test_what_stands_in_the_padding_changes_nothing():
     segment_ids=np.where(used, batch.segment_ids, 1),
     position_ids=np.where(used, batch.position_ids, 7),
   )
-  for a, b in zip(apply()(batch), apply()(other)):
-    np.testing.assert_array_equal(a, b)
+  for name, expected in apply()(batch).items():
+    np.testing.assert_array_equal(apply()(other)[name], expected)
 
 
 def test_sequences_packed_in_a_row_do_not_see_each_other():
@@ -109,8 +115,8 @@ def test_sequences_packed_in_a_row_do_not_see_each_other():
     targets={"masked_lm/positions": (positions + [[0], [5]]).reshape(1, -1)},
   )
   np.testing.assert_allclose(
-    apply()(packed).masked_lm.reshape(2, 3, -1),
-    apply()(alone).masked_lm,
+    apply()(packed)["masked_lm"].reshape(2, 3, -1),
+    apply()(alone)["masked_lm"],
     atol=1e-5,
   )
 
@@ -119,19 +125,21 @@ def test_bfloat16_computes_near_float32_and_keeps_parameters_float32():
   config = dataclasses.replace(CONFIG, dtype="bfloat16")
   batch = make_batch([12, 5])
   shapes = jax.eval_shape(
-    PretrainingModel(config).init, jax.random.key(0), batch
+    pretraining_model(config).init, jax.random.key(0), batch
   )
   assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {
     np.dtype("float32")
   }
   low, high = apply(config)(batch), apply()(batch)
-  assert low.masked_lm.dtype == low.next_sentence.dtype == jnp.float32
-  spread = float(np.std(high.masked_lm))
-  np.testing.assert_allclose(low.masked_lm, high.masked_lm, atol=0.1 * spread)
+  assert low["masked_lm"].dtype == low["next_sentence"].dtype == jnp.float32
+  spread = float(np.std(high["masked_lm"]))
+  np.testing.assert_allclose(
+    low["masked_lm"], high["masked_lm"], atol=0.1 * spread
+  )
 
 
 def test_dropout_needs_its_key_and_changes_the_outputs():
-  model, batch = PretrainingModel(CONFIG), make_batch([12, 5])
+  model, batch = pretraining_model(CONFIG), make_batch([12, 5])
   params = make_params()
 
   @jax.jit
@@ -141,11 +149,11 @@ def test_dropout_needs_its_key_and_changes_the_outputs():
       batch,
       deterministic=False,
       rngs={"dropout": jax.random.key(seed)},
-    ).masked_lm
+    )["masked_lm"]
 
   np.testing.assert_array_equal(train(0), train(0))
   assert np.abs(train(0) - train(1)).max() > 0.01
-  assert np.abs(train(0) - apply()(batch).masked_lm).max() > 0.01
+  assert np.abs(train(0) - apply()(batch)["masked_lm"]).max() > 0.01
 
 
 # keras-hub counts encoder and pooler.
@@ -160,7 +168,7 @@ def test_dropout_needs_its_key_and_changes_the_outputs():
   ],
 )
 def test_parameter_counts_are_the_published_ones(preset, count):
-  model = PretrainingModel(encoder_config({"preset": preset}))
+  model = pretraining_model(encoder_config({"preset": preset}))
   shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch([5]))
   params = shapes["params"]
   assert trees.count(params["encoder"]) + trees.count(params["pooler"]) == count
@@ -183,7 +191,7 @@ def test_the_24_small_sizes_are_there():
 
 def test_initial_values_are_a_truncated_normal():
   config = encoder_config({"preset": "bert_tiny", "vocab_size": 5000})
-  params = PretrainingModel(config).init(jax.random.key(0), make_batch([5]))
+  params = pretraining_model(config).init(jax.random.key(0), make_batch([5]))
   words = params["params"]["encoder"]["embeddings"]["word"]["embedding"]
   # A normal of 0.02 cut at two deviations has 0.88 of its deviation left.
   assert float(words.std()) == pytest.approx(0.0176, rel=0.02)

@@ -1,4 +1,4 @@
-"""For each task a record that it takes, and a predictor to take it."""
+"""For each task a record that it takes, and a model to take it."""
 
 import dataclasses
 import functools
@@ -6,8 +6,8 @@ import zlib
 
 import jax
 import numpy as np
-from bert_jax.predictor import Predictor
 
+from bert_jax.model import Model
 from bert_jax.tasks import TASKS
 from tests import small
 
@@ -51,8 +51,8 @@ OTHERS = {
 
 def random_params(task, seed=0):
   """Far enough from zero that answers differ; nothing is compiled for it."""
-  blank = jax.tree.map(lambda x: x[None], task.blank)
-  shapes = jax.eval_shape(task.model.init, jax.random.key(0), blank)["params"]
+  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
+  shapes = jax.eval_shape(task.module.init, jax.random.key(0), dummy)["params"]
 
   def draw(path, shape):
     name = jax.tree_util.keystr(path).encode()
@@ -62,9 +62,16 @@ def random_params(task, seed=0):
   return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+def task(name, inputs=None, config=ENCODER, **targets):
+  """A task with other inputs or targets, bound to an encoder."""
+  made = TASKS[name].for_published()
+  made = made.with_targets({**made.targets, **targets})
+  if inputs is not None:
+    made = dataclasses.replace(made, inputs=inputs)
+  return made.bind(config, small.tokenizer())
+
+
 @functools.cache
-def predictor(name, head=None, batch_size=4):
-  module = TASKS[name]
-  given = () if head is None else (head,)
-  task = module.make(ENCODER, small.tokenizer(), *given)
-  return Predictor(task, random_params(task), batch_size=batch_size)
+def model(name, batch_size=4):
+  made = task(name)
+  return Model(made, random_params(made), batch_size=batch_size)

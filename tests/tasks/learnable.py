@@ -114,7 +114,7 @@ def write(path, rows):
 
 def data(folder, name, count=12, **keys):
   """Writes the data set of a task; the section `config.data` for it."""
-  if name == "mixed":
+  if name == "multi_task":
     return {"tasks": parts(folder, count), "tokenizer": tokenizer(folder)}
   train, evaluation = (
     write(folder / f"{name}_{split}.jsonl", records(name, size, seed))
