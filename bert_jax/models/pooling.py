@@ -8,9 +8,9 @@ from bert_jax.types import Batch
 
 
 def mean_of_tokens(
-  hidden: Float[Array, "*rows length hidden"],
-  sequence_ids: Int[Array, "*rows length"],
-) -> Float[Array, "*rows hidden"]:
+  hidden: Float[Array, "*#rows length hidden"],
+  sequence_ids: Int[Array, "*#rows length"],
+) -> Float[Array, "... hidden"]:
   """The mean vector of each row's tokens, padding left out; float32."""
   used = (sequence_ids > 0)[..., None]
   total = (hidden * used).sum(-2, dtype=jnp.float32)

@@ -29,7 +29,7 @@ from bert_jax.tasks.targets.view import View
 from bert_jax.types import Batch
 
 Logits = Float[Array, "batch choices 1"]
-Probabilities = Float[np.ndarray, " choices"]
+Probabilities = Float[np.ndarray, "_"]
 
 
 @dataclasses.dataclass(frozen=True)

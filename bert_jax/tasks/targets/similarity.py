@@ -37,7 +37,7 @@ OBJECTIVES = {"contrastive": ("negative",), "similarity": ("label",)}
 """The objectives, each with the fields that it learns from besides a pair."""
 
 Hidden = Float[Array, "batch texts length hidden"]
-Vectors = Float[np.ndarray, "*texts width"]
+Vectors = Float[np.ndarray, "... width"]
 _DEPTHS = (1, 5, 10)
 _QUERIES = 256
 
