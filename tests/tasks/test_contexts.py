@@ -1,15 +1,12 @@
 """What the chunks of a context learn."""
 
-import dataclasses
-
 import pytest
 
 from bert_jax.settings import UserError
-from bert_jax.tasks import TASKS
 from bert_jax.tasks.inputs.question_context import QuestionContext
 from bert_jax.text import load
 from tests import small
-from tests.tasks.cases import ENCODER, LONG
+from tests.tasks.cases import ENCODER, LONG, task
 from tests.text import small_files
 
 CONTEXT = "the names sorted in place , it sorts them"
@@ -18,9 +15,10 @@ CONTEXT = "the names sorted in place , it sorts them"
 def preprocess(record, tokenizer=None, max_length=32, **options):
   """The examples of a record, in short chunks."""
   inputs = QuestionContext(max_length, **{"stride": 4, **options})
-  task = dataclasses.replace(TASKS["question_answering"], inputs=inputs)
-  task = task.bind(ENCODER, tokenizer or small.tokenizer())
-  return task.preprocess(record)
+  made = task("question_answering", inputs)
+  if tokenizer:
+    made = made.bind(ENCODER, tokenizer)
+  return made.preprocess(record)
 
 
 def answered(answers, context=CONTEXT, **options):

@@ -3,18 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from bert_jax.tasks.common import losses
 
-from bert_jax.tasks import (
-  classification,
-  multi_label,
-  multiple_choice,
-  next_sentence,
-  question_answering,
-  regression,
-  replaced_tokens,
-  tagging,
-)
+from bert_jax.tasks import TASKS
+from bert_jax.tasks.targets import losses
+from bert_jax.tasks.targets.class_label import ClassLabel
+from bert_jax.tasks.targets.values import Values
 from bert_jax.types import Batch
 
 BATCH, LENGTH, LABELS = 6, 7, 3
@@ -33,8 +26,11 @@ def draw(shape, seed=0):
   return np.random.default_rng(seed).normal(0, 2, shape).astype(np.float32)
 
 
-def make_batch(**targets):
+def make_batch(target, inputs=None, **arrays):
   """Rows of 7, 6, 5 ... tokens; the last one only pads."""
+  targets = {f"{target}/{name}": array for name, array in arrays.items()}
+  for name, array in (inputs or {}).items():
+    targets[f"inputs/{name}"] = array
   used = np.arange(LENGTH) < np.arange(LENGTH, LENGTH - BATCH, -1)[:, None]
   used[-1] = False
   ids = used.astype(np.int32)
@@ -42,6 +38,15 @@ def make_batch(**targets):
 
 
 WEIGHTS = np.array([1, 1, 0, 1, 1, 0], np.float32)
+
+
+def measure(name, outputs, batch, target=None):
+  """The losses and the metrics of a task with one target."""
+  task = TASKS[name]
+  ((key, own),) = task.targets.items()
+  task = task.with_targets({key: target or own})
+  outputs = {task.head_names[key]: outputs}
+  return task.loss(outputs, batch), task.metrics(outputs, batch)
 
 
 def assert_means(found, expected):
@@ -55,55 +60,55 @@ def assert_means(found, expected):
 def test_single_label(smoothing):
   logits, labels = draw((BATCH, LABELS)), np.array([0, 1, 2, 2, 1, 0])
   weights = np.array([1, 2.5, 0, 0.5, 1, 0], np.float32)
-  batch = make_batch(labels=labels, label_weights=weights)
+  batch = make_batch("label", labels=labels, weights=weights)
   rows = [0, 1, 3, 4]
   total = 0
   for i in rows:
     target = np.full(LABELS, smoothing / LABELS)
     target[labels[i]] += 1 - smoothing
     total -= weights[i] * (target * log_softmax(logits)[i]).sum()
-  loss = classification.loss(smoothing, logits, batch)
-  assert_means(loss, {"classification_loss": (total, 5)})
+  target = ClassLabel(("a", "b", "c"), label_smoothing=smoothing)
+  loss, metrics = measure("classification", logits, batch, target)
+  assert_means(loss, {"loss": (total, 5)})
   right = sum(weights[i] * (logits[i].argmax() == labels[i]) for i in rows)
-  metrics = classification.metrics(logits, batch)
   assert_means(metrics, {"accuracy": (right, 5)})
 
 
 def test_multi_label():
   logits = draw((BATCH, LABELS))
   labels = (draw((BATCH, LABELS), 1) > 0).astype(np.float32)
-  batch = make_batch(labels=labels, label_weights=WEIGHTS)
+  batch = make_batch("labels", labels=labels, weights=WEIGHTS)
   yes = sigmoid(logits)
   likelihood = np.where(labels > 0, yes, 1 - yes)
   total = -(np.log(likelihood).mean(-1) * WEIGHTS).sum()
-  loss = multi_label.loss(logits, batch)
-  assert_means(loss, {"multi_label_loss": (total, 4)})
+  loss, metrics = measure("multi_label", logits, batch)
+  assert_means(loss, {"loss": (total, 4)})
   right = (((logits > 0) == labels).mean(-1) * WEIGHTS).sum()
-  metrics = multi_label.metrics(logits, batch)
   assert_means(metrics, {"label_accuracy": (right, 4)})
 
 
 def test_regression():
   values, gold = draw((BATCH, LABELS)), draw((BATCH, LABELS), 1)
-  batch = make_batch(values=gold, value_weights=WEIGHTS)
+  batch = make_batch("values", values=gold, weights=WEIGHTS)
   errors = np.asarray(values - gold, np.float64)
   total = ((errors**2).mean(-1) * WEIGHTS).sum()
-  loss = regression.loss(values, batch)
-  assert_means(loss, {"regression_loss": (total, 4)})
-  head = regression.Head(("a", "b", "c"), means=(5, 0, 1), scales=(1, 2, 10))
+  target = Values(("a", "b", "c"), means=(5, 0, 1), scales=(1, 2, 10))
+  loss, metrics = measure("regression", values, batch, target)
+  assert_means(loss, {"loss": (total, 4)})
   total = (np.abs(errors * [1, 2, 10]).mean(-1) * WEIGHTS).sum()
-  metrics = regression.metrics(head, values, batch)
   assert_means(metrics, {"mae": (total, 4)})
 
 
 def test_next_sentence():
   logits, labels = draw((BATCH, 2)), np.array([0, 1, 1, 1, 0, 0])
-  batch = make_batch(next_sentence_labels=labels, next_sentence_weights=WEIGHTS)
+  batch = make_batch(
+    "next_sentence", labels=labels[:, None], weights=WEIGHTS[:, None]
+  )
   rows = [0, 1, 3, 4]
   total = -sum(log_softmax(logits)[i, labels[i]] for i in rows)
   right = sum(logits[i].argmax() == labels[i] for i in rows)
-  assert_means(next_sentence.loss(logits, batch), {"nsp_loss": (total, 4)})
-  metrics = next_sentence.metrics(logits, batch)
+  loss, metrics = measure("next_sentence", logits[:, None], batch)
+  assert_means(loss, {"nsp_loss": (total, 4)})
   assert_means(metrics, {"nsp_accuracy": (right, 4)})
 
 
@@ -114,25 +119,25 @@ def test_tagging_counts_words_and_not_rows():
   places = [(0, 1), (0, 3), (0, 4), (1, 2), (3, 1)]
   for place in places:
     weights[place] = 1
-  batch = make_batch(labels=labels, label_weights=weights)
+  batch = make_batch("tags", labels=labels, weights=weights)
   total = -sum(log_softmax(logits)[p][labels[p]] for p in places)
   right = sum(logits[p].argmax() == labels[p] for p in places)
-  assert_means(tagging.loss(logits, batch), {"tagging_loss": (total, 5)})
-  assert_means(tagging.metrics(logits, batch), {"accuracy": (right, 5)})
+  loss, metrics = measure("tagging", logits, batch)
+  assert_means(loss, {"loss": (total, 5)})
+  assert_means(metrics, {"accuracy": (right, 5)})
 
 
 def test_replaced_tokens_count_all_that_is_no_padding():
   logits = draw((BATCH, LENGTH, 1))
   replaced = (draw((BATCH, LENGTH), 1) > 1).astype(np.float32)
-  batch = make_batch(replaced=replaced)
+  batch = make_batch("replaced", replaced=replaced)
   used = batch.sequence_ids > 0
   yes = sigmoid(logits[..., 0])
   likelihood = np.where(replaced > 0, yes, 1 - yes)
   total, weight = -np.log(likelihood)[used].sum(), 7 + 6 + 5 + 4 + 3
-  loss = replaced_tokens.loss(logits, batch)
+  loss, metrics = measure("replaced_tokens", logits, batch)
   assert_means(loss, {"replaced_loss": (total, weight)})
   right = ((yes > 0.5) == replaced)[used].sum()
-  metrics = replaced_tokens.metrics(logits, batch)
   assert_means(metrics, {"replaced_accuracy": (right, weight)})
 
 
@@ -141,18 +146,18 @@ def test_choices_that_only_pad_take_no_probability():
   counts, labels = [4, 3, 2, 2, 1, 0], np.array([3, 0, 1, 1, 0, 0])
   weights = (np.arange(4) < np.array(counts)[:, None]).astype(np.float32)
   batch = make_batch(
-    labels=labels, label_weights=WEIGHTS, choice_weights=weights
+    "choice", {"choice_weights": weights}, labels=labels, weights=WEIGHTS
   )
   total = right = 0
   for i in (0, 1, 3, 4):
     row = logits[i, : counts[i]]
     total -= log_softmax(row)[labels[i]]
     right += row.argmax() == labels[i]
-  loss = multiple_choice.loss(logits, batch)
-  assert_means(loss, {"choice_loss": (total, 4)})
-  assert_means(multiple_choice.metrics(logits, batch), {"accuracy": (right, 4)})
+  loss, metrics = measure("multiple_choice", logits[..., None], batch)
+  assert_means(loss, {"loss": (total, 4)})
+  assert_means(metrics, {"accuracy": (right, 4)})
   gradients = jax.grad(
-    lambda x: multiple_choice.loss(x, batch)["choice_loss"].total
+    lambda x: measure("multiple_choice", x[..., None], batch)[0]["loss"].total
   )(logits)
   assert np.isfinite(gradients).all()
   assert (np.asarray(gradients)[weights == 0] == 0).all()
@@ -164,7 +169,7 @@ def test_answers_outside_the_row_count_nothing():
   starts, ends = np.array([0, 5, 1, 4, -1, 0]), np.array([9, 7, 1, 5, 2, 0])
   weights = np.array([1, 1, 0, 1, 1, 1], np.float32)
   batch = make_batch(
-    start_positions=starts, end_positions=ends, position_weights=weights
+    "answer", start_positions=starts, end_positions=ends, weights=weights
   )
   lengths = [7, 6, 5, 4, 3, 0]
   expected, metrics = {}, {}
@@ -178,12 +183,13 @@ def test_answers_outside_the_row_count_nothing():
       right += row.argmax() == positions[i]
     expected[f"{name}_loss"] = (total, len(rows))
     metrics[f"{name}_accuracy"] = (right, len(rows))
-  assert_means(question_answering.loss(logits, batch), expected)
-  assert_means(question_answering.metrics(logits, batch), metrics)
+  found = measure("question_answering", logits, batch)
+  assert_means(found[0], expected)
+  assert_means(found[1], metrics)
 
 
 @pytest.mark.parametrize("logit", [-200.0, 200.0])
 def test_binary_cross_entropy_of_extreme_logits_is_finite(logit):
   for label, expected in ((0.0, max(logit, 0)), (1.0, max(-logit, 0))):
-    found = losses.binary_cross_entropy(np.float32(logit), np.float32(label))
+    found = losses.binary_cross_entropy(*np.float32([[logit], [label]]))
     assert found == expected

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bert_jax.settings import UserError
-from bert_jax.tasks import multiple_choice
+from bert_jax.tasks import DATA, labelled
 from tests import small
-from tests.tasks.cases import ENCODER
+from tests.tasks.cases import ENCODER, task
 
 ROWS = [
   {"text": "the array", "choices": ["names", "it"], "label": 1},
@@ -22,10 +22,10 @@ def write(path, rows):
 
 def make(tmp_path, rows, **changes):
   path = write(tmp_path / "choices.jsonl", rows)
-  data = multiple_choice.Data(
+  data = DATA["multiple_choice"](
     **({"train": (path,), "eval": (path,), "max_length": 16} | changes)
   )
-  return multiple_choice.make(ENCODER, small.tokenizer(), data=data)
+  return labelled.make(data, ENCODER, small.tokenizer())
 
 
 def texts(example):
@@ -39,26 +39,29 @@ def texts(example):
 
 
 def test_labels_are_places_or_letters(tmp_path):
-  task = make(tmp_path, ROWS)
-  examples = [e for made in task.data.evaluation().examples for e in made]
-  assert [e.targets["labels"].tolist() for e in examples] == [1, 2, 0]
-  assert {e.targets["labels"].dtype for e in examples} == {np.dtype(np.int32)}
+  _, data = make(tmp_path, ROWS)
+  examples = [e for made in data.evaluation().examples for e in made]
+  assert [e.targets["choice/labels"].tolist() for e in examples] == [1, 2, 0]
+  dtypes = {e.targets["choice/labels"].dtype for e in examples}
+  assert dtypes == {np.dtype(np.int32)}
 
 
 def test_all_training_rows_have_as_many_choices(tmp_path):
-  task = make(tmp_path, ROWS)
+  _, data = make(tmp_path, ROWS)
   shapes = {
-    tuple(x.shape for x in (e.token_ids[:, 0], e.targets["choice_weights"]))
-    for made in task.data.evaluation().examples
+    tuple(
+      x.shape for x in (e.token_ids[:, 0], e.targets["inputs/choice_weights"])
+    )
+    for made in data.evaluation().examples
     for e in made
   }
   assert shapes == {((3,), (3,))}
-  batch = task.data.training(4, 0, None).batch(0, range(4))
+  batch = data.training(4, 0, None).batch(0, range(4))
   choices = batch.token_ids.shape[1]
-  assert batch.targets["choice_weights"].shape == (4, choices)
-  found = batch.targets["choice_weights"].sum(-1)
+  assert batch.targets["inputs/choice_weights"].shape == (4, choices)
+  found = batch.targets["inputs/choice_weights"].sum(-1)
   assert sorted(found.tolist()) == [0, 2, 3, 3]
-  assert sorted(batch.targets["label_weights"].tolist()) == [0, 1, 1, 1]
+  assert sorted(batch.targets["choice/weights"].tolist()) == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -71,18 +74,18 @@ def test_all_training_rows_have_as_many_choices(tmp_path):
   ],
 )
 def test_a_question_goes_around_the_choice(question, row):
-  task = multiple_choice.make(ENCODER, small.tokenizer())
+  made = task("multiple_choice")
   record = {"text": "the array", "choices": ["names", "it"]}
-  (example,) = task.prepare({**record, "question": question})
+  (example,) = made.preprocess({**record, "question": question})
   assert texts(example)[0] == row
   if question is None:
-    assert texts(task.prepare(record)[0])[0] == row
+    assert texts(made.preprocess(record)[0])[0] == row
 
 
 def test_what_fills_a_gap_is_taken_as_it_is():
-  task = multiple_choice.make(ENCODER, small.tokenizer())
+  made = task("multiple_choice")
   record = {"text": "it", "question": "_", "choices": [r"\1 \g<0>", "it"]}
-  (example,) = task.prepare(record)
+  (example,) = made.preprocess(record)
   assert texts(example)[0].count("[UNK]") > 1
 
 
@@ -91,15 +94,16 @@ def test_labels_that_are_none_of_the_choices(tmp_path, label):
   rows = [ROWS[0], {**ROWS[0], "label": label}]
   with pytest.raises(UserError, match=r"choices.jsonl:2: the label"):
     make(tmp_path, rows)
-  task = make(tmp_path, rows, bad_rows="skip")
-  assert len(task.data.evaluation().records) == 1
+  _, data = make(tmp_path, rows, bad_rows="skip")
+  assert len(data.evaluation().records) == 1
 
 
-def test_the_first_answer_counts(tmp_path):
-  task = make(tmp_path, ROWS)
-  answers = [[multiple_choice.Choice(place, "", 1.0)] for place in (1, 0, 0)]
-  assert task.score(task.head, answers, ROWS) == {
-    "accuracy": pytest.approx(2 / 3)
-  }
-  baselines = task.data.baselines(ROWS + ROWS[:1])
+def test_the_most_probable_choice_counts(tmp_path):
+  made, data = make(tmp_path, ROWS)
+  predictions = [
+    {"choice": np.array(probabilities, np.float32)}
+    for probabilities in ([0.3, 0.7], [0.4, 0.3, 0.3], [0.5, 0.2, 0.3])
+  ]
+  assert made.evaluate(ROWS, predictions) == {"accuracy": pytest.approx(2 / 3)}
+  baselines = data.baselines(ROWS + ROWS[:1])
   assert baselines == {"accuracy_majority_baseline": 0.5}

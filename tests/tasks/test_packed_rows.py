@@ -9,12 +9,12 @@ import pytest
 from bert_jax import settings
 from bert_jax.data.pretraining.examples import PretrainingExamples
 from bert_jax.models.config import encoder_config
-from bert_jax.tasks import masked_lm, pretraining
+from bert_jax.tasks import DATA, TASKS, pretraining
 from bert_jax.text.tokenizer import SpecialIds
 from tests.data.memory_corpus import make_corpus
 
 LENGTH, VOCABULARY = 48, 50
-DATA = pretraining.Data(
+CONFIG = DATA["pretraining"](
   corpus="unused", max_length=LENGTH, max_predictions=5, max_sequences=4
 )
 SIZES = {
@@ -56,7 +56,7 @@ def rows(max_sequences, next_sentence=True):
     VOCABULARY,
     np.zeros(VOCABULARY, bool),
     dataclasses.replace(
-      DATA, max_sequences=max_sequences, next_sentence=next_sentence
+      CONFIG, max_sequences=max_sequences, next_sentence=next_sentence
     ),
     seed=1,
   )
@@ -65,9 +65,9 @@ def rows(max_sequences, next_sentence=True):
 
 def make(config):
   """A task and parameters far from their initial values."""
-  task = pretraining.make(config, None, data=DATA)
-  blank = jax.tree.map(lambda x: x[None], task.blank)
-  shapes = jax.eval_shape(task.model.init, jax.random.key(0), blank)["params"]
+  task = TASKS["pretraining"].bind(config, None)
+  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
+  shapes = jax.eval_shape(task.module.init, jax.random.key(0), dummy)["params"]
   rng = np.random.default_rng(1)
   return task, jax.tree.map(
     lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes
@@ -98,8 +98,8 @@ def by_sequence(batch, outputs):
         *targets["masked_lm/ids"][row, is_own],
       )
       found[name] = (
-        outputs.masked_lm[row, is_own],
-        outputs.next_sentence[row, number - 1],
+        outputs["masked_lm"][row, is_own],
+        outputs["next_sentence"][row, number - 1],
       )
   return found
 
@@ -111,7 +111,7 @@ def test_sequences_that_share_a_row_are_as_alone(name):
   @jax.jit
   def measure(params, batch):
     def loss(params):
-      outputs = task.model.apply({"params": params}, batch)
+      outputs = task.module.apply({"params": params}, batch)
       means = task.loss(outputs, batch)
       total = sum(mean.value() for mean in means.values())
       return total, (outputs, means | task.metrics(outputs, batch))
@@ -140,30 +140,37 @@ def test_sequences_that_share_a_row_are_as_alone(name):
 
 @pytest.mark.parametrize("next_sentence", [True, False])
 @pytest.mark.parametrize("max_sequences", [1, 4])
-def test_the_blank_row_is_shaped_like_the_rows(max_sequences, next_sentence):
+def test_dummy_rows_are_shaped_like_the_rows(max_sequences, next_sentence):
   made = rows(max_sequences, next_sentence)
-  for module in (pretraining, masked_lm):
-    data = module.Data(
+  for name in ("pretraining", "masked_lm"):
+    data = DATA[name](
       corpus="unused",
       max_length=LENGTH,
       max_predictions=5,
       max_sequences=max_sequences,
       next_sentence=next_sentence,
     )
-    task = module.make(CONFIGS["first"], None, data=data)
-    blank, row = (
-      jax.tree.map(lambda x: (x.shape, x.dtype), batch)
-      for batch in (task.blank, jax.tree.map(lambda x: x[0], made))
+    _, training = pretraining.make(data, CONFIGS["first"], None)
+    dummy, row = (
+      vars(jax.tree.map(lambda x: (x.shape, x.dtype), batch))
+      for batch in (
+        pretraining.dummy_batch(data),
+        jax.tree.map(lambda x: x[0], made),
+      )
     )
-    assert blank == row
+    assert dummy == row
     slots = made.targets["masked_lm/positions"].shape[1]
-    assert task.data.predictions == slots
+    assert training.predictions == slots
 
 
 def test_baselines_count_every_sequence_once():
+  _, data = pretraining.make(CONFIG, CONFIGS["first"], None)
   alone, packed = (
-    pretraining.baselines([rows(max_sequences)]) for max_sequences in (1, 4)
+    data.baselines([rows(max_sequences)]) for max_sequences in (1, 4)
   )
+  assert alone.keys() == {
+    *("mlm_accuracy_unigram_baseline", "nsp_accuracy_majority_baseline")
+  }
   assert alone == packed
 
 
@@ -173,5 +180,5 @@ def test_records_cannot_be_packed():
     match=r"^config\.data\.max_sequences: expected 1 with train, got 3",
   ):
     settings.from_dict(
-      pretraining.Data, {"train": ("a",), "max_sequences": 3}, "config.data"
+      DATA["pretraining"], {"train": ("a",), "max_sequences": 3}, "config.data"
     )

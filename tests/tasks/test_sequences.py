@@ -4,35 +4,40 @@ import numpy as np
 import pytest
 
 from bert_jax.data.grouping import pad
-from bert_jax.tasks import (
-  classification,
-  embedding,
-  multi_label,
-  multiple_choice,
-  next_sentence,
-  regression,
-  replaced_tokens,
-)
+from bert_jax.tasks.inputs.pairs import Pairs
+from bert_jax.tasks.inputs.texts import Texts
+from bert_jax.tasks.targets.choice import RankedChoice
+from bert_jax.tasks.targets.similarity import Similarity
 from tests import small
-from tests.tasks.cases import ENCODER, LONG, predictor
+from tests.tasks.cases import ENCODER, LONG, model, task
+
+
+def answers(name, outputs, batch, records):
+  """The answers of a task with one target, from its head's outputs."""
+  made = task(name)
+  (head,) = made.head_names.values()
+  predictions = made.predict({head: outputs}, batch, records)
+  return [
+    made.decode(record, made.merge(record, [prediction]))
+    for record, prediction in zip(records, predictions)
+  ]
 
 
 @pytest.mark.parametrize(
-  ("module", "record"),
+  ("name", "record"),
   [
-    (classification, {"text": LONG}),
-    (classification, {"text": LONG, "pair": None}),
-    (classification, {"text": "it", "pair": LONG}),
-    (multi_label, {"text": LONG}),
-    (regression, {"text": LONG}),
-    (next_sentence, {"text": LONG, "pair": "it"}),
-    (embedding, {"text": LONG}),
-    (multiple_choice, {"text": "it", "choices": ["a", LONG]}),
+    ("classification", {"text": LONG}),
+    ("classification", {"text": LONG, "pair": None}),
+    ("classification", {"text": "it", "pair": LONG}),
+    ("multi_label", {"text": LONG}),
+    ("regression", {"text": LONG}),
+    ("next_sentence", {"text": LONG, "pair": "it"}),
+    ("embedding", {"text": LONG}),
+    ("multiple_choice", {"text": "it", "choices": ["a", LONG]}),
   ],
 )
-def test_long_texts_are_cut(module, record):
-  task = module.make(ENCODER, small.tokenizer())
-  (example,) = task.prepare(record)
+def test_long_texts_are_truncated(name, record):
+  (example,) = task(name).preprocess(record)
   assert example.token_ids.shape[-1] == ENCODER.max_positions
   sep = small.tokenizer().special.sep
   ends = 1 + (record.get("pair") is not None or "choices" in record)
@@ -43,26 +48,32 @@ def test_long_texts_are_cut(module, record):
 
 
 @pytest.mark.parametrize(
-  "module", [classification, embedding, multi_label, regression]
+  ("name", "inputs"),
+  [
+    ("classification", Texts),
+    ("embedding", Pairs),
+    ("multi_label", Texts),
+    ("regression", Texts),
+  ],
 )
-def test_the_head_may_cut_shorter_but_not_beyond_the_encoder(module):
+def test_inputs_may_be_shorter_than_the_encoder_but_not_longer(name, inputs):
   for max_length, expected in ((7, 7), (1000, ENCODER.max_positions)):
-    head = module.Head(max_length=max_length)
-    task = module.make(ENCODER, small.tokenizer(), head)
-    (example,) = task.prepare({"text": LONG})
+    made = task(name, inputs=inputs(max_length))
+    (example,) = made.preprocess({"text": LONG})
     assert example.token_ids.size == expected
 
 
 def test_choices_are_ranked_and_those_that_pad_get_no_probability():
-  task = multiple_choice.make(ENCODER, small.tokenizer())
+  made = task("multiple_choice")
   records = [
     {"text": "it", "choices": ["a", "the list", "names"]},
     {"text": "it", "choices": ["sorts"]},
   ]
-  batch = pad([task.prepare(record)[0] for record in records])
+  examples = [made.preprocess(record)[0] for record in records]
+  batch = pad(examples, made.axes)
   assert batch.token_ids.shape == (2, 4, 16)
   logits = np.array([[1, 2, 0, 99], [5, 99, 99, 99]], np.float32)
-  first, second = task.answer(logits, batch, records)
+  first, second = answers("multiple_choice", logits[..., None], batch, records)
   assert [(c.index, c.choice) for c in first] == [
     (1, "the list"),
     (0, "a"),
@@ -70,24 +81,22 @@ def test_choices_are_ranked_and_those_that_pad_get_no_probability():
   ]
   expected = np.exp([2, 1, 0]) / np.exp([2, 1, 0]).sum()
   np.testing.assert_allclose([c.probability for c in first], expected, 1e-5)
-  assert second == [multiple_choice.Choice(0, "sorts", 1.0)]
+  assert second == [RankedChoice(0, "sorts", 1.0)]
 
 
 def test_the_first_label_stands_for_the_next_sentence():
-  task = next_sentence.make(ENCODER, small.tokenizer())
-  first, second = task.answer(np.array([[4.0, 0], [0, 0]]), None, [{}, {}])
+  logits = np.array([[[4.0, 0]], [[0, 0]]], np.float32)
+  first, second = answers("next_sentence", logits, None, [{}, {}])
   assert first.probability == pytest.approx(1 / (1 + np.exp(-4)))
   assert second.probability == pytest.approx(0.5)
 
 
 def test_every_token_of_a_text_is_judged():
-  text = "It sorted 犬."
-  task = replaced_tokens.make(ENCODER, small.tokenizer())
-  (example,) = task.prepare({"text": text})
+  record = {"text": "It sorted 犬."}
+  made = task("replaced_tokens")
+  batch = pad(made.preprocess(record), made.axes)
   logits = np.arange(16, dtype=np.float32)[None, :, None]  # Most of them pad.
-  found = task.join(
-    task.answer(logits, pad([example], task.axes), [{"text": text}])
-  )
+  (found,) = answers("replaced_tokens", logits, batch, [record])
   expected = [
     ("it", "It"),
     ("sort", "sort"),
@@ -95,13 +104,14 @@ def test_every_token_of_a_text_is_judged():
     ("[UNK]", "犬"),
     ("[UNK]", "."),
   ]
+  text = record["text"]
   assert [(t.token, text[t.start : t.end]) for t in found] == expected
   np.testing.assert_allclose(
     [t.probability for t in found], 1 / (1 + np.exp(-np.arange(1.0, 6))), 1e-5
   )
 
 
-def pooled(hidden, used, head):
+def pooled(hidden, used, target):
   """One row at a time, in the order that sentence-transformers has."""
   rows = []
   for vectors, keep in zip(np.asarray(hidden, np.float64), used):
@@ -111,9 +121,9 @@ def pooled(hidden, used, head):
       "mean": vectors[keep].mean(0),
     }
     row = np.concatenate(
-      [kinds[kind] for kind in ("cls", "max", "mean") if kind in head.pooling]
+      [kinds[kind] for kind in ("cls", "max", "mean") if kind in target.pooling]
     )
-    rows.append(row / np.linalg.norm(row) if head.normalize else row)
+    rows.append(row / np.linalg.norm(row) if target.normalize else row)
   return np.array(rows)
 
 
@@ -122,32 +132,32 @@ def pooled(hidden, used, head):
   "pooling", [("cls",), ("max",), ("mean",), ("mean", "cls", "max")]
 )
 def test_pooling_leaves_padding_out(pooling, normalize):
-  head = embedding.Head(pooling, normalize)
+  target = Similarity(pooling, normalize)
   hidden = np.random.default_rng(0).normal(-3, 1, (3, 5, 4)).astype(np.float32)
   used = np.arange(5) < np.array([[5], [1], [3]])
   hidden[~used] = 100
-  vectors = embedding.pool(hidden, used.astype(np.int32), head)
+  vectors = target.pool(hidden, used.astype(np.int32))
   assert vectors.dtype == np.float32
-  np.testing.assert_allclose(vectors, pooled(hidden, used, head), rtol=1e-5)
+  np.testing.assert_allclose(vectors, pooled(hidden, used, target), rtol=1e-5)
 
 
 def test_rows_that_only_pad_make_no_nan():
-  head = embedding.Head(("cls", "max", "mean"), normalize=True)
+  target = Similarity(("cls", "max", "mean"), normalize=True)
   zeros = np.zeros((1, 4), np.int32)
-  vectors = embedding.pool(np.zeros((1, 4, 2), np.float32), zeros, head)
+  vectors = target.pool(np.zeros((1, 4, 2), np.float32), zeros)
   assert np.isfinite(vectors).all()
 
 
 def test_bfloat16_vectors_are_pooled_in_float32():
   hidden = np.array([[[256.0], [1.0], [1.0], [1.0]]], "bfloat16")
   ones = np.ones((1, 4), np.int32)
-  vectors = embedding.pool(hidden, ones, embedding.Head())
+  vectors = Similarity().pool(hidden, ones)
   assert vectors.dtype == np.float32
   assert vectors.item() == 259 / 4
 
 
 def test_an_embedding_is_a_vector_of_floats():
-  (vector,) = predictor("embedding")(["the list"])
+  (vector,) = model("embedding")(["the list"])
   assert isinstance(vector, np.ndarray)
   assert vector.dtype == np.float32
   assert vector.shape == (ENCODER.hidden_size,)
