@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from bert_jax.tasks.common import spans
-from bert_jax.tasks.question_answering import Answer
 
 from bert_jax.data.grouping import pad
-from bert_jax.tasks import question_answering
+from bert_jax.tasks.inputs.question_context import QuestionContext
+from bert_jax.tasks.targets import spans
+from bert_jax.tasks.targets.span import Answer
 from tests import small
-from tests.tasks.cases import ENCODER, LONG, predictor
+from tests.tasks.cases import ENCODER, LONG, model, task
 
 CONTEXT = "the names sorted in place , it sorts them"
 RECORD = {"question": "a list", "context": CONTEXT}
@@ -50,28 +50,33 @@ def test_spans_are_those_of_trying_them_all(max_length):
     assert null == pytest.approx(null_score, rel=1e-4)
 
 
-def answers(record, peaks, max_length=ENCODER.max_positions, **options):
-  """Answers of a model whose logits are 0 but at these (window, column)s."""
-  task = question_answering.make(ENCODER, small.tokenizer())
-  examples = question_answering.prepare(
-    small.tokenizer(), max_length, 4, record
-  )
-  batch = pad(examples)
+def in_chunks():
+  """The task with short chunks."""
+  inputs = QuestionContext(ENCODER.max_positions, stride=4)
+  return task("question_answering", inputs)
+
+
+def answers(record, peaks, **options):
+  """Answers of a model whose logits are 0 but at these (chunk, column)s."""
+  made = in_chunks()
+  examples = made.preprocess(record)
+  batch = pad(examples, made.axes)
   logits = np.zeros((*batch.token_ids.shape, 2), np.float32)
   for place, value in peaks.items():
     logits[place] = value
-  found = task.answer(logits, batch, [record] * len(examples), **options)
-  return task.join(found)
+  made.check_options(options)
+  records = [record] * len(examples)
+  rows = made.predict({"classifier": logits}, batch, records, **options)
+  return made.decode(record, made.merge(record, rows), **options)
 
 
 def place_of(word, record=RECORD):
-  """The column of a word's first piece, in the first window."""
-  (example,) = question_answering.prepare(small.tokenizer(), 32, 4, record)
+  """The column of a word's first piece, in the first chunk."""
+  (example,) = in_chunks().preprocess(record)
   start = record["context"].index(word)
-  targets = example.targets
-  return int(
-    np.flatnonzero(targets["in_context"] & (targets["starts"] == start))[0]
-  )
+  in_context = example.targets["inputs/in_context"]
+  starts = example.targets["inputs/starts"]
+  return int(np.flatnonzero(in_context & (starts == start))[0])
 
 
 def test_the_answer_is_a_part_of_the_context():
@@ -117,30 +122,30 @@ def test_that_there_is_no_answer_is_an_answer_if_wanted():
   assert only[0].text.startswith("it")
 
 
-def test_the_best_window_wins_and_its_offsets_are_those_of_the_context():
+def test_the_best_chunk_wins_and_its_offsets_are_those_of_the_context():
   record = {"question": "a list", "context": LONG}
-  examples = question_answering.prepare(small.tokenizer(), 32, 4, record)
-  window, column = 2, 9
-  start = int(examples[window].targets["starts"][column])
+  examples = in_chunks().preprocess(record)
+  chunk, column = 2, 9
+  start = int(examples[chunk].targets["inputs/starts"][column])
   peaks = {
-    (window, column, 0): 9,
-    (window, column, 1): 9,
+    (chunk, column, 0): 9,
+    (chunk, column, 1): 9,
     (0, 7, 0): 4,
     (0, 7, 1): 4,
   }
   for k in range(len(examples)):  # In all but one, no answer is likelier.
-    if k != window:
+    if k != chunk:
       peaks[k, 0, 0] = peaks[k, 0, 1] = 15
-  (best,) = answers(record, peaks, max_length=32, no_answer=True)
+  (best,) = answers(record, peaks, no_answer=True)
   assert best.start == start
   assert LONG[best.start : best.end] == best.text
-  scores = [a.score for a in answers(record, peaks, max_length=32, top_k=5)]
+  scores = [a.score for a in answers(record, peaks, top_k=5)]
   assert scores == sorted(scores, reverse=True)
   assert max(scores) <= 1
 
 
 def test_answers_of_a_model_lie_in_their_contexts():
-  found = predictor("question_answering")(
+  found = model("question_answering")(
     [RECORD, {"question": "it", "context": LONG}, RECORD], top_k=4
   )
   for record, answered in zip((RECORD, {"context": LONG}), found):
@@ -154,23 +159,20 @@ def test_answers_of_a_model_lie_in_their_contexts():
 
 def test_a_context_without_tokens_has_no_answers():
   record = {"question": "a", "context": "\u200b"}
-  assert predictor("question_answering")([record]) == [[]]
-  ((null,),) = predictor("question_answering")([record], no_answer=True)
+  assert model("question_answering")([record]) == [[]]
+  ((null,),) = model("question_answering")([record], no_answer=True)
   assert null.text == ""
 
 
 def test_special_tokens_in_a_context_are_text():
   record = {"question": "[SEP] a", "context": "the [SEP] list [CLS] it"}
-  (example,) = question_answering.prepare(small.tokenizer(), 32, 4, record)
+  (example,) = in_chunks().preprocess(record)
   special = small.tokenizer().special
   assert example.token_ids.tolist().count(special.sep) == 2
   targets = example.targets
-  used = targets["in_context"]
-  covered = {
-    i
-    for start, end in zip(targets["starts"][used], targets["ends"][used])
-    for i in range(start, end)
-  }
+  used = targets["inputs/in_context"]
+  spans_of = zip(targets["inputs/starts"][used], targets["inputs/ends"][used])
+  covered = {i for start, end in spans_of for i in range(start, end)}
   context = record["context"]
   assert covered == {i for i, c in enumerate(context) if not c.isspace()}
 

@@ -1,68 +1,84 @@
-"""The scores of what windows find, and a whole run."""
+"""The metrics of the answers of chunks, and a whole run."""
 
 import json
 import random
 
 import numpy as np
 import pytest
-from bert_jax.tasks.common import extraction
-from bert_jax.tasks.question_answering import Answer, Head
 
 import bert_jax
 from bert_jax.data.grouping import pad
-from bert_jax.tasks import question_answering
+from bert_jax.tasks.inputs.question_context import QuestionContext
+from bert_jax.tasks.targets.span import Candidate, Candidates, Span
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import train_recipe
 from tests import small
 from tests.tasks import learnable
-from tests.tasks.cases import ENCODER, LONG
+from tests.tasks.cases import LONG, task
 
 
 def by_trying_all(examples, logits, context, longest):
-  """As run_qa.py: the best span of all windows and the null score."""
+  """As run_qa.py: the best span of all chunks and the null score."""
   best, null = (-np.inf, ""), np.inf
   for example, (starts, ends) in zip(examples, np.moveaxis(logits, -1, 1)):
     targets = example.targets
+    starts_at, ends_at = targets["inputs/starts"], targets["inputs/ends"]
     null = min(null, float(starts[0]) + float(ends[0]))
-    places = np.flatnonzero(targets["in_context"])
+    places = np.flatnonzero(targets["inputs/in_context"])
     for i in places:
       for j in places[(places >= i) & (places < i + longest)]:
-        text = context[targets["starts"][i] : targets["ends"][j]]
+        text = context[starts_at[i] : ends_at[j]]
         best = max(best, (float(starts[i]) + float(ends[j]), text))
   return best[1], null - best[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_answers_to_be_scored_are_those_of_trying_all_windows(seed):
-  task = question_answering.make(ENCODER, small.tokenizer(), Head(stride=4))
+def test_answers_to_be_evaluated_are_those_of_trying_all_chunks(seed):
+  made = task("question_answering", QuestionContext(stride=4))
+  (target,) = made.targets.values()
   record = {"question": "a list", "context": LONG}
-  examples = task.prepare(record)
+  examples = made.preprocess(record)
   assert len(examples) > 2
-  batch = pad(examples, task.axes)
+  batch = pad(examples, made.axes)
   shape = (*batch.token_ids.shape, 2)
   logits = np.random.default_rng(seed).normal(0, 3, shape).astype(np.float32)
-  options = {**task.scoring, "max_answer_length": 4, "no_answer": True}
-  found = task.join(
-    task.answer(logits, batch, [record] * len(examples), **options)
-  )
+  outputs, records = {"classifier": logits}, [record] * len(examples)
+  options = {**made.evaluation_options, "max_answer_length": 4}
+  rows = made.predict(outputs, batch, records, **options)
+  prediction = made.merge(record, rows)
   text, null_score = by_trying_all(examples, logits, LONG, 4)
-  assert extraction.first_text(found) == text
-  assert extraction.null_scores([found]) == [pytest.approx(null_score, 1e-5)]
-  assert sum(answer.score for answer in found) <= 1
+  assert target.texts([prediction["answer"]]) == [text]
+  candidates = prediction["answer"]
+  best = max(candidate.logit for candidate in candidates.best)
+  assert candidates.null_logit - best == pytest.approx(null_score, 1e-5)
+  answers = made.decode(record, prediction, top_k=20, no_answer=True)
+  assert sum(answer.score for answer in answers) <= 1
   by_threshold = {}
   for threshold in (null_score - 0.1, null_score + 0.1):
-    head = Head(stride=4, null_answers=True, null_threshold=threshold)
-    task = question_answering.make(ENCODER, small.tokenizer(), head)
-    answered = task.answer(
-      logits, batch, [record] * len(examples), max_answer_length=4
-    )
-    by_threshold[threshold] = task.join(answered)[0].text
+    decided = Span(null_answers=True, null_threshold=threshold)
+    own = made.with_targets({"answer": decided})
+    rows = own.predict(outputs, batch, records, max_answer_length=4)
+    (answer,) = own.decode(record, own.merge(record, rows))
+    by_threshold[threshold] = answer.text
   assert [not text for text in by_threshold.values()] == [True, False]
 
 
 def found(text, score, null):
-  answers = [Answer(text, 0, len(text), score), Answer("", 0, 0, null)]
-  return sorted(answers, key=lambda answer: -answer.score)
+  """Candidates with one answer, from its probability and that of none."""
+  return Candidates(
+    [Candidate(float(np.log(score)), text, 0, len(text))],
+    normalizer=0.0,
+    null_logit=float(np.log(null)),
+  )
+
+
+def evaluate(target):
+  return target.evaluate(RECORDS, FOUND)
+
+
+def predictions(target, found, records):
+  """What `predictions.json` holds."""
+  return json.loads(target.files(records, found)["predictions.json"])
 
 
 RECORDS = [
@@ -71,7 +87,7 @@ RECORDS = [
   {"id": "c", "answers": [{"text": "it", "start": 0}]},
   {"answers": []},
 ]
-ANSWERS = [
+FOUND = [
   found("names", 0.2, 0.4),
   found("list", 0.1, 0.7),
   found("it sorts", 0.5, 0.01),
@@ -79,22 +95,22 @@ ANSWERS = [
 ]
 
 
-def test_scores_are_those_of_the_decided_answers():
-  plain = question_answering.score(Head(), ANSWERS, RECORDS)
+def test_metrics_are_those_of_the_decided_answers():
+  plain = evaluate(Span())
   assert plain["exact"] == 1 / 4
   assert plain["f1"] == pytest.approx((1 + 2 / 3) / 4)
-  head = Head(null_answers=True)
-  scores = question_answering.score(head, ANSWERS, RECORDS)
-  assert scores["exact"] == 2 / 4
-  assert scores["has_answer_f1"] == pytest.approx(2 / 3 / 2)
-  assert scores["no_answer_f1"] == 1
-  assert question_answering.predictions(head, ANSWERS, RECORDS) == {
+  target = Span(null_answers=True)
+  values = evaluate(target)
+  assert values["exact"] == 2 / 4
+  assert values["has_answer_f1"] == pytest.approx(2 / 3 / 2)
+  assert values["no_answer_f1"] == 1
+  assert predictions(target, FOUND, RECORDS) == {
     "a": "",
     "b": "",
     "c": "it sorts",
     "4": "",
   }
-  assert question_answering.predictions(Head(), ANSWERS, RECORDS) == {
+  assert predictions(Span(), FOUND, RECORDS) == {
     "a": "names",
     "b": "list",
     "c": "it sorts",
@@ -103,27 +119,29 @@ def test_scores_are_those_of_the_decided_answers():
 
 
 def test_the_threshold_is_tuned_where_there_are_questions_of_both_kinds():
-  head = Head(null_answers=True)
-  tuned = question_answering.tune(head, ANSWERS, RECORDS)
+  target = Span(null_answers=True)
+  tuned = target.tune(RECORDS, FOUND)
   assert np.log(0.4 / 0.2) < tuned.null_threshold < np.log(0.5 / 0.1)
-  scores = question_answering.score(tuned, ANSWERS, RECORDS)
-  assert scores["exact"] == 3 / 4
-  assert scores["f1"] == scores["best_f1"]
+  values = evaluate(tuned)
+  assert values["exact"] == 3 / 4
+  assert values["f1"] == values["best_f1"]
   for chosen in ([0, 2], [1, 3]):
-    one_kind = [[part[i] for i in chosen] for part in (ANSWERS, RECORDS)]
-    assert question_answering.tune(head, *one_kind) == head
+    one_kind = [[part[i] for i in chosen] for part in (RECORDS, FOUND)]
+    assert target.tune(*one_kind) == target
+  assert Span().tune(RECORDS, FOUND) == Span()
 
 
 def test_a_context_without_any_answer_has_a_finite_null_score():
-  null = [Answer("", 0, 0, 1.0)]
-  (score,) = extraction.null_scores([null])
-  assert 0 < score < np.inf
-  head = Head(null_answers=True)
-  assert question_answering.predictions(head, [null], [{"id": 7}]) == {"7": ""}
+  none = Candidates([], normalizer=0.0, null_logit=0.0)
+  target = Span(null_answers=True)
+  # The highest threshold keeps most answers: 1 above the greatest null score.
+  tuned = target.tune(RECORDS[:2], [FOUND[0], none])
+  assert 1 < tuned.null_threshold < np.inf
+  assert predictions(target, [none], [{"id": 7}]) == {"7": ""}
 
 
 def test_baselines_say_that_there_is_no_answer():
-  assert question_answering.baselines(RECORDS) == {
+  assert Span().baselines(RECORDS) == {
     "exact_majority_baseline": 1 / 2,
     "f1_majority_baseline": 1 / 2,
   }
@@ -134,7 +152,7 @@ def write_squad(path, count, seed):
   rng = random.Random(seed)
   questions = []
   for number in range(count):
-    length = rng.choice([8, 9, 45])  # The last takes several windows.
+    length = rng.choice([8, 9, 45])  # The last takes several chunks.
     words = rng.choices(["the", "array", "it", "sorts", "names"], k=length)
     answers = []
     if number % 3:
@@ -181,11 +199,12 @@ def test_a_run_learns_to_find_answers_and_where_there_is_none(run):
 
 def test_a_loaded_run_answers_as_it_was_measured(run):
   folder, values = run
-  predictor = bert_jax.load(folder / "run")
-  head = predictor.task.head
-  assert head.null_answers
-  assert head.null_threshold != 0
-  assert (head.max_length, head.stride) == (32, 8)
+  model = bert_jax.load(folder / "run")
+  (target,) = model.task.targets.values()
+  assert target.null_answers
+  assert target.null_threshold != 0
+  inputs = model.task.inputs
+  assert (inputs.max_length, inputs.stride) == (32, 8)
   records = [
     {"id": qa["id"], "question": qa["question"], "context": entry["context"]}
     | {"answers": qa["answers"]}
@@ -194,11 +213,11 @@ def test_a_loaded_run_answers_as_it_was_measured(run):
     ]
     for qa in entry["qas"]
   ]
-  answers = predictor(records, **predictor.task.scoring)
-  scores = predictor.task.score(head, answers, records)
-  for name, score in scores.items():
-    assert values[name] == pytest.approx(score, abs=1e-4)
-  predictions = question_answering.predictions(head, answers, records)
-  decided = predictor(records, align_to_words=False)
-  assert [a.text for (a,) in decided] == [predictions[r["id"]] for r in records]
-  assert "" in predictions.values()
+  options = model.task.evaluation_options
+  _, found = model.predict(records, **options)
+  for name, value in model.task.evaluate(records, found).items():
+    assert values[name] == pytest.approx(value, abs=1e-4)
+  texts = predictions(target, [row["answer"] for row in found], records)
+  decided = model(records, align_to_words=False)
+  assert [a.text for (a,) in decided] == [texts[r["id"]] for r in records]
+  assert "" in texts.values()

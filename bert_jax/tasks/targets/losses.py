@@ -23,8 +23,9 @@ def binary_cross_entropy(
 
 
 def only(
-  possible: Bool[Array, "*rows classes"], logits: Float[Array, "*rows classes"]
-) -> Float[Array, "*rows classes"]:
+  possible: Bool[Array, "*#rows #classes"],
+  logits: Float[Array, "*#rows #classes"],
+) -> Float[Array, "..."]:
   """Masks logits so that impossible classes get no probability.
 
   They stay finite, so that rows without any possible class make no NaN.

@@ -64,7 +64,7 @@ class Answer:
   score: float
 
 
-class _Candidate(NamedTuple):
+class Candidate(NamedTuple):
   """A possible answer, with the sum of the logits of its start and end."""
 
   logit: float
@@ -82,7 +82,7 @@ class Candidates(NamedTuple):
     null_logit: the logit of there being no answer.
   """
 
-  best: list[_Candidate]
+  best: list[Candidate]
   normalizer: float
   null_logit: float
 
@@ -317,7 +317,7 @@ class Span(Target):
     del record, tokenizer
     best = list(prediction.best)
     with_null = self.null_answers if no_answer is None else no_answer
-    best += [_Candidate(prediction.null_logit, "", 0, 0)] * with_null
+    best += [Candidate(prediction.null_logit, "", 0, 0)] * with_null
     best.sort(key=lambda c: (0 if c.text else self.null_threshold) - c.logit)
     kept = best[:top_k]
     if with_null and top_k > 1 and all(c.text for c in kept):
@@ -448,27 +448,27 @@ def _candidate(
   first: int,
   last: int,
   align_to_words: bool,
-) -> _Candidate:
+) -> Candidate:
   if align_to_words:
     first, last = spans.widen(tokens, context, first, last)
   end = int(tokens.ends[last])
   # The first token may stand for the space before it too.
   text = context[tokens.starts[first] : end].lstrip()
-  return _Candidate(logit, text, end - len(text), end)
+  return Candidate(logit, text, end - len(text), end)
 
 
-def _first(found: Candidates) -> _Candidate:
+def _first(found: Candidates) -> Candidate:
   return max(found.best, key=lambda candidate: candidate.logit)
 
 
-def _distinct(candidates: Iterable[_Candidate], add: bool) -> list[_Candidate]:
+def _distinct(candidates: Iterable[Candidate], add: bool) -> list[Candidate]:
   """The best of the candidates with the same words; empty ones are left out.
 
   Args:
     candidates: some may be empty.
     add: whether the exponentials of the others are added to its own.
   """
-  found: dict[str, _Candidate] = {}
+  found: dict[str, Candidate] = {}
   for new in filter(lambda candidate: candidate.text, candidates):
     key = new.text.lower()
     old = found.setdefault(key, new)
