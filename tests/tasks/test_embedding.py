@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 
@@ -7,11 +8,13 @@ import pytest
 import bert_jax
 from bert_jax.data.grouping import pad
 from bert_jax.settings import UserError
-from bert_jax.tasks import embedding
+from bert_jax.tasks import DATA, TASKS, labelled
+from bert_jax.tasks.inputs.pairs import Pairs
+from bert_jax.tasks.targets.similarity import Similarity
 from bert_jax.training import run
 from bert_jax.training.recipe import Recipe
 from tests import small
-from tests.tasks.cases import ENCODER, LONG, predictor
+from tests.tasks.cases import ENCODER, LONG, model
 
 PAIRS = [("the array", "a list"), ("names", "it sorts"), ("place", "them")]
 LABELS = (0.5, 3.0, 5.5)
@@ -23,26 +26,27 @@ def write(path, rows):
   return str(path)
 
 
-def make(tmp_path, rows, head=None, **changes):
+def make(tmp_path, rows, pretrained=None, options=None, **changes):
+  """The task and its data; `options` are those of its target."""
   path = write(tmp_path / "pairs.tsv", rows)
-  data = embedding.Data(
-    **({"train": (path,), "eval": (path,), "max_length": 16} | changes)
-  )
-  return embedding.make(ENCODER, small.tokenizer(), head, data)
+  section = {"train": (path,), "eval": (path,), "max_length": 16, **changes}
+  data = DATA["embedding"](**section, targets={"similarity": options or {}})
+  return labelled.make(data, ENCODER, small.tokenizer(), pretrained)
 
 
-def contrastive(tmp_path, head=None, **changes):
-  return make(tmp_path, [("text", "pair"), *PAIRS], head, **changes)
+def contrastive(tmp_path, **changes):
+  return make(tmp_path, [("text", "pair"), *PAIRS], **changes)
 
 
-def similar(tmp_path, labels=LABELS, **changes):
+def similar(tmp_path, labels=LABELS, **options):
   rows = [(*pair, label) for pair, label in zip(PAIRS, labels)]
   header = ("text", "pair", "label")
-  return make(tmp_path, [header, *rows], objective="similarity", **changes)
+  options["objective"] = "similarity"
+  return make(tmp_path, [header, *rows], options=options)
 
 
-def training_batch(task):
-  stream = task.data.training(4, 0, None)
+def training_batch(data):
+  stream = data.training(4, 0, None)
   return stream.batch(0, range(4))
 
 
@@ -51,8 +55,8 @@ def tokens(row, ids):
 
 
 def test_pairs_are_rows_of_two_texts(tmp_path):
-  task = contrastive(tmp_path)
-  batch = training_batch(task)
+  task, data = contrastive(tmp_path)
+  batch = training_batch(data)
   assert batch.token_ids.shape == (4, 2, 16)
   found = {
     tuple(" ".join(tokens(*text)[1:-1]) for text in zip(*row))
@@ -62,29 +66,28 @@ def test_pairs_are_rows_of_two_texts(tmp_path):
     ("place", "them"),
     ("", ""),
   }
-  assert sorted(batch.targets["pair_weights"]) == [0, 1, 1, 1]
+  assert sorted(batch.targets["similarity/weights"]) == [0, 1, 1, 1]
   assert not batch.segment_ids.any()
-  assert task.blank.token_ids.shape[0] == 2
-  assert task.blank.targets.keys() == batch.targets.keys()
+  assert task.dummy_batch.token_ids.shape[0] == 2
+  assert task.dummy_batch.targets.keys() == batch.targets.keys()
 
 
 def test_negatives_are_a_third_text_even_where_some_are_missing(tmp_path):
   rows = [("text", "pair", "negative"), (*PAIRS[0], "it"), (*PAIRS[1], "")]
-  task = make(tmp_path, rows)
-  batch = training_batch(task)
+  _, data = make(tmp_path, rows)
+  batch = training_batch(data)
   count = sorted(batch.sequence_ids.any(-1).sum(-1).tolist())
   assert count == [0, 0, 2, 3]
   assert all(
     example.token_ids.shape[0] == 3
-    for made in task.data.evaluation().examples
+    for made in data.evaluation().examples
     for example in made
   )
 
 
-def test_every_text_begins_with_the_prompt_and_is_cut(tmp_path):
-  head = embedding.Head(prompt="names ")
-  task = contrastive(tmp_path, head, max_length=7)
-  (example,) = task.prepare({"text": "it", "pair": LONG})
+def test_every_text_begins_with_the_prompt_and_is_truncated(tmp_path):
+  task, _ = contrastive(tmp_path, prompt="names ", max_length=7)
+  (example,) = task.preprocess({"text": "it", "pair": LONG})
   first, second = zip(example.token_ids, example.sequence_ids)
   assert tokens(*first) == ["[CLS]", "names", "it", "[SEP]"]
   assert len(tokens(*second)) == 7
@@ -92,21 +95,21 @@ def test_every_text_begins_with_the_prompt_and_is_cut(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("changes", "scaled"),
+  ("options", "scaled"),
   [({}, (0, 0.5, 1)), ({"label_range": (0.0, 10.0)}, (0.05, 0.3, 0.55))],
 )
-def test_labels_become_cosines(tmp_path, changes, scaled):
-  task = similar(tmp_path, **changes)
-  held_out = task.data.evaluation()
-  found = [e.targets["similarities"] for (e,) in held_out.examples]
+def test_labels_become_cosines(tmp_path, options, scaled):
+  _, data = similar(tmp_path, **options)
+  held_out = data.evaluation()
+  found = [e.targets["similarity/similarities"] for (e,) in held_out.examples]
   np.testing.assert_allclose(found, scaled, rtol=1e-6)
   assert {value.dtype for value in found} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize(
-  ("labels", "changes", "message"),
+  ("labels", "options", "message"),
   [
-    ((1, 1, 1), {}, r"config.data.label_range: expected .* got \[1.0\]"),
+    ((1, 1, 1), {}, r"label_range: expected .* got \[1.0\]"),
     (
       ("a", "b", "c"),
       {},
@@ -125,21 +128,21 @@ def test_labels_become_cosines(tmp_path, changes, scaled):
     (
       (0, 1, 5),
       {"label_range": (0.0, 1.0)},
-      r"pairs.tsv:4: the label 5: expected config.data.label_range, 0 to 1",
+      r"pairs.tsv:4: the label 5: expected label_range, 0 to 1",
     ),
   ],
 )
-def test_labels_that_are_none(tmp_path, labels, changes, message):
+def test_labels_that_are_none(tmp_path, labels, options, message):
   with pytest.raises(UserError, match=message):
-    similar(tmp_path, labels, **changes)
+    similar(tmp_path, labels, **options)
 
 
 def test_bad_rows_are_named_or_left_out(tmp_path):
   rows = [("text", "pair"), *PAIRS, ("it", " ")]
   with pytest.raises(UserError, match=r"pairs.tsv:5: .* 'pair' is empty"):
     make(tmp_path, rows)
-  task = make(tmp_path, rows, bad_rows="skip")
-  assert len(task.data.evaluation().records) == 3
+  _, data = make(tmp_path, rows, bad_rows="skip")
+  assert len(data.evaluation().records) == 3
 
 
 @pytest.mark.parametrize(
@@ -155,20 +158,36 @@ def test_bad_rows_are_named_or_left_out(tmp_path):
 )
 def test_settings_are_checked(fields, message):
   with pytest.raises(ValueError, match=message):
-    embedding.Data(**fields)
+    Similarity(**fields)
+  where = rf"config\.data\.targets\.similarity\.{message}"
+  with pytest.raises(UserError, match=where):
+    DATA["embedding"](targets={"similarity": fields})
 
 
-def test_the_head_is_that_of_the_model_to_go_on_from(tmp_path):
-  own = embedding.Head(("cls",), True, max_length=9, prompt="it ")
-  task = contrastive(tmp_path, own)
-  assert task.head == embedding.Head(("cls",), True, 16, "it ")
-  task = contrastive(tmp_path, own, pooling=("max",))
-  assert task.head == embedding.Head(("max",), True, 16, "it ")
-  assert contrastive(tmp_path).head.pooling == ("mean",)
+def test_pooling_and_prompt_are_those_of_the_pretrained_model(tmp_path):
+  own = dataclasses.replace(
+    TASKS["embedding"],
+    inputs=Pairs(9, prompt="it "),
+    targets={"similarity": Similarity(("cls",), normalize=True)},
+  )
+  task, _ = contrastive(tmp_path, pretrained=own)
+  assert task.inputs == Pairs(16, prompt="it ", texts=2)
+  assert task.targets == {"similarity": Similarity(("cls",), normalize=True)}
+  options = {"pooling": ("max",)}
+  task, _ = contrastive(tmp_path, pretrained=own, options=options)
+  assert task.inputs == Pairs(16, prompt="it ", texts=2)
+  assert task.targets == {"similarity": Similarity(("max",), normalize=True)}
 
 
-def test_a_pair_is_answered_with_the_vector_of_each_text():
-  ours = predictor("embedding")
+def test_the_default_pooling_is_the_mean():
+  hidden = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+  ones = np.ones((2, 4), np.int32)
+  found = Similarity().pool(hidden, ones)
+  np.testing.assert_array_equal(found, Similarity(("mean",)).pool(hidden, ones))
+
+
+def test_the_prediction_for_a_pair_is_the_vector_of_each_text():
+  ours = model("embedding")
   records = [
     {"text": "the list", "pair": "names"},
     {"text": LONG, "pair": "it", "negative": "them"},
@@ -199,7 +218,7 @@ def recipe(tmp_path, objective, path, **changes):
       "data": {
         "train": path,
         "eval": path,
-        "objective": objective,
+        "targets": {"similarity": {"objective": objective}},
         "max_length": 8,
         "tokenizer": str(tmp_path / "vocabulary"),
       },
@@ -235,7 +254,12 @@ def test_a_run_learns_what_belongs_together(tmp_path):
   bert_jax.save(trained, tmp_path / "saved")
   again = bert_jax.load(tmp_path / "saved")
   assert again.task.name == "embedding"
-  assert again.task.head == trained.task.head
+  (own,) = trained.task.targets.values()
+  (target,) = again.task.targets.values()
+  assert (target.pooling or ("mean",)) == (own.pooling or ("mean",))
+  assert target.normalize == own.normalize
+  assert again.task.inputs.prompt == trained.task.inputs.prompt
+  assert again.task.inputs.max_length == trained.task.inputs.max_length
   np.testing.assert_allclose(again.embed(WORDS[::2]), texts, atol=1e-5)
 
 
@@ -255,14 +279,15 @@ def test_a_run_learns_how_much_texts_are_alike(tmp_path):
 
 
 def test_what_pads_texts_changes_no_loss(tmp_path):
-  task = contrastive(tmp_path)
-  examples = [e for made in task.data.evaluation().examples for e in made]
+  task, data = contrastive(tmp_path)
+  examples = [e for made in data.evaluation().examples for e in made]
   hidden = np.random.default_rng(0).normal(size=(4, 2, 16, 6))
   values = []
   for length in (8, 16):
     batch = pad(examples, task.axes, 4, lambda _, length=length: length)
     outputs = hidden[:, :, :length].astype(np.float32)
-    mean = task.loss(outputs, batch)["contrastive_loss"]
+    means = task.loss({"hidden_states": outputs}, batch)
+    mean = means["contrastive_loss"]
     values.append(float(mean.value()))
   assert values[0] == pytest.approx(values[1], rel=1e-6)
   assert values[0] > 0.1
