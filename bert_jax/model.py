@@ -302,29 +302,32 @@ class Model:
       raise UserError("encode: expected at least one text, got none")
     longest = max(example.token_ids.size for example in examples)
     length = grouping.bucket(grouping.LENGTH_BUCKETS, longest)
-    names = {"hidden_states": hidden_states, "attentions": attentions}
-    collections = tuple(name for name, wanted in names.items() if wanted)
     found = []
     for start in range(0, len(examples), self.batch_size):
       part = examples[start : start + self.batch_size]
       batch = grouping.pad(part, grow=lambda _: length)
-      outputs = self._encode(self.params["encoder"], batch, collections)
+      outputs = self._encode(
+        self.params["encoder"], batch, hidden_states, attentions
+      )
       arrays = (batch.token_ids, batch.sequence_ids, *outputs)
       found.append(_first_rows(jax.device_get(arrays), len(part)))
     return Encodings(*jax.tree.map(lambda *x: np.concatenate(x), *found))
 
   @functools.cached_property
-  def _encode(self) -> Callable[..., Any]:
-    """The encoder alone: the last hidden state, and what it sows."""
+  def _encode(self) -> Callable[..., encoders.EncoderOutputs]:
+    """The encoder alone, in float32."""
     module = encoders.Encoder(self.config)
 
-    @functools.partial(jax.jit, static_argnames="collections")
-    def apply(params: Parameters, batch: Batch, collections: tuple[str, ...]):
-      last, variables = module.apply(
-        {"params": params}, batch, mutable=list(collections)
+    @functools.partial(jax.jit, static_argnums=(2, 3))
+    def apply(
+      params: Parameters, batch: Batch, hidden_states: bool, attentions: bool
+    ) -> encoders.EncoderOutputs:
+      outputs = module.apply(
+        {"params": params}, batch, True, hidden_states, attentions
       )
-      found = (last, *encoders.sown(self.config, variables))
-      return jax.tree.map(lambda x: x.astype(jnp.float32), found)
+      if not isinstance(outputs, encoders.EncoderOutputs):
+        outputs = encoders.EncoderOutputs(outputs)
+      return jax.tree.map(lambda x: x.astype(jnp.float32), outputs)
 
     return apply
 

@@ -1,16 +1,16 @@
 """The encoder: embeddings and a stack of layers."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from bert_jax import trees
 from bert_jax.models import layers
 from bert_jax.models.config import EncoderConfig
+from bert_jax.settings import UserError
 from bert_jax.types import Batch, Parameters
 
 _REMAT = {
@@ -19,12 +19,35 @@ _REMAT = {
 }
 
 
-class Encoder(nn.Module):
-  """BERT's encoder (Devlin et al. 2018, arXiv:1810.04805), and its kin.
+class EncoderOutputs(NamedTuple):
+  """The outputs of an encoder, with those of its layers on request.
 
-  Layers are unrolled as `layer_0` ... `layer_{L-1}`: their parameters carry
-  the names of the published checkpoints, and LAMB sees one leaf a layer.
-  Where layers are shared, there is only `layer_0`.
+  Attributes:
+    last_hidden_state: the output of the encoder, in the config's dtype.
+    hidden_states: the outputs of the embeddings and of each layer, L + 1
+      arrays; None if not asked for. As in Transformers 4, the last one of a
+      model with `pre_norm` (ModernBERT) is the input of the final norm.
+    attentions: the attention weights of each layer before dropout, L arrays,
+      whose last axis are the keys; None if not asked for. The weights of
+      padding as a key are 0; those of padding as a query are meaningless.
+  """
+
+  last_hidden_state: Float[Array, "*rows length hidden"]
+  hidden_states: tuple[Float[Array, "*rows length hidden"], ...] | None = None
+  attentions: tuple[Float32[Array, "*rows heads length length"], ...] | None = (
+    None
+  )
+
+
+class Encoder(nn.Module):
+  """A BERT encoder (Devlin et al. 2018, arXiv:1810.04805) of any family.
+
+  Layers are unrolled as `layer_0` ... `layer_{L-1}`: their parameters have
+  the names of the published checkpoints, and LAMB one trust ratio per layer.
+  With `shared_layers`, all layers are `layer_0`.
+
+  Attributes:
+    config: the sizes, and the switches of the family.
   """
 
   config: EncoderConfig
@@ -35,74 +58,67 @@ class Encoder(nn.Module):
     self.embeddings = layers.Embeddings(config)
     layer = layers.Layer
     if config.remat != "none":
-      # Its third argument is a Python bool.
-      layer = nn.remat(layer, static_argnums=3, policy=_REMAT[config.remat])
+      # The arguments `deterministic` and `attentions` are Python bools.
+      layer = nn.remat(
+        layer, static_argnums=(3, 4), policy=_REMAT[config.remat]
+      )
     self.layer = [layer(config, index) for index in range(count)]
     if config.pre_norm:
       self.final_norm = layers.LayerNorm(config)
 
   def __call__(
-    self, batch: Batch, deterministic: bool = True
-  ) -> Float[Array, "*rows length hidden"]:
+    self,
+    batch: Batch,
+    deterministic: bool = True,
+    hidden_states: bool = False,
+    attentions: bool = False,
+  ) -> Float[Array, "*rows length hidden"] | EncoderOutputs:
     """Encodes a batch.
 
     Args:
-      batch: the input; its targets are not looked at. There may be several
-        axes of rows, as in [batch, choices, length].
-      deterministic: whether dropout is off; when on, the `dropout` PRNG is
+      batch: the input; its targets are ignored. There may be several axes of
+        rows, as in [batch, choices, length].
+      deterministic: whether dropout is off; otherwise the PRNG `dropout` is
         needed.
+      hidden_states: whether to return the output of each layer.
+      attentions: whether to return the attention weights of each layer, which
+        are computed by the attention backend `xla`.
 
     Returns:
-      A vector for each token, in the config's dtype. Where the collections
-      `hidden_states` and `attentions` are mutable, the outputs of the
-      embeddings and of each layer (before a final norm), and the attention
-      weights of each layer, are sown into them; see `sown`.
+      The vector of each token, [*rows, length, hidden], in the config's dtype;
+      `EncoderOutputs` if `hidden_states` or `attentions` is set.
+
+    Raises:
+      UserError: the config names an attention backend without weights.
     """
-    config, shape = self.config, batch.token_ids.shape
+    config, rows = self.config, batch.token_ids.shape[:-1]
+    if attentions and config.attention not in ("auto", "xla"):
+      raise UserError(
+        f"attentions: the attention backend {config.attention} does not return"
+        " attention weights; set config.model.attention to xla"
+      )
     batch = _as_rows(batch)
     x = self.embeddings(batch, deterministic)
-    self._sow(x)
+    states, weights = [x], []
     for index in range(config.num_layers):
       layer = self.layer[0 if config.shared_layers else index]
-      x = layer(x, batch, deterministic)
-      self._sow(x)
+      x, layer_weights = layer(x, batch, deterministic, attentions)
+      states.append(x)
+      weights.append(layer_weights)
     x = self.final_norm(x) if config.pre_norm else x
-    return x.reshape(*shape, config.hidden_size)
-
-  def _sow(self, x: Float[Array, "rows length hidden"]) -> None:
-    if not self.is_initializing():
-      self.sow("hidden_states", "outputs", x)
-
-
-def sown(
-  config: EncoderConfig, variables: Mapping[str, Any]
-) -> tuple[tuple[Array, ...] | None, tuple[Array, ...] | None]:
-  """The hidden states and attention weights of a forward pass.
-
-  Args:
-    config: the encoder's configuration.
-    variables: the mutated collections that `apply(..., mutable=[...])` of an
-      `Encoder` returns.
-
-  Returns:
-    L + 1 arrays [rows, length, hidden] and L arrays
-    [rows, heads, length, length]; None for a collection that is not there.
-  """
-  states = weights = None
-  if "hidden_states" in variables:
-    states = tuple(variables["hidden_states"]["outputs"])
-  if "attentions" in variables:
-    # Shared layers sow once for each time that they are applied.
-    count = 1 if config.shared_layers else config.num_layers
-    layers = (variables["attentions"][f"layer_{i}"] for i in range(count))
-    weights = tuple(
-      array for layer in layers for array in layer["attention"]["weights"]
+    outputs = EncoderOutputs(
+      x,
+      tuple(states) if hidden_states else None,
+      tuple(weights) if attentions else None,
     )
-  return states, weights
+    outputs = jax.tree.map(lambda x: x.reshape(*rows, *x.shape[1:]), outputs)
+    if hidden_states or attentions:
+      return outputs
+    return outputs.last_hidden_state
 
 
 def _as_rows(batch: Batch) -> Batch:
-  """The id arrays with one axis of rows, without the targets."""
+  """The id arrays with a single axis of rows, without the targets."""
   rows = (-1, batch.token_ids.shape[-1])
   return Batch(
     token_ids=batch.token_ids.reshape(rows),
@@ -114,15 +130,15 @@ def _as_rows(batch: Batch) -> Batch:
 
 
 def distances(params: Parameters) -> Parameters:
-  """How many layers below the heads each parameter of a model lies.
+  """The distance of each parameter from the heads, in layers.
 
   Args:
-    params: a model's parameters or their shape structs, of one task or of
-      several on one encoder; all but the top layer may be missing.
+    params: the parameters of a model, or their shape structs; only the top
+      layer must be there.
 
   Returns:
-    The same tree of ints: 0 for heads, 1 for the top layer and a last norm,
-    and so on down to one more than the number of layers for the embeddings.
+    The same tree of ints: 0 for heads, 1 for the top layer and the final norm,
+    and so on down to L + 1 for the embeddings.
   """
   layer = re.compile(r"encoder/layer_(\d+)/.+")
   found = (layer.fullmatch(path) for path in trees.flatten(params))

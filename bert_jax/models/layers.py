@@ -6,12 +6,11 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from bert_jax.models import attention
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.dropout import Dropout
-from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
 
@@ -185,8 +184,16 @@ class SelfAttention(nn.Module):
     x: Float[Array, "batch length hidden"],
     batch: Batch,
     deterministic: bool,
-  ) -> Float[Array, "batch length hidden"]:
-    """Lets every token look at the tokens of its own sequence."""
+    attentions: bool = False,
+  ) -> tuple[
+    Float[Array, "batch length hidden"],
+    Float32[Array, "batch heads length length"] | None,
+  ]:
+    """Attends to the tokens of the same sequence.
+
+    Returns:
+      The output, and with `attentions` the weights before dropout.
+    """
     config = self.config
     split = (*x.shape[:2], config.num_heads, -1)
     query, key, value = (
@@ -206,29 +213,22 @@ class SelfAttention(nn.Module):
         config.attention_dropout_broadcast,
       )
     window = config.local_window if self.is_local else 0
-    is_wanted = self.is_mutable_collection("attentions")
-    if is_wanted and not self.is_initializing():
-      if config.attention not in ("auto", "xla"):
-        raise UserError(
-          f"attentions: the attention backend {config.attention} has no"
-          " attention weights; use xla"
-        )
+    weights = None
+    if attentions:
       weights = attention.attention_weights(
         query, key, batch.sequence_ids, window
       )
-      self.sow("attentions", "weights", weights)
     mixed = attention.attention(
       query,
       key,
       value,
       batch.sequence_ids,
       window=window,
-      backend=config.attention,
+      backend="xla" if attentions else config.attention,
       dropout=dropout,
     )
-    return Dense(config, config.hidden_size, name="output")(
-      mixed.reshape(x.shape)
-    )
+    output = Dense(config, config.hidden_size, name="output")
+    return output(mixed.reshape(x.shape)), weights
 
 
 class FeedForward(nn.Module):
@@ -278,15 +278,24 @@ class Layer(nn.Module):
     x: Float[Array, "batch length hidden"],
     batch: Batch,
     deterministic: bool,
-  ) -> Float[Array, "batch length hidden"]:
-    """Applies attention, then the feed-forward block."""
+    attentions: bool = False,
+  ) -> tuple[
+    Float[Array, "batch length hidden"],
+    Float32[Array, "batch heads length length"] | None,
+  ]:
+    """Applies attention, then the feed-forward block.
+
+    Returns:
+      The output, and with `attentions` the attention weights before dropout.
+    """
+    y = x
+    if self.config.pre_norm and self.index:
+      y = self.attention_norm(x)
+    y, weights = self.attention(y, batch, deterministic, attentions)
+    x += self.dropout(y, deterministic)
     if self.config.pre_norm:
-      y = self.attention_norm(x) if self.index else x
-      y = self.attention(y, batch, deterministic)
-      x += self.dropout(y, deterministic)
       y = self.feed_forward(self.feed_forward_norm(x))
-      return x + self.dropout(y, deterministic)
-    y = self.attention(x, batch, deterministic)
-    x = self.attention_norm(x + self.dropout(y, deterministic))
-    y = self.feed_forward(x)
-    return self.feed_forward_norm(x + self.dropout(y, deterministic))
+      return x + self.dropout(y, deterministic), weights
+    x = self.attention_norm(x)
+    x += self.dropout(self.feed_forward(x), deterministic)
+    return self.feed_forward_norm(x), weights

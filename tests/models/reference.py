@@ -29,7 +29,16 @@ def softmax(x):
 
 
 def encode_sequence(params, config, token_ids, segment_ids):
-  """Hidden states of one sequence without padding: [length, hidden]."""
+  """The last hidden state of a sequence without padding: [length, hidden]."""
+  return encode_layers(params, config, token_ids, segment_ids)[0][-1]
+
+
+def encode_layers(params, config, token_ids, segment_ids):
+  """Hidden states and attention weights of a sequence without padding.
+
+  Returns:
+    L + 1 arrays [length, hidden] and L arrays [heads, length, length].
+  """
   p, eps = params["embeddings"], config.layer_norm_epsilon
   x = (
     p["word"]["embedding"][token_ids]
@@ -37,17 +46,19 @@ def encode_sequence(params, config, token_ids, segment_ids):
     + p["segment"]["embedding"][segment_ids]
   )
   x = norm(x, p["norm"], eps)
+  states, attentions = [x], []
   depth = config.hidden_size // config.num_heads
   for n in range(config.num_layers):
     p = params[f"layer_{n}"]
     q, k, v = (
       dense(x, p["attention"][name]) for name in ("query", "key", "value")
     )
-    heads = []
+    heads, attention = [], []
     for h in range(config.num_heads):
       part = slice(h * depth, (h + 1) * depth)
       weights = softmax(q[:, part] @ k[:, part].T / math.sqrt(depth))
       heads.append(weights @ v[:, part])
+      attention.append(weights)
     mixed = dense(np.concatenate(heads, -1), p["attention"]["output"])
     x = norm(x + mixed, p["attention_norm"], eps)
     inner = gelu(
@@ -55,7 +66,9 @@ def encode_sequence(params, config, token_ids, segment_ids):
     )
     out = dense(inner, p["feed_forward"]["output"])
     x = norm(x + out, p["feed_forward_norm"], eps)
-  return x
+    states.append(x)
+    attentions.append(np.stack(attention))
+  return states, attentions
 
 
 def pretraining_logits(params, config, hidden, masked_positions):
