@@ -94,8 +94,8 @@ class Encoder(nn.Module):
     config, rows = self.config, batch.token_ids.shape[:-1]
     if attentions and config.attention not in ("auto", "xla"):
       raise UserError(
-        f"attentions: the attention backend {config.attention} does not return"
-        " attention weights; set config.model.attention to xla"
+        f"attentions: the attention backend {config.attention} has no"
+        " attention weights; use xla"
       )
     batch = _as_rows(batch)
     x = self.embeddings(batch, deterministic)

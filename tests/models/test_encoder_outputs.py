@@ -129,6 +129,6 @@ def test_a_kernel_returns_no_weights(batch, backend):
   config = dataclasses.replace(
     small.ENCODER, attention=backend, attention_dropout=0.0
   )
-  message = f"attention backend {backend} does not return attention weights"
+  message = f"attention backend {backend} has no attention weights"
   with pytest.raises(UserError, match=message):
     Encoder(config).init(jax.random.key(0), batch, attentions=True)
