@@ -1,4 +1,4 @@
-"""A run's whole configuration, checked at the door."""
+"""The recipe: the configuration of a run, as checked dataclasses."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ from bert_jax.training.optim.ema import EmaConfig
 from bert_jax.training.optim.guard import GuardConfig
 from bert_jax.training.optim.optimizer import OptimizerConfig
 
-# Keys of `model` that a pretrained model does not fix.
+# Keys of `model` that may be set for a pretrained model.
 _OF_A_RUN = (
   *HOW_IT_IS_RUN,
   "attention_dropout",
@@ -42,16 +42,16 @@ class EvaluationConfig:
   """The section `config.evaluation`.
 
   Attributes:
-    every: steps between evaluations, 0 for one an epoch; there is always one
+    every: steps between evaluations, 0 for one per epoch; there is always one
       at the end.
-    examples: how many held-out rows, or records, to look at, always the
-      first ones; 0 for all.
-    batch_size: rows of a batch; 0 takes the training batch size.
-    metric: the measure by which the best checkpoint is kept, and used once
-      the run has ended; empty to use the last.
-    patience: stop after so many evaluations without a better value of
-      `metric`; 0 never does.
-    target: stop once `metric` is as good as that; None never does.
+    examples: the number of evaluation rows, or records, always the first ones;
+      0 for all.
+    batch_size: rows of a batch; 0 takes a training micro-batch.
+    metric: the metric that chooses the best checkpoint, from which the model
+      is taken; empty to take the last checkpoint.
+    patience: the number of evaluations without a better value of `metric`
+      after which training stops; 0 never stops.
+    target: the value of `metric` at which training stops; None never stops.
   """
 
   every: int = 1000
@@ -65,7 +65,7 @@ class EvaluationConfig:
     if self.patience < 0:
       raise ValueError(f"patience: expected at least 0, got {self.patience}")
     if (self.patience or self.target is not None) and not self.metric:
-      raise ValueError("metric: missing; patience and target ask for one")
+      raise ValueError("metric: missing; patience and target need one")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +73,9 @@ class CheckpointConfig:
   """The section `config.checkpoint`.
 
   Attributes:
-    every: steps between checkpoints, 0 for one an epoch; there is always one
+    every: steps between checkpoints, 0 for one per epoch; there is always one
       at the end.
-    keep: how many to keep.
+    keep: the number of newest checkpoints to keep, besides the best one.
   """
 
   every: int = 1000
@@ -102,26 +102,27 @@ class LoggingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """What a run does, from its config file and the command line.
+  """The configuration of a run, from its config file and the command line.
 
   Attributes:
     batch_size: rows of an update, over all devices and hosts.
-    steps: optimizer updates in all; 0 where `epochs` says.
-    epochs: how often to go through the training data; 0 where `steps` says.
-    hours: above 0, the run ends after so many hours of training, however far
-      it is by then, and its schedule goes by the time: `steps` are those of
-      the schedule, and the most that are done. See
-      `run.schedule_step`.
-    accumulation: micro-batches that an update's rows are cut into.
-    seed: of initial values, dropout and the order and masks of examples.
+    steps: the number of updates; 0 if `epochs` is given.
+    epochs: the number of passes through the training data; 0 if `steps` is
+      given.
+    hours: above 0, the run ends after this time of training, and its schedule
+      follows the time: `steps` is the length of the schedule and the largest
+      number of updates. See `run.schedule_step`.
+    accumulation: the number of micro-batches that the rows of an update are
+      split into.
+    seed: of initial values, dropout, and the order and masks of examples.
     workers: processes that make examples; 0 makes them in a thread.
     task: a name in `bert_jax.tasks.TASKS` that can be trained.
-    init: a model to go on from, whatever `bert_jax.load` takes; its encoder,
-      its vocabulary and, as far as it has them, its heads are used.
-    finetuning: what of it is frozen, and what begins anew.
+    init: the model to start from, anything that `bert_jax.load` takes; its
+      encoder, vocabulary and matching heads are used.
+    finetuning: which of its parameters are frozen or newly initialized.
     ema: averages of the parameters, as the model.
-    model: fields of `EncoderConfig`, and `preset`; with `init` only what
-      says how the model is run, such as `hidden_dropout`.
+    model: fields of `EncoderConfig`, and `preset`; with `init` only fields
+      that do not change the architecture, such as `hidden_dropout`.
     data: fields of the task's class in `bert_jax.tasks.DATA`.
     corpus: the text that `bert-jax prepare` reads; not used in training.
     compiler_options: of XLA for the update, by their names; they hold for
@@ -166,12 +167,12 @@ class Recipe:
       )
     if (self.steps > 0) == (self.epochs > 0):
       raise ValueError(
-        "steps: give a number above 0 of either steps or epochs, got"
+        "steps: give a number above 0 for either steps or epochs, got"
         f" {self.steps} and {self.epochs}"
       )
     if not 0 <= self.hours < math.inf or (self.hours and not self.steps):
       raise ValueError(
-        f"hours: expected at least 0, and steps with it, got {self.hours}"
+        f"hours: expected at least 0, together with steps, got {self.hours}"
       )
     if self.finetuning != FinetuningConfig() and not self.init:
       raise ValueError("finetuning: there is no config.init to fine-tune")
@@ -212,19 +213,19 @@ class Recipe:
     return settings.from_dict(cls, config)
 
   def to_dict(self) -> dict[str, Any]:
-    """The config that makes this recipe, every default written out."""
+    """The config of this recipe with all defaults."""
     return dataclasses.asdict(
       dataclasses.replace(self, data=dataclasses.asdict(self.data_config()))
     )
 
   @property
   def counts_epochs(self) -> bool:
-    """Whether `planned` needs to know how long an epoch is."""
+    """Whether `planned` needs the length of an epoch."""
     every = (self.evaluation.every, self.checkpoint.every)
     return not (self.steps and all(every))
 
   def planned(self, batches_per_epoch: int) -> Self:
-    """The recipe with `steps`, and steps for what happens once an epoch."""
+    """The recipe with `steps`, and intervals of one epoch given in steps."""
     steps = self.steps or math.ceil(self.epochs * batches_per_epoch)
     return dataclasses.replace(
       self,
@@ -243,7 +244,7 @@ class Recipe:
 
   @property
   def augmentation(self) -> AugmentationConfig:
-    """How the task's training records are augmented, if they are."""
+    """The augmentation of the task's training records."""
     return getattr(self.data_config(), "augmentation", AugmentationConfig())
 
   def make_task(
@@ -284,7 +285,7 @@ class Recipe:
     return settings.from_dict(tasks.DATA[self.task], self.data, "config.data")
 
   def _pretrained_config(self, config: EncoderConfig) -> EncoderConfig:
-    """The checkpoint's encoder, run in the way that the recipe asks for."""
+    """The encoder of `init` with the fields that the recipe sets."""
     for name, value in self.model.items():
       if name not in _OF_A_RUN and value != getattr(config, name, None):
         raise UserError(
@@ -299,7 +300,7 @@ class Recipe:
   def _pretrained_tokenizer(
     self, pretrained: Pretrained, tokenizer: Tokenizer | None
   ) -> Tokenizer | None:
-    """The checkpoint's vocabulary, which that of the data must be."""
+    """The vocabulary of `init`, which must be that of the data."""
     own = pretrained.tokenizer
     if own is None:
       check_vocabulary(tokenizer, pretrained.config, "config.data")
@@ -313,7 +314,7 @@ class Recipe:
     return own
 
   def _encoder_config(self, tokenizer: Tokenizer | None):
-    """The encoder; its vocabulary is the tokenizer's unless it is given."""
+    """The encoder; its vocabulary size is the tokenizer's by default."""
     model = dict(self.model)
     if tokenizer is not None:
       given = model.setdefault("vocab_size", len(tokenizer))

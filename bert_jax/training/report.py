@@ -1,4 +1,4 @@
-"""What came of a run: a table, a picture of its curves, a JSON file."""
+"""Reports of a run: a table, a plot of its curves, a JSON file."""
 
 import json
 import pathlib
@@ -23,7 +23,7 @@ from bert_jax.training.metrics import (
 RESULTS_FILE = "results.json"
 CURVES_FILE = "curves.png"
 
-_COLUMNS = 4  # Panels beside each other, at most.
+_COLUMNS = 4  # The largest number of panels in a row.
 
 
 def report(
@@ -32,27 +32,27 @@ def report(
   """Writes `results.json` and `curves.png` into a run's folder.
 
   Args:
-    workdir: the folder, as `paths.at` gives it.
-    others: folders of further runs by the names that their measures are to
-      bear; of each the measure that its recipe follows, and its baselines.
+    workdir: the folder, as `paths.as_path` returns it.
+    others: the folders of further runs by name; `NAME_METRIC` is the metric
+      that the recipe of such a run follows, reported with its baselines.
 
   Returns:
-    What is in `results.json`: the measures of the evaluation that the run is
-    known by, which is the best by the measure that its recipe follows or else
-    the last, with their baselines; `steps` up to there; `seconds` (of training,
-    evaluation and compilation) and `non_padding_tokens_per_second` (of training
-    alone) of the whole run.
+    The contents of `results.json`: the metrics and baselines of the evaluation
+    that is the best by the metric of the recipe, or else of the last one;
+    `steps` up to there; and of the whole run `seconds` (of training,
+    evaluation and compilation) and `non_padding_tokens_per_second` (of
+    training alone).
 
   Raises:
-    UserError: the folder has no figures of a training and an evaluation.
+    UserError: the folder has no metrics of training and evaluation.
   """
-  train, held_out = _rows(workdir)
-  best = _best(held_out, workdirs.metric(workdir))
+  train, evals = _rows(workdir)
+  best = _best(evals, workdirs.metric(workdir))
   results = {
-    **_figures(best),
+    **_metrics(best),
     "steps": best["step"],
     **_followed(others or {}),
-    "seconds": max(train[-1]["seconds"], held_out[-1]["seconds"]),
+    "seconds": max(train[-1]["seconds"], evals[-1]["seconds"]),
     "non_padding_tokens_per_second": _throughput(train),
   }
   text = json.dumps(results, indent=2) + "\n"
@@ -63,8 +63,8 @@ def report(
 
 
 def print_table(results: Mapping[str, Any]) -> None:
-  """Prints results for people, each measure beside its baseline."""
-  table = rich.table.Table("held-out measure", "value", "baseline")
+  """Prints a table of the results, each metric with its baseline."""
+  table = rich.table.Table("eval metric", "value", "baseline")
   for name in without_baselines(results):
     beside = (
       f"{_number(value)} {kind}"
@@ -75,26 +75,26 @@ def print_table(results: Mapping[str, Any]) -> None:
 
 
 def draw(workdir: Any, file: pathlib.Path | BinaryIO) -> None:
-  """Writes a PNG of a run's curves.
+  """Plots the curves of a run as PNG.
 
-  What training measures, or a baseline is known of, has a panel of its own;
-  further scores share one, those between -1 and 1.
+  A metric that training logs too, or that has a baseline, gets a panel;
+  further metrics between -1 and 1 share one.
 
   Args:
     workdir: the folder of the run.
-    file: its path, or what is open to be written.
+    file: a path, or a file that is open for writing.
 
   Raises:
     UserError: as `report`.
   """
-  train, held_out = _rows(workdir)
-  last = _figures(held_out[-1])
+  train, evals = _rows(workdir)
+  last = _metrics(evals[-1])
   trained = {name for row in train for name in row}
   alone, together = [], {}
   for name in without_baselines(last):
     if name in trained or baselines_of(name, last):
       alone.append(name)
-    elif all(-1 <= row.get(name, 0) <= 1 for row in held_out):
+    elif all(-1 <= row.get(name, 0) <= 1 for row in evals):
       task = name.rpartition("/")[0]  # Of several tasks, its name.
       together.setdefault(task, []).append(name)
   count = len(alone) + len(together)
@@ -107,7 +107,7 @@ def draw(workdir: Any, file: pathlib.Path | BinaryIO) -> None:
   for name in alone:
     axes = figure.add_subplot(lines, columns, next(places))
     _plot(axes, train, name, "training", alpha=0.5)
-    _plot(axes, held_out, name, "held-out", marker="o")
+    _plot(axes, evals, name, "eval", marker="o")
     for kind, value in baselines_of(name, last).items():
       label = f"{kind.replace('_', ' ')} baseline"
       axes.axhline(value, color="gray", linestyle="--", label=label)
@@ -115,8 +115,8 @@ def draw(workdir: Any, file: pathlib.Path | BinaryIO) -> None:
   for task, names in together.items():
     axes = figure.add_subplot(lines, columns, next(places))
     for name in names:
-      _plot(axes, held_out, name, name.rpartition("/")[2], marker=".")
-    _finish(axes, f"{task}: further scores" if task else "further scores")
+      _plot(axes, evals, name, name.rpartition("/")[2], marker=".")
+    _finish(axes, f"{task}: further metrics" if task else "further metrics")
   figure.savefig(file, dpi=100)
 
 
@@ -142,27 +142,25 @@ def _finish(axes: matplotlib.axes.Axes, title: str) -> None:
 def _rows(
   workdir: Any,
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-  """The figures of training, and those of evaluations."""
+  """The rows of training, and those of evaluations."""
   rows = read_metrics(workdir)
-  train, held_out = (
+  train, evals = (
     [row for row in rows if row["split"] == split]
     for split in ("train", "eval")
   )
-  if not train or not held_out:
+  if not train or not evals:
     raise UserError(
       f"{workdir / METRICS_FILE}: expected rows of training and evaluation;"
       " train first, with --workdir of this folder"
     )
-  return train, held_out
+  return train, evals
 
 
-def _best(
-  held_out: Sequence[Mapping[str, Any]], metric: str
-) -> Mapping[str, Any]:
-  """The best evaluation by a measure; without one, the last."""
-  # What was measured before the first update is never what a run keeps.
-  rows = [row for row in held_out if metric in row and row["step"]]
-  best, *rest = rows or held_out[-1:]
+def _best(evals: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
+  """The best evaluation by a metric; without one, the last."""
+  # The evaluation before the first update is never the one that is kept.
+  rows = [row for row in evals if metric in row and row["step"]]
+  best, *rest = rows or evals[-1:]
   for row in rest:
     if is_better(metric, row[metric], best[metric]):
       best = row
@@ -170,15 +168,15 @@ def _best(
 
 
 def _followed(others: Mapping[str, Any]) -> dict[str, float]:
-  """The best value of the measure that each run follows, with baselines."""
+  """The best value of the metric that each run follows, with baselines."""
   found = {}
   for name, workdir in others.items():
     metric = workdirs.metric(workdir)
     best = _best(_rows(workdir)[1], metric)
     if metric not in best:
       raise UserError(
-        f"{workdir}: expected a run with config.evaluation.metric and figures"
-        " of an evaluation"
+        f"{workdir}: expected a run with config.evaluation.metric and an"
+        " evaluation"
       )
     found[f"{name}_{metric}"] = best[metric]
     for kind, value in baselines_of(metric, best).items():
@@ -186,7 +184,7 @@ def _followed(others: Mapping[str, Any]) -> dict[str, float]:
   return found
 
 
-def _figures(row: Mapping[str, Any]) -> dict[str, float]:
+def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
   return {
     name: value
     for name, value in row.items()

@@ -1,8 +1,8 @@
-"""The same recipe with several seeds, and what came of them together.
+"""The same recipe with several seeds: means, deviations, and failed runs.
 
-Fine-tuning a large model on little data differs so much from seed to seed,
-and now and then fails outright (Mosbach et al. 2021, arXiv:2006.04884), that
-a single run says little.
+The results of fine-tuning a large model on little data vary from seed to seed,
+and some runs fail (Mosbach et al. 2021, arXiv:2006.04884), so a single run
+says little.
 """
 
 import dataclasses
@@ -32,25 +32,24 @@ SEEDS_FILE = "seeds.json"
 def repeat(
   recipe: Recipe, workdir: paths.Path, seeds: Sequence[int]
 ) -> dict[str, Any]:
-  """Trains a recipe once a seed, each in `workdir/seed_N`.
+  """Trains a recipe once per seed, in `workdir/seed_N`.
 
-  A run has failed where its losses are no longer finite, or where its
-  `evaluation.metric` (or the first measure that has a baseline) is no better
-  than that of the best constant answer.
+  A run has failed if its losses are not finite, or if its `evaluation.metric`
+  (or the first metric that has a baseline) is no better than that baseline.
 
   Args:
-    recipe: what to do; its own seed is not used.
+    recipe: the configuration; its seed is replaced.
     workdir: the folder for all runs.
-    seeds: at least one, each once.
+    seeds: different seeds, at least one.
 
   Returns:
-    What `workdir/seeds.json` holds: `runs`, the measures of each seed, null
-    for one that ended early; `mean` and `std` (with n - 1) of every measure
-    over the runs that ended, failed ones too; `failed`, the seeds of those.
+    The contents of `workdir/seeds.json`: `runs`, the metrics of each seed,
+    null for a run that diverged; `mean` and `std` (with n - 1) of every metric
+    over the other runs; `failed`, the seeds of failed runs.
 
   Raises:
-    UserError: something that the user gave is wrong.
-    Interrupted: the process was asked to stop; the same call goes on.
+    UserError: the recipe, its data or the seeds are invalid.
+    Interrupted: the process was asked to stop; the same call resumes.
   """
   if not seeds or len({*seeds}) < len(seeds):
     raise UserError(f"--seeds: expected different seeds, got {list(seeds)}")
@@ -86,9 +85,9 @@ def repeat(
 
 
 def print_table(summary: Mapping[str, Any]) -> None:
-  """Prints the mean and spread of every measure, and how many runs failed."""
+  """Prints mean and deviation of every metric, and the failed runs."""
   runs, failed = summary["runs"], summary["failed"]
-  table = rich.table.Table("held-out measure", "mean", "std", "runs")
+  table = rich.table.Table("eval metric", "mean", "std", "runs")
   for name in without_baselines(summary["mean"]):
     values = [f"{x[name]:.4g}" for x in runs.values() if x is not None]
     table.add_row(
@@ -104,8 +103,8 @@ def print_table(summary: Mapping[str, Any]) -> None:
 
 
 def _is_no_better(metric: str, values: Mapping[str, float]) -> bool:
-  """Whether a run learned no more than the best constant answer."""
-  for measure in [metric] if metric else without_baselines(values):
-    for baseline in baselines_of(measure, values).values():
-      return not is_better(measure, values[measure], baseline)
+  """Whether a run is no better than the best constant answer."""
+  for name in [metric] if metric else without_baselines(values):
+    for baseline in baselines_of(name, values).values():
+      return not is_better(name, values[name], baseline)
   return False

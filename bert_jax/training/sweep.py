@@ -1,4 +1,4 @@
-"""A small search over some keys of a recipe, by Optuna."""
+"""A search over values of config keys, with Optuna."""
 
 import json
 import math
@@ -20,14 +20,14 @@ _RANGE = re.compile(r"([^:]+):([^:]+)(:log)?")
 
 
 class Search(NamedTuple):
-  """A key of the config, and the values that it may have.
+  """A key of the config and its search space.
 
   Attributes:
     key: its path, such as `optimizer.learning_rate`.
-    choices: the values, or none for a range.
-    low: the least value of a range.
-    high: the largest.
-    log: whether the range is sampled by its logarithm.
+    choices: the values; empty for a range.
+    low: the lowest value of a range.
+    high: the highest value of a range.
+    log: whether the range is sampled on a logarithmic scale.
   """
 
   key: str
@@ -41,7 +41,7 @@ def parse(text: str) -> Search:
   """Reads `KEY=VALUE,VALUE,...`, `KEY=LOW:HIGH` or `KEY=LOW:HIGH:log`.
 
   Raises:
-    UserError: it is none of these.
+    UserError: the text has another form.
   """
   key, equals, values = text.partition("=")
   where = f"--search {text}"
@@ -56,12 +56,12 @@ def parse(text: str) -> Search:
   if not are_numbers or not -math.inf < low < high < math.inf:
     raise UserError(f"{where}: expected two numbers, the lower one first")
   if found[3] and low <= 0:
-    raise UserError(f"{where}: log asks for numbers above 0")
+    raise UserError(f"{where}: log needs numbers above 0")
   return Search(key, (), low, high, bool(found[3]))
 
 
 def _value(text: str) -> Any:
-  """A number, true, false or null as JSON has them; else text."""
+  """A JSON number, true, false or null; anything else is text."""
   try:
     return json.loads(text)
   except ValueError:
@@ -75,32 +75,31 @@ def sweep(
   trials: int,
   seed: int = 0,
 ) -> list[dict[str, Any]]:
-  """Trains a recipe with other values of some keys, each try in `trial_N`.
+  """Trains a recipe with different values of some keys, each in `trial_N`.
 
-  The tree-structured Parzen estimator of Bergstra et al. (2011), as Optuna
-  has it, chooses them. What is tried depends on the seed and the trials
-  before alone, so that an interrupted search goes on where it stopped.
+  The values are chosen by the tree-structured Parzen estimator (Bergstra et
+  al. 2011) of Optuna. They depend on the seed and the earlier trials alone, so
+  that an interrupted search resumes where it stopped.
 
   Args:
-    config: of the recipe; its `evaluation.metric` is what to make better.
+    config: of the recipe; its `evaluation.metric` is optimized.
     workdir: the folder for all runs and for `trials.jsonl`.
-    searches: the keys.
-    trials: how many to try in all.
+    searches: the keys and their search spaces.
+    trials: the total number of trials.
     seed: of the search.
 
   Returns:
     The lines of `trials.jsonl`, best first: `trial`, `config` (the values
-    tried), `value`, null for a run that failed, and `measures`.
+    tried), `value`, null for a failed run, and `metrics`.
 
   Raises:
-    UserError: something that the user gave is wrong, or Optuna is missing.
-    Interrupted: the process was asked to stop; the same call goes on.
+    UserError: an argument or the config is invalid, or Optuna is missing.
+    Interrupted: the process was asked to stop; the same call resumes.
   """
   optuna = _optuna()
   metric = Recipe.from_dict(config).evaluation.metric
   if not metric:
-    raise UserError("config.evaluation.metric: missing; a sweep asks for one")
-  # Either way of the comparison: by the rule that `Best` goes by.
+    raise UserError("config.evaluation.metric: missing; a sweep needs one")
   direction = "maximize" if is_better(metric, 1.0, 0.0) else "minimize"
   workdir = paths.as_path(workdir)
   if not paths.is_remote(workdir):
@@ -139,7 +138,7 @@ def _append(path: Any, line: str) -> None:
 
 
 def _done(path: Any) -> list[dict[str, Any]]:
-  """The trials of a file; a last line that was cut short is taken off it.
+  """The trials of a file; a truncated last line is removed from it.
 
   Raises:
     UserError: the file is damaged.
@@ -157,7 +156,7 @@ def _done(path: Any) -> list[dict[str, Any]]:
 def _check_same(
   path: Any, tried: Mapping[str, Any], searches: Sequence[Search]
 ) -> None:
-  """Refuses to go on with a search over other values than were tried."""
+  """Checks that the trials are of the same search."""
   is_same = tried.keys() == {search.key for search in searches} and all(
     tried[search.key] in search.choices
     if search.choices
@@ -167,12 +166,12 @@ def _check_same(
   )
   if not is_same:
     raise UserError(
-      f"{path}: holds a search over other keys or values; take another folder"
+      f"{path}: has trials of other keys or values; choose another folder"
     )
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], metric: str) -> None:
-  """Prints what was tried, best first."""
+  """Prints the trials, best first."""
   keys = list(rows[0]["config"]) if rows else []
   table = rich.table.Table("trial", *keys, metric)
   for row in rows:
@@ -227,29 +226,29 @@ def _try(
 ) -> dict[str, Any]:
   recipe = Recipe.from_dict(changed(config, values))
   try:
-    measures = run.train_recipe(recipe, workdir)
+    metrics = run.train_recipe(recipe, workdir)
   except DivergedError:
-    measures = {}
+    metrics = {}
   return {
     "trial": number,
     "config": dict(values),
-    "value": measures.get(metric),
-    "measures": measures,
+    "value": metrics.get(metric),
+    "metrics": metrics,
   }
 
 
 def changed(
   config: Mapping[str, Any], values: Mapping[str, Any], flag: str = "--search"
 ) -> dict[str, Any]:
-  """A config with other values at some paths, `a.b.c`.
+  """A copy of a config with other values at some paths, `a.b.c`.
 
   Args:
-    config: which stays as it is.
-    values: by path.
-    flag: that the paths come from.
+    config: the config, which is not changed.
+    values: the values by path.
+    flag: the flag that the paths come from, for messages.
 
   Raises:
-    UserError: a path goes through what is no section.
+    UserError: a part of a path is not a section.
   """
   new = json.loads(json.dumps(config))
   for path, value in values.items():
@@ -258,6 +257,6 @@ def changed(
     for name in sections:
       section = section.setdefault(name, {})
       if not isinstance(section, dict):
-        raise UserError(f"{flag} {path}: config.{name} is no section")
+        raise UserError(f"{flag} {path}: config.{name} is not a section")
     section[key] = value
   return new

@@ -34,9 +34,9 @@ from bert_jax.types import Parameters, TrainState
 MODEL_FILE = "bert_jax.json"
 TOKENIZER = "tokenizer"
 
-# Keys that a resumed run may change: they do not touch what is learned.
-# Paths may be others to the same data, which is checked; those of each part
-# of several tasks too.
+# Keys that a resumed run may change: they do not affect what is learned. Paths
+# may change, since the data themselves are checked, also of the parts of
+# multi-task training.
 MAY_CHANGE = (
   "checkpoint",
   "compiler_options",
@@ -56,7 +56,7 @@ _PART = re.compile(r"^data\.tasks\.[^.]+\.")
 
 
 def is_run(where: paths.Path) -> bool:
-  """Whether a folder is one of ours, of a run or with a model.
+  """Whether a folder has a run or a model saved in our format.
 
   Raises:
     UserError: it is in a store that cannot be reached.
@@ -69,18 +69,18 @@ def is_run(where: paths.Path) -> bool:
 def claim(
   folder: Folder, recipe: Recipe, task: Task, data: TrainingData
 ) -> None:
-  """Writes what the run is, or checks that it is still the same.
+  """Writes the config of a run, or checks that the folder's is the same.
 
   Args:
-    folder: the run's, which is held.
-    recipe: what to run now.
+    folder: the run's folder, which is locked.
+    recipe: the recipe.
     task: made by the recipe.
     data: made by the recipe.
 
   Raises:
-    UserError: the folder holds a run of another config or other data.
+    UserError: the folder has a run with another config or other data.
   """
-  # Through JSON and back, so that what is compared is what is kept.
+  # Through JSON and back, to compare it with the saved one.
   config = json.loads(json.dumps(recipe.to_dict()))
   config["model"]["vocab_size"] = task.config.vocab_size
   fingerprint = data.fingerprint()
@@ -98,15 +98,15 @@ def _claim(
   run = _read(workdir)["run"]
   if run is None:
     raise UserError(
-      f"--workdir {workdir} holds a model and no run; take another folder, and"
+      f"--workdir {workdir} has a model and no run; choose another folder, with"
       f" --config.init={workdir}"
     )
   changes = differences(_with_defaults(run["config"]), config)
   if run["data"] != data:
-    changes.append("the training data are not those that the run began with")
+    changes.append("the training data are not those that the run started with")
   if changes:
     raise UserError(
-      f"--workdir {workdir} holds a run with another config; take another"
+      f"--workdir {workdir} has a run with another config; choose another"
       f" folder, or undo: {'; '.join(changes)}"
     )
 
@@ -114,9 +114,9 @@ def _claim(
 def differences(
   old: Mapping[str, Any], new: Mapping[str, Any], path: str = ""
 ) -> list[str]:
-  """What a resumed run would change, one line a key, or nothing.
+  """The config diff: one line for each key that differs.
 
-  Keys in `MAY_CHANGE` are passed over.
+  Keys in `MAY_CHANGE` are ignored.
   """
   lines = []
   for key in sorted({*old, *new}):
@@ -132,15 +132,15 @@ def differences(
 
 
 def _plain(value: Any) -> Any:
-  """JSON has lists where dataclasses have tuples."""
+  """The value as JSON has it, with lists instead of tuples."""
   return list(value) if isinstance(value, tuple) else value
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-  """A kept config with the keys that have come since, at their defaults."""
+  """A saved config, with defaults for keys that were added since."""
   try:
     full = json.loads(json.dumps(Recipe.from_dict(config).to_dict()))
-  except UserError:  # Of a version with other keys: the differences tell.
+  except UserError:  # Of a version with other keys: they are in the diff.
     return config
   return full
 
@@ -193,7 +193,7 @@ def open_workdir(workdir: paths.Path) -> Pretrained:
     )
   task = tasks.from_state(entry["task"], f"{where}: task")
   config = settings.from_dict(EncoderConfig, entry["model"], f"{where}: model")
-  # What a run was computed by may not be there where its model is used.
+  # The backend of the run may not exist where the model is used.
   config = dataclasses.replace(config, attention="auto")
 
   def read(_: Task, wanted: Parameters, place: Place | None) -> Merged:
@@ -232,7 +232,7 @@ def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
 
 
 def metric(workdir: Any) -> str:
-  """The measure that a run's recipe follows; empty if it follows none.
+  """The metric that a run's recipe follows; empty if it follows none.
 
   Raises:
     UserError: the folder's files are damaged.
@@ -284,7 +284,7 @@ def _read(workdir: Any) -> Mapping[str, Any]:
 
 
 def _fingerprint(tokenizer: Tokenizer | None) -> str | None:
-  """A hash of the vocabulary, by which ids keep their meaning."""
+  """A hash of the vocabulary in the order of its ids."""
   if tokenizer is None:
     return None
   tokens = (tokenizer.token(id) for id in range(len(tokenizer)))

@@ -142,7 +142,7 @@ def test_files_may_move_and_evaluations_change(home, tmp_path):
   ],
 )
 def test_what_is_learned_may_not_change(home, key, value, message):
-  with pytest.raises(UserError, match="holds a run with another") as error:
+  with pytest.raises(UserError, match="has a run with another") as error:
     train(recipe(home, **{key: value}), home / "run")
   assert message in str(error.value)
 
@@ -159,7 +159,7 @@ def test_other_training_records_are_refused(home):
   ("changes", "message"),
   [
     ({"finetuning": {"freeze_layers": 3}}, "freeze_layers: 3 layers, but the "),
-    ({"steps": 0}, "steps: give a number above 0 of either steps or epochs"),
+    ({"steps": 0}, "steps: give a number above 0 for either steps or epochs"),
     ({"evaluation__patience": 1}, "evaluation.metric: missing; patience"),
     ({"evaluation__patience": -1}, "evaluation.patience: expected at least"),
     ({"data__eval": "nowhere.jsonl"}, "config.data.eval: .*nowhere.jsonl"),

@@ -147,5 +147,5 @@ def test_text_of_another_vocabulary_is_refused(home, tmp_path):
 def test_a_saved_model_is_no_run(home, tmp_path):
   model = folders.model("bert", "embedding")
   bert_jax.save(model, tmp_path / "model", format="bert_jax")
-  with pytest.raises(UserError, match="holds a model and no run; take another"):
+  with pytest.raises(UserError, match="has a model and no run; choose another"):
     run.train_recipe(recipe(home), tmp_path / "model")

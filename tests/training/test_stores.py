@@ -97,7 +97,7 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_one_here(
   assert report.report(where)["steps"] == STEPS
   assert paths.exists(where / "results.json")
   assert paths.exists(where / "curves.png")
-  with pytest.raises(UserError, match=rf"{where} holds a run with another"):
+  with pytest.raises(UserError, match=rf"{where} has a run with another"):
     run.train_recipe(test_loop.make_recipe(f"{store}/corpus", steps=7), where)
 
 

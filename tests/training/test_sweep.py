@@ -56,7 +56,7 @@ def test_what_is_searched(text, search):
     ("a=1:1", "expected two numbers"),
     ("a=x:y", "expected two numbers"),
     ("a=true:2", "expected two numbers"),
-    ("a=0:1:log", "log asks for numbers above 0"),
+    ("a=0:1:log", "log needs numbers above 0"),
     ("a=NaN:1", "expected two numbers"),
     ("a=0:Infinity", "expected two numbers"),
   ],
@@ -97,7 +97,7 @@ def test_the_best_comes_first_and_what_failed_last(tried, tmp_path, capsys):
   sizes = [row["config"]["batch_size"] for row in rows]
   assert sizes == sorted(sizes, key=(8, 4, 16).index)
   assert {*sizes} == {4, 8, 16}
-  assert rows[0]["measures"]["accuracy"] == rows[0]["value"]
+  assert rows[0]["metrics"]["accuracy"] == rows[0]["value"]
   assert rows[-1]["value"] is None
   sweep.print_table(rows, "accuracy")
   assert "failed" in capsys.readouterr().out
@@ -157,7 +157,7 @@ def test_an_interrupted_search_goes_on_with_the_same_values(
   ],
 )
 def test_another_search_is_refused(tried, tmp_path, searches):
-  message = "holds a search over other keys or values; take another folder"
+  message = "has trials of other keys or values; choose another folder"
   sweep.sweep(CONFIG, tmp_path, [SIZES], 2)
   with pytest.raises(UserError, match=message):
     sweep.sweep(CONFIG, tmp_path, searches, 2)
@@ -189,7 +189,10 @@ def test_a_search_asks_for_a_measure(tmp_path):
   ("key", "message"),
   [
     ("optimizer.rate", "config.optimizer.rate: unknown key"),
-    ("batch_size.a", "--search batch_size.a: config.batch_size is no section"),
+    (
+      "batch_size.a",
+      "--search batch_size.a: config.batch_size is not a section",
+    ),
   ],
 )
 def test_keys_that_are_not_there_are_named(tried, tmp_path, key, message):

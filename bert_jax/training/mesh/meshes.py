@@ -1,4 +1,4 @@
-"""The mesh of devices, and how the rows of a batch lie on it."""
+"""The mesh of devices, and the placement of the rows of a batch on it."""
 
 import bisect
 import dataclasses
@@ -20,18 +20,19 @@ _BATCH = PartitionSpec(("data", "fsdp"))
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-  """How many ways each kind of parallelism splits the devices.
+  """The section `config.mesh`: the sizes of the mesh axes.
 
-  One of the three sizes may be -1: it takes all devices that the others
-  leave.
+  One of the three sizes may be -1: it takes all remaining devices.
 
   Attributes:
-    data: copies of the parameters, each with its own rows.
-    fsdp: splits rows, and parameters and optimizer state too.
-    model: splits the matrices of each layer; it should stay within a host.
-    shard_optimizer: splits the optimizer's state over `data` as well.
+    data: data parallelism: replicas of the parameters, each with its own rows.
+    fsdp: fully sharded data parallelism: splits rows, parameters and optimizer
+      state.
+    model: tensor parallelism: splits the matrices of each layer; it should
+      stay within a host.
+    shard_optimizer: whether the optimizer state is split over `data` as well.
     rules: rows of (pattern of a parameter's path, axes of its dimensions)
-      that come before those of `partitioning.DEFAULT_RULES`.
+      before those of `partitioning.DEFAULT_RULES`.
   """
 
   data: int = -1
@@ -55,7 +56,7 @@ class MeshConfig:
 
 
 def _axes(axes: Any) -> tuple[Any, ...]:
-  """The axes of a row, whose lists were tuples before they went into JSON."""
+  """The axes of a row; JSON has lists instead of tuples."""
   if not isinstance(axes, list | tuple):
     raise ValueError(f"rules: expected a list of axes, got {axes!r}")
   return tuple(tuple(x) if isinstance(x, list) else x for x in axes)
@@ -68,7 +69,7 @@ def make_mesh(
 
   Args:
     config: the sizes of the axes.
-    devices: what to lay out; by default all devices of all processes.
+    devices: the devices; by default all devices of all processes.
 
   Raises:
     UserError: the axes do not use exactly these devices.
@@ -92,17 +93,17 @@ def make_mesh(
 
 
 def batch_devices(mesh: jax.sharding.Mesh) -> int:
-  """How many ways the rows of a batch are split."""
+  """The number of devices that the rows of a batch are split over."""
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def check_rows(
   batch_size: int, accumulation: int, mesh: jax.sharding.Mesh
 ) -> None:
-  """Checks that every device has a row of every micro-batch, and as many.
+  """Checks that the rows of micro-batches divide over the devices.
 
   Raises:
-    UserError: it does not.
+    UserError: they do not.
   """
   devices = batch_devices(mesh)
   if batch_size % (devices * accumulation):
@@ -115,7 +116,7 @@ def check_rows(
 def batch_shapes(
   blank: Batch, mesh: jax.sharding.Mesh, batch_size: int
 ) -> Batch:
-  """The shapes and shardings of a batch of such examples."""
+  """The shapes and shardings of a batch of examples of one shape."""
   sharding = NamedSharding(mesh, _BATCH)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
@@ -126,7 +127,7 @@ def batch_shapes(
 
 
 def put_clock(seen: float, mesh: jax.sharding.Mesh) -> jax.Array:
-  """The clock of each process, once for each of its devices; float32."""
+  """The clock of each process on each of its devices; float32 [devices]."""
   sharding = NamedSharding(mesh, PartitionSpec(AXES))
   return jax.make_array_from_callback(
     (mesh.size,), sharding, lambda _: np.full(1, seen, np.float32)
@@ -135,10 +136,10 @@ def put_clock(seen: float, mesh: jax.sharding.Mesh) -> jax.Array:
 
 @functools.lru_cache
 def own_rows(mesh: jax.sharding.Mesh, batch_size: int) -> tuple[int, ...]:
-  """Which rows of a batch lie on this process's devices, in order.
+  """The rows of a batch on the devices of this process, in ascending order.
 
-  Every row is some process's, and that of several only where the axis
-  `model` reaches over them.
+  Every row belongs to a process, and to several only where the axis `model`
+  spans them.
 
   Args:
     mesh: from `make_mesh`.
@@ -183,7 +184,7 @@ def put_batch(
 
   def put(array: np.ndarray) -> jax.Array:
     def piece(index: tuple[slice, ...]) -> np.ndarray:
-      # Rows of one device follow each other, in the batch and here.
+      # The rows of one device are consecutive, in the batch and here.
       first, last, _ = index[0].indices(size)
       begin = bisect.bisect_left(rows, first)
       return array[begin : begin + last - first]

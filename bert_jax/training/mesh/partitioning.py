@@ -1,4 +1,4 @@
-"""How parameters and optimizer state lie on the devices."""
+"""The sharding of parameters and optimizer state."""
 
 import dataclasses
 import math
@@ -19,19 +19,20 @@ Axes = str | tuple[str, ...] | None
 Rules = Sequence[tuple[str, tuple[Axes, ...]]]
 """Rows of (pattern of a parameter's path, mesh axes of each dimension).
 
-The first row whose pattern matches the whole path holds; dimensions beyond
-the row's end are not split. There is no row that catches all: a parameter
-that no row matches is an error, so that none is replicated by oversight.
+The first row whose pattern matches the whole path is used; dimensions beyond
+the end of a row are not split. A parameter that no row matches is an error, so
+that none is replicated by mistake.
 """
 
 # Where several tasks share an encoder, heads lie under their task's name.
 _HEAD = r"([^/]+/)?"
 
-# Within `model`, a pair of kernels splits first its inner, then its outer
-# dimension, so that the activations between them stay split and one sum over
-# devices follows (Shoeybi et al. 2019, arXiv:1909.08053). Embeddings are never
-# split by width: their lookup would split the activations so, against the
-# rows, and XLA then reshards at a cost, on CPU even with wrong gradients.
+# Over `model`, the first kernel of a pair is split in its output dimension and
+# the second in its input dimension, so that the activations between them stay
+# split and one all-reduce follows (Shoeybi et al. 2019, arXiv:1909.08053).
+# Embeddings are never split by width: their lookup would split the activations
+# by width instead of rows, and XLA would reshard them, on CPU even with wrong
+# gradients.
 DEFAULT_RULES: Rules = (
   (r"encoder/embeddings/word/embedding", (("model", "fsdp"),)),
   (r"encoder/embeddings/(position|segment)/embedding", ()),
@@ -58,13 +59,13 @@ _REMEDY = "; config.model.vocab_multiple pads the vocabulary"
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """What it takes to say where each array of a state lies.
+  """A mesh and the sharding rules of a state.
 
   Attributes:
-    mesh: of the devices.
+    mesh: the mesh.
     rules: the table for the parameters.
-    shard_optimizer: whether arrays of the optimizer are split over `data`
-      too, where their parameter leaves a dimension for it (ZeRO-1).
+    shard_optimizer: whether arrays of the optimizer are also split over
+      `data`, where their parameter leaves a dimension for it (ZeRO-1).
   """
 
   mesh: jax.sharding.Mesh
@@ -75,11 +76,11 @@ class Layout:
 def make_layout(
   config: MeshConfig, devices: Sequence[jax.Device] | None = None
 ) -> Layout:
-  """The layout that a recipe asks for; its own rows come before the table's.
+  """The layout of a recipe, whose own rules come before the default ones.
 
   Args:
     config: the section `config.mesh`.
-    devices: what to lay out; by default all devices of all processes.
+    devices: the devices; by default all devices of all processes.
 
   Raises:
     UserError: the mesh does not use exactly these devices.
@@ -92,22 +93,22 @@ def make_layout(
 
 
 def replicated(devices: Sequence[jax.Device] | None = None) -> Layout:
-  """The layout that has all parameters on every device, whatever their names.
+  """The layout for data parallelism, whatever the names of parameters.
 
-  Rows of batches are split over all devices.
+  All parameters are on every device; rows of batches are split over devices.
   """
   return Layout(make_mesh(MeshConfig(), devices), ((r".*", ()),))
 
 
 def shardings(layout: Layout, params: Any) -> Any:
-  """Where each parameter lies.
+  """The sharding of each parameter.
 
   Args:
-    layout: of the mesh.
+    layout: the mesh and the rules.
     params: parameters or their shape structs.
 
   Returns:
-    The same tree of shardings.
+    A tree of shardings like `params`.
 
   Raises:
     UserError: no row matches a parameter, or its row does not fit its shape.
@@ -123,13 +124,13 @@ def shardings(layout: Layout, params: Any) -> Any:
 def state_shapes(init: Callable[[], TrainState], layout: Layout) -> TrainState:
   """The shapes, dtypes and shardings of a state, without its arrays.
 
-  The optimizer's moments lie where their parameters lie, or are split
-  further (`Layout.shard_optimizer`). Scalars, the key, and arrays of the
-  optimizer that have not the shape of a parameter are on every device.
+  The moments of the optimizer have the sharding of their parameters, or are
+  split further (`Layout.shard_optimizer`). Scalars, the key, and arrays of the
+  optimizer with another shape than their parameter's are replicated.
 
   Args:
     init: makes the state; it is traced, not run.
-    layout: of the mesh.
+    layout: the mesh and the rules.
 
   Returns:
     A state of `jax.ShapeDtypeStruct`.
@@ -144,7 +145,7 @@ def state_shapes(init: Callable[[], TrainState], layout: Layout) -> TrainState:
   def place(path: str, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     sharding = NamedSharding(layout.mesh, PartitionSpec())
     if leaf.ndim:
-      # A moment's path ends in the path of its parameter.
+      # The path of a moment ends with the path of its parameter.
       steps = path.split("/")
       names = ("/".join(steps[i:]) for i in range(len(steps)))
       name = next((name for name in names if name in by_path), None)
@@ -164,13 +165,13 @@ def init_state(
   state_of: Callable[[Parameters], TrainState] | None = None,
   params: Parameters | None = None,
 ) -> TrainState:
-  """Makes a state whose arrays never lie on one device as a whole.
+  """Makes a state directly in its shardings, never whole on one device.
 
   Args:
     init: makes the state; its values do not depend on the mesh.
-    layout: of the mesh.
-    state_of: instead, makes it of `params`, which it takes the memory of.
-    params: parameters where they are to lie.
+    layout: the mesh and the rules.
+    state_of: makes the state of `params` instead, which are donated.
+    params: parameters in their shardings.
 
   Raises:
     UserError: see `shardings`.
@@ -183,7 +184,7 @@ def init_state(
 
 
 def put_parameter(layout: Layout, path: str, array: np.ndarray) -> jax.Array:
-  """Puts a parameter, of which every process has all, where it lies.
+  """Places a parameter, of which every process has the whole array.
 
   Raises:
     UserError: see `shardings`.
@@ -195,7 +196,7 @@ def put_parameter(layout: Layout, path: str, array: np.ndarray) -> jax.Array:
 
 
 def put_copy(layout: Layout, params: Parameters) -> Parameters:
-  """Puts a copy of parameters, of which every process has all."""
+  """Places a copy of parameters, of which every process has all arrays."""
   return trees.map_with_path(
     lambda path, x: put_parameter(layout, path, np.array(x)), params
   )
@@ -204,7 +205,7 @@ def put_copy(layout: Layout, params: Parameters) -> Parameters:
 def _partition(
   layout: Layout, path: str, shape: tuple[int, ...]
 ) -> PartitionSpec:
-  """The first matching row, checked against the parameter's shape."""
+  """The first matching row, checked against the shape of the parameter."""
   mesh = layout.mesh
   matching = (
     axes for pattern, axes in layout.rules if re.fullmatch(pattern, path)
@@ -241,7 +242,7 @@ def _partition(
 def _split_further(
   sharding: NamedSharding, shape: tuple[int, ...]
 ) -> NamedSharding:
-  """The first dimension that divides is split over `data` too."""
+  """Splits the first dimension that divides over `data` too."""
   mesh, spec = sharding.mesh, [*sharding.spec]
   spec += [None] * (len(shape) - len(spec))
   for i, (size, names) in enumerate(zip(shape, spec)):

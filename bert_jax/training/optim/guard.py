@@ -1,8 +1,8 @@
-"""Updates that would do harm are skipped, counted, and end a run if they go on.
+"""A guard that skips updates whose gradients are not finite or too large.
 
-In low precision, and on bad data, a gradient is now and then infinite or no
-number, or far larger than ever before. One such update can spoil a run that
-took weeks; leaving it out costs one batch.
+In low precision, or on bad data, a gradient may be infinite, NaN or far larger
+than any before. One such update can ruin a run of weeks; skipping it costs one
+batch. Skipped updates are counted, and too many in a row end the run.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-# Updates before the spread of gradient norms is known well enough.
+# The number of updates before the deviation of gradient norms is used.
 _WARMUP = 100
 _KEPT = 0.99
 
@@ -23,15 +23,15 @@ class GuardConfig:
   """The section `config.guard`.
 
   Attributes:
-    max_skipped: the run ends, with its last checkpoint good, after so many
-      skipped updates in a row.
-    spike_sigmas: skip an update, too, if the norm of its gradients is so many
-      standard deviations above the running mean of such norms (over about a
-      hundred updates, in logarithms); 0 skips only what is not finite. OLMo's
-      SkipStepAdamW does so with 6 (OLMo et al. 2025, arXiv:2501.00656).
-    stuck_seconds: a process that gets no further for so long ends, and tells
-      what all are at (see `watchdog`); longer than any compilation and
-      evaluation takes. 0 never ends one.
+    max_skipped: the number of skipped updates in a row that ends the run; its
+      last checkpoint is good.
+    spike_sigmas: an update is also skipped if the norm of its gradients is
+      this number of standard deviations above the running mean (over about a
+      hundred updates, in logarithms); 0 skips only gradients that are not
+      finite. OLMo's SkipStepAdamW uses 6 (OLMo et al. 2025, arXiv:2501.00656).
+    stuck_seconds: a process without progress for this time exits with a report
+      (see `bert_jax.cluster.watchdog`); it must exceed the time of any
+      compilation and evaluation. 0 is no limit.
   """
 
   max_skipped: int = 10
@@ -51,14 +51,14 @@ class GuardConfig:
 
 
 class GuardState(NamedTuple):
-  """What the guard remembers, and the state of the optimizer that it guards.
+  """The state of the guard and of the optimizer that it guards.
 
   Attributes:
-    inner: of the optimizer; a skipped update leaves it as it was.
-    skipped_in_a_row: the skipped updates since the last that was done.
-    done: updates that were done.
-    mean: running mean of the logarithms of gradient norms.
-    square: running mean of their squares.
+    inner: the optimizer's state; a skipped update does not change it.
+    skipped_in_a_row: the number of updates skipped since the last applied one.
+    done: the number of applied updates.
+    mean: the running mean of the logarithms of gradient norms.
+    square: the running mean of their squares.
   """
 
   inner: Any
@@ -71,14 +71,14 @@ class GuardState(NamedTuple):
 def guarded(
   inner: optax.GradientTransformation, config: GuardConfig
 ) -> optax.GradientTransformationExtraArgs:
-  """An optimizer whose harmful updates are zero.
+  """Wraps an optimizer so that bad updates are zero.
 
   Args:
     inner: the optimizer.
-    config: what counts as harmful.
+    config: which updates are skipped.
 
   Returns:
-    A transformation with a `GuardState`.
+    A transformation whose state is a `GuardState`.
   """
   inner = optax.with_extra_args_support(inner)
 
@@ -103,7 +103,7 @@ def guarded(
       return jnp.where(is_good, new, old)
 
     def average(old: Array, value: Array) -> Array:
-      # A plain mean at first, so that the beginning at 0 leaves no trace.
+      # A plain mean at first, so that the initial 0 has no influence.
       weight = jnp.maximum(1 - _KEPT, 1 / (state.done + 1))
       return keep(old + weight * (value - old), old)
 
@@ -121,6 +121,6 @@ def guarded(
 
 
 def skipped_in_a_row(optimizer_state: Any) -> Int[Array, ""]:
-  """How many updates were skipped since the last one; 0 without a guard."""
+  """The number of updates skipped in a row; 0 without a guard."""
   found = optax.tree.get(optimizer_state, "skipped_in_a_row")
   return jnp.zeros((), jnp.int32) if found is None else found

@@ -1,4 +1,4 @@
-"""Optimizers: optax chains that treat norms and biases as BERT does."""
+"""Optimizers: Optax chains that exempt norms and biases from decay, as BERT."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -16,25 +16,25 @@ from bert_jax.types import Parameters
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-  """An optimizer and its numbers; the defaults are those of Google's BERT.
+  """The section `config.optimizer`; the defaults are those of Google's BERT.
 
   Attributes:
     name: a name in `OPTIMIZERS`.
     learning_rate: the peak of the schedule.
-    schedule: how the learning rate rises and falls.
-    b1: how much of the first moment is kept at each step.
-    b2: the same of the second moment.
-    eps: added to the root of the second moment.
-    weight_decay: decoupled from the gradient; norms and biases have none.
-    clip_norm: the largest norm of all gradients together; None or 0 is no
-      limit. For LAMB this is NVIDIA's pre-normalisation.
-    layer_decay: what the learning rate is multiplied with for each layer
-      between a parameter and the heads; 1 is the same rate everywhere. See
+    schedule: the learning rate over the steps.
+    b1: the decay of the first moment.
+    b2: the decay of the second moment.
+    eps: added to the square root of the second moment.
+    weight_decay: decoupled from the gradient; not applied to norms and biases.
+    clip_norm: the maximum of the global norm of the gradients; None or 0 is no
+      limit. For LAMB this is NVIDIA's pre-normalization.
+    layer_decay: the factor of the learning rate for each layer between a
+      parameter and the heads; 1 is the same rate everywhere. See
       `layer_scales`.
-    l2_to_start: above 0, the encoder is pulled to the values that training
-      began with, decoupled from the gradient, and this in place of its
-      weight decay; heads keep theirs. L2-SP of Li et al. (2018,
-      arXiv:1802.01483). It costs a copy of the encoder.
+    l2_to_start: above 0, the strength with which the encoder decays to its
+      initial values, decoupled from the gradient and instead of weight decay;
+      heads keep weight decay. L2-SP of Li et al. (2018, arXiv:1802.01483). It
+      costs a copy of the encoder.
   """
 
   name: str = "bert_adam"
@@ -78,23 +78,23 @@ def make(
   frozen: Parameters | None = None,
   clocked: bool = False,
 ) -> optax.GradientTransformation:
-  """The optimizer as an optax transformation.
+  """The optimizer as an Optax transformation.
 
-  Its state is a pytree of float32 moments, each of its parameter's shape and
-  under its parameter's path, and int32 counts. Gradients and parameters of a
-  narrower dtype are widened to float32 for the update.
+  Its state has float32 moments, each with the shape of its parameter and under
+  its path, and int32 counts. Gradients and parameters of a narrower dtype are
+  cast to float32 for the update.
 
-  With `l2_to_start`, `init` keeps a copy of the parameters that it is given:
-  give it those that training begins with.
+  With `l2_to_start`, `init` keeps a copy of its argument: the parameters that
+  training starts with.
 
   Args:
-    config: which optimizer, and its numbers.
-    total_steps: the updates of the whole run, for the schedule.
-    frozen: a tree of bools like the parameters, see `finetuning.frozen`.
-      Where it is True, updates are zero, gradients do not count for
-      `clip_norm`, and the state holds nothing.
-    clocked: whether `update` takes the step of the schedule as `clock`, and
-      does not count for itself.
+    config: the optimizer.
+    total_steps: the number of updates of the run, for the schedule.
+    frozen: a tree of bools like the parameters, see `finetuning.frozen`. Under
+      True updates are zero, gradients do not count for `clip_norm`, and the
+      state has no moments.
+    clocked: whether `update` takes the step of the schedule as the argument
+      `clock`, instead of counting updates.
 
   Raises:
     UserError: the schedule does not fit the run.
@@ -120,14 +120,14 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
 
 
 def decayed(params: Parameters) -> Parameters:
-  """Which parameters weight decay and LAMB's trust ratio apply to.
+  """The mask of the parameters with weight decay and LAMB's trust ratio.
 
   Args:
     params: the parameters, or their shape structs.
 
   Returns:
-    The same tree of bools: False for a leaf named `bias` and for every leaf
-    of a module whose name ends in `norm`.
+    A tree of bools: False for a leaf named `bias` and for every leaf of a
+    module whose name ends in `norm`.
   """
 
   def is_decayed(path: str, _) -> bool:
@@ -138,19 +138,19 @@ def decayed(params: Parameters) -> Parameters:
 
 
 def layer_scales(params: Parameters, layer_decay: float) -> Parameters:
-  """What the learning rate of each parameter is multiplied with.
+  """The factor of the learning rate of each parameter.
 
-  Heads have 1, the top layer `layer_decay`, the one below its square, and
-  the embeddings the least. So do BEiT (Bao et al. 2021, arXiv:2106.08254) and
-  most who fine-tune with Transformers; ELECTRA's code has one power more for
-  all but the heads. Layers that are shared (ALBERT) are one.
+  Heads have 1, the top layer `layer_decay`, the layer below its square, and
+  the embeddings the smallest factor, as in BEiT (Bao et al. 2021,
+  arXiv:2106.08254). ELECTRA's code has one power more for all but the heads.
+  Shared layers (ALBERT) count as one.
 
   Args:
     params: the parameters, or their shape structs.
     layer_decay: the factor of one layer.
 
   Returns:
-    The same tree of floats.
+    A tree of floats.
   """
   return jax.tree.map(
     lambda distance: layer_decay**distance, encoder.distances(params)
@@ -174,9 +174,9 @@ def _bert_adam(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def _lamb(config: OptimizerConfig) -> optax.GradientTransformation:
-  """LAMB (You et al. 2020, arXiv:1904.00962) as NVIDIA and MLPerf have it.
+  """LAMB (You et al. 2020, arXiv:1904.00962) as in NVIDIA's and MLPerf's code.
 
-  Norms and biases are left out of the decay and of the trust ratio, as in
+  Norms and biases are exempt from weight decay and from the trust ratio, as in
   apex `FusedLAMB` without `use_nvlamb`; `optax.lamb` masks the decay only.
   """
   return optax.chain(
@@ -196,25 +196,25 @@ OPTIMIZERS: Mapping[
 
 
 def _decay(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Pulls parameters to zero, or the encoder's to where they began."""
+  """Decay to zero, or with `l2_to_start` of the encoder to its start."""
   if not config.l2_to_start:
     return optax.add_decayed_weights(config.weight_decay, mask=decayed)
 
-  def of_heads(params: Parameters) -> Parameters:
+  def heads_only(params: Parameters) -> Parameters:
     return jax.tree.map(
-      lambda decays, pulled: decays and not pulled,
+      lambda decays, in_encoder: decays and not in_encoder,
       decayed(params),
-      of_encoder(params),
+      encoder_only(params),
     )
 
-  def of_encoder(params: Parameters) -> Parameters:
+  def encoder_only(params: Parameters) -> Parameters:
     return trees.map_with_path(
       lambda path, _: path.startswith("encoder/"), params
     )
 
   return optax.chain(
-    optax.add_decayed_weights(config.weight_decay, mask=of_heads),
-    optax.masked(transforms.pull_to_start(config.l2_to_start), of_encoder),
+    optax.add_decayed_weights(config.weight_decay, mask=heads_only),
+    optax.masked(transforms.pull_to_start(config.l2_to_start), encoder_only),
   )
 
 

@@ -1,4 +1,4 @@
-"""Learning rates: a linear warm-up, then one of several decays."""
+"""Learning rate schedules: a linear warm-up, then one of several decays."""
 
 import dataclasses
 import math
@@ -12,27 +12,26 @@ from bert_jax import settings
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
-  """The form of a learning rate over the steps of a run.
+  """The section `config.optimizer.schedule`.
 
   The rate rises linearly from 0 to its peak over the warm-up and decays from
-  there. As in Google's `optimization.py` the first update, step 0, of a run
-  with a warm-up has rate 0. (NVIDIA's `schedulers.py` reads the same curve
-  one step further on.)
+  there. As in Google's `optimization.py`, the first update (step 0) of a run
+  with a warm-up has the rate 0. (NVIDIA's `schedulers.py` uses the same curve
+  shifted by one step.)
 
   Attributes:
     name: a name in `DECAYS`.
-    warmup_steps: updates until the peak.
+    warmup_steps: the number of updates until the peak.
     warmup_fraction: the same as a share of the run's steps; give one of the
       two.
-    decay_steps: how long the decay takes; by default until the run's end.
-    decay_from_start: whether the decay is counted from step 0, so that at the
-      warm-up's end the rate falls at once from its peak to where the decay
-      has got to by then (Google's BERT, the LAMB recipes of NVIDIA and
-      MLPerf), or from the end of the warm-up (Hugging Face, MosaicBERT).
-      `inverse_sqrt` is the same either way.
-    end_fraction: the rate at the decay's end and from there on, as a share
-      of the peak; not for `constant` and `inverse_sqrt`.
-    power: of the `polynomial` decay; NVIDIA's LAMB has 0.5.
+    decay_steps: the length of the decay; by default until the end of the run.
+    decay_from_start: whether the decay is counted from step 0, so that the
+      rate drops at the end of the warm-up (Google's BERT, the LAMB recipes of
+      NVIDIA and MLPerf), or from the end of the warm-up (Hugging Face,
+      MosaicBERT). `inverse_sqrt` is the same either way.
+    end_fraction: the rate at the end of the decay and after it, as a share of
+      the peak; not for `constant` and `inverse_sqrt`.
+    power: of the `polynomial` decay; NVIDIA's LAMB uses 0.5.
   """
 
   name: str = "linear"
@@ -59,8 +58,8 @@ class ScheduleConfig:
       )
     if self.warmup_steps and self.warmup_fraction:
       raise ValueError(
-        f"warmup_fraction: {self.warmup_fraction} is given beside"
-        f" warmup_steps {self.warmup_steps}; give one of the two"
+        f"warmup_fraction: {self.warmup_fraction} and warmup_steps"
+        f" {self.warmup_steps} are given; give one of the two"
       )
     if self.decay_steps is not None and self.decay_steps < 1:
       raise ValueError(
@@ -85,16 +84,16 @@ def make(
   """The learning rate as a function of the step.
 
   Args:
-    config: the schedule's form.
-    peak: the rate that the warm-up reaches.
-    total_steps: the updates of the whole run.
+    config: the schedule.
+    peak: the rate at the end of the warm-up.
+    total_steps: the number of updates of the run.
 
   Returns:
-    A function from a step (updates done before; int, or an int32 scalar
-    inside jit) to a float32 scalar.
+    A function from a step (the number of updates done; int, or an int32
+    scalar inside jit) to a float32 scalar.
 
   Raises:
-    UserError: the warm-up leaves no step of the run, or there is no step.
+    UserError: the run has no step, or none after the warm-up.
   """
   if total_steps < 1:
     raise settings.UserError(
@@ -139,8 +138,8 @@ def _polynomial(config, peak, length, warmup):
 
 def _power_decay(peak, end, power, length):
   # Not `optax.polynomial_schedule`: jit turns its division by a constant into
-  # a product, by which the share that is left can round to just below 0 at
-  # the end, and a root of that is NaN.
+  # a product, so that the remaining share can round to just below 0 at the
+  # end, and its root is NaN.
   def decay(step):
     left = jnp.clip(length - step, 0, length) / length
     return end + (peak - end) * left**power

@@ -1,4 +1,4 @@
-"""Optax transformations that optimizers are chained of."""
+"""Optax transformations that the optimizers are chains of."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ import optax
 def clip_by_norm(limit: float) -> optax.GradientTransformation:
   """`optax.clip_by_global_norm`, but with one division for all elements.
 
-  Theirs is so dear to XLA's CPU backend that it keeps what it gives in memory.
+  Optax divides each element, which is so expensive that XLA's CPU backend
+  stores the results instead of fusing them.
   """
 
   def clip(updates, params=None):
@@ -23,7 +24,7 @@ def clip_by_norm(limit: float) -> optax.GradientTransformation:
 
 
 class UncorrectedAdamState(NamedTuple):
-  """The moments of Adam, without a count, since nothing is corrected."""
+  """The moments of Adam, without the count for bias correction."""
 
   mu: optax.Updates
   nu: optax.Updates
@@ -32,7 +33,7 @@ class UncorrectedAdamState(NamedTuple):
 def scale_by_uncorrected_adam(
   b1: float, b2: float, eps: float
 ) -> optax.GradientTransformation:
-  """`optax.scale_by_adam` without the correction for moments from zero."""
+  """`optax.scale_by_adam` without bias correction."""
 
   def init(params):
     zeros = optax.tree.zeros_like(params)
@@ -49,13 +50,13 @@ def scale_by_uncorrected_adam(
 
 
 class PulledState(NamedTuple):
-  """The values that parameters are pulled to."""
+  """The initial parameters, which the parameters decay to."""
 
   start: optax.Params
 
 
 def pull_to_start(strength: float) -> optax.GradientTransformation:
-  """Adds `strength` times the way that parameters have come."""
+  """Adds `strength` times the difference to the initial parameters."""
 
   def init(params):
     # A copy, since the caller may donate state and parameters together.
@@ -76,7 +77,7 @@ def pull_to_start(strength: float) -> optax.GradientTransformation:
 def scale_by_clock(
   rate: optax.Schedule,
 ) -> optax.GradientTransformationExtraArgs:
-  """`optax.scale_by_learning_rate`, at the step that is given as `clock`."""
+  """`optax.scale_by_learning_rate` at the step of the argument `clock`."""
 
   def update(updates, state, params=None, *, clock, **_):
     del params
@@ -90,7 +91,7 @@ def scale_by_clock(
 def in_float32(
   inner: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-  """Moments, norms and updates in float32 whatever the parameters are in."""
+  """Computes moments, norms and updates in float32, whatever the dtype."""
   inner = optax.with_extra_args_support(inner)
 
   def widen(tree):

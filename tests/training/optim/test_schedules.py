@@ -79,7 +79,7 @@ def test_decay_steps_end_the_decay_early():
     ({"warmup_fraction": float("nan")}, "schedule.warmup_fraction"),
     (
       {"warmup_fraction": 0.1, "warmup_steps": 3},
-      "schedule.warmup_fraction: 0.1 is given beside",
+      "schedule.warmup_fraction: 0.1 and warmup_steps 3",
     ),
     ({"decay_steps": 0}, "schedule.decay_steps"),
     ({"end_fraction": 1.5}, "schedule.end_fraction"),
