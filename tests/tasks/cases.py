@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import json
 import zlib
 
 import jax
 import numpy as np
 
+from bert_jax import settings
 from bert_jax.model import Model
-from bert_jax.tasks import TASKS
+from bert_jax.tasks import DATA, TASKS, make
 from tests import small
 
 ENCODER = dataclasses.replace(small.ENCODER, num_layers=1)
@@ -75,3 +77,23 @@ def task(name, inputs=None, config=ENCODER, **targets):
 def model(name, batch_size=4):
   made = task(name)
   return Model(made, random_params(made), batch_size=batch_size)
+
+
+def fit(folder, name, rows, eval_rows=None, pretrained=None, **keys):
+  """A task fitted to records, or to the contents of a TSV file, and its data.
+
+  Options of targets are given by the names of targets: `label={"balanced": 1}`.
+  """
+  paths = {}
+  for split, given in (("train", rows), ("eval", eval_rows or rows)):
+    if split in keys:
+      continue
+    is_table = isinstance(given, str)
+    path = folder / f"{split}.{'tsv' if is_table else 'jsonl'}"
+    lines = [] if is_table else [json.dumps(row) + "\n" for row in given]
+    path.write_text(given if is_table else "".join(lines))
+    paths[split] = str(path)
+  targets = {n: keys.pop(n) for n in TASKS[name].targets if n in keys}
+  section = {**paths, "targets": targets, **keys}
+  data = settings.from_dict(DATA[name], section, "config.data")
+  return make(data, ENCODER, small.tokenizer(), pretrained)

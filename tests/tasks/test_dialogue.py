@@ -1,3 +1,5 @@
+"""A composition of two targets: the intent of a sentence, and its slots."""
+
 import json
 
 import jax
@@ -5,15 +7,16 @@ import numpy as np
 import pytest
 
 from bert_jax.data.grouping import pad
-from bert_jax.models.heads import JointOutputs
-from bert_jax.settings import UserError, from_dict
-from bert_jax.tasks import answering, dialogue
-from tests import small
-from tests.tasks.cases import ENCODER, LONG, predictor
+from bert_jax.settings import UserError
+from bert_jax.tasks.inputs.words import Words
+from bert_jax.tasks.targets.class_label import ClassLabel
+from bert_jax.tasks.targets.token_labels import TokenLabels
+from bert_jax.training import inference
+from tests.tasks import cases
+from tests.tasks.cases import LONG
 
 INTENTS = ("find", "sort")
 LABELS = ("O", "B-thing", "I-thing", "B-place")
-HEAD = dialogue.Head(INTENTS, LABELS, 16)
 SENTENCES = [
   (["sort", "the", "list"], ["O", "B-thing", "I-thing"], "sort"),
   (["it", "is", "in", "place"], ["O", "O", "O", "B-place"], "find"),
@@ -22,84 +25,96 @@ SENTENCES = [
 ]
 
 
-def make(head=HEAD, data=None):
-  return dialogue.make(ENCODER, small.tokenizer(), head, data=data)
+def make(intents=INTENTS, labels=LABELS):
+  return cases.task(
+    "dialogue",
+    Words(16),
+    intent=ClassLabel(intents),
+    slots=TokenLabels(labels, entities=True),
+  )
 
 
 def record(sentence):
   return dict(zip(("words", "tags", "label"), sentence))
 
 
-def outputs_for(batch, intents, tags, head=HEAD):
+def outputs_for(batch, intents, tags):
   """Logits of 3 for these ids of rows and, row by row, of first pieces."""
   rows = len(batch.token_ids)
-  found = JointOutputs(
-    np.zeros((rows, len(head.intents)), np.float32),
-    np.zeros((*batch.token_ids.shape, len(head.labels)), np.float32),
-  )
-  found.intents[np.arange(len(intents)), intents] = 3
+  found = {
+    "intent": np.zeros((rows, len(INTENTS)), np.float32),
+    "slots": np.zeros((*batch.token_ids.shape, len(LABELS)), np.float32),
+  }
+  found["intent"][np.arange(len(intents)), intents] = 3
   for (row, place), tag in zip(
-    np.argwhere(batch.targets["word_weights"]), tags, strict=True
+    np.argwhere(batch.targets["inputs/word_weights"]), tags, strict=True
   ):
-    found.slots[row, place, tag] = 3
+    found["slots"][row, place, tag] = 3
   return found
+
+
+def answer(task, record, examples, intents, tags, **options):
+  batch = pad(examples, task.axes)
+  outputs = outputs_for(batch, intents, tags)
+  rows = task.predict(outputs, batch, [record] * len(examples))
+  return task.decode(record, task.merge(record, rows), **options)
 
 
 def test_an_answer_has_the_intent_and_the_slots_where_they_are():
   task = make()
   text = "It sorted  the list."
-  examples = task.prepare({"text": text})
-  batch = pad(examples, task.axes)
-  outputs = outputs_for(batch, [1], [0, 0, 1, 2, 3])
-  frame = task.join(task.answer(outputs, batch, [{"text": text}]))
-  assert frame.intent == "sort"
-  assert frame.probability == pytest.approx(np.exp(3) / (np.exp(3) + 1))
-  assert [(s.text, s.label) for s in frame.slots] == [
+  given = {"text": text}
+  made = (task, given, task.preprocess(given), [1], [0, 0, 1, 2, 3])
+  found = answer(*made)
+  assert found["intent"][0].label == "sort"
+  probability = found["intent"][0].probability
+  assert probability == pytest.approx(np.exp(3) / (np.exp(3) + 1))
+  assert [(s.text, s.label) for s in found["slots"]] == [
     ("the list", "thing"),
     (".", "place"),
   ]
-  assert all(text[s.start : s.end] == s.text for s in frame.slots)
+  assert all(text[s.start : s.end] == s.text for s in found["slots"])
+  words = answer(*made, entities=False)["slots"]
   labels = ["O", "O", "B-thing", "I-thing", "B-place"]
-  assert [word.label for word in frame.words] == labels
+  assert [word.label for word in words] == labels
 
 
-def test_the_intent_of_a_long_sentence_is_that_of_its_first_window():
+def test_the_intent_of_a_long_sentence_is_that_of_its_first_chunk():
   task = make()
   given = record(SENTENCES[3])
-  examples = task.prepare(given)
+  examples = task.preprocess(given)
   assert len(examples) > 2
-  weights = [float(e.targets["intent_weights"]) for e in examples]
+  weights = [float(e.targets["intent/weights"]) for e in examples]
   assert weights == [1] + [0] * (len(examples) - 1)
-  assert {int(e.targets["intents"]) for e in examples} == {0}
-  assert sum(e.targets["label_weights"].sum() for e in examples) == len(
+  assert {int(e.targets["intent/labels"]) for e in examples} == {0}
+  assert sum(e.targets["slots/weights"].sum() for e in examples) == len(
     given["words"]
   )
-  batch = pad(examples, task.axes)
   intents = [0] + [1] * (len(examples) - 1)
   tags = [LABELS.index(tag) for tag in given["tags"]]
-  outputs = outputs_for(batch, intents, tags)
-  frame = task.join(task.answer(outputs, batch, [given] * len(examples)))
-  assert frame.intent == "find"
-  assert [word.word for word in frame.words] == given["words"]
-  assert [word.label for word in frame.words] == given["tags"]
+  made = (task, given, examples, intents, tags)
+  found = answer(*made)
+  assert found["intent"][0].label == "find"
   last = len(given["words"]) - 1
-  assert [(s.start, s.end) for s in frame.slots] == [(last, last + 1)]
+  assert [(s.start, s.end) for s in found["slots"]] == [(last, last + 1)]
+  words = answer(*made, entities=False)["slots"]
+  assert [word.word for word in words] == given["words"]
+  assert [word.label for word in words] == given["tags"]
 
 
 def test_the_loss_is_that_of_intents_and_that_of_tags():
   task = make()
-  examples = [task.prepare(record(s))[0] for s in SENTENCES[:3]]
+  examples = [task.preprocess(record(s))[0] for s in SENTENCES[:3]]
   batch = pad(examples, task.axes)
   rng = np.random.default_rng(0)
-  shapes = (
-    (len(batch.token_ids), len(INTENTS)),
-    (
-      *batch.token_ids.shape,
-      len(LABELS),
-    ),
-  )
-  outputs = JointOutputs(*(rng.normal(size=s).astype("f") for s in shapes))
-  logs = [np.asarray(jax.nn.log_softmax(x)) for x in outputs]
+  shapes = {
+    "intent": (len(batch.token_ids), len(INTENTS)),
+    "slots": (*batch.token_ids.shape, len(LABELS)),
+  }
+  outputs = {
+    name: rng.normal(size=shape).astype("f") for name, shape in shapes.items()
+  }
+  logs = [np.asarray(jax.nn.log_softmax(x)) for x in outputs.values()]
   intents = [
     -logs[0][row, INTENTS.index(intent)]
     for row, (_, _, intent) in enumerate(SENTENCES[:3])
@@ -112,14 +127,13 @@ def test_the_loss_is_that_of_intents_and_that_of_tags():
     for place, tag in zip(places[row], names, strict=True)
   ]
   found = {k: mean.value() for k, mean in task.loss(outputs, batch).items()}
-  expected = {"intent_loss": np.mean(intents), "slot_loss": np.mean(tags)}
+  expected = {"intent_loss": np.mean(intents), "slots_loss": np.mean(tags)}
   assert found == pytest.approx(expected, rel=1e-5)
 
 
-def frames(task, records, intents, tags):
-  """The answers of a model that predicts these intents and tags."""
-  head = task.head
-  prepared = [task.prepare(given) for given in records]
+def predictions(task, records, intents, tags):
+  """The predictions of a model that gives these intents and tags."""
+  prepared = [task.preprocess(given) for given in records]
   of = {made[0].token_ids.tobytes(): n for n, made in enumerate(prepared)}
 
   def forward(batch):
@@ -130,35 +144,35 @@ def frames(task, records, intents, tags):
     ]
     return outputs_for(
       batch,
-      [head.intents.index(intents[n]) for n in used],
-      [head.labels.index(tag) for n in used for tag in tags[n]],
-      head,
+      [INTENTS.index(intents[n]) for n in used],
+      [LABELS.index(tag) for n in used for tag in tags[n]],
     )
 
-  return answering.answers(task, records, prepared, forward, 4)
+  return inference.predict(task, forward, records, prepared, 4)
 
 
-def test_scores_of_intents_slots_and_sentences():
+def test_metrics_of_intents_slots_and_sentences():
   task = make()
   records = [record(s) for s in SENTENCES[:3]]
   intents = [given["label"] for given in records]
   tags = [given["tags"] for given in records]
-  perfect = task.score(task.head, frames(task, records, intents, tags), records)
+  perfect = task.evaluate(records, predictions(task, records, intents, tags))
   assert set(perfect.values()) == {1.0}
   # The first: another slot; the second: another intent; the third is right.
   tags = [["B-place", "B-thing", "I-thing"], *tags[1:]]
   intents = ["sort", "sort", "sort"]
-  answers = frames(task, records, intents, tags)
-  assert task.score(task.head, answers, records) == pytest.approx(
-    {
-      "intent_accuracy": 2 / 3,
-      "slot_precision": 3 / 4,
-      "slot_recall": 1,
-      "slot_f1": 6 / 7,
-      "slot_accuracy": 8 / 9,
-      "sentence_accuracy": 1 / 3,
-    }
-  )
+  found = predictions(task, records, intents, tags)
+  found = task.evaluate(records, found)
+  expected = {
+    "sentence_accuracy": 1 / 3,
+    "intent_accuracy": 2 / 3,
+    "slots_precision": 3 / 4,
+    "slots_recall": 1,
+    "slots_f1": 6 / 7,
+    "slots_accuracy": 8 / 9,
+  }
+  assert next(iter(found)) == "sentence_accuracy"
+  assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 def folder_of(path, sentences):
@@ -179,22 +193,23 @@ def test_intents_and_tags_come_from_the_training_data(tmp_path):
     "train": folder_of(tmp_path / "train", SENTENCES),
     "eval": folder_of(tmp_path / "valid", SENTENCES[:3]),
   }
-  task = make(None, from_dict(dialogue.Data, files | {"max_length": 16}))
+  task, data = cases.fit(tmp_path, "dialogue", [], max_length=16, **files)
   labels = ("O", "B-place", "B-thing", "I-thing")
-  assert task.head == dialogue.Head(("find", "sort"), labels, 16)
-  assert (task.model.num_intents, task.model.num_slots) == (2, 4)
-  held_out = task.data.evaluation()
-  baseline = task.data.baselines(held_out.records)
-  expected = {"intent_accuracy_majority_baseline": 2 / 3}
-  assert baseline == pytest.approx(expected)
-  batch = task.data.training(4, 0, None).batch(0, range(4))
-  assert batch.targets["intents"].shape == (4,)
-  assert batch.targets["labels"].shape == batch.token_ids.shape
-  # Those of a model to go on from stay where they cover the data.
-  head = dialogue.Head(("sort", "find"), (*labels[::-1], "B-time"))
-  again = make(head, from_dict(dialogue.Data, files))
-  assert again.head.intents == head.intents
-  assert again.head.labels == head.labels
+  assert task.targets == {
+    "intent": ClassLabel(("find", "sort")),
+    "slots": TokenLabels(labels, entities=True),
+  }
+  baseline = data.baselines(data.evaluation().records)
+  majority = baseline["intent_accuracy_majority_baseline"]
+  assert majority == pytest.approx(2 / 3)
+  batch = data.training(4, 0, None).batch(0, range(4))
+  assert batch.targets["intent/labels"].shape == (4,)
+  assert batch.targets["slots/labels"].shape == batch.token_ids.shape
+  # Those of a pretrained model stay where they cover the data.
+  known = make(("sort", "find"), (*labels[::-1], "B-time"))
+  again, _ = cases.fit(tmp_path, "dialogue", [], pretrained=known, **files)
+  for name, target in again.targets.items():
+    assert target.labels == known.targets[name].labels
 
 
 @pytest.mark.parametrize(
@@ -216,17 +231,19 @@ def test_what_does_not_fit_is_a_bad_row(tmp_path, sentence, message):
     "eval": str(path),
   }
   with pytest.raises(UserError, match=rf"dev.jsonl:4: .*{message}") as error:
-    make(None, from_dict(dialogue.Data, files))
+    cases.fit(tmp_path, "dialogue", [], **files)
   assert "\n" not in str(error.value)
-  data = from_dict(dialogue.Data, files | {"bad_rows": "skip"})
-  assert len(make(None, data).data.evaluation().records) == 3
+  files["bad_rows"] = "skip"
+  _, data = cases.fit(tmp_path, "dialogue", [], **files)
+  assert len(data.evaluation().records) == 3
 
 
 def test_labelled_and_other_records_are_answered_together():
-  found = predictor("dialogue")(
+  found = cases.model("dialogue")(
     [
       {"text": "the list"},
-      {"words": ["a"], "tags": ["LABEL_1"], "label": "INTENT_1"},
-    ]
+      {"words": ["a"], "tags": ["LABEL_1"], "label": "LABEL_1"},
+    ],
+    entities=False,
   )
-  assert [len(frame.words) for frame in found] == [2, 1]
+  assert [len(x["slots"]) for x in found] == [2, 1]

@@ -3,13 +3,16 @@ import itertools
 
 import numpy as np
 import pytest
-from bert_jax.tasks.scores import entities as scores
 
 from bert_jax.data.grouping import pad
-from bert_jax.settings import UserError, from_dict
-from bert_jax.tasks import answering, tagging
+from bert_jax.settings import UserError
+from bert_jax.tasks.inputs.words import Words
+from bert_jax.tasks.metrics import entities as metrics
+from bert_jax.tasks.targets.token_labels import TokenLabels
+from bert_jax.training import inference
 from tests import small
-from tests.tasks.cases import ENCODER, LONG, predictor
+from tests.tasks import cases
+from tests.tasks.cases import ENCODER, LONG
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC")
 
@@ -19,24 +22,25 @@ def logits_of(batch, labels, ids):
   logits = np.zeros((*batch.token_ids.shape, len(labels)), np.float32)
   logits[..., -1] = 50
   for (row, place), id in zip(
-    np.argwhere(batch.targets["word_weights"]), ids, strict=False
+    np.argwhere(batch.targets["inputs/word_weights"]), ids, strict=False
   ):
     logits[row, place] = 0
     logits[row, place, id] = 3
   return logits
 
 
-def tag(record, labels, max_length=32, entities=False):
+def tag(record, labels, max_length=32, **options):
   """Answers of a model that gives first pieces these labels, in turn."""
-  head = tagging.Head(LABELS, max_length)
   config = dataclasses.replace(ENCODER, max_positions=1000)
-  task = tagging.make(config, small.tokenizer(), head)
-  examples = task.prepare(record)
+  task = cases.task(
+    "tagging", Words(max_length), config=config, tags=TokenLabels(LABELS)
+  )
+  examples = task.preprocess(record)
   batch = pad(examples, task.axes)
   ids = (LABELS.index(label) for label in itertools.cycle(labels))
-  logits = logits_of(batch, LABELS, ids)
-  found = task.answer(logits, batch, [record] * len(examples), entities)
-  return task.join(found)
+  outputs = {"classifier": logits_of(batch, LABELS, ids)}
+  rows = task.predict(outputs, batch, [record] * len(examples))
+  return task.decode(record, task.merge(record, rows), **options)
 
 
 # "sorted" and "sorts" are of two pieces each.
@@ -80,7 +84,7 @@ def test_nothing_but_outsiders_is_no_entity():
   assert tag({"text": ""}, ["O"]) == []
 
 
-def test_windows_are_joined_to_one_answer():
+def test_chunks_are_joined_to_one_answer():
   whole = tag({"text": LONG}, ["B-PER", "O", "I-LOC"], max_length=1000)
   parts = tag({"text": LONG}, ["B-PER", "O", "I-LOC"], max_length=12)
   assert parts == whole
@@ -91,7 +95,7 @@ def test_windows_are_joined_to_one_answer():
 
 def test_given_words_have_indices_for_characters():
   given = ["it", "sorted", "names"]
-  answer = predictor("tagging")([{"words": given}])[0]
+  answer = cases.model("tagging")([{"words": given}])[0]
   assert [word.word for word in answer] == given
   assert [(word.start, word.end) for word in answer] == [(0, 1), (1, 2), (2, 3)]
 
@@ -108,8 +112,8 @@ def test_given_words_without_pieces_are_outside():
 
 
 def rows_of(record, max_length):
-  head = tagging.Head(LABELS, max_length)
-  return tagging.make(ENCODER, small.tokenizer(), head).prepare(record)
+  task = cases.task("tagging", Words(max_length), tags=TokenLabels(LABELS))
+  return task.preprocess(record)
 
 
 def test_gold_tags_are_learned_on_first_pieces_alone():
@@ -119,20 +123,20 @@ def test_gold_tags_are_learned_on_first_pieces_alone():
   # [CLS] it sort ##ed names [SEP]
   assert row.token_ids.shape == (6,)
   expected = {
-    "labels": [0, 0, 1, 0, 4, 0],
-    "label_weights": [0, 1, 1, 0, 1, 0],
-    "word_weights": [0, 1, 1, 0, 1, 0],
-    "starts": [0, 0, 1, 0, 3, 0],
-    "ends": [0, 1, 2, 0, 4, 0],
+    "tags/labels": [0, 0, 1, 0, 4, 0],
+    "tags/weights": [0, 1, 1, 0, 1, 0],
+    "inputs/word_weights": [0, 1, 1, 0, 1, 0],
+    "inputs/starts": [0, 0, 1, 0, 3, 0],
+    "inputs/ends": [0, 1, 2, 0, 4, 0],
   }
   assert {k: v.tolist() for k, v in row.targets.items()} == expected
   (row,) = rows_of({"words": words}, 32)
-  assert row.targets["label_weights"].sum() == 0
-  assert row.targets["word_weights"].sum() == 3
+  assert "tags/weights" not in row.targets
+  assert row.targets["inputs/word_weights"].sum() == 3
 
 
 @pytest.mark.parametrize("max_length", [4, 9, 16])
-def test_each_word_of_a_long_sentence_is_learned_in_one_window(max_length):
+def test_each_word_of_a_long_sentence_is_learned_in_one_chunk(max_length):
   words = LONG.split()
   tags = [LABELS[n % len(LABELS)] for n in range(len(words))]
   rows = rows_of({"words": words, "tags": tags}, max_length)
@@ -142,10 +146,10 @@ def test_each_word_of_a_long_sentence_is_learned_in_one_window(max_length):
     sizes = {array.shape for array in row.targets.values()}
     assert sizes == {row.token_ids.shape}
     assert row.token_ids.size <= max_length
-    used = row.targets["label_weights"] > 0
+    used = row.targets["tags/weights"] > 0
     learned += zip(
-      row.targets["starts"][used].tolist(),
-      row.targets["labels"][used].tolist(),
+      row.targets["inputs/starts"][used].tolist(),
+      row.targets["tags/labels"][used].tolist(),
       row.token_ids[used].tolist(),
     )
   pieces = [small.tokenizer().encode(word).ids[1] for word in words]
@@ -171,37 +175,43 @@ HELD_OUT = [
 ]
 
 
-def task_of(tmp_path, train=TRAIN, held_out=HELD_OUT, head=None, **data):
+def task_of(tmp_path, train=TRAIN, held_out=HELD_OUT, labels=None, **data):
   files = {
     "train": write(tmp_path / "train.conll", train),
     "eval": write(tmp_path / "dev.conll", held_out),
   }
-  section = from_dict(tagging.Data, files | data, "config.data")
-  return tagging.make(ENCODER, small.tokenizer(), head, data=section)
+  known = None
+  if labels is not None:
+    known = cases.task("tagging", tags=TokenLabels(labels))
+  return cases.fit(tmp_path, "tagging", [], pretrained=known, **files, **data)
+
+
+def labels_of(made):
+  return made[0].targets["tags"].labels
 
 
 def test_labels_come_from_the_training_data_the_outsider_first(tmp_path):
-  task = task_of(tmp_path, max_length=12)
-  assert task.head == tagging.Head(("O", "B-LOC", "B-PER", "I-PER"), 12)
-  assert task.model.num_labels == 4
-  batch = task.data.training(2, 0, None).batch(0, range(2))
+  made = task_of(tmp_path, max_length=12)
+  assert labels_of(made) == ("O", "B-LOC", "B-PER", "I-PER")
+  assert made[0].inputs == Words(12)
+  batch = made[1].training(2, 0, None).batch(0, range(2))
   assert {array.shape for array in batch.targets.values()} == {
     batch.token_ids.shape
   }
 
 
-def test_labels_of_the_config_or_of_the_model_to_go_on_from_stay(tmp_path):
+def test_labels_of_the_config_or_of_the_pretrained_model_stay(tmp_path):
   given = ("I-PER", "B-PER", "B-LOC", "I-LOC", "O")
-  assert task_of(tmp_path, labels=given).head.labels == given
-  assert task_of(tmp_path, head=tagging.Head(given)).head.labels == given
+  assert labels_of(task_of(tmp_path, tags={"labels": given})) == given
+  assert labels_of(task_of(tmp_path, labels=given)) == given
   # One that does not cover the data says nothing.
-  task = task_of(tmp_path, head=tagging.Head(given[:3]))
-  assert task.head.labels == ("O", "B-LOC", "B-PER", "I-PER")
+  made = task_of(tmp_path, labels=given[:3])
+  assert labels_of(made) == ("O", "B-LOC", "B-PER", "I-PER")
 
 
-def answers_of(task, held_out, predicted):
-  """The answers of a model that predicts these tags."""
-  labels = task.head.labels
+def predictions_of(task, held_out, predicted):
+  """The predictions of a model that gives these tags."""
+  labels = task.targets["tags"].labels
   wanted = {
     (tuple(record["words"]), word): labels.index(tag)
     for record, tags in zip(held_out.records, predicted)
@@ -215,47 +225,49 @@ def answers_of(task, held_out, predicted):
 
   def forward(batch):
     ids = []
-    for row, place in np.argwhere(batch.targets["word_weights"]):
+    for row, place in np.argwhere(batch.targets["inputs/word_weights"]):
       own = batch.token_ids[row][batch.sequence_ids[row] > 0]
-      word = int(batch.targets["starts"][row, place])
+      word = int(batch.targets["inputs/starts"][row, place])
       ids.append(wanted[by_row[own.tobytes()], word])
-    return logits_of(batch, labels, ids)
+    return {"classifier": logits_of(batch, labels, ids)}
 
-  return answering.answers(
-    task, held_out.records, held_out.examples, forward, 4, **task.scoring
+  return inference.predict(
+    task, forward, held_out.records, held_out.examples, 4
   )
 
 
-def test_scores_are_of_entities_and_of_all_words(tmp_path):
-  task = task_of(tmp_path, max_length=1000)
-  held_out = task.data.evaluation()
+def test_metrics_are_of_entities_and_of_all_words(tmp_path):
+  task, data = task_of(tmp_path, max_length=1000)
+  held_out = data.evaluation()
   gold = [tags for _, tags in HELD_OUT]
-  answers = answers_of(task, held_out, gold)
-  assert [len(words) for words in answers] == [len(tags) for tags in gold]
-  perfect = task.score(task.head, answers, held_out.records)
+  found = predictions_of(task, held_out, gold)
+  assert [len(p["tags"].labels) for p in found] == [len(tags) for tags in gold]
+  perfect = task.evaluate(held_out.records, found)
   assert perfect == {"precision": 1, "recall": 1, "f1": 1, "accuracy": 1}
   # An I instead of B begins an entity too; one is missed, one invented.
   wrong = [["I-PER", "I-PER", "O", "O"], ["B-LOC", "O", "O"], gold[2]]
-  answers = answers_of(task, held_out, wrong)
-  found = task.score(task.head, answers, held_out.records)
+  found = predictions_of(task, held_out, wrong)
+  metrics_ = task.evaluate(held_out.records, found)
   words = sum(map(len, gold))
-  assert found["precision"] == pytest.approx(2 / 3)
-  assert found["recall"] == pytest.approx(2 / 3)
-  assert found["accuracy"] == pytest.approx((words - 3) / words)
-  assert found == scores.score(gold, wrong)
-  baseline = task.data.baselines(held_out.records)
+  assert metrics_["precision"] == pytest.approx(2 / 3)
+  assert metrics_["recall"] == pytest.approx(2 / 3)
+  assert metrics_["accuracy"] == pytest.approx((words - 3) / words)
+  names = sorted({*itertools.chain(*gold, *wrong)})
+  ids = ([np.array([*map(names.index, x)]) for x in s] for s in (gold, wrong))
+  assert metrics_ == metrics.evaluate(*ids, names)
+  baseline = data.baselines(held_out.records)
   expected = {"accuracy_majority_baseline": (words - 4) / words}
   assert baseline == pytest.approx(expected)
 
 
 def test_parts_of_speech_are_tags_too(tmp_path):
   train = [(["it", "sorted", "names"], ["PRON", "VERB", "NOUN"])]
-  task = task_of(tmp_path, train, train)
-  assert task.head.labels == ("NOUN", "PRON", "VERB")
-  held_out = task.data.evaluation()
-  answers = answers_of(task, held_out, [["PRON", "NOUN", "NOUN"]])
-  found = task.score(task.head, answers, held_out.records)
-  assert found["accuracy"] == pytest.approx(2 / 3)
+  made = task_of(tmp_path, train, train)
+  assert labels_of(made) == ("NOUN", "PRON", "VERB")
+  held_out = made[1].evaluation()
+  found = predictions_of(made[0], held_out, [["PRON", "NOUN", "NOUN"]])
+  metrics_ = made[0].evaluate(held_out.records, found)
+  assert metrics_["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_an_unknown_tag_is_a_bad_row(tmp_path):
@@ -264,29 +276,24 @@ def test_an_unknown_tag_is_a_bad_row(tmp_path):
   place = f"dev.conll:{lines + 1}: tags: unknown 'B-ORG'; known: O, B-LOC"
   with pytest.raises(UserError, match=place):
     task_of(tmp_path, held_out=held_out)
-  task = task_of(tmp_path, held_out=held_out, bad_rows="skip")
-  assert len(task.data.evaluation().records) == len(HELD_OUT)
-  assert any(place in note for note in task.data.notes)
+  _, data = task_of(tmp_path, held_out=held_out, bad_rows="skip")
+  assert len(data.evaluation().records) == len(HELD_OUT)
+  assert any(place in note for note in data.notes)
 
 
 def test_bad_tags_of_training_records_are_bad_rows_too(tmp_path):
-  path = tmp_path / "train.jsonl"
-  path.write_text(
-    '{"words": ["a", "list"], "tags": ["O", "B-LOC"]}\n'
-    '{"words": ["a", "list"], "tags": ["O"]}\n'
-    '{"words": ["a", "list"], "tags": ["O", 1.5]}\n'
-  )
-  files = {"train": str(path), "eval": str(path)}
-  section = from_dict(tagging.Data, files | {"bad_rows": "skip"})
-  task = tagging.make(ENCODER, small.tokenizer(), data=section)
-  assert task.head.labels == ("O", "B-LOC")
-  assert len(task.data.evaluation().records) == 1
+  rows = [
+    {"words": ["a", "list"], "tags": ["O", "B-LOC"]},
+    {"words": ["a", "list"], "tags": ["O"]},
+    {"words": ["a", "list"], "tags": ["O", 1.5]},
+  ]
+  made = cases.fit(tmp_path, "tagging", rows, bad_rows="skip")
+  assert labels_of(made) == ("O", "B-LOC")
+  assert len(made[1].evaluation().records) == 1
   with pytest.raises(UserError, match=r"train.jsonl:2: .*2 words, got 1"):
-    tagging.make(
-      ENCODER, small.tokenizer(), data=from_dict(tagging.Data, files)
-    )
+    cases.fit(tmp_path, "tagging", rows)
 
 
-def test_labels_of_the_config_are_checked():
-  with pytest.raises(UserError, match=r"config.data.labels: expected no name"):
-    from_dict(tagging.Data, {"labels": ["O", "O"]}, "config.data")
+def test_labels_of_the_config_are_checked(tmp_path):
+  with pytest.raises(UserError, match=r"tags.labels: expected no name twice"):
+    cases.fit(tmp_path, "tagging", [], tags={"labels": ["O", "O"]})

@@ -70,16 +70,13 @@ def label(value: Any) -> str:
   raise UserError(f"the label {value!r:.60}: expected a name or a number")
 
 
-def index(
-  name: str, value: Any, labels: Sequence[str], key: str = "config.data.labels"
-) -> int:
+def index(name: str, value: Any, labels: Sequence[str]) -> int:
   """The place of a label among the known ones.
 
   Args:
     name: the field or config key, for messages.
     value: the label.
     labels: the known ones.
-    key: the config key that can name more of them in training.
 
   Raises:
     UserError: it is none of them.
@@ -88,8 +85,8 @@ def index(
   if found not in labels:
     known = shorten(", ".join(labels), 200)
     raise UserError(
-      f"{name}: unknown {found!r:.60}; known: {known} (from {key}, or else from"
-      " the training records)"
+      f"{name}: unknown {found!r:.60}; known: {known} (the labels of the"
+      " config, or else of the training records)"
     )
   return labels.index(found)
 

@@ -113,7 +113,7 @@ class ClassLabel(LabelledTarget):
     fitted = super().fit(records, pretrained)
     names = fitted.names
     for name in fitted.class_weights:
-      fields.index("config.data.targets: class_weights", name, names)
+      fields.index("class_weights", name, names)
     if not self.balanced:
       return fitted
     counts = collections.Counter(
