@@ -55,7 +55,7 @@ class Pairs(Inputs):
     return [Row(rows.stacked_example(encodings, texts=self.texts))]
 
   def dummy_example(self) -> Batch:
-    return rows.dummy_example(shape=(self.texts, 4) if self.texts else (4,))
+    return rows.dummy_example(shape=(self.texts or 2, 4))
 
   def fit(self, records: Sequence[Record], pretrained: Self | None) -> Self:
     """Takes the number of texts of a record, and a pretrained prompt."""

@@ -43,7 +43,8 @@ class Words(Inputs):
     config: EncoderConfig,
     labelled: bool = False,
   ) -> list[Row]:
-    if labelled or "words" in record:
+    del labelled
+    if "words" in record or "tags" in record:
       given = fields.texts(record, "words")
       encoding = tokenizer.encode(" ".join(given))
       found = locate(given, encoding, tokenizer)

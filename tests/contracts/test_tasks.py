@@ -1,29 +1,38 @@
+"""A contract over every task, every kind of inputs and every target."""
+
 import dataclasses
+import importlib
 import json
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 
 from bert_jax.data import grouping
-from bert_jax.settings import UserError
-from bert_jax.tasks import TASKS
-from tests.tasks.cases import ENCODER, OTHERS, RECORDS, predictor
+from bert_jax.settings import UserError, from_dict
+from bert_jax.tasks import TASKS, Target, Task, Texts, from_state, targets
+from bert_jax.tasks.targets.target import to_json
+from tests.tasks.cases import ENCODER, OTHERS, RECORDS, model
 
-# A mixed task is what its parts are; test_mixed.py has it.
-ALONE = [name for name in TASKS if name != "mixed"]
 IDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
+# Every class of the folder, whether or not a task of the table has it.
+TARGETS = {
+  cls.__name__: cls
+  for path in sorted(pathlib.Path(targets.__path__[0]).glob("*.py"))
+  for cls in vars(
+    importlib.import_module(f"bert_jax.tasks.targets.{path.stem}")
+  ).values()
+  if isinstance(cls, type)
+  and issubclass(cls, Target)
+  and all(hasattr(cls, name) for name in Target.REQUIRED)
+  and getattr(cls, "head", None) is not Target.head
+}
 
 
 def plain(answer):
   """An answer as JSON has it; vectors as lists."""
-
-  def default(value):
-    if isinstance(value, np.ndarray):
-      return value.tolist()
-    return dataclasses.asdict(value)
-
-  return json.loads(json.dumps(answer, default=default))
+  return json.loads(json.dumps(answer, default=to_json))
 
 
 def assert_same(one, other):
@@ -42,43 +51,93 @@ def assert_same(one, other):
 
 
 def test_every_task_has_a_case():
-  assert RECORDS.keys() == {*ALONE} == OTHERS.keys()
+  assert RECORDS.keys() == {*TASKS} == OTHERS.keys()
 
 
-@pytest.mark.parametrize("name", ALONE)
+def test_every_target_is_one_of_a_task():
+  used = {
+    type(target).__name__
+    for task in TASKS.values()
+    for target in task.targets.values()
+  }
+  assert used == {*TARGETS}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_is_data_and_declares_its_arrays(name):
+  target = TARGETS[name]()
+  assert TARGETS[name].__dataclass_params__.frozen
+  kept = json.loads(json.dumps(dataclasses.asdict(target)))
+  assert from_dict(TARGETS[name], kept) == target
+  dummies = target.dummy_arrays()
+  assert dummies.keys() == target.array_specs.keys()
+  for key, (dtype, _) in target.array_specs.items():
+    assert dummies[key].dtype == dtype
+  assert target.same_outputs(TARGETS[name]())
+  others = {*TARGETS} - {name}
+  assert not any(target.same_outputs(TARGETS[x]()) for x in others)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_reads_what_it_writes_for_hugging_face(name):
+  target = TARGETS[name]()
+  keys = json.loads(json.dumps(target.to_huggingface()))
+  if target.ARCHITECTURE and target.reads_huggingface(keys, "config.json"):
+    again = TARGETS[name].from_huggingface(keys, "config.json")
+    assert again.same_outputs(target)
+
+
+@pytest.mark.parametrize("missing", Target.REQUIRED)
+def test_a_custom_target_that_lacks_a_method_is_named(missing):
+  methods = {
+    name: lambda self: None for name in Target.REQUIRED if name != missing
+  }
+  cls = dataclasses.make_dataclass(
+    "Custom", [], bases=(Target,), namespace=methods, frozen=True
+  )
+  with pytest.raises(TypeError, match=rf"'mine': Custom lacks {missing};"):
+    Task("custom", Texts(), {"mine": cls()})
+  with pytest.raises(TypeError, match="'mine': object lacks head"):
+    Task("custom", Texts(), {"mine": object()})
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_a_task_says_what_it_is(name):
-  task = predictor(name).task
+  task = model(name).task
   assert task.name == name
   assert task.config == ENCODER
-  assert task.data is None
-  head = getattr(TASKS[name], "Head", None)
-  assert task.head == (head() if head else None)
+  assert task.targets.keys() == TASKS[name].targets.keys()
+  kept = json.loads(json.dumps(task.state()))
+  assert from_state(kept, "state").state() == task.state()
+  with pytest.raises(UserError, match="state: expected the targets"):
+    from_state({**kept, "targets": {}}, "state")
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", TASKS)
 def test_examples_are_unpadded_rows_of_ids(name):
-  task = predictor(name).task
+  task = model(name).task
   for record in (RECORDS[name], *OTHERS[name]):
-    examples = task.prepare(record)
+    examples = task.preprocess(record)
     assert examples
     for example in examples:
       arrays = [getattr(example, field) for field in IDS]
       assert {array.dtype for array in arrays} == {np.dtype(np.int32)}
       assert len({array.shape for array in arrays}) == 1
-      assert arrays[0].ndim == task.blank.token_ids.ndim
       assert arrays[0].shape[-1] <= ENCODER.max_positions
       dtypes = {str(x.dtype) for x in example.targets.values()}
       assert dtypes <= {"int32", "float32", "bool"}
-      if task.blank.token_ids.ndim == 1:
+      known = {f"{target}/" for target in task.targets} | {"inputs/"}
+      assert all(key.startswith(tuple(known)) for key in example.targets)
+      if arrays[0].ndim == 1:
         assert (example.sequence_ids == 1).all()
         assert example.position_ids.tolist() == [*range(arrays[0].size)]
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", TASKS)
 def test_what_is_said_of_each_token_is_padded_as_tokens_are(name):
-  task = predictor(name).task
+  task = model(name).task
   records = [RECORDS[name], *OTHERS[name]]
-  examples = [part for record in records for part in task.prepare(record)]
+  examples = [part for record in records for part in task.preprocess(record)]
   lengths = [example.token_ids.shape[-1] for example in examples]
   assert len({*lengths}) > 1
   batch = grouping.pad(examples, task.axes, grow=lambda _: 48)
@@ -89,34 +148,43 @@ def test_what_is_said_of_each_token_is_padded_as_tokens_are(name):
       assert padded.shape[-1] == 48
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", TASKS)
 def test_answers_do_not_depend_on_the_other_records(name):
-  alone = plain(predictor(name)(RECORDS[name]))
-  together = plain(predictor(name)([RECORDS[name], *OTHERS[name]]))
+  alone = plain(model(name)(RECORDS[name]))
+  together = plain(model(name)([RECORDS[name], *OTHERS[name]]))
   assert len(together) == 1 + len(OTHERS[name])
   assert_same(together[0], alone)
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_loss_and_metrics_of_a_blank_row_are_zero_over_nothing(name):
-  task = predictor(name).task
-  batch = jax.tree.map(lambda x: x[None], task.blank)
+@pytest.mark.parametrize("name", TASKS)
+def test_an_answer_has_lines_for_a_terminal(name):
+  answer = model(name)(RECORDS[name])
+  lines = model(name).task.lines(answer)
+  assert lines
+  assert all(isinstance(line, str) and "\n" not in line for line in lines)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_loss_and_metrics_of_a_dummy_row_are_zero_over_nothing(name):
+  task = model(name).task
+  batch = jax.tree.map(lambda x: x[None], task.dummy_batch)
   outputs = jax.eval_shape(
-    task.model.apply, {"params": predictor(name).params}, batch
+    task.module.apply, {"params": model(name).params}, batch
   )
   outputs = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), outputs)
-  means = task.loss(outputs, batch) | task.metrics(outputs, batch)
-  for mean in means.values():
+  losses = task.loss(outputs, batch)
+  assert losses
+  for mean in (losses | task.metrics(outputs, batch)).values():
     assert mean.total == 0
     assert mean.weight == 0
     assert mean.value() == 0
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", TASKS)
 def test_without_a_vocabulary_no_text_is_taken(name):
-  task = TASKS[name].make(ENCODER, None)
+  task = TASKS[name].bind(ENCODER, None)
   with pytest.raises(UserError, match="came without a vocabulary"):
-    task.prepare(RECORDS[name])
+    task.preprocess(RECORDS[name])
 
 
 ONE_TEXT = (
@@ -231,7 +299,7 @@ WRONG = [
     {"words": ["a"], "tags": ["X"]},
     "tags: unknown 'X'; known: LAB",
   ),
-  ("dialogue", {"text": "a", "label": "X"}, "label: unknown 'X'; known: INT"),
+  ("dialogue", {"text": "a", "label": "X"}, "label: unknown 'X'; known: LAB"),
   ("dialogue", {"text": "a", "label": 0.5}, "the label 0.5: expected"),
 ]
 
@@ -239,7 +307,7 @@ WRONG = [
 @pytest.mark.parametrize(("name", "record", "message"), WRONG)
 def test_what_is_wrong_with_a_record_is_said_in_a_line(name, record, message):
   with pytest.raises(UserError, match=message) as error:
-    predictor(name)([RECORDS[name], record])
+    model(name)([RECORDS[name], record])
   assert str(error.value).startswith("input 2: ")
   assert "\n" not in str(error.value)
 
@@ -257,37 +325,37 @@ def test_what_is_wrong_with_a_record_is_said_in_a_line(name, record, message):
 def test_options_are_checked(name, options):
   (option,) = options
   with pytest.raises(UserError, match=f"{option}: expected a whole number"):
-    predictor(name)([RECORDS[name]], **options)
+    model(name)([RECORDS[name]], **options)
 
 
 @pytest.mark.parametrize(
   ("name", "fields", "message"),
   [
-    ("classification", {"labels": ()}, "labels: expected at least one"),
-    ("classification", {"labels": ("a", "a")}, "labels: expected no name twic"),
-    ("classification", {"max_length": -1}, "max_length: expected at least 0"),
-    ("multi_label", {"labels": ()}, "labels: expected at least one"),
-    ("multi_label", {"thresholds": (0.5,)}, "thresholds: expected 2, one a la"),
-    ("regression", {"max_length": -1}, "max_length: expected at least 0"),
-    ("regression", {"means": (0.0, 1.0)}, "means: expected 1, one a label"),
-    ("regression", {"means": (float("inf"),)}, "means: expected finite numb"),
-    ("regression", {"scales": (0.0,)}, "scales: expected above 0"),
-    ("embedding", {"pooling": ()}, "pooling: expected some of cls, max, mean"),
-    ("embedding", {"pooling": ("sum",)}, "pooling: expected some of"),
-    ("embedding", {"max_length": -1}, "max_length: expected at least 0"),
-    ("multiple_choice", {"max_length": -1}, "max_length: expected at least 0"),
-    ("question_answering", {"max_length": 0}, "max_length: expected at least"),
-    ("question_answering", {"stride": -1}, "stride: expected at least 0"),
-    ("question_answering", {"max_question": 0}, "max_question: expected at"),
-    ("question_answering", {"null_threshold": float("nan")}, "a finite number"),
-    ("tagging", {"labels": ()}, "labels: expected at least one"),
-    ("tagging", {"labels": ("O", "O")}, "labels: expected no name twice"),
-    ("tagging", {"max_length": -1}, "max_length: expected at least 0"),
-    ("dialogue", {"intents": ()}, "intents: expected at least one"),
-    ("dialogue", {"labels": ("O", "O")}, "labels: expected no name twice"),
-    ("dialogue", {"max_length": -1}, "max_length: expected at least 0"),
+    ("ClassLabel", {"labels": ("a", "a")}, "labels: expected no name twice"),
+    ("MultiLabel", {"thresholds": (0.5,)}, "thresholds: expected 2, one a la"),
+    ("Values", {"means": (0.0, 1.0)}, "means: expected 1, one a label"),
+    ("Values", {"means": (float("inf"),)}, "means: expected finite numb"),
+    ("Values", {"scales": (0.0,)}, "scales: expected above 0"),
+    ("Similarity", {"pooling": ("sum",)}, "pooling: expected some of cls, max"),
+    ("Similarity", {"scale": 0.0}, "scale: expected more than 0"),
+    ("Similarity", {"objective": "x"}, "objective: expected contrastive or"),
+    ("Similarity", {"label_range": (1.0, 0.0)}, "label_range: expected the le"),
+    ("Span", {"null_threshold": float("nan")}, "a finite number"),
+    ("TokenLabels", {"labels": ("O", "O")}, "labels: expected no name twice"),
   ],
 )
-def test_heads_are_checked(name, fields, message):
+def test_options_of_targets_are_checked(name, fields, message):
   with pytest.raises(ValueError, match=message):
-    TASKS[name].Head(**fields)
+    TARGETS[name](**fields)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_options_of_inputs_are_checked(name):
+  inputs = TASKS[name].inputs
+  with pytest.raises(ValueError, match="max_length: expected at least"):
+    dataclasses.replace(inputs, max_length=-1)
+  if hasattr(inputs, "stride"):
+    with pytest.raises(ValueError, match="stride: expected at least 0"):
+      dataclasses.replace(inputs, stride=-1)
+    with pytest.raises(ValueError, match="max_question: expected at least 1"):
+      dataclasses.replace(inputs, max_question=0)

@@ -1,6 +1,5 @@
 """A contract over all tasks that are fine-tuned."""
 
-import dataclasses
 import functools
 import warnings
 from typing import Any, NamedTuple
@@ -13,13 +12,13 @@ import bert_jax
 from bert_jax import trees
 from bert_jax.data import grouping
 from bert_jax.settings import UserError
-from bert_jax.tasks import mixed
+from bert_jax.tasks import LABELLED
 from bert_jax.training import evaluation, workdir
 from bert_jax.training.mesh import meshes
 from bert_jax.training.recipe import Recipe
 from tests.tasks import learnable
 
-TASKS = (*mixed.PARTS, "mixed")
+TASKS = (*LABELLED, "multi_task")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def make(folder, name, **changes):
 
 def gold_batches(task, name, rows, length):
   """A batch of a few labelled records, or one for each part."""
-  if name == "mixed":
+  if name == "multi_task":
     records = [
       {**record, "task": part}
       for part, own in task.parts.items()
@@ -43,18 +42,18 @@ def gold_batches(task, name, rows, length):
     records = learnable.records(name, 3)
   kinds = {}
   for record in records:
-    for example in task.prepare(record):
+    for example in task.preprocess(record):
       kinds.setdefault(jax.tree.structure(example), []).append(example)
   return [
-    grouping.pad(examples, task.axes, rows, lambda _: length)
+    grouping.pad(examples, task.axes_of(examples[0]), rows, lambda _: length)
     for examples in kinds.values()
   ]
 
 
 def initial(task):
   """Initial values without compiling for them."""
-  blank = jax.tree.map(lambda x: x[None], task.blank)
-  shapes = jax.eval_shape(task.model.init, jax.random.key(0), blank)["params"]
+  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
+  shapes = jax.eval_shape(task.module.init, jax.random.key(0), dummy)["params"]
   rng = np.random.default_rng(0)
 
   def draw(path, shape):
@@ -69,6 +68,7 @@ class Learned(NamedTuple):
   """What came of some updates on padded batches."""
 
   task: Any
+  data: Any
   params: Any
   # Losses and metrics now and then: of the padded batches, and of those with
   # as little padding as can be.
@@ -79,10 +79,10 @@ class Learned(NamedTuple):
 @functools.cache
 def learn(folder, name, steps=60):
   """Overfits a batch; a gradient takes seconds to compile, so but once."""
-  task = make(folder, name)
+  task, data = make(folder, name)
 
   def found(params, batch):
-    outputs = task.model.apply({"params": params}, batch)
+    outputs = task.module.apply({"params": params}, batch)
     losses = task.loss(outputs, batch)
     means = losses | task.metrics(outputs, batch)
     values = {name: mean.value() for name, mean in means.items()}
@@ -102,7 +102,7 @@ def learn(folder, name, steps=60):
         padded.append(values)
         tight.append(jax.device_get(forward(params, few)))
       params, moments = adam(params, moments, slopes, step)
-  return Learned(task, params, padded, tight)
+  return Learned(task, data, params, padded, tight)
 
 
 def adam(params, moments, slopes, step):
@@ -135,30 +135,46 @@ def test_padding_changes_nothing(folder, name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_one_batch_can_be_overfitted(folder, name):
-  batches = 2 if name == "mixed" else 1
+  batches = 2 if name == "multi_task" else 1
   losses = [float(loss) for loss, _ in learn(folder, name).padded]
   assert sum(losses[-batches:]) < 0.1 * sum(losses[:batches])
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_what_is_saved_answers_as_was_measured(folder, name, tmp_path):
-  task, params, *_ = learn(folder, name)
+def test_what_is_saved_evaluates_as_was_measured(folder, name, tmp_path):
+  task, data, params, *_ = learn(folder, name)
   mesh = meshes.make_mesh(meshes.MeshConfig())
-  values, head = evaluation.make(task, mesh, 4, None)(params)
-  workdir.save(dataclasses.replace(task, head=head), params, tmp_path / "run")
+  values, tuned = evaluation.make(task, data, mesh, 4, None)(params)
+  workdir.save(tuned, params, tmp_path / "run")
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    predictor = bert_jax.load(tmp_path / "run")
-  records = task.data.evaluation().records
+    model = bert_jax.load(tmp_path / "run")
+  records = data.evaluation().records
   assert len(records) == 7 * max(len(task.parts), 1)
-  answers = predictor(records, **predictor.task.scoring)
-  scores = predictor.task.score(predictor.task.head, answers, records)
-  assert scores
-  for measure, value in scores.items():
-    assert values[measure] == pytest.approx(value, abs=1e-5), measure
+  options = model.task.evaluation_options
+  _, predictions = model.predict(list(records), **options)
+  metrics = model.task.evaluate(records, predictions)
+  assert metrics
+  for metric, value in metrics.items():
+    assert values[metric] == pytest.approx(value, abs=1e-5), metric
+  for part, own in (task.parts or {"": task}).items():
+    view = own.view(
+      *zip(
+        *(
+          (record, prediction)
+          for record, prediction in zip(records, predictions)
+          if record.get("task", "") == part
+        )
+      )
+    )
+    assert view.tables or view.confusion or own.name in SHOWN_BY_MISTAKES
 
 
-@pytest.mark.parametrize("name", mixed.PARTS)
+# Tasks that have no classes or values to be tabled by.
+SHOWN_BY_MISTAKES = ("embedding", "multiple_choice", "question_answering")
+
+
+@pytest.mark.parametrize("name", LABELLED)
 @pytest.mark.parametrize("split", ["train", "eval"])
 def test_a_record_without_text_is_named_by_its_place(tmp_path, name, split):
   rows = learnable.records(name, 4)
@@ -174,7 +190,7 @@ def test_a_record_without_text_is_named_by_its_place(tmp_path, name, split):
   assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", mixed.PARTS)
+@pytest.mark.parametrize("name", LABELLED)
 def test_what_cannot_be_a_label_is_named_by_its_place(tmp_path, name):
   field, value, said = learnable.WRONG[name]
   rows = learnable.records(name, 4)
@@ -190,12 +206,12 @@ def test_what_cannot_be_a_label_is_named_by_its_place(tmp_path, name):
   assert said in str(error.value)
   assert "\n" not in str(error.value)
   config["data"]["bad_rows"] = "skip"
-  task = Recipe.from_dict(config).make_task()
-  assert len(task.data.evaluation().records) == 3
-  assert any(f"{path}:2: " in note for note in task.data.notes)
+  _, data = Recipe.from_dict(config).make_task()
+  assert len(data.evaluation().records) == 3
+  assert any(f"{path}:2: " in note for note in data.notes)
 
 
-@pytest.mark.parametrize("name", mixed.PARTS)
+@pytest.mark.parametrize("name", LABELLED)
 @pytest.mark.parametrize("split", ["train", "eval"])
 def test_an_empty_file_is_named(tmp_path, name, split):
   config = learnable.recipe(tmp_path, name)
@@ -204,7 +220,7 @@ def test_an_empty_file_is_named(tmp_path, name, split):
     Recipe.from_dict(config).make_task()
 
 
-@pytest.mark.parametrize("name", mixed.PARTS)
+@pytest.mark.parametrize("name", LABELLED)
 def test_training_batches_have_no_more_shapes_than_lengths(tmp_path, name):
   config = learnable.recipe(tmp_path, name)
   rows = learnable.records(name, 30)
@@ -223,13 +239,13 @@ def test_training_batches_have_no_more_shapes_than_lengths(tmp_path, name):
   path = learnable.write(tmp_path / "other.jsonl", rows)
   lengths = [12, 16, 24]
   config["data"] |= {"train": path, "max_length": 28, "length_buckets": lengths}
-  task = Recipe.from_dict(config).make_task()
-  stream = task.data.training(4, 0, None)
+  task, data = Recipe.from_dict(config).make_task()
+  stream = data.training(4, 0, None)
   batches = [
     stream.batch(i, range(4)) for i in range(2 * stream.batches_per_epoch)
   ]
   shapes = {str(jax.tree.map(np.shape, batch)) for batch in batches}
   assert {batch.token_ids.shape[-1] for batch in batches} <= {*lengths, 28}
   assert 1 < len(shapes) <= len(lengths) + 1
-  blank = jax.tree.structure(task.blank)
-  assert {jax.tree.structure(batch) for batch in batches} == {blank}
+  dummy = jax.tree.structure(task.dummy_batch)
+  assert {jax.tree.structure(batch) for batch in batches} == {dummy}

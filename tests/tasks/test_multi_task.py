@@ -1,3 +1,5 @@
+"""Several tasks on one encoder."""
+
 import json
 
 import jax
@@ -5,9 +7,8 @@ import numpy as np
 import pytest
 
 import bert_jax
-from bert_jax import trees
+from bert_jax import tasks, trees
 from bert_jax.settings import UserError
-from bert_jax.tasks import TASKS, mixed
 from bert_jax.training import evaluation, workdir
 from bert_jax.training.mesh import meshes
 from bert_jax.training.recipe import Recipe
@@ -21,11 +22,11 @@ PARTS = ("multi", "taggi")
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
   """A task of two parts that has been saved, and a task by itself."""
-  home = tmp_path_factory.mktemp("mixed")
-  task = make(home)
-  workdir.save(task, random_params(task), home / "mixed")
+  home = tmp_path_factory.mktemp("several")
+  task, _ = make(home)
+  workdir.save(task, random_params(task), home / "several")
   config = learnable.recipe(home, "tagging")
-  alone = Recipe.from_dict(config).make_task()
+  alone, _ = Recipe.from_dict(config).make_task()
   workdir.save(alone, random_params(alone), home / "tagging")
   return home
 
@@ -34,7 +35,7 @@ def recipe(home, **changes):
   tasks = learnable.parts(home, names=NAMES)
   vocabulary = learnable.tokenizer(home)
   data = {"tasks": tasks, "tokenizer": vocabulary}
-  return learnable.recipe(home, "mixed", data=data, **changes)
+  return learnable.recipe(home, "multi_task", data=data, **changes)
 
 
 def make(home, **changes):
@@ -42,18 +43,18 @@ def make(home, **changes):
 
 
 def test_parts_share_an_encoder_and_keep_their_heads(home):
-  params = bert_jax.load(home / "mixed").params
+  params = bert_jax.load(home / "several").params
   assert params.keys() == {"encoder", *PARTS}
   assert params["multi"].keys() == {"pooler", "classifier"}
   assert params["taggi"].keys() == {"classifier"}
 
 
 def test_a_part_alone_answers_as_it_does_among_the_others(home):
-  whole = bert_jax.load(home / "mixed")
+  whole = bert_jax.load(home / "several")
   for name, part in zip(NAMES, PARTS):
     records = learnable.records(name, 5, seed=9)
     asked = [{**record, "task": part} for record in records]
-    alone = bert_jax.load(home / "mixed", task=part)
+    alone = bert_jax.load(home / "several", task=part)
     assert alone.task.name == name
     for one, other in zip(whole(asked), alone(records)):
       assert len(one) == len(other)
@@ -62,30 +63,32 @@ def test_a_part_alone_answers_as_it_does_among_the_others(home):
         assert a.probability == pytest.approx(b.probability, abs=1e-5)
 
 
-def test_the_measure_of_all_is_the_mean_of_the_first_of_each(home):
-  task, params = make(home), bert_jax.load(home / "mixed").params
+def test_the_mean_metric_is_that_of_the_first_of_each_part(home):
+  task, data = make(home)
+  params = bert_jax.load(home / "several").params
   mesh = meshes.make_mesh(meshes.MeshConfig())
-  values, head = evaluation.make(task, mesh, 4, None)(params)
+  values, tuned = evaluation.make(task, data, mesh, 4, None)(params)
   firsts = [values["multi/micro_f1"], values["taggi/f1"]]
   assert values["mean"] == pytest.approx(np.mean(firsts))
-  assert {"multi/multi_label_loss", "taggi/tagging_loss"} <= {*values}
+  assert {"multi/loss", "taggi/loss"} <= {*values}
   assert "taggi/accuracy_majority_baseline" in values
-  # Thresholds are tuned in the head of their part.
-  tuned = head.tasks["multi"]["head"]["thresholds"]
-  assert tuned != task.head.tasks["multi"]["head"]["thresholds"]
-  assert head.tasks["taggi"] == task.head.tasks["taggi"]
+  # Thresholds are tuned in the targets of their part.
+  assert tuned.parts["multi"].targets["labels"].thresholds
+  assert not task.parts["multi"].targets["labels"].thresholds
+  assert tuned.parts["taggi"].targets == task.parts["taggi"].targets
 
 
 def test_a_batch_gives_no_gradient_to_the_other_heads(home):
-  task, params = make(home), bert_jax.load(home / "mixed").params
-  stream = task.data.training(4, 0, None)
+  task, data = make(home)
+  params = bert_jax.load(home / "several").params
+  stream = data.training(4, 0, None)
   batches = (stream.batch(i, range(4)) for i in range(20))
-  batch = next(b for b in batches if "taggi/labels" in b.targets)
+  batch = next(b for b in batches if b.task == "taggi")
+  assert "tags/labels" in batch.targets
 
   def loss(params):
-    (mean,) = task.loss(
-      task.model.apply({"params": params}, batch), batch
-    ).values()
+    outputs = task.module.apply({"params": params}, batch)
+    (mean,) = task.loss(outputs, batch).values()
     return mean.value()
 
   gradients = trees.flatten(jax.jit(jax.grad(loss))(params))
@@ -100,23 +103,23 @@ def test_the_temperature_is_that_of_sizes(home):
   del config["data"]["tasks"]["taggi"]["tokenizer"]
   for temperature, shares in ((1.0, (0.2, 0.8)), (2.0, (1 / 3, 2 / 3))):
     config["data"]["temperature"] = temperature
-    task = Recipe.from_dict(config).make_task()
-    stream = task.data.training(4, 0, None)
+    _, data = Recipe.from_dict(config).make_task()
+    stream = data.training(4, 0, None)
     np.testing.assert_allclose(stream.probabilities, shares)
   # Other tests read the smaller file.
   learnable.data(home, "tagging")
 
 
-def fresh(home, config, init):
+def continued(home, config, init):
   pretrained = workdir.open_model(home / init)
-  task = Recipe.from_dict({**config, "init": str(home / init), "model": {}})
-  task = task.make_task(pretrained)
+  config = {**config, "init": str(home / init), "model": {}}
+  task, _ = Recipe.from_dict(config).make_task(pretrained)
   return task, *pretrained.params(task)
 
 
 @pytest.mark.parametrize(
   ("init", "expected"),
-  [("mixed", ()), ("tagging", ("multi",))],
+  [("several", ()), ("tagging", ("multi",))],
 )
 def test_heads_of_the_same_labels_are_gone_on_from(home, init, expected):
   config = recipe(home)
@@ -125,35 +128,39 @@ def test_heads_of_the_same_labels_are_gone_on_from(home, init, expected):
       "multi": config["data"]["tasks"]["multi"],
       "taggi": config["data"]["tasks"]["taggi"],
     }
-  _, params, anew = fresh(home, config, init)
+  _, params, anew = continued(home, config, init)
   assert anew == expected
   before = bert_jax.load(home / init).params
-  own = before["taggi"] if init == "mixed" else before
+  own = before["taggi"] if init == "several" else before
   for name in ("kernel", "bias"):
     np.testing.assert_array_equal(
       params["taggi"]["classifier"][name], own["classifier"][name]
     )
 
 
-def test_a_part_with_other_labels_starts_fresh_by_itself(home):
+def test_a_part_with_other_labels_starts_from_initial_values(home):
   config = recipe(home)
   rows = learnable.records("multi_label")
   for row in rows:
     row["labels"] = [label.upper() for label in row["labels"]]
   path = learnable.write(home / "upper.jsonl", rows)
   config["data"]["tasks"]["multi"] |= {"train": path, "eval": path}
-  task, params, anew = fresh(home, config, "mixed")
+  task, params, anew = continued(home, config, "several")
   assert anew == ("multi",)
-  assert task.parts["multi"].head.labels == ("ARRAY", "LIST", "SORTS")
-  before = bert_jax.load(home / "mixed").params
+  assert task.parts["multi"].targets["labels"].labels == (
+    "ARRAY",
+    "LIST",
+    "SORTS",
+  )
+  before = bert_jax.load(home / "several").params
   np.testing.assert_array_equal(
     params["taggi"]["classifier"]["kernel"],
     before["taggi"]["classifier"]["kernel"],
   )
 
 
-def test_every_prefix_of_the_held_out_records_has_all_parts(home):
-  records = make(home).data.evaluation().records
+def test_every_prefix_of_the_evaluation_records_has_all_parts(home):
+  records = make(home)[1].evaluation().records
   assert len(records) == 14
   for count in (2, 6, 10):
     found = [record["task"] for record in records[:count]]
@@ -165,7 +172,7 @@ def test_every_prefix_of_the_held_out_records_has_all_parts(home):
 )
 def test_a_record_says_which_part_it_is_for(home, record):
   with pytest.raises(UserError, match=r"task: unknown .*; known: multi, taggi"):
-    bert_jax.load(home / "mixed")(record)
+    bert_jax.load(home / "several")(record)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +198,7 @@ def test_a_record_says_which_part_it_is_for(home, record):
 )
 def test_the_section_is_checked(tmp_path, tasks, message):
   config = learnable.recipe(tmp_path)
-  config = {**config, "task": "mixed", "data": {"tasks": tasks}}
+  config = {**config, "task": "multi_task", "data": {"tasks": tasks}}
   with pytest.raises(UserError) as error:
     Recipe.from_dict(config)
   assert message in str(error.value)
@@ -204,13 +211,15 @@ def test_a_mistake_in_a_part_is_said_to_be_there(home):
     Recipe.from_dict(config).make_task()
 
 
-def test_every_supervised_task_can_be_a_part():
-  learned = {n for n, module in TASKS.items() if hasattr(module, "FIELDS")}
-  assert learned | {"embedding"} == mixed.PARTS.keys()
+def test_every_labelled_task_can_be_a_part():
+  for name in tasks.LABELLED:
+    config = tasks.DATA["multi_task"](tasks={"part": {"task": name}})
+    assert config.part("part").TASK.name == name
 
 
-def test_the_head_survives_json(home):
-  head = make(home).head
-  saved = json.loads((home / "mixed" / workdir.MODEL_FILE).read_text())["head"]
-  assert saved == json.loads(json.dumps({"tasks": head.tasks}))
-  assert workdir.open_model(home / "mixed").make_task().head == head
+def test_the_state_survives_json(home):
+  task, _ = make(home)
+  saved = json.loads((home / "several" / workdir.MODEL_FILE).read_text())
+  assert saved["task"] == json.loads(json.dumps(task.state()))
+  loaded = bert_jax.load(home / "several").task
+  assert loaded.state() == task.state()
