@@ -28,14 +28,16 @@ def home(tmp_path_factory):
 
 
 def test_what_is_frozen_stays_to_the_bit(home, tmp_path):
-  train(recipe(home, finetuning={"freeze_embeddings": True}), tmp_path)
+  attention = "encoder/layer_0/attention/"
+  freeze = {"freeze": [f"{attention}.*"], "freeze_embeddings": True}
+  train(recipe(home, finetuning=freeze), tmp_path)
   before, after = params_of(home / "init"), params_of(tmp_path)
   for path, value in after.items():
     if not path.startswith("encoder/"):
       continue
     same = np.array_equal(value, before[path])
     # Weight decay too leaves frozen parameters alone.
-    assert same == path.startswith("encoder/embeddings/"), path
+    assert same == path.startswith(("encoder/embeddings/", attention)), path
 
 
 @pytest.mark.parametrize(

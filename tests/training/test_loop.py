@@ -172,6 +172,16 @@ def test_accumulation_workers_and_a_profile(corpus_folder, tmp_path):
   assert [*(tmp_path / run.PROFILE).glob("plugins/profile/*/*.xplane.pb")]
 
 
+def test_a_run_ends_when_its_hours_are_over(corpus_folder, tmp_path, capfd):
+  recipe = make_recipe(corpus_folder, steps=50, hours=1e-6)
+  values = run.train_recipe(recipe, tmp_path)
+  *_, last = read_metrics(tmp_path)
+  assert (last["step"] < 50, last["split"]) == (True, "eval")
+  assert run.train_recipe(recipe, tmp_path) == pytest.approx(values)
+  end = f"nothing to do: the run ended at step {last['step']}"
+  assert end in capfd.readouterr().err
+
+
 def test_the_averages_are_evaluated_and_saved_as_the_model(
   finished, corpus_folder
 ):
