@@ -52,6 +52,7 @@ class Meter:
     self._learning_rate = learning_rate
     self._max_skipped = max_skipped
     self._means: collections.deque[dict[str, Mean]] = collections.deque()
+    self._done: dict[str, Mean] | None = None
     self._seconds = 0.0
     self._resumed = time.perf_counter()
 
@@ -82,9 +83,9 @@ class Meter:
       None if there is none.
     """
     self._means.append(means)
-    if len(self._means) <= _AHEAD:
-      return None
-    return jax.block_until_ready(self._means[-1 - _AHEAD])
+    if len(self._means) > _AHEAD:
+      self._done = jax.block_until_ready(self._means[-1 - _AHEAD])
+    return self._done
 
   def pause(self) -> None:
     """Waits for the updates and stops the clock."""
@@ -134,6 +135,7 @@ class Meter:
     if self._peak:
       work = positions * self._flops_per_token
       values["mfu"] = work / seconds / self._peak
+    self._done = self._means[-1]
     self._means.clear()
     self._seconds = 0.0
     return values
