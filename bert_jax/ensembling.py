@@ -13,7 +13,7 @@ import numpy as np
 from bert_jax import trees
 from bert_jax.checkpointing import manifest, metadata, parameters
 from bert_jax.model import Model, load
-from bert_jax.models.config import HOW_IT_IS_RUN
+from bert_jax.models.config import RUNTIME_FIELDS
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.tasks import ensembles
@@ -29,7 +29,7 @@ Where = paths.Path
 # Fields of encoders' configurations that predictions do not depend on, or
 # that say only how a model is run.
 _FREE = (
-  *HOW_IT_IS_RUN,
+  *RUNTIME_FIELDS,
   "attention_dropout",
   "hidden_dropout",
   "initializer_range",

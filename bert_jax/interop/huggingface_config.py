@@ -6,7 +6,7 @@ from typing import Any
 
 from bert_jax import settings
 from bert_jax.interop.families import FAMILIES, Family
-from bert_jax.models.config import HOW_IT_IS_RUN, EncoderConfig
+from bert_jax.models.config import RUNTIME_FIELDS, EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
@@ -25,7 +25,7 @@ _WORDS = {
   "pooling": {"cls": "first", "mean": "mean"},
 }
 # Fields that say how a model is run, not which model it is.
-_NOT_OF_THE_MODEL = (*HOW_IT_IS_RUN, "layer_dropouts")
+_NOT_OF_THE_MODEL = (*RUNTIME_FIELDS, "layer_dropouts")
 
 
 def read_config(

@@ -1,4 +1,4 @@
-"""What an encoder is made of."""
+"""The configuration of an encoder."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from typing import Any
 from bert_jax import settings
 from bert_jax.models.presets import PRESETS
 
-# Fields that say only how a model is run, not which it is.
-HOW_IT_IS_RUN = (
+RUNTIME_FIELDS = (
   "attention",
   "attention_dropout_broadcast",
   "dtype",
   "head_dropout",
   "remat",
 )
+"""The fields of `EncoderConfig` that do not change which model it is."""
 
 _MAY_BE_ZERO = {
   "num_segments",
@@ -22,7 +22,7 @@ _MAY_BE_ZERO = {
   "position_offset",
   "local_window",
 }
-_MOST_LAYERS = 1000
+_MAX_LAYERS = 1000
 _OPTIONS = {
   "activation": ("gelu", "gelu_tanh"),
   "dtype": ("float32", "bfloat16"),
@@ -36,76 +36,76 @@ _OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-  """The sizes and mechanics of an encoder; the defaults are BERT-base.
+  """The sizes and switches of an encoder; the defaults are BERT-base.
 
-  One encoder serves every family: what they do in other ways than BERT are
-  the switches from `family` on.
+  One encoder implements every family: the fields from `family` on are the
+  differences from BERT.
 
   Attributes:
-    vocab_size: rows of the word embedding; raised to a vocab_multiple.
-    hidden_size: the width of a token's vector.
+    vocab_size: rows of the word embedding, rounded up to a multiple of
+      vocab_multiple.
+    hidden_size: the width of the vector of a token.
     num_layers: Transformer layers.
     num_heads: attention heads; must divide hidden_size.
-    intermediate_size: the width inside a feed-forward block.
-    max_positions: the longest sequence.
+    intermediate_size: the inner width of a feed-forward block.
+    max_positions: the maximum length of a sequence, in tokens.
     num_segments: rows of the segment embedding; 0 for none.
     activation: `gelu` (exact, with erf: the first release, Hugging Face) or
       `gelu_tanh` (Google's repository since 2019, keras-hub).
-    hidden_dropout: the rate after embeddings and each block.
-    attention_dropout: the rate on attention weights.
-    attention_dropout_broadcast: what has the same dropout mask of attention
-      weights. `none`: every weight is dropped by itself, as BERT has it;
-      `rows`: all rows and heads have one mask, as Transformers' Flax models
-      have it; `queries`: all queries of a row and head lose the same keys,
-      which is dropout of whole value vectors, and needs the fewest random
-      bits. The last can be done by every attention backend, the others by
-      `xla` and `short` alone.
-    head_dropout: the rate before the logits of heads for fine-tuning; None is
-      hidden_dropout.
-    layer_dropouts: for each layer, the lowest first, the rate after its
-      blocks in place of hidden_dropout; empty is hidden_dropout for all.
+    hidden_dropout: the dropout rate after the embeddings and each block.
+    attention_dropout: the dropout rate of attention weights.
+    attention_dropout_broadcast: the axes over which the dropout mask of
+      attention weights is broadcast. `none`: each weight is dropped
+      independently, as in BERT; `rows`: one mask for all rows and heads, as in
+      the Flax models of Transformers; `queries`: one mask for all queries of a
+      row and head, which drops whole value vectors and needs the fewest random
+      bits. Every attention backend supports `queries`; only `xla` and `short`
+      support the others.
+    head_dropout: the dropout rate before the output layer of fine-tuning
+      heads; None is hidden_dropout.
+    layer_dropouts: the dropout rate after the blocks of each layer, lowest
+      layer first, in place of hidden_dropout; empty is hidden_dropout for all.
     layer_norm_epsilon: added to the variance.
-    initializer_range: standard deviation of the truncated normal that
-      kernels and embeddings start from.
-    dtype: what activations are computed in, `float32` or `bfloat16`;
-      parameters, softmax and LayerNorm statistics stay float32.
-    attention: the attention backend: `xla` (plain jax.numpy, everywhere),
-      `cudnn` (its fused kernels, on NVIDIA GPUs, in bfloat16), `splash` and
-      `short` (Pallas kernels, on TPUs: jax's for rows of any length, and ours
-      for up to 512 tokens; on CPUs they are interpreted, for tests), or
-      `auto`, the fastest that can do what is asked: see
-      `models.attention.choice`.
-    family: whose names the parameters bear in other libraries' files, a key
-      of `interop.families.FAMILIES`; it changes nothing that is computed.
-    embedding_size: the width of the embeddings where a projection takes them
-      to hidden_size (ALBERT, ELECTRA); 0 for none.
-    position_offset: rows of the position embedding before that of position 0
-      (RoBERTa: 2).
-    shared_layers: whether all layers are one (ALBERT).
-    biases: whether dense layers and norms have biases; what comes last, the
-      logits, always has one (ModernBERT: False).
-    pre_norm: whether a block's input is normalised, and not the sum after it;
-      the first attention, whose input is normalised already, is left so.
-    gated: whether the feed-forward block multiplies its activation with a
-      second projection (GeGLU: Shazeer 2020, arXiv:2002.05202).
+    initializer_range: the standard deviation of the truncated normal from
+      which kernels and embeddings are initialized.
+    dtype: the dtype of activations, `float32` or `bfloat16`; parameters,
+      softmax and LayerNorm statistics are float32.
+    attention: the attention backend: `xla` (plain `jax.numpy`, on all devices),
+      `cudnn` (fused kernels on NVIDIA GPUs, in bfloat16), `splash` and `short`
+      (Pallas kernels on TPUs: JAX's for any length, and one of this package
+      for up to 512 tokens; interpreted on CPUs, for tests), or `auto`, the
+      fastest that supports the call: see `models.attention.backends`.
+    family: the family whose parameter names other libraries' files have, a key
+      of `interop.families.FAMILIES`; it does not change the computation.
+    embedding_size: the width of the embeddings, if a projection to hidden_size
+      follows (ALBERT, ELECTRA); 0 for no projection.
+    position_offset: the row of the position embedding of position 0 (RoBERTa:
+      2).
+    shared_layers: whether all layers share their parameters (ALBERT).
+    biases: whether dense layers and norms have biases; output layers of heads
+      always have one (ModernBERT: False).
+    pre_norm: whether blocks normalize their input instead of the sum with
+      their output; the first attention does not, as the embeddings are
+      normalized.
+    gated: whether the feed-forward block multiplies the activation by a second
+      projection (GeGLU: Shazeer 2020, arXiv:2002.05202).
     rotary_base: above 0, queries and keys are rotated by position (RoPE: Su
-      et al. 2021, arXiv:2104.09864) in place of a position embedding; this
-      is the base of the wave lengths.
-    local_window: above 0, tokens of local layers see only those at most half
-      of it away.
+      et al. 2021, arXiv:2104.09864) instead of a position embedding; the base
+      of the wavelengths.
+    local_window: above 0, tokens of local layers attend to tokens at most
+      half of it away.
     local_rotary_base: the rotary base of local layers.
     global_every: with a local_window, layers 0, N, 2N ... are not local.
-    pooling: what heads for whole sequences look at, the `first` token or the
-      `mean` of all.
+    pooling: the input of the pooler: the `first` token or the `mean` of all.
     pooler_activation: `tanh`, `gelu` (ELECTRA) or `relu` (DistilBERT).
-    head_norm: whether every head begins with a dense layer, the activation
+    head_norm: whether every head starts with a dense layer, the activation
       and a norm (ModernBERT).
-    remat: what the backward pass computes anew, for memory: `none`;
-      `minimal`, all of a layer but its matrix products, without those of
-      attention's weights; `full`, all of a layer but its input.
-    vocab_multiple: of what vocab_size is a multiple, so that the word
-      embedding divides over devices and fills their tiles (128, say); rows
-      beyond the vocabulary stand for no token.
+    remat: rematerialization in the backward pass, to save memory: `none`;
+      `minimal` saves the matrix products of a layer, except those of the
+      attention weights; `full` saves only the input of a layer.
+    vocab_multiple: rounds vocab_size up, so that the word embedding divides
+      over devices and fills their tiles (128, for example); the additional
+      rows are unused.
   """
 
   vocab_size: int = 30522
@@ -149,9 +149,9 @@ class EncoderConfig:
         raise ValueError(
           f"{field.name}: expected at least {int(least)}, got {value}"
         )
-    if self.num_layers > _MOST_LAYERS:
+    if self.num_layers > _MAX_LAYERS:
       raise ValueError(
-        f"num_layers: expected at most {_MOST_LAYERS}, got {self.num_layers}"
+        f"num_layers: expected at most {_MAX_LAYERS}, got {self.num_layers}"
       )
     for name, options in _OPTIONS.items():
       if getattr(self, name) not in options:

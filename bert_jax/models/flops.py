@@ -1,9 +1,9 @@
-"""The floating-point operations that the mathematics of a step needs."""
+"""The floating-point operations that a training step requires."""
 
 from bert_jax.models.config import EncoderConfig
 
-# Dense bf16 peak of one device in FLOP/s, by the start of its `device_kind`;
-# from the vendors' data sheets.
+# The dense bfloat16 peak of one device in FLOP/s, by the prefix of its
+# `device_kind`; from the vendors' data sheets.
 PEAKS = {
   "NVIDIA H200": 989e12,
   "NVIDIA H100 80GB HBM3": 989e12,
@@ -17,7 +17,7 @@ PEAKS = {
 
 
 def peak_flops(device_kind: str) -> float | None:
-  """The bf16 peak of a device in FLOP/s, or None where it is not known."""
+  """The bfloat16 peak of a device in FLOP/s; None for unknown devices."""
   for start, peak in PEAKS.items():
     if device_kind.startswith(start):
       return peak
@@ -27,21 +27,25 @@ def peak_flops(device_kind: str) -> float | None:
 def training_flops_per_token(
   config: EncoderConfig, length: int, predictions: int
 ) -> float:
-  """FLOPs of one training step for each of a row's `length` positions.
+  """FLOPs of one training step per position of a row.
 
-  Matrix products only, two FLOPs a multiply-add; the backward pass costs
-  twice the forward pass. `predictions` positions of a row are scored by the
-  masked-LM head. Attention counts the tokens that a token may see.
+  Counts matrix products only, two FLOPs per multiply-add; the backward pass
+  counts twice the forward pass, rematerialization nothing.
+
+  Args:
+    config: the encoder's configuration.
+    length: positions of a row. Attention counts the keys within the window.
+    predictions: the positions of a row that the masked-LM head predicts.
   """
   width, inner = config.hidden_size, config.intermediate_size
   embedding = config.embedding_size or width
   projected = 2 * embedding * width if config.embedding_size else 0
   blocks = 8 * width**2 + (6 if config.gated else 4) * width * inner
   window = min(config.local_window + 1, length) if config.local_window else 0
-  seen = sum(
+  keys = sum(
     window if window and layer % config.global_every else length
     for layer in range(config.num_layers)
   )
   head = 2 * width * embedding + 2 * embedding * config.vocab_size
-  encoder = projected + config.num_layers * blocks + 4 * width * seen
+  encoder = projected + config.num_layers * blocks + 4 * width * keys
   return 3 * (encoder + predictions / length * head)

@@ -1,4 +1,4 @@
-"""The parts of an encoder: dense, norm, embeddings, attention, one layer."""
+"""The modules of an encoder: dense, norm, embeddings, attention, one layer."""
 
 import functools
 from collections.abc import Callable
@@ -15,36 +15,36 @@ from bert_jax.types import Batch
 
 
 def _gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-  """Hendrycks and Gimpel (2016, arXiv:1606.08415), by the error function.
+  """GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415) with `erf`.
 
-  `jax.nn.gelu` takes the complementary one, which costs twice as much: it is
-  exact even where the result is next to zero, which no network sees.
+  `jax.nn.gelu` uses `erfc`, which costs twice as much and is only more
+  accurate where the result is close to zero.
   """
   return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
 
 
-def _wide(
+def _in_float32(
   function: Callable[[Array], Array],
 ) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
-  """Computes in float32 what is given and wanted in another dtype.
+  """Computes a function in float32; the result has the input's dtype.
 
-  Chips without units for bfloat16 would go to and fro at every operation.
+  Chips without bfloat16 arithmetic would convert at every operation.
   """
   return lambda x: function(x.astype(jnp.float32)).astype(x.dtype)
 
 
 ACTIVATIONS = {
-  "gelu": _wide(_gelu),
-  "gelu_tanh": _wide(functools.partial(jax.nn.gelu, approximate=True)),
+  "gelu": _in_float32(_gelu),
+  "gelu_tanh": _in_float32(functools.partial(jax.nn.gelu, approximate=True)),
   "relu": jax.nn.relu,
   "tanh": jnp.tanh,
 }
 
 
 def initializer(config: EncoderConfig) -> jax.nn.initializers.Initializer:
-  """BERT's truncated normal, cut at two standard deviations.
+  """BERT's truncated normal, truncated at two standard deviations.
 
-  TensorFlow does not rescale after the cut, so neither does this.
+  As in TensorFlow, it is not rescaled after the truncation.
   """
   return nn.initializers.truncated_normal(
     config.initializer_range, lower=-2.0, upper=2.0
@@ -55,10 +55,10 @@ def initializer(config: EncoderConfig) -> jax.nn.initializers.Initializer:
 def project(
   x: Float[Array, "*rows features"], kernel: Float[Array, "features width"]
 ) -> Float[Array, "*rows width"]:
-  """`x @ kernel`; the kernel's gradient comes as the kernel is laid out.
+  """`x @ kernel`, whose gradient has the layout of the kernel.
 
-  By itself `jax.grad` makes it the other way round and transposes it, for
-  which XLA on CPUs first transposes what comes from above.
+  `jax.grad` computes the transpose of the gradient and then transposes it, for
+  which XLA on CPUs first transposes the cotangent in memory.
   """
   return x @ kernel
 
@@ -69,7 +69,7 @@ def _project_forward(x, kernel):
 
 def _project_backward(residuals, gradient):
   x, kernel = residuals
-  # With one axis of rows, which XLA on CPUs need not move for the product.
+  # A single axis of rows, so that XLA on CPUs does not transpose the operands.
   flat = (x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1]))
   of_x = jnp.einsum("...n,kn->...k", gradient, kernel)
   return of_x, jnp.einsum("rk,rn->kn", *flat)
@@ -79,12 +79,12 @@ project.defvjp(_project_forward, _project_backward)
 
 
 class Dense(nn.Module):
-  """A dense layer with BERT's initial values, in the config's dtype.
+  """A dense layer with BERT's initializer, computed in the config's dtype.
 
   Attributes:
-    config: the encoder's.
-    features: the width of what comes out.
-    bias: for layers that go another way than the config's `biases`.
+    config: the encoder's configuration.
+    features: the output width.
+    bias: overrides the config's `biases`.
   """
 
   config: EncoderConfig
@@ -106,7 +106,7 @@ class Dense(nn.Module):
 
 
 class LayerNorm(nn.Module):
-  """Layer normalisation with float32 statistics, in the config's dtype."""
+  """Layer normalization with float32 statistics, in the config's dtype."""
 
   config: EncoderConfig
 
@@ -114,10 +114,10 @@ class LayerNorm(nn.Module):
   def __call__(
     self, x: Float[Array, "*rows hidden"]
   ) -> Float[Array, "*rows hidden"]:
-    """Normalises the last axis."""
+    """Normalizes the last axis."""
     wide = x.astype(jnp.float32)
     mean = wide.mean(axis=-1, keepdims=True)
-    # Both means in one pass; a network's vectors are not far from 0.
+    # Both means in one pass; accurate, as the mean is close to 0.
     square = jnp.square(wide).mean(axis=-1, keepdims=True)
     variance = jnp.maximum(square - jnp.square(mean), 0)
     inverse = jax.lax.rsqrt(variance + self.config.layer_norm_epsilon)
@@ -129,7 +129,7 @@ class LayerNorm(nn.Module):
 
 
 class Embeddings(nn.Module):
-  """The sum of word, position and segment embeddings, normalised."""
+  """The normalized sum of word, position and segment embeddings."""
 
   config: EncoderConfig
 
@@ -160,7 +160,7 @@ class Embeddings(nn.Module):
     if not config.rotary_base:
       x += self.position(batch.position_ids + config.position_offset)
     if config.num_segments:
-      # RoBERTa has one row, which the tokens of both texts of a pair take.
+      # RoBERTa has a single row, for both texts of a pair.
       last = config.num_segments - 1
       x += self.segment(jnp.minimum(batch.segment_ids, last))
     x = self.dropout(self.norm(x), deterministic)
@@ -168,11 +168,11 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-  """Multi-head self-attention, up to and with the output projection.
+  """Multi-head self-attention with its output projection.
 
   Attributes:
-    config: the encoder's.
-    is_local: whether tokens see only those near to them.
+    config: the encoder's configuration.
+    is_local: whether attention is limited to the local window.
   """
 
   config: EncoderConfig
@@ -232,7 +232,7 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-  """Two dense layers around the activation, which may be gated."""
+  """Two dense layers with an activation in between, which may be gated."""
 
   config: EncoderConfig
 
@@ -240,7 +240,7 @@ class FeedForward(nn.Module):
   def __call__(
     self, x: Float[Array, "batch length hidden"]
   ) -> Float[Array, "batch length hidden"]:
-    """Transforms every token by itself."""
+    """Transforms each token independently."""
     config = self.config
     y = Dense(config, config.intermediate_size, name="intermediate")(x)
     y = ACTIVATIONS[config.activation](y)
@@ -253,8 +253,8 @@ class Layer(nn.Module):
   """One Transformer layer.
 
   Attributes:
-    config: the encoder's.
-    index: which layer this is, from 0.
+    config: the encoder's configuration.
+    index: the number of the layer, from 0.
   """
 
   config: EncoderConfig

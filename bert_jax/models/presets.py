@@ -1,4 +1,4 @@
-"""The published sizes, by name: fields of `EncoderConfig`."""
+"""The published models by name, as fields of `EncoderConfig`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,8 @@ def _sizes(layers: int, width: int, depth: int = 64) -> dict[str, int]:
 
 _BASE, _LARGE = _sizes(12, 768), _sizes(24, 1024)
 
-# Liu et al. (2019, arXiv:1907.11692); two unused rows come before position 0.
+# Liu et al. (2019, arXiv:1907.11692); the position embedding starts with two
+# unused rows.
 _ROBERTA = {
   "family": "roberta",
   "vocab_size": 50265,
@@ -37,7 +38,7 @@ _DISTILBERT = {
 # Clark et al. (2020, arXiv:2003.10555).
 _ELECTRA = {"family": "electra", "pooler_activation": "gelu"}
 
-# Lan et al. (2019, arXiv:1909.11942), version 2, which drops nothing out.
+# Lan et al. (2019, arXiv:1909.11942), version 2, without dropout.
 _ALBERT = {
   "family": "albert",
   "vocab_size": 30000,
@@ -48,7 +49,7 @@ _ALBERT = {
   "attention_dropout": 0.0,
 }
 
-# The mechanics of Warner et al. (2024, arXiv:2412.13663), without its sizes.
+# The switches of ModernBERT (Warner et al. 2024, arXiv:2412.13663).
 _MODERN = {
   "family": "modernbert",
   "num_segments": 0,
@@ -69,7 +70,7 @@ _MODERNBERT = {**_MODERN, "vocab_size": 50368, "max_positions": 8192}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
   # The 24 small models of Turc et al. (2019, arXiv:1908.08962), by their
-  # names in that release, then the sizes that have names of their own.
+  # names in that release; then the models with names of their own.
   **{
     f"bert_l{layers}_h{width}": _sizes(layers, width)
     for layers in (2, 4, 6, 8, 10, 12)
@@ -112,8 +113,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     **_sizes(28, 1024),
     "intermediate_size": 2624,
   },
-  # Ours: BERT-base's vocabulary and depth, about its number of parameters in
-  # a layer, with ModernBERT's mechanics; for pretraining from scratch.
+  # Of this package, for pretraining from scratch: the vocabulary and depth of
+  # BERT-base and about its parameters per layer, with the switches of
+  # ModernBERT.
   "modern_base": {
     **_MODERN,
     **_BASE,

@@ -10,7 +10,7 @@ from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
 from bert_jax.data.corpus.build import CorpusConfig
 from bert_jax.interop.pretrained import Pretrained, check_vocabulary
 from bert_jax.models.config import (
-  HOW_IT_IS_RUN,
+  RUNTIME_FIELDS,
   EncoderConfig,
   encoder_config,
 )
@@ -28,7 +28,7 @@ from bert_jax.training.optim.optimizer import OptimizerConfig
 
 # Keys of `model` that may be set for a pretrained model.
 _OF_A_RUN = (
-  *HOW_IT_IS_RUN,
+  *RUNTIME_FIELDS,
   "attention_dropout",
   "hidden_dropout",
   "initializer_range",

@@ -1,11 +1,11 @@
-"""Attention, one function for every backend."""
+"""Dot-product attention, one function for all backends."""
 
 import functools
 import importlib
 
 from jaxtyping import Array, Float, Int
 
-from bert_jax.models.attention import choice, devices, xla
+from bert_jax.models.attention import backends, devices, xla
 from bert_jax.models.attention.dropout import (
   Dropout,
   drop_keys,
@@ -24,8 +24,9 @@ __all__ = [
 ]
 
 BACKENDS = ("xla", "cudnn", "splash", "short")
-"""Modules beside this one. All but `xla` are kernels, which XLA does not split
-over devices; of them only `short` has dropout of weights."""
+"""The modules of this package that implement `attend`. All but `xla` are
+kernels, which XLA does not partition over devices. Of the kernels, only `short`
+has dropout of attention weights."""
 
 
 def attention(
@@ -40,37 +41,37 @@ def attention(
 ) -> Float[Array, "batch length heads depth"]:
   """Scaled dot-product attention within each packed sequence.
 
-  Tokens attend to the tokens with their own sequence id (padding, id 0, to
-  padding: what comes out there is finite and means nothing).
+  Tokens attend to the tokens of the same sequence. Padding, of sequence id 0,
+  attends to padding: its outputs are finite and meaningless.
 
   Args:
-    query: projected queries, not yet scaled.
-    key: projected keys.
-    value: projected values.
-    sequence_ids: which sequence of the row a token belongs to.
-    window: above 0, tokens see only those at most `window // 2` away.
-    backend: a name in `BACKENDS`, or `auto`, see `choice.choose`.
-    dropout: of attention weights; None for none.
+    query: the projected queries, not yet scaled.
+    key: the projected keys.
+    value: the projected values.
+    sequence_ids: the sequence of each token in its row; 0 is padding.
+    window: above 0, tokens attend to tokens at most `window // 2` away.
+    backend: a name in `BACKENDS`, or `auto`; see `backends.choose`.
+    dropout: dropout of attention weights; None for none.
 
   Returns:
     The weighted values, in the dtype of `query`.
 
   Raises:
-    UserError: the backend cannot do this, or not on the devices that it is
-      compiled for: those of the mesh in context (`jax.set_mesh`), or else
-      jax's default.
+    UserError: the backend does not support these arguments, or not on the
+      devices of the mesh in context (`jax.set_mesh`), or without a mesh on
+      JAX's default device.
   """
   broadcast = dropout.broadcast if dropout else None
-  call = choice.Call(devices.current(), query.dtype, query.shape, broadcast)
+  call = backends.Call(devices.current(), query.dtype, query.shape, broadcast)
   if backend == "auto":
-    backend = choice.choose(call)
-  elif reason := choice.refusal(backend, call):
+    backend = backends.choose(call)
+  elif reason := backends.unsupported(backend, call):
     raise UserError(f"config.model.attention: {backend} {reason}")
   if broadcast == "queries":
     value, dropout = drop_keys(value, dropout), None
   if backend == "xla":
     return xla.attend(query, key, value, sequence_ids, window, dropout)
-  # To import what kernels are written in takes most of a second.
+  # Pallas takes most of a second to import.
   kernel = importlib.import_module(f"{__name__}.{backend}")
   attend = functools.partial(kernel.attend, window=window)
   arrays = (query, key, value, sequence_ids)

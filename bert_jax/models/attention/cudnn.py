@@ -1,10 +1,10 @@
-"""Attention by cuDNN's fused kernels, on NVIDIA GPUs."""
+"""Attention by the fused kernels of cuDNN, for NVIDIA GPUs."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bert_jax.models.attention.visible import visible
+from bert_jax.models.attention.mask import attention_mask
 
 
 def attend(
@@ -12,22 +12,22 @@ def attend(
 ) -> Array:
   """See `attention.attention`.
 
-  What may be seen is told by a mask: nothing else that
-  `jax.nn.dot_product_attention` takes says that a row has several sequences,
-  or that a window has two sides.
+  Uses a dense mask: `jax.nn.dot_product_attention` has no other argument for
+  packed sequences, nor for a window with two sides.
   """
   length = query.shape[1]
-  # With a mask, the backward pass takes rows of an even length only.
-  fill = length % 2
+  # With a mask, the backward pass only supports even lengths.
+  padding = length % 2
   query, key, value = (
-    jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))) for x in (query, key, value)
+    jnp.pad(x, ((0, 0), (0, padding), (0, 0), (0, 0)))
+    for x in (query, key, value)
   )
-  ids = jnp.pad(sequence_ids, ((0, 0), (0, fill)), constant_values=-1)
+  ids = jnp.pad(sequence_ids, ((0, 0), (0, padding)), constant_values=-1)
   mixed = jax.nn.dot_product_attention(
     query,
     key,
     value,
-    mask=visible(ids, window)[:, None],
+    mask=attention_mask(ids, window)[:, None],
     implementation="cudnn",
   )
   return mixed[:, :length]

@@ -1,4 +1,4 @@
-"""What a function that is being traced will be compiled for."""
+"""The devices that a traced function will be compiled for."""
 
 import math
 from collections.abc import Callable
@@ -9,20 +9,20 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 LANES = 128
-"""Of a register of a TPU."""
+"""The lanes of a vector register of a TPU."""
 
-# The axes of a mesh, as in `training.meshes`.
+# The axes of a mesh, as in `training.mesh.meshes`.
 _ROWS, _HEADS = ("data", "fsdp"), "model"
 
 
 class Device(NamedTuple):
-  """A kind of device.
+  """The devices of a mesh.
 
   Attributes:
     platform: `cpu`, `gpu` or `tpu`.
-    kind: as in `NVIDIA H100 80GB HBM3`.
-    rows: how many devices of the mesh share the rows of a batch.
-    heads: how many share the heads.
+    kind: the `device_kind`, such as `NVIDIA H100 80GB HBM3`.
+    rows: the number of shards of the rows of a batch.
+    heads: the number of shards of the attention heads.
   """
 
   platform: str
@@ -32,9 +32,9 @@ class Device(NamedTuple):
 
 
 def current() -> Device:
-  """The devices of the mesh in context (`jax.set_mesh`), or jax's default.
+  """The devices of the mesh in context (`jax.set_mesh`), or JAX's default.
 
-  The mesh may be of devices that are not here, see `bert_jax.aot`.
+  The mesh may be one of abstract devices; see `bert_jax.aot`.
   """
   mesh = jax.sharding.get_abstract_mesh()
   device = mesh.abstract_device
@@ -45,18 +45,18 @@ def current() -> Device:
 
 
 def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
-  """Runs attention on each device of the mesh in context, on its own share.
+  """Runs attention on the shard of each device of the mesh in context.
 
-  XLA splits what is made of its own operations; a kernel it would have to
-  run on all rows and heads everywhere.
+  XLA does not partition kernels: without `shard_map`, each device would run
+  them on all rows and heads.
 
   Args:
-    function: of the arrays.
-    *arrays: queries, keys, values, sequence ids, and for dropout of weights
-      the seeds of rows and heads.
+    function: attention of the arrays.
+    *arrays: queries, keys and values [rows, length, heads, depth], sequence
+      ids [rows, length], and for dropout of weights seeds [rows, heads].
 
   Returns:
-    What is mixed.
+    The weighted values.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
@@ -70,7 +70,7 @@ def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
     function,
     in_specs=splits[: len(arrays)],
     out_specs=split,
-    # A kernel does not say over which axes its results differ.
+    # Kernels do not declare over which axes their results vary.
     check_vma=False,
   )(*arrays)
 

@@ -1,4 +1,4 @@
-"""Dropout of attention weights, and its cheaper forms."""
+"""Dropout of attention weights, whose masks may be broadcast."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ BROADCASTS = ("none", "rows", "queries")
 
 
 class Dropout(NamedTuple):
-  """How attention weights are dropped.
+  """Dropout of attention weights.
 
   Attributes:
     rate: the share of weights set to zero, above 0.
-    key: what the random bits come from.
-    broadcast: a name in `BROADCASTS`, see `EncoderConfig`.
+    key: the PRNG key of the masks.
+    broadcast: a name in `BROADCASTS`; see `EncoderConfig`.
   """
 
   rate: float
@@ -27,16 +27,16 @@ class Dropout(NamedTuple):
 def drop_weights(
   weights: Float[Array, "batch heads queries keys"], dropout: Dropout
 ) -> Float[Array, "batch heads queries keys"]:
-  """Sets weights to zero, and scales the others up."""
-  alike = dropout.broadcast == "rows"
-  shape = weights.shape[2:] if alike else weights.shape
+  """Sets weights to zero and scales up the others."""
+  is_shared = dropout.broadcast == "rows"
+  shape = weights.shape[2:] if is_shared else weights.shape
   return drop(weights, dropout.key, dropout.rate, shape)
 
 
 def weight_seeds(
   dropout: Dropout, rows: int, heads: int
 ) -> UInt32[Array, "rows heads"]:
-  """The seeds of the masks that `drop_weights` has, for kernels."""
+  """The seeds of the masks of `drop_weights`, for kernels."""
   masks = (1, 1) if dropout.broadcast == "rows" else (rows, heads)
   return jnp.broadcast_to(mask_seeds(dropout.key, masks), (rows, heads))
 
@@ -44,5 +44,5 @@ def weight_seeds(
 def drop_keys(
   value: Float[Array, "batch keys heads depth"], dropout: Dropout
 ) -> Float[Array, "batch keys heads depth"]:
-  """Does what dropping all weights of a key in a row and head would do."""
+  """Drops keys for all queries of a row and head, by dropping their values."""
   return drop(value, dropout.key, dropout.rate, (*value.shape[:3], 1))

@@ -16,8 +16,8 @@ def rotate(
 
   Args:
     x: projected queries or keys; `depth` is even.
-    position_ids: the position of a token in its own sequence.
-    base: of the geometric row of wave lengths.
+    position_ids: the position of each token in its sequence.
+    base: the base of the geometric sequence of wavelengths.
   """
   half = x.shape[-1] // 2
   frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)

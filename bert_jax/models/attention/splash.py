@@ -1,7 +1,7 @@
-"""Attention by the Pallas kernel "splash", on TPUs.
+"""Attention by JAX's Pallas kernel "splash", for TPUs.
 
-It never has the weights of a row in memory, knows sequence ids, and skips the
-blocks that a local window leaves empty.
+The kernel never materialises the attention weights of a row, supports sequence
+ids, and skips blocks outside of a local window.
 """
 
 from collections.abc import Callable
@@ -15,23 +15,23 @@ from jaxtyping import Array
 from bert_jax.models.attention import devices
 from bert_jax.models.attention.devices import LANES
 
-# Larger ones take fewer steps, but see more of what is out of a window.
-_LARGEST_BLOCK, _LARGEST_LOCAL_BLOCK = 1024, 512
+# Larger blocks need fewer grid steps, but compute more outside of a window.
+_MAX_BLOCK, _MAX_LOCAL_BLOCK = 1024, 512
 
 
 def attend(
   query: Array, key: Array, value: Array, sequence_ids: Array, window: int
 ) -> Array:
-  """See `attention.attention`; on a CPU it is interpreted, which is slow."""
+  """See `attention.attention`; interpreted, and slow, on a CPU."""
   _, length, heads, depth = query.shape
-  fill = -length % LANES
+  padding = -length % LANES
 
   def by_heads(x: Array) -> Array:
-    return jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))).swapaxes(1, 2)
+    return jnp.pad(x, ((0, 0), (0, padding), (0, 0), (0, 0))).swapaxes(1, 2)
 
   query = query * jnp.asarray(depth**-0.5, query.dtype)
-  ids = jnp.pad(sequence_ids, ((0, 0), (0, fill)), constant_values=-1)
-  mixed = jax.vmap(_kernel(heads, length + fill, depth, window))(
+  ids = jnp.pad(sequence_ids, ((0, 0), (0, padding)), constant_values=-1)
+  mixed = jax.vmap(_kernel(heads, length + padding, depth, window))(
     by_heads(query), by_heads(key), by_heads(value), splash.SegmentIds(ids, ids)
   )
   return mixed.swapaxes(1, 2)[:, :length]
@@ -40,14 +40,14 @@ def attend(
 def _kernel(
   heads: int, length: int, depth: int, window: int
 ) -> Callable[..., Array]:
-  """Attention of one row, whose length the lanes of a TPU divide."""
+  """Attention of one row, whose length is a multiple of the lanes."""
   block, shape = _block(length, window), (length, length)
   mask = (
     splash.LocalMask(shape, (window // 2, window // 2), offset=0)
     if window
     else splash.FullMask(shape)
   )
-  # Narrow heads would leave registers half empty; tokens fill them.
+  # Narrow heads would leave lanes of a register unused; tokens fill them.
   layout = (
     splash.QKVLayout.SEQ_MINOR
     if depth < LANES
@@ -70,16 +70,18 @@ def _kernel(
 
 
 def _block(length: int, window: int) -> int:
-  """The largest block that divides a row."""
-  most = _LARGEST_LOCAL_BLOCK if window else _LARGEST_BLOCK
-  blocks = range(LANES, most + 1, LANES)
+  """The largest block size that divides the length."""
+  maximum = _MAX_LOCAL_BLOCK if window else _MAX_BLOCK
+  blocks = range(LANES, maximum + 1, LANES)
   return max(block for block in blocks if length % block == 0)
 
 
 def _backward(block: int, length: int) -> dict[str, Any]:
-  """Of a single block, one kernel makes all gradients, and the weights once.
+  """The block sizes of the backward pass.
 
-  Of several it would write out the part of every block, to be added up.
+  For a single block, one fused kernel computes all gradients, and the weights
+  once. For several blocks it would write the gradients of each to memory, to be
+  summed.
   """
   if block == length:
     return {"use_fused_bwd_kernel": True}

@@ -1,17 +1,17 @@
-"""Attention in plain jax.numpy: everywhere, with any dropout."""
+"""Attention in plain `jax.numpy`, for all devices and kinds of dropout."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bert_jax.models.attention.dropout import Dropout, drop_weights
-from bert_jax.models.attention.visible import visible
+from bert_jax.models.attention.mask import attention_mask
 
 
 def attention_weights(
   query: Array, key: Array, sequence_ids: Array, window: int
 ) -> Float[Array, "batch heads queries keys"]:
-  """The softmax of the scaled products; float32."""
+  """The attention weights, in float32: the softmax of the scaled products."""
   scale = query.shape[-1] ** -0.5
   scores = jnp.einsum(
     "bqhd,bkhd->bhqk",
@@ -19,8 +19,8 @@ def attention_weights(
     key,
     preferred_element_type=jnp.float32,
   )
-  seen = visible(sequence_ids, window)[:, None]
-  scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
+  mask = attention_mask(sequence_ids, window)[:, None]
+  scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
   return jax.nn.softmax(scores, axis=-1)
 
 
@@ -32,7 +32,7 @@ def attend(
   window: int,
   dropout: Dropout | None = None,
 ) -> Array:
-  """See `attention.attention`; dropout is that of weights."""
+  """See `attention.attention`."""
   weights = attention_weights(query, key, sequence_ids, window)
   if dropout is not None:
     weights = drop_weights(weights, dropout)

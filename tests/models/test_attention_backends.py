@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import pytest
 
-from bert_jax.models.attention import choice
-from bert_jax.models.attention.choice import Call
+from bert_jax.models.attention import backends
+from bert_jax.models.attention.backends import Call
 from bert_jax.models.attention.devices import Device
 from bert_jax.models.config import encoder_config
 from bert_jax.settings import UserError
@@ -47,8 +47,8 @@ def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", broadcast=None):
   ],
 )
 def test_auto_takes_what_suits(asked, chosen):
-  assert choice.choose(asked) == chosen
-  assert choice.refusal(chosen, asked) is None
+  assert backends.choose(asked) == chosen
+  assert backends.unsupported(chosen, asked) is None
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_auto_takes_what_suits(asked, chosen):
     ("splash", call(H100), "needs a TPU, and this is for NVIDIA H100"),
     ("cudnn", call(CPU), "needs an NVIDIA GPU, and this is for cpu"),
     ("cudnn", call(H100, dtype="float32"), "needs the dtype bfloat16"),
-    ("cudnn", call(H100, (4, 512, 12, 60)), "heads of a width that 8 divides"),
+    ("cudnn", call(H100, (4, 512, 12, 60)), "width is a multiple of 8"),
     ("splash", call(V5E._replace(rows=8)), "4 rows and 12 heads"),
     ("splash", call(V5E, broadcast="none"), "no dropout of attention weights"),
     ("short", call(V5E, (4, 513, 12, 64)), "at most 512 tokens, got 513"),
@@ -65,7 +65,7 @@ def test_auto_takes_what_suits(asked, chosen):
   ],
 )
 def test_what_a_kernel_cannot_do(backend, asked, message):
-  assert message in choice.refusal(backend, asked)
+  assert message in backends.unsupported(backend, asked)
 
 
 @pytest.mark.parametrize(
