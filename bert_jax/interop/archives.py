@@ -1,4 +1,4 @@
-"""Unpacks the zip archive of a Google BERT release, trusting nothing in it."""
+"""Extracts the zip archive of a Google BERT release, which is not trusted."""
 
 import contextlib
 import io
@@ -16,22 +16,22 @@ from bert_jax.settings import UserError
 
 CONFIG_NAME = "bert_config.json"
 _MAX_ENTRIES = 1_000
-_MAX_BYTES = 16 << 30  # BERT-large with Adam's slots has 4 GB
-# Weights hardly compress; small archives, as of tests, may hold only zeros.
+_MAX_BYTES = 16 << 30  # BERT-large with the moments of Adam has 4 GB.
+# Weights hardly compress, except zeros, which small archives may contain.
 _MAX_RATIO = 100
 _ALWAYS_ALLOWED_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
-_PLAIN_KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made on no Unix
+_PLAIN_KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: not written on Unix.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 
 
 @contextlib.contextmanager
-def opened(archive: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Unpacks an archive for as long as the context lasts.
+def extracted(archive: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Extracts an archive into a temporary folder for the time of the context.
 
   Yields:
-    What `extract` returns, in a temporary folder.
+    The folder that `extract` returns.
 
   Raises:
     UserError: see `extract`.
@@ -41,19 +41,19 @@ def opened(archive: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def extract(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-  """Unpacks an archive into a new folder.
+  """Extracts an archive into a new folder.
 
   Args:
-    archive: a `.zip`.
-    folder: does not exist yet, but the folder that it will be in does.
-      Nothing is written outside it, and unless all goes well nothing is left.
+    archive: a `.zip` file.
+    folder: does not exist yet, but its parent does. Nothing is written outside
+      of it, and it is removed after an error.
 
   Returns:
-    The folder that holds `bert_config.json`: `folder`, or one in it.
+    The folder that contains `bert_config.json`: `folder`, or one in it.
 
   Raises:
-    UserError: the archive is damaged or encrypted, unpacks to more than a
-      release does, has other than plain files of plain names, or has no
+    UserError: the archive is damaged or encrypted, is larger than a release,
+      contains links, special files or unsafe names, or has no
       `bert_config.json`; or writing fails.
   """
   try:
@@ -77,67 +77,69 @@ def extract(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     struct.error,
     EOFError,
     ValueError,
-    RuntimeError,  # zipfile's for what it cannot unpack
+    RuntimeError,  # zipfile raises it for unsupported entries.
   ) as error:
     raise UserError(f"{archive}: {error}") from None
   return folder / release
 
 
 class _File(io.FileIO):
-  """A file that is never read in large portions.
+  """A file that refuses large reads.
 
-  `zipfile` reads an archive's whole directory at once, and makes objects of it
-  that are much larger.
+  `zipfile` reads the whole directory of an archive at once, and its objects are
+  much larger than the directory.
   """
 
   def read(self, size: int = -1) -> bytes:
     if size > _CHUNK_BYTES:
-      raise ValueError(f"its directory has {size} bytes; no release's has")
+      raise ValueError(
+        f"a directory of {size} bytes; expected at most {_CHUNK_BYTES}"
+      )
     return super().read(size)
 
 
 def _check(entries: Sequence[zipfile.ZipInfo], archive_bytes: int) -> None:
-  """Refuses entries that must not be unpacked, by what they say."""
+  """Refuses unsafe entries, by their metadata."""
   if len(entries) > _MAX_ENTRIES:
     raise ValueError(f"{len(entries)} files; expected at most {_MAX_ENTRIES}")
   seen = set()
   for entry in entries:
     if fault := _fault(entry):
       raise ValueError(f"{entry.orig_filename!r}: {fault}")
-    # Names that some file systems take for the same.
+    # Some file systems do not distinguish case or Unicode normalization.
     name = unicodedata.normalize("NFC", entry.filename).casefold()
     if name.rstrip("/") in seen:
-      raise ValueError(f"{entry.filename!r} is there twice")
+      raise ValueError(f"duplicate entry {entry.filename!r}")
     seen.add(name.rstrip("/"))
   budget = min(_MAX_BYTES, _ALWAYS_ALLOWED_BYTES + _MAX_RATIO * archive_bytes)
   total = sum(entry.file_size for entry in entries)
   if total > budget:
     raise ValueError(
-      f"unpacks to {total} bytes; expected at most {budget} of an archive of"
+      f"unpacks to {total} bytes; expected at most {budget} for an archive of"
       f" {archive_bytes} bytes"
     )
 
 
 def _fault(entry: zipfile.ZipInfo) -> str:
-  """Why an entry must not be unpacked, or nothing."""
-  name = entry.orig_filename  # zipfile cuts `filename` at a zero
+  """The reason why an entry is unsafe; empty if it is not."""
+  name = entry.orig_filename  # zipfile truncates `filename` at a zero byte.
   if not set(name.removesuffix("/").split("/")).isdisjoint(("", ".", "..")):
-    return "a name that leads out of its folder"
+    return "the name leads out of the folder"
   if "\\" in name or ":" in name or not name.isprintable():
-    return "a name that is not plain"
+    return "the name has characters that are not allowed"
   if stat.S_IFMT(entry.external_attr >> 16) not in _PLAIN_KINDS:
-    return "a link or a special file; expected plain files"
+    return "a link or a special file; expected regular files"
   if entry.flag_bits & _ENCRYPTED:
-    return "encrypted; unpack it by hand and give the folder"
+    return "encrypted; extract it yourself and name the folder"
   if entry.compress_type not in _METHODS:
-    return f"compressed by method {entry.compress_type}; expected deflate"
+    return f"compression method {entry.compress_type}; expected deflate"
   return ""
 
 
 def _release_folder(
   entries: Sequence[zipfile.ZipInfo],
 ) -> pathlib.PurePosixPath:
-  """The folder in the archive that holds the model's config."""
+  """The folder in the archive that contains the config of the model."""
   paths = [pathlib.PurePosixPath(entry.filename) for entry in entries]
   found = [
     path.parent
@@ -146,8 +148,8 @@ def _release_folder(
   ]
   if len(found) != 1:
     raise ValueError(
-      f"{len(found)} times {CONFIG_NAME} at its top or in a folder there;"
-      " expected once"
+      f"expected one {CONFIG_NAME}, in the archive or a folder of it; found"
+      f" {len(found)}"
     )
   return found[0]
 
@@ -155,7 +157,7 @@ def _release_folder(
 def _write(
   zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: pathlib.Path
 ) -> None:
-  """Unpacks one entry, if it has as many bytes as it says."""
+  """Extracts one entry, whose size must be as declared."""
   path = folder / entry.filename
   if entry.is_dir():
     path.mkdir(parents=True, exist_ok=True)
@@ -167,4 +169,4 @@ def _write(
       left -= len(chunk)
       target.write(chunk)
   if left:
-    raise ValueError(f"{entry.filename!r} is not as large as it says")
+    raise ValueError(f"{entry.filename!r} does not have its declared size")

@@ -1,12 +1,12 @@
-"""Google's releases of BERT: bert_config.json, vocab.txt, the checkpoint."""
+"""Google's BERT releases: bert_config.json, vocab.txt and a TF1 checkpoint."""
 
 import functools
 import pathlib
 
 from bert_jax import text
-from bert_jax.interop import huggingface_config, names
+from bert_jax.interop import huggingface_config, name_table
 from bert_jax.interop.families.bert import BERT, KEYS
-from bert_jax.interop.names import Merged, Tensor
+from bert_jax.interop.name_table import LoadedParams, Tensor
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.interop.tensorflow.tensor_bundle import TensorBundle
 from bert_jax.settings import UserError
@@ -18,11 +18,11 @@ from bert_jax.types import Parameters
 CONFIG_FILE = "bert_config.json"
 _CHECKPOINT = "bert_model.ckpt"
 _VOCABULARY = "vocab.txt"
-# What an optimizer leaves in a checkpoint.
+# The state of the optimizer.
 _IGNORED = (r".*/adam_[mv]", r".*/lamb_[mv]", r"global_step")
 
 
-def _slashed(rows: names.Rows) -> names.Rows:
+def _slashed(rows: name_table.Rows) -> name_table.Rows:
   return {
     ours: theirs.replace(".", "/").replace("layer/{n}", "layer_{n}")
     for ours, theirs in rows.items()
@@ -46,10 +46,10 @@ _HEADS = {
 
 
 def open_folder(folder: pathlib.Path) -> Pretrained:
-  """Reads all but the weights of a release.
+  """Opens a release without reading its weights.
 
   Args:
-    folder: an unpacked zip of the release.
+    folder: the extracted zip archive of the release.
 
   Raises:
     UserError: a file is missing or damaged.
@@ -64,18 +64,18 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
   tensors = TensorBundle.open(_prefix(folder))
   has_heads = "cls/predictions/output_bias" in tensors.shapes
 
-  def read(task: Task, wanted: Parameters, place: Place | None) -> Merged:
-    table = names.Table(
+  def read(task: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
+    table = name_table.Table(
       rows=_slashed({k: f"bert.{v}" for k, v in BERT.encoder.items()})
       | _HEADS.get(task.architecture, _POOLER),
-      leaves=names.tensorflow_leaves,
+      leaves=name_table.tensorflow_leaves,
       copies={},
       ignored=_IGNORED,
       others=list(_HEADS.values()),
     )
     is_there = functools.partial(table.is_in, tensors)
     wanted = with_pooler(wanted, encoder, is_there)
-    return names.read_params(tensors, wanted, table, str(folder), place)
+    return name_table.read_params(tensors, wanted, table, str(folder), place)
 
   vocabulary = folder / _VOCABULARY
   return Pretrained(
@@ -88,7 +88,7 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
 
 
 def _prefix(folder: pathlib.Path) -> pathlib.Path:
-  """The release's checkpoint, or the one checkpoint that there is."""
+  """The prefix of the released checkpoint, or else of the only checkpoint."""
   found = sorted(path.stem for path in folder.glob("*.index"))
   if _CHECKPOINT in found:
     return folder / _CHECKPOINT

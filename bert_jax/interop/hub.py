@@ -1,8 +1,8 @@
 """Checkpoints on the Hugging Face Hub: `hf://org/name[@revision]`.
 
-`huggingface_hub` downloads and caches; HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and
-HF_ENDPOINT are its variables, which it reads when it is first imported. That
-takes half a second, so it is imported only where it is used.
+`huggingface_hub` downloads and caches. It reads its environment variables
+HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and HF_ENDPOINT when it is imported, which
+takes half a second, so it is imported on use.
 """
 
 import pathlib
@@ -14,7 +14,8 @@ from bert_jax.text import files
 
 PREFIX = "hf://"
 
-# Just what is read: a repository may hold the weights in five more formats.
+# Only the files that are read: a repository may have the weights in five more
+# formats.
 _FILES = [
   "config.json",
   "model.safetensors",
@@ -27,29 +28,29 @@ _FILES = [
   "config_sentence_transformers.json",
   "*_Pooling/config.json",
 ]
-# A revision becomes a path in the cache: no slash in front and no `..`.
+# A revision becomes a path in the cache: no leading slash and no `..`.
 _ADDRESS = re.compile(
   r"hf://([\w.-]+(?:/[\w.-]+)?)(?:@(\w(?:(?!\.\.)[\w./+-])*))?", re.ASCII
 )
 
 
 def download(where: str) -> pathlib.Path:
-  """Downloads what we read of a repository, or finds it in the cache.
+  """Downloads the files of a repository that are read, or finds them cached.
 
-  A file is in the cache under its name only when all of it is there.
+  A file appears in the cache under its name only when it is complete.
 
   Args:
-    where: `hf://org/name` or `hf://org/name@revision`, a branch, a tag or a
-      commit; some old repositories have no organisation.
+    where: `hf://org/name` or `hf://org/name@revision`, where the revision is a
+      branch, a tag or a commit; some old repositories have no organization.
 
   Returns:
-    A folder of the cache; its files are links into another folder of it.
+    A folder of the cache, whose files are symbolic links.
 
   Raises:
-    UserError: the address is malformed, there is no such repository or
-      revision, access is refused, the Hub cannot be reached and the files are
-      not in the cache, the disk is full, or the only weights are pickles,
-      with the way to convert them.
+    UserError: the address is malformed; the repository or the revision does
+      not exist; access is refused; the Hub cannot be reached and the files are
+      not cached; the disk is full; or the only weights are pickles, with the
+      command that converts them.
   """
   import huggingface_hub
 
@@ -60,8 +61,8 @@ def download(where: str) -> pathlib.Path:
         name, revision=revision, allow_patterns=_FILES
       )
     )
-  # What a network, a server and a disk can raise has no common type, and the
-  # HTTP library under it has been another in each of the last versions.
+  # The errors of networks, servers and disks have no common type, and recent
+  # versions of huggingface_hub use different HTTP libraries.
   except Exception as error:
     raise UserError(f"{where}: {_reason(error)}") from error
   if not any(folder.glob("model*.safetensors*")):
@@ -70,7 +71,7 @@ def download(where: str) -> pathlib.Path:
 
 
 def _parse(where: str) -> tuple[str, str | None]:
-  """The repository's name and the revision, None if none is given."""
+  """The name of the repository, and the revision or None."""
   from huggingface_hub import errors, utils
 
   found = _ADDRESS.fullmatch(where)
@@ -84,20 +85,20 @@ def _parse(where: str) -> tuple[str, str | None]:
 
 
 def _without_weights(name: str, revision: str | None) -> str:
-  """What to say of a repository of which no weights were downloaded."""
+  """The message for a repository of which no weights were downloaded."""
   import huggingface_hub
 
   try:
     files = huggingface_hub.HfApi().list_repo_files(name, revision=revision)
   except Exception as error:  # As in `download`.
-    return f"the cache does not have its weights; {_reason(error)}"
+    return f"its weights are not cached; {_reason(error)}"
   target = name.split("/")[-1]
-  there = pickles.advice(files, name, target, revision)
-  return there or "it has no model.safetensors"
+  advice = pickles.advice(files, name, target, revision)
+  return advice or "it has no model.safetensors"
 
 
 def _reason(error: BaseException) -> str:
-  """What went wrong and what to do, in one line."""
+  """The reason of a failure and its remedy, in one line."""
   from huggingface_hub import constants, errors
 
   with_token = "set HF_TOKEN or run `hf auth login`"
@@ -111,7 +112,7 @@ def _reason(error: BaseException) -> str:
     case errors.OfflineModeIsEnabled():
       return "HF_HUB_OFFLINE is set"
     case errors.LocalEntryNotFoundError(__cause__=BaseException() as cause):
-      return f"the cache does not have all of it; {_reason(cause)}"
+      return f"not all of it is cached; {_reason(cause)}"
     case errors.HfHubHTTPError():
       status = error.response.status_code
       hint = f"; {with_token}" if status in (401, 403) else ""

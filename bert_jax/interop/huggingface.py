@@ -11,14 +11,14 @@ import numpy as np
 from bert_jax import settings, text
 from bert_jax.interop import (
   huggingface_config,
-  names,
+  name_table,
+  safetensors_files,
   sentence_transformers,
-  tensor_files,
 )
 from bert_jax.interop.families import FAMILIES, Family
-from bert_jax.interop.names import Merged
+from bert_jax.interop.name_table import LoadedParams
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
-from bert_jax.interop.tensors import TensorInfo, Tensors
+from bert_jax.interop.tensor_reader import TensorInfo, TensorReader
 from bert_jax.settings import UserError
 from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.task import Task
@@ -45,7 +45,7 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
   path = folder / CONFIG_FILE
   config = files.read_json(path)
   family, encoder = huggingface_config.read_config(config, str(path))
-  tensors = _Renamed(tensor_files.open_folder(folder))
+  tensors = _Renamed(safetensors_files.open_folder(folder))
   if encoder.num_layers > len(tensors.shapes) and not encoder.shared_layers:
     raise UserError(
       f"{path}: {encoder.num_layers} layers, but the weights are"
@@ -59,11 +59,11 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
   if task is None:  # A base model.
     task = EMBEDDING
 
-  def read(task: Task, wanted: Parameters, place: Place | None) -> Merged:
+  def read(task: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
     table = _table(family, task.architecture, has_prefix)
     is_there = functools.partial(table.is_in, tensors)
     wanted = with_pooler(wanted, encoder, is_there)
-    return names.read_params(tensors, wanted, table, str(folder), place)
+    return name_table.read_params(tensors, wanted, table, str(folder), place)
 
   return Pretrained(
     where=str(folder),
@@ -100,7 +100,7 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
     head = task.head_names[name]
     if head in params:
       params = {**params, head: target.huggingface_params(params[head])}
-  tensor_files.write_folder(folder, named_tensors(task, params))
+  safetensors_files.write_folder(folder, named_tensors(task, params))
   if task.tokenizer is not None:
     task.tokenizer.save(folder)
   sentence_transformers.write(folder, task)
@@ -113,14 +113,14 @@ def named_tensors(task: Task, params: Parameters) -> dict[str, np.ndarray]:
   family = FAMILIES[task.config.family]
   is_base = task.architecture == huggingface_config.BASE_MODEL
   table = _table(family, task.architecture, has_prefix=not is_base)
-  return names.named_tensors(params, table)
+  return name_table.named_tensors(params, table)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Renamed:
-  """`Tensors` whose norms have PyTorch's names, not TensorFlow's of old."""
+  """A checkpoint whose norms have the old names, those of TensorFlow."""
 
-  tensors: Tensors
+  tensors: TensorReader
 
   @functools.cached_property
   def _names(self) -> Mapping[str, str]:
@@ -141,13 +141,15 @@ def _modern(name: str) -> str:
   return name
 
 
-def _table(family: Family, architecture: str, has_prefix: bool) -> names.Table:
+def _table(
+  family: Family, architecture: str, has_prefix: bool
+) -> name_table.Table:
   prefix = family.prefix if has_prefix else ""
 
   def plain(name: str) -> str:
     return prefix + name.removeprefix(family.prefix)
 
-  def adapt(rows: names.Rows) -> names.Rows:
+  def adapt(rows: name_table.Rows) -> name_table.Rows:
     """Rows of heads, some of which are the base model's."""
     return {
       ours: plain(row) if row.startswith(family.prefix) else row
@@ -156,15 +158,15 @@ def _table(family: Family, architecture: str, has_prefix: bool) -> names.Table:
 
   encoder = {
     ours: row._replace(name=prefix + row.name)
-    if isinstance(row, names.Tensor)
+    if isinstance(row, name_table.Tensor)
     else prefix + row
     for ours, row in family.encoder.items()
   }
   # For a task that the family has no class for, its other heads may serve.
   used = family.heads.get(architecture, family.heads["ForMaskedLM"])
-  return names.Table(
+  return name_table.Table(
     rows=encoder | adapt(used),
-    leaves=names.torch_leaves,
+    leaves=name_table.torch_leaves,
     copies={
       copy: plain(name) if name.startswith(family.prefix) else name
       for copy, name in family.copies.items()

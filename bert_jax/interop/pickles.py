@@ -1,7 +1,7 @@
-"""Weights in files that can run code: refused, with the way to convert them.
+"""Refuses weights in unsafe formats, with the command that converts them.
 
-Unpickling runs what the file says, and HDF5 and msgpack need a framework to
-read; safetensors has none of that.
+Unpickling runs code of the file, and HDF5 and msgpack need a framework to
+read. safetensors has neither problem.
 """
 
 import fnmatch
@@ -9,14 +9,15 @@ import json
 import shlex
 from collections.abc import Iterable
 
-# What a file's name tells of it: a pattern, and what its conversion needs.
+# By pattern of the file name: the packages that the conversion needs, and its
+# option.
 _KINDS = {
   "pytorch_model*.bin": ("PyTorch", ""),
   "tf_model*.h5": ("TensorFlow and Transformers 4", ", from_tf=True"),
   "flax_model*.msgpack": ("Flax and Transformers 4", ", from_flax=True"),
 }
 _OTHERS = ("*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.bin")
-# Of the architecture that the config names, so that its head comes along.
+# Uses the architecture that the config names, to keep its head.
 _CODE = (
   "import transformers as t; c = t.AutoConfig.from_pretrained({source});"
   ' m = getattr(t, (c.architectures or ["AutoModelForPreTraining"])[0]);'
@@ -31,17 +32,17 @@ _TOKENIZER = (
 def advice(
   files: Iterable[str], source: str, target: str, revision: str | None = None
 ) -> str | None:
-  """What to tell about a folder without safetensors, if pickles are there.
+  """A message about the unsafe weights of a folder without safetensors.
 
   Args:
     files: the names of the files in the folder.
-    source: the folder or the repository, as Transformers takes it.
+    source: the folder or the repository, as for `from_pretrained`.
     target: the folder to convert to.
-    revision: of the repository.
+    revision: the revision of the repository.
 
   Returns:
-    A part of a message, which names the file and the command; None if there
-    is no such file.
+    A part of a message that names the file and the command; None if there is
+    no such file.
   """
   names = sorted(files)
   quoted = {"source": json.dumps(source), "target": json.dumps(target)}
@@ -52,14 +53,14 @@ def advice(
     if found := fnmatch.filter(names, pattern):
       command = shlex.quote(code.format(option=option, **quoted))
       return (
-        f"only {found[0]} is there, which is not read, since opening it can"
-        f" run code; convert it where {needs} is installed: python -c {command}"
+        f"found only {found[0]}, which is not read, since opening it can run"
+        f" code; convert it where {needs} is installed: python -c {command}"
       )
   for pattern in _OTHERS:
     if found := fnmatch.filter(names, pattern):
       return (
-        f"only {found[0]} is there, which is not read, since opening it can"
-        " run code; load it with the code that wrote it and call"
+        f"found only {found[0]}, which is not read, since opening it can run"
+        " code; load it with the code that wrote it and call"
         f" save_pretrained({quoted['target']}, safe_serialization=True)"
       )
   return None

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from bert_jax import settings, trees
-from bert_jax.interop.names import Merged
+from bert_jax.interop.name_table import LoadedParams
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import TASKS
@@ -39,7 +39,7 @@ class Pretrained:
   config: EncoderConfig
   task: Task
   tokenizer: Tokenizer | None
-  read: Callable[[Task, Parameters, Place | None], Merged]
+  read: Callable[[Task, Parameters, Place | None], LoadedParams]
 
   def __post_init__(self):
     check_vocabulary(self.tokenizer, self.config, self.where)
@@ -61,7 +61,7 @@ class Pretrained:
     place: Place | None = None,
     seed: int = 0,
     reinitialize: Callable[[Parameters], Parameters] | None = None,
-  ) -> Merged:
+  ) -> LoadedParams:
     """Reads the weights of a task's module.
 
     Heads that the weights lack start from initial values; so do the output
@@ -98,30 +98,32 @@ class Pretrained:
     made = jax.jit(initial)(jax.random.key(seed))
     if place is not None:
       made = {path: place(path, np.asarray(x)) for path, x in made.items()}
-    return Merged(trees.unflatten(flat | made), _module_names(missing))
+    return LoadedParams(trees.unflatten(flat | made), _module_names(missing))
 
   def part(self, name: str) -> Self:
     """One of the tasks that share the encoder, as a model of its own."""
 
-    def read(task: Task, wanted: Parameters, place: Place | None) -> Merged:
+    def read(
+      task: Task, wanted: Parameters, place: Place | None
+    ) -> LoadedParams:
       own = {key: tree for key, tree in wanted.items() if key != _ENCODER}
       there = {_ENCODER: wanted[_ENCODER], name: own}
       merged = self.read(self.task, there, place)
       params = {**merged.params, **merged.params.get(name, {})}
       params.pop(name, None)
-      return Merged(params, tuple(sorted(set(wanted) - set(params))))
+      return LoadedParams(params, tuple(sorted(set(wanted) - set(params))))
 
     return dataclasses.replace(self, task=self.task.parts[name], read=read)
 
   def _read(
     self, task: Task, shapes: Parameters, place: Place | None
-  ) -> Merged:
+  ) -> LoadedParams:
     """What there is of a task's parameters that means the same to it."""
     if not task.parts:
       wanted = {
         name: x for name, x in shapes.items() if task.reuses(name, self.task)
       }
-      return self.read(task, wanted, place) if wanted else Merged({}, ())
+      return self.read(task, wanted, place) if wanted else LoadedParams({}, ())
     if self.task.parts:
       same = {
         name: shapes[name]
@@ -139,7 +141,7 @@ class Pretrained:
       if _ENCODER in found:
         params[_ENCODER] = found.pop(_ENCODER)
       params[name] = {key: found[key] for key in own if key in found}
-    return Merged(params, ())
+    return LoadedParams(params, ())
 
   def _reuses_all(self, name: str, part: Task) -> bool:
     known = self.task.parts[name]

@@ -39,7 +39,7 @@ def open_published(where: paths.Path) -> Pretrained:
 def _open_zip(path: pathlib.Path) -> Pretrained:
   """Unpacks a release for as long as what is returned is in use."""
   with contextlib.ExitStack() as stack:
-    folder = stack.enter_context(archives.opened(path))
+    folder = stack.enter_context(archives.extracted(path))
     pretrained = google.open_folder(folder)
     pretrained = dataclasses.replace(pretrained, where=str(path))
     weakref.finalize(pretrained, stack.pop_all().close)

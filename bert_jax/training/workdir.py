@@ -19,7 +19,7 @@ from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.cluster import processes
 from bert_jax.cluster.run_folder import CHECKPOINTS, Folder
 from bert_jax.interop import hub
-from bert_jax.interop.names import Merged
+from bert_jax.interop.name_table import LoadedParams
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.interop.published import open_published
 from bert_jax.models.config import EncoderConfig
@@ -196,7 +196,7 @@ def open_workdir(workdir: paths.Path) -> Pretrained:
   # The backend of the run may not exist where the model is used.
   config = dataclasses.replace(config, attention="auto")
 
-  def read(_: Task, wanted: Parameters, place: Place | None) -> Merged:
+  def read(_: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
     step = parameters.best_folder(workdir / CHECKPOINTS)
     saved = parameters.saved_paths(step)
     wanted = with_pooler(wanted, config, saved.__contains__)
@@ -207,7 +207,7 @@ def open_workdir(workdir: paths.Path) -> Pretrained:
       params = trees.map_with_path(
         lambda path, x: place(path, np.asarray(x)), params
       )
-    return Merged(params, tuple(sorted(set(wanted) - set(there))))
+    return LoadedParams(params, tuple(sorted(set(wanted) - set(there))))
 
   return Pretrained(
     where=str(workdir),

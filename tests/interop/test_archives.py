@@ -59,13 +59,13 @@ def test_unpacks_what_the_zip_command_and_macs_make(tmp_path):
   made = shutil.make_archive(str(tmp_path / "x"), "zip", source.parent, "bert")
   with zipfile.ZipFile(made, "a") as zipped:
     zipped.writestr("__MACOSX/bert/._bert_config.json", b"Mac OS X")
-  with archives.opened(pathlib.Path(made)) as found:
+  with archives.extracted(pathlib.Path(made)) as found:
     assert (found / "vocab.txt").read_bytes() == FILES["vocab.txt"]
 
 
 def test_the_temporary_folder_goes(tmp_path):
   archive = write(tmp_path / "x.zip", release("bert/"))
-  with pytest.raises(KeyError), archives.opened(archive) as found:
+  with pytest.raises(KeyError), archives.extracted(archive) as found:
     assert (found / CONFIG).exists()
     raise KeyError("of the caller")
   assert not found.exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import bert_jax
-from bert_jax.interop import tensor_files
+from bert_jax.interop import safetensors_files
 from bert_jax.interop.families import FAMILIES
 from bert_jax.settings import UserError
 from bert_jax.text.wordpiece import WordPiece
@@ -135,7 +135,7 @@ def test_published_as_a_masked_language_model_with_both_heads(bert):
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_other_floats_become_float32(bert, dtype):
   given = {k: x.astype(dtype) for k, x in folders.tensors(bert).items()}
-  tensor_files.write_folder(bert, given)
+  safetensors_files.write_folder(bert, given)
   found = bert_jax.load(bert).params["pooler"]["dense"]["kernel"]
   assert found.dtype == np.float32
   expected = given["bert.pooler.dense.weight"].astype(np.float32).T

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bert_jax.interop.names import Rows
+from bert_jax.interop.name_table import Rows
 
 
 class Key(NamedTuple):
@@ -33,7 +33,7 @@ class Family:
     heads: rows by the end of the class's name, such as `ForMaskedLM`, complete
       with prefixes; `Model` is the base model, with the pooler where it has
       one.
-    copies: see `names.Table`.
+    copies: see `name_table.Table`.
     read: puts right, where the keys alone do not tell, the fields made from
       the config.json that it is given too.
     write: the other way: keys, and the `EncoderConfig` as a mapping.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bert_jax.interop.families.family import Family, Key, layer
-from bert_jax.interop.names import Tensor
+from bert_jax.interop.name_table import Tensor
 
 
 def _read(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""What the index of a TensorFlow checkpoint says, checked against its files.
+"""The index of a TensorFlow checkpoint, checked against its data files.
 
-The index is a table (`sstable`). Its first key, the empty one, has a header;
-every other key has the entry (`bundle_proto`) of a tensor: type, shape, place
-and checksum. A partitioned variable has an entry that lists its slices, and
-an entry for each slice, whose key starts with a zero byte.
+The index is a sorted string table (`sstable`). The value of its first key,
+which is empty, is a header; the values of the other keys are the entries of
+tensors (`bundle_proto`): dtype, shape, position and checksum. A partitioned
+variable has an entry that lists its slices, and an entry for each slice, whose
+key starts with a zero byte.
 """
 
 import itertools
@@ -16,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from bert_jax.interop.tensor_reader import TensorInfo
 from bert_jax.interop.tensorflow import bundle_proto, sstable
-from bert_jax.interop.tensors import TensorInfo
 from bert_jax.settings import UserError
 
-# The numbers of `tensorflow/core/framework/types.proto`.
+# By their numbers in `tensorflow/core/framework/types.proto`.
 DTYPES: Mapping[int, np.dtype] = {
   1: np.dtype(np.float32),
   2: np.dtype(np.float64),
@@ -36,25 +37,25 @@ DTYPES: Mapping[int, np.dtype] = {
   22: np.dtype(np.uint32),
   23: np.dtype(np.uint64),
 }
-OTHER = np.dtype(object)
-"""Stands for every type that is not read."""
+UNSUPPORTED = np.dtype(object)
+"""Stands for every dtype that is not supported."""
 _VERSION = 1  # kTensorBundleVersion
-_MAX_INDEX_BYTES = 4 << 20  # BERT-large's has 0.1 MB, Adam's slots included
+_MAX_INDEX_BYTES = 4 << 20  # 0.1 MB for BERT-large with its Adam moments.
 _MAX_ENTRIES = 1 << 16
 _MAX_AXES = 32
-_FULL = -1  # the length of a slice along an axis that is not cut
+_FULL = -1  # The length of a slice along an axis that is not partitioned.
 
 
 class Piece(NamedTuple):
-  """Some bytes of a data file: a whole tensor, or a slice of one.
+  """The bytes of a tensor, or of a slice of one, in a data file.
 
   Attributes:
     path: the data file.
-    offset: the first byte.
+    offset: the position of the first byte.
     size: the number of bytes.
     checksum: their masked CRC-32C.
     shape: the shape of the piece.
-    where: the place of the piece in its tensor.
+    where: the position of the piece in its tensor.
   """
 
   path: pathlib.Path
@@ -68,14 +69,14 @@ class Piece(NamedTuple):
 def read(
   prefix: pathlib.Path,
 ) -> tuple[dict[str, TensorInfo], dict[str, tuple[Piece, ...]]]:
-  """The tensors of a checkpoint, and the pieces of each, by name.
+  """The tensors of a checkpoint and their pieces, by name.
 
-  Every piece lies within its file and is as large as its shape and type say;
-  the pieces of a tensor cover it once; no two tensors share bytes, so all
-  together are no larger than the files.
+  Every piece lies within its file and has the size of its shape and dtype; the
+  pieces of a tensor cover it exactly once; tensors do not overlap, so they are
+  not larger than the files.
 
   Raises:
-    UserError: a file is missing, damaged, or not of a form that is read.
+    UserError: a file is missing, damaged or not supported.
   """
   index = pathlib.Path(f"{prefix}.index")
   size = _size(index)
@@ -97,7 +98,7 @@ def _size(path: pathlib.Path) -> int:
   except OSError as error:
     raise UserError(f"{path}: {error.strerror}") from None
   if not path.is_file():
-    raise UserError(f"{path}: not a file")
+    raise UserError(f"{path}: not a regular file")
   return size
 
 
@@ -142,12 +143,12 @@ def _message(kind: type, key: bytes, value: bytes) -> Any:
 
 
 def _num_shards(key: bytes, value: bytes) -> int:
-  """The number of data files, of the table's first entry."""
+  """The number of data files, from the header."""
   if key:
     raise ValueError(f"no header; the first key is {key!r}")
   header = _message(bundle_proto.Header, key, value)
   if header.endianness:
-    raise ValueError("written by a big-endian machine, which is not read")
+    raise ValueError("big-endian checkpoints are not supported")
   version = header.version
   if version.min_consumer > _VERSION or _VERSION in version.bad_consumers:
     raise ValueError(
@@ -163,8 +164,8 @@ def _info(key: bytes, entry: Any) -> TensorInfo:
   if entry.shape.unknown_rank or len(entry.shape.dim) > _MAX_AXES:
     raise ValueError(f"{key!r} has an unknown rank or over {_MAX_AXES} axes")
   shape = tuple(axis.size for axis in entry.shape.dim)
-  dtype = DTYPES.get(entry.dtype, OTHER)
-  # NumPy wants the other axes of an empty array to make a size that fits too.
+  dtype = DTYPES.get(entry.dtype, UNSUPPORTED)
+  # NumPy also limits the product of the other axes of an empty array.
   elements = math.prod(size for size in shape if size)
   if min(shape, default=0) < 0 or elements * dtype.itemsize >= 1 << 63:
     raise ValueError(f"{key!r} has the impossible shape {shape}")
@@ -174,13 +175,13 @@ def _info(key: bytes, entry: Any) -> TensorInfo:
 def _piece(
   prefix: pathlib.Path, shards: int, key: bytes, entry: Any, info: TensorInfo
 ) -> Piece:
-  """The bytes of an entry that lists no slices."""
+  """The bytes of an entry without slices."""
   if not 0 <= entry.shard_id < shards:
     raise ValueError(f"{key!r} is in data file {entry.shard_id} of {shards}")
   if entry.offset < 0 or entry.size < 0:
     raise ValueError(f"{key!r} has {entry.size} bytes at byte {entry.offset}")
   expected = math.prod(info.shape) * info.dtype.itemsize
-  if info.dtype != OTHER and entry.size != expected:
+  if info.dtype != UNSUPPORTED and entry.size != expected:
     raise ValueError(
       f"{key!r}, {info.dtype} of shape {info.shape}, has {entry.size} bytes;"
       f" expected {expected}"
@@ -196,7 +197,7 @@ def _piece(
 
 
 def _check_places(stored: Mapping[bytes, Piece]) -> None:
-  """Refuses pieces that are beyond the end of their file, or overlap."""
+  """Refuses pieces beyond the end of their file, and pieces that overlap."""
   places = sorted(
     (piece.path, piece.offset, piece.offset + piece.size, key)
     for key, piece in stored.items()
@@ -207,7 +208,7 @@ def _check_places(stored: Mapping[bytes, Piece]) -> None:
       if end > size:
         raise UserError(
           f"{path}: ends at byte {size}, but {key!r} at byte {end}; the file"
-          " is cut off, or the index is of another checkpoint"
+          " is truncated, or the index belongs to another checkpoint"
         )
       if start < min(last_end, end):
         raise ValueError(f"{key!r} overlaps another tensor in its data file")
@@ -222,10 +223,10 @@ def _slices(
 ) -> tuple[Piece, ...]:
   """The pieces of a partitioned variable.
 
-  They cut it along one axis, as the partitioners of `tf.compat.v1` do.
+  It is partitioned along one axis, as by the partitioners of `tf.compat.v1`.
   """
   shape, dtype = infos[key]
-  fault = f"{key!r} is not covered once by its slices, in one row"
+  fault = f"the slices of {key!r} do not cover it exactly once along one axis"
   if len(entry.slices) > len(stored):
     raise ValueError(fault)
   pieces = []
@@ -251,7 +252,7 @@ def _slices(
 
 
 def _tile(shape: tuple[int, ...], places: Sequence[tuple[slice, ...]]) -> bool:
-  """Whether the places, side by side along one axis, make up the shape."""
+  """Whether slices cover the shape exactly once, along one axis."""
   axes = {
     axis
     for place in places
@@ -267,21 +268,21 @@ def _tile(shape: tuple[int, ...], places: Sequence[tuple[slice, ...]]) -> bool:
 
 
 def _slice_key(key: bytes, extents: Sequence[tuple[int, int]]) -> bytes:
-  """The key of a slice's entry: TensorFlow's `EncodeTensorNameSlice`.
+  """The key of the entry of a slice: TensorFlow's `EncodeTensorNameSlice`.
 
-  Its parts (`tensorflow/core/lib/strings/ordered_code.cc`): the number 0, the
-  name, the number of axes, and of each axis two signed numbers.
+  Its parts (`tensorflow/core/lib/strings/ordered_code.cc`) are the number 0,
+  the name, the number of axes, and two signed numbers for each axis.
   """
-  escaped = key.replace(b"\0", b"\0\xff")  # UTF-8 has no byte \xff to escape
+  escaped = key.replace(b"\0", b"\0\xff")  # UTF-8 has no byte \xff.
   numbers = b"".join(_ordered(number) for pair in extents for number in pair)
   return b"\0" + escaped + b"\0\1" + bytes([1, len(extents)]) + numbers
 
 
 def _ordered(number: int) -> bytes:
-  """A signed number in bytes that sort as the numbers do.
+  """An order-preserving encoding of a signed number.
 
-  As many leading ones as there are bytes, a zero, and the number; of a
-  negative number, the complement of its complement's.
+  One leading one bit per byte, a zero bit, and the number; for a negative
+  number, the complement of the encoding of its complement.
   """
   if number < 0:
     return bytes(~byte & 0xFF for byte in _ordered(~number))

@@ -1,9 +1,9 @@
 """The protocol buffers in the index of a TensorFlow checkpoint.
 
-Of TensorFlow's messages, the fields that a reader of weights needs, by their
-numbers in `tensorflow/core/protobuf/tensor_bundle.proto` and
+Only the fields that reading weights needs, with their numbers in
+`tensorflow/core/protobuf/tensor_bundle.proto` and
 `tensorflow/core/framework/{tensor_shape,tensor_slice,versions}.proto`. Enums
-are their numbers. Fields that are not here are skipped in parsing.
+are integers. Parsing skips all other fields.
 """
 
 from google.protobuf import (
@@ -14,7 +14,7 @@ from google.protobuf import (
 )
 
 _PACKAGE = "bert_jax.tensor_bundle"
-# Name: number and type of each field; [] is repeated.
+# For each message, the number and type of each field; [] is repeated.
 _MESSAGES = {
   "Version": {"min_consumer": (2, "int32"), "bad_consumers": (3, "int32[]")},
   "Header": {
@@ -39,7 +39,7 @@ _MESSAGES = {
 
 
 def _classes() -> dict[str, type[message.Message]]:
-  """A class for each message, in a pool of their own, apart from TensorFlow."""
+  """A class for each message, in a descriptor pool of its own."""
   field_proto = descriptor_pb2.FieldDescriptorProto
   file = descriptor_pb2.FileDescriptorProto(
     name="bert_jax/tensor_bundle.proto", package=_PACKAGE, syntax="proto2"
@@ -70,6 +70,6 @@ def _classes() -> dict[str, type[message.Message]]:
 
 _CLASSES = _classes()
 Header = _CLASSES["Header"]
-"""`BundleHeaderProto`: the value of the index's first key, the empty one."""
+"""`BundleHeaderProto`: the value of the first, empty key of the index."""
 Entry = _CLASSES["Entry"]
-"""`BundleEntryProto`: the value of every other key."""
+"""`BundleEntryProto`: the value of all other keys."""

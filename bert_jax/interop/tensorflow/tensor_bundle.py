@@ -1,12 +1,12 @@
-"""Reads TensorFlow's checkpoints, which Google's BERT releases are.
+"""Reads TensorFlow checkpoints, the format of Google's BERT releases.
 
-A checkpoint `bert_model.ckpt` is an index, `bert_model.ckpt.index`, and data
-files, `bert_model.ckpt.data-00000-of-00001` and on: what TensorFlow calls a
-tensor bundle (`tensorflow/core/util/tensor_bundle/tensor_bundle.cc`; both
-`tf.compat.v1.train.Saver` and `tf.train.Checkpoint` write it).
+A checkpoint `bert_model.ckpt` consists of an index, `bert_model.ckpt.index`,
+and data files, `bert_model.ckpt.data-00000-of-00001` and so on. TensorFlow
+calls it a tensor bundle, `tensorflow/core/util/tensor_bundle/tensor_bundle.cc`;
+both `tf.compat.v1.train.Saver` and `tf.train.Checkpoint` write it.
 
-Nothing in the files is trusted: all that the index says is checked against
-the files when they are opened, and each tensor's checksum when it is read.
+The files are not trusted: the index is checked against the data files when a
+checkpoint is opened, and the checksum of each tensor when it is read.
 """
 
 import dataclasses
@@ -15,21 +15,22 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bert_jax.interop.tensor_reader import TensorInfo
 from bert_jax.interop.tensorflow import bundle_index
 from bert_jax.interop.tensorflow.bundle_index import Piece
-from bert_jax.interop.tensors import TensorInfo
 from bert_jax.settings import UserError
 from bert_jax.storage.checksums import masked_crc32c
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorBundle:
-  """An open TensorFlow checkpoint: a `Tensors`; `open` makes it.
+  """An open TensorFlow checkpoint, a `TensorReader`; see `open`.
 
   Attributes:
-    shapes: every tensor by its name; a partitioned variable is one tensor.
-      The dtype of a tensor that cannot be read, as of strings, is object.
-    pieces: where the bytes of each tensor are.
+    shapes: the shape and dtype of each tensor by its name; a partitioned
+      variable is one tensor. The dtype of an unsupported tensor, such as one
+      of strings, is object.
+    pieces: the pieces of each tensor in the data files.
   """
 
   shapes: Mapping[str, TensorInfo]
@@ -37,33 +38,33 @@ class TensorBundle:
 
   @classmethod
   def open(cls, prefix: pathlib.Path) -> "TensorBundle":
-    """Reads and checks the index; no tensor is read yet.
+    """Reads and checks the index, without reading tensors.
 
     Args:
-      prefix: what the files' paths start with, such as
+      prefix: the common prefix of the paths of the files, such as
         `uncased_L-12_H-768_A-12/bert_model.ckpt`.
 
     Raises:
-      UserError: a file is missing, damaged, or not of a form that is read.
+      UserError: a file is missing, damaged or not supported.
     """
     return cls(*bundle_index.read(pathlib.Path(prefix)))
 
   def read(self, name: str) -> np.ndarray:
-    """The tensor of that name, a fresh array.
+    """Reads a tensor into a new array.
 
-    Only its own bytes are read; no memory is taken but that of the tensor
-    and, for a partitioned variable, of one slice.
+    Only its bytes are read, and only the memory of the tensor and, for a
+    partitioned variable, of one slice is used.
 
     Raises:
-      KeyError: no such tensor.
-      UserError: its bytes do not have the checksum that the index has, or
-        its type is not one that is read.
+      KeyError: there is no such tensor.
+      UserError: its bytes do not match the checksum in the index, or its dtype
+        is not supported.
     """
     info, pieces = self.shapes[name], self.pieces[name]
-    if info.dtype == bundle_index.OTHER:
+    if info.dtype == bundle_index.UNSUPPORTED:
       known = ", ".join(map(str, bundle_index.DTYPES.values()))
       raise UserError(
-        f"{pieces[0].path}: {name!r} is of none of the types {known}"
+        f"{pieces[0].path}: expected {name!r} to have one of the dtypes {known}"
       )
     if len(pieces) == 1:
       return _read_piece(name, pieces[0], info.dtype)
@@ -81,11 +82,11 @@ def _read_piece(name: str, piece: Piece, dtype: np.dtype) -> np.ndarray:
   except OSError as error:
     raise UserError(f"{piece.path}: {error.strerror}") from None
   if len(data) < piece.size:
-    raise UserError(f"{piece.path}: shorter than when it was opened")
+    raise UserError(f"{piece.path}: truncated since it was opened")
   if masked_crc32c(data) != piece.checksum:
     raise UserError(
       f"{piece.path}: wrong checksum of {name!r}; the file is damaged, or the"
-      " index is of another checkpoint"
+      " index belongs to another checkpoint"
     )
   if dtype == np.bool_ and data.max(initial=0) > 1:
     raise UserError(f"{piece.path}: {name!r} has a boolean that is not 0 or 1")

@@ -1,9 +1,9 @@
-"""Weights in a Hugging Face folder: safetensors files, read and written.
+"""Reads and writes the safetensors files of a Hugging Face folder.
 
-The format: https://huggingface.co/docs/safetensors. Each header is checked by
-the `safetensors` library before it is used here. The tensors are then read one
-at a time into memory of their own, since the pages of a mapped file would
-count as resident beside the arrays made from them.
+The format is documented at https://huggingface.co/docs/safetensors. The
+`safetensors` library checks each header before it is used here. Tensors are
+read one at a time into memory of their own: the pages of a memory-mapped file
+would be resident in addition to the arrays made from them.
 """
 
 import collections
@@ -22,7 +22,7 @@ import numpy as np
 import safetensors
 
 from bert_jax.interop import pickles
-from bert_jax.interop.tensors import TensorInfo
+from bert_jax.interop.tensor_reader import TensorInfo
 from bert_jax.settings import UserError
 from bert_jax.text import files
 
@@ -33,9 +33,9 @@ INDEX_NAME = "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 25_000_000
 _MAX_AXES = 32
 _MAX_ELEMENTS = 2**48
-# What XLA can take as it is, without a copy, on a CPU.
+# XLA uses arrays of this alignment without a copy, on a CPU.
 _ALIGNMENT = 64
-# A name and no path, that can be opened and printed.
+# The name of a file, not a path.
 _SHARD = re.compile(r"[\w. -]+\.safetensors")
 _DTYPES = {
   "F64": np.dtype(np.float64),
@@ -57,7 +57,7 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-  """Where a tensor's bytes are, and the format's name of their type."""
+  """The bytes of a tensor in a file, and the format's name of their dtype."""
 
   path: pathlib.Path
   code: str
@@ -67,28 +67,28 @@ class _Place:
 
 @dataclasses.dataclass(frozen=True)
 class SafetensorsFolder:
-  """The weights of a folder, a `Tensors`; `open_folder` makes it.
+  """The weights of a folder, a `TensorReader`; see `open_folder`.
 
   Attributes:
-    shapes: every tensor of every file by its name. The dtype of a tensor that
-      `read` refuses, such as a float8, is `np.void`.
+    shapes: the shape and dtype of each tensor by its name, over all files. The
+      dtype of an unsupported tensor, such as a float8, is `np.void`.
   """
 
   shapes: Mapping[str, TensorInfo]
   _places: Mapping[str, _Place]
 
   def read(self, name: str) -> np.ndarray:
-    """Reads one tensor into a fresh array, aligned to 64 bytes.
+    """Reads a tensor into a new array, aligned to 64 bytes.
 
     Raises:
-      KeyError: no such tensor.
-      UserError: its type is not one we read, or its file cannot be read or
-        has become shorter.
+      KeyError: there is no such tensor.
+      UserError: its dtype is not supported, or its file cannot be read or is
+        truncated.
     """
     info, place = self.shapes[name], self._places[name]
     if place.code not in _DTYPES:
       raise UserError(
-        f"{place.path}: {name!r} is of type {place.code}; expected one of"
+        f"{place.path}: {name!r} has the dtype {place.code}; expected one of"
         f" {', '.join(_DTYPES)}"
       )
     memory = np.empty(place.size + _ALIGNMENT, np.uint8)
@@ -101,7 +101,7 @@ class SafetensorsFolder:
     except OSError as error:
       raise UserError(f"{place.path}: {_reason(error)}") from error
     if count != place.size:
-      raise UserError(f"{place.path}: ends in the middle of {name!r}")
+      raise UserError(f"{place.path}: truncated in the middle of {name!r}")
     if place.code == "BOOL":
       # A byte that is neither 0 nor 1 is no NumPy bool.
       np.not_equal(memory, 0, out=memory.view(np.bool_))
@@ -109,19 +109,19 @@ class SafetensorsFolder:
 
 
 def open_folder(folder: pathlib.Path) -> SafetensorsFolder:
-  """Opens the weights of a Hugging Face folder; reads headers only.
+  """Opens the weights of a Hugging Face folder; reads only headers.
 
   Args:
-    folder: holds `model.safetensors`, or else the shards that its
-      `model.safetensors.index.json` lists. Names in the index are names of
-      files in this folder and not paths. A file may be a link, as all are in
-      the cache of `huggingface_hub`. Pickles beside them are not looked at.
+    folder: contains `model.safetensors`, or the shards that its
+      `model.safetensors.index.json` lists. The index names files in this
+      folder, not paths. Files may be symbolic links, as in the cache of
+      `huggingface_hub`. Pickles in the folder are ignored.
 
   Raises:
-    UserError: there are no such files, for pickles with the way to convert
-      them; or one of them is damaged, or the index does not fit the shards.
+    UserError: there are no such files, with the command that converts pickles;
+      a file is damaged; or the index does not match the shards.
   """
-  # A link to a file that is gone is a missing file, not a missing name.
+  # A dangling link is an error, and not the absence of the file.
   if os.path.lexists(folder / NAME):
     paths, listed = [folder / NAME], {}
   elif os.path.lexists(folder / INDEX_NAME):
@@ -135,7 +135,7 @@ def open_folder(folder: pathlib.Path) -> SafetensorsFolder:
     for name, (info, place) in _read_header(path).items():
       if name in places:
         raise UserError(
-          f"{path}: {name!r:.80} is in {places[name].path.name} too"
+          f"{path}: {name!r:.80} is also in {places[name].path.name}"
         )
       shapes[name], places[name] = info, place
   for name, shard in listed.items():
@@ -147,25 +147,24 @@ def open_folder(folder: pathlib.Path) -> SafetensorsFolder:
 def write_folder(
   folder: pathlib.Path, tensors: Mapping[str, np.ndarray]
 ) -> None:
-  """Writes `model.safetensors`, which is there as a whole or not at all.
+  """Writes `model.safetensors` atomically.
 
-  Only one tensor at a time is held in a copy, if it is no contiguous array
-  in host memory. A mapping that makes its tensors when they are asked for is
-  asked for each twice, first for its shape.
+  At most one tensor is copied at a time, if it is not a contiguous array in
+  host memory. A lazy mapping computes each tensor twice, first for its shape.
 
   Args:
-    folder: made if it is not there.
+    folder: created if it does not exist.
     tensors: NumPy or JAX arrays by name.
 
   Raises:
-    ValueError: the format has no such type.
+    ValueError: the format does not have a dtype.
     OSError: the file cannot be written.
   """
   infos = {
     name: TensorInfo(tuple(tensor.shape), np.dtype(tensor.dtype))
     for name, tensor in tensors.items()
   }
-  # The widest first, as the library has it, so that each is aligned.
+  # The widest dtype first, as in the library, so that tensors are aligned.
   names = sorted(infos, key=lambda name: (-infos[name].dtype.itemsize, name))
   header = _header(infos, names)
   folder.mkdir(parents=True, exist_ok=True)
@@ -174,8 +173,8 @@ def write_folder(
     with partial.open("wb") as file:
       file.write(len(header).to_bytes(8, "little") + header)
       for name in names:
-        # Not tofile, whose error does not say that the disk is full.
-        # No name for the copy, which would keep it while the next is made.
+        # `tofile` would not report a full disk. A name for the copy would keep
+        # it in memory while the next one is made.
         file.write(
           np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8)
         )
@@ -193,8 +192,8 @@ def _without_weights(folder: pathlib.Path) -> str:
   except OSError as error:
     return f"{folder}: {_reason(error)}"
   expected = f"{folder}: expected {NAME} or {INDEX_NAME}; "
-  there = pickles.advice(names, str(folder), str(folder))
-  return expected + (there or f"found {', '.join(names[:8]) or 'nothing'}")
+  advice = pickles.advice(names, str(folder), str(folder))
+  return expected + (advice or f"found {', '.join(names[:8]) or 'nothing'}")
 
 
 def _reason(error: Exception) -> str:
@@ -202,13 +201,13 @@ def _reason(error: Exception) -> str:
 
 
 def _header(infos: Mapping[str, TensorInfo], names: list[str]) -> bytes:
-  # Without its format Transformers refuses a file.
+  # Transformers requires the format.
   entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
   offset = 0
   for name in names:
     shape, dtype = infos[name]
     if dtype not in _CODES:
-      raise ValueError(f"{name!r} is of type {dtype}, which is not written")
+      raise ValueError(f"{name!r}: the dtype {dtype} is not supported")
     end = offset + math.prod(shape) * dtype.itemsize
     entries[name] = {
       "dtype": _CODES[dtype],
@@ -224,7 +223,7 @@ def _header(infos: Mapping[str, TensorInfo], names: list[str]) -> bytes:
 def _read_header(
   path: pathlib.Path,
 ) -> dict[str, tuple[TensorInfo, _Place]]:
-  """What is in a safetensors file, and where."""
+  """The tensors of a safetensors file and their bytes."""
   length = int.from_bytes(_read(path, 0, 8), "little")
   if length > _MAX_HEADER_BYTES:
     raise UserError(
@@ -232,7 +231,7 @@ def _read_header(
     )
   header = _read(path, 8, length)
   try:
-    # Opening checks that types and offsets fit the shapes and the file.
+    # Opening checks that dtypes and offsets match the shapes and the file.
     with safetensors.safe_open(path, framework="np"):
       pass
   except OSError as error:
@@ -242,7 +241,7 @@ def _read_header(
   found = {}
   for name, entry in _parse_header(path, header).items():
     shape, code = tuple(entry["shape"]), entry["dtype"]
-    # The library lets (0, 2**62) pass, which no array can have.
+    # The library accepts (0, 2**62), which NumPy does not.
     if len(shape) > _MAX_AXES or (
       math.prod(max(size, 1) for size in shape) > _MAX_ELEMENTS
     ):
@@ -256,7 +255,7 @@ def _read_header(
 
 
 def _read_index(path: pathlib.Path) -> dict[str, str]:
-  """The name of the shard of each tensor."""
+  """The file name of the shard of each tensor."""
   listed = files.read_json(path).get("weight_map")
   if not isinstance(listed, dict) or not listed:
     raise UserError(f"{path}: expected a weight_map of tensors to files")
@@ -270,10 +269,10 @@ def _read_index(path: pathlib.Path) -> dict[str, str]:
 
 
 def _read(path: pathlib.Path, start: int, length: int) -> bytes:
-  """At most `length` bytes of a file; a pipe, which would block, is refused."""
+  """At most `length` bytes of a file; refuses pipes, which would block."""
   try:
     if not stat.S_ISREG(path.stat().st_mode):
-      raise UserError(f"{path}: expected a file")
+      raise UserError(f"{path}: not a regular file")
     with path.open("rb") as file:
       file.seek(start)
       return file.read(length)
@@ -282,15 +281,15 @@ def _read(path: pathlib.Path, start: int, length: int) -> bytes:
 
 
 def _parse_header(path: pathlib.Path, header: bytes) -> dict[str, Any]:
-  """The entries of a header that the library has checked."""
+  """The entries of a header that was checked by the library."""
 
   def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two entries of one name the library takes one, without a word.
+    # The library silently takes one of two entries with the same name.
     entries = dict(pairs)
     if len(entries) < len(pairs):
       counts = collections.Counter(name for name, _ in pairs)
       (twice, _), *_ = counts.most_common(1)
-      raise UserError(f"{path}: {twice!r:.80} is there twice")
+      raise UserError(f"{path}: duplicate entry {twice!r:.80}")
     return entries
 
   entries = json.loads(header, object_pairs_hook=once)

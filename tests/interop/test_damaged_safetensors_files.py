@@ -5,9 +5,14 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_jax.interop import tensor_files
+from bert_jax.interop import safetensors_files
 from bert_jax.settings import UserError
-from tests.interop.test_tensor_files import TENSORS, entry, read_all, write_raw
+from tests.interop.test_safetensors_files import (
+  TENSORS,
+  entry,
+  read_all,
+  write_raw,
+)
 
 LONG = 2**62
 DAMAGED = {
@@ -53,7 +58,7 @@ def test_damaged_headers(tmp_path, header):
   path = tmp_path / "model.safetensors"
   write_raw(path, header)
   with pytest.raises(UserError) as caught:
-    tensor_files.open_folder(tmp_path)
+    safetensors_files.open_folder(tmp_path)
   assert str(caught.value).startswith(f"{path}: ")
   assert len(str(caught.value)) < len(str(path)) + 400
   assert "\n" not in str(caught.value)
@@ -63,7 +68,7 @@ def test_damaged_headers(tmp_path, header):
 def test_header_lengths_that_are_no_such(tmp_path, length):
   write_raw(tmp_path / "model.safetensors", {"a": entry()}, length=length)
   with pytest.raises(UserError, match="damaged safetensors file"):
-    tensor_files.open_folder(tmp_path)
+    safetensors_files.open_folder(tmp_path)
 
 
 @given(data=st.data())
@@ -122,5 +127,5 @@ def test_damaged_indices(tmp_path, index, message):
   write_raw(tmp_path / "3.safetensors", {"a": entry()})
   (tmp_path / "model.safetensors.index.json").write_bytes(index)
   with pytest.raises(UserError, match=message) as caught:
-    tensor_files.open_folder(tmp_path)
+    safetensors_files.open_folder(tmp_path)
   assert len(str(caught.value)) < 900

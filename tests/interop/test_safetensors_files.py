@@ -13,7 +13,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from bert_jax.interop import tensor_files
+from bert_jax.interop import safetensors_files
 from bert_jax.settings import UserError
 
 TENSORS = {
@@ -51,7 +51,7 @@ def write_index(folder, weight_map):
 
 
 def read_all(folder):
-  opened = tensor_files.open_folder(folder)
+  opened = safetensors_files.open_folder(folder)
   return {name: opened.read(name) for name in opened.shapes}
 
 
@@ -66,7 +66,7 @@ def test_reads_what_the_library_writes(tmp_path):
   path = tmp_path / "model.safetensors"
   safetensors.numpy.save_file(TENSORS, path, {"format": "pt"})
   check_equal(read_all(tmp_path), TENSORS)
-  opened = tensor_files.open_folder(tmp_path)
+  opened = safetensors_files.open_folder(tmp_path)
   for name, tensor in TENSORS.items():
     assert opened.shapes[name] == (tensor.shape, tensor.dtype)
     array = opened.read(name)
@@ -80,7 +80,7 @@ def test_reads_what_the_library_writes(tmp_path):
 
 def test_the_library_reads_what_is_written(tmp_path):
   folder = tmp_path / "new" / "folder"
-  tensor_files.write_folder(folder, TENSORS)
+  safetensors_files.write_folder(folder, TENSORS)
   path = folder / "model.safetensors"
   # The library knows bfloat16 only where ml_dtypes is imported, as here.
   check_equal(safetensors.numpy.load_file(path), TENSORS)
@@ -92,7 +92,7 @@ def test_the_library_reads_what_is_written(tmp_path):
 
 def test_same_bytes_as_the_library(tmp_path):
   tensors = {f"layer.{i}": np.full((i, 3), i, np.float32) for i in range(12)}
-  tensor_files.write_folder(tmp_path, tensors)
+  safetensors_files.write_folder(tmp_path, tensors)
   assert (
     tmp_path / "model.safetensors"
   ).read_bytes() == safetensors.numpy.save(tensors, {"format": "pt"})
@@ -101,12 +101,12 @@ def test_same_bytes_as_the_library(tmp_path):
 def test_views_are_written_as_they_look(tmp_path):
   square = np.arange(12, dtype=np.float32).reshape(3, 4)
   views = {"turned": square.T, "strided": square[:, ::2], "back": square[::-1]}
-  tensor_files.write_folder(tmp_path, views)
+  safetensors_files.write_folder(tmp_path, views)
   check_equal(read_all(tmp_path), views)
 
 
 def test_written_over_and_whole_or_not_at_all(tmp_path):
-  tensor_files.write_folder(tmp_path, {"a": np.ones(2)})
+  safetensors_files.write_folder(tmp_path, {"a": np.ones(2)})
   before = (tmp_path / "model.safetensors").read_bytes()
 
   class Failing(dict):
@@ -119,13 +119,13 @@ def test_written_over_and_whole_or_not_at_all(tmp_path):
       return super().__getitem__(name)
 
   with pytest.raises(RuntimeError, match="no more"):
-    tensor_files.write_folder(
+    safetensors_files.write_folder(
       tmp_path, Failing(a=np.zeros(10_000), b=np.zeros(10_000))
     )
   with pytest.raises(ValueError, match="'a' is of type complex64"):
-    tensor_files.write_folder(tmp_path, {"a": np.ones(2, np.complex64)})
+    safetensors_files.write_folder(tmp_path, {"a": np.ones(2, np.complex64)})
   assert [p.read_bytes() for p in tmp_path.iterdir()] == [before]
-  tensor_files.write_folder(tmp_path, TENSORS)
+  safetensors_files.write_folder(tmp_path, TENSORS)
   check_equal(read_all(tmp_path), TENSORS)
 
 
@@ -135,10 +135,10 @@ def test_one_tensor_at_a_time_is_in_memory(tmp_path):
   tensors = {f"layer.{i}": wide.T for i in range(10)}
   tracemalloc.start()
   try:
-    tensor_files.write_folder(tmp_path, tensors)
+    safetensors_files.write_folder(tmp_path, tensors)
     _, written = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
-    opened = tensor_files.open_folder(tmp_path)
+    opened = safetensors_files.open_folder(tmp_path)
     for name in opened.shapes:
       opened.read(name)
     _, read = tracemalloc.get_traced_memory()
@@ -150,15 +150,15 @@ def test_one_tensor_at_a_time_is_in_memory(tmp_path):
 
 def test_reading_leaves_no_mapped_pages(tmp_path):
   tensors = {f"{i}": np.ones((4, 1000, 1000), np.float32) for i in range(10)}
-  tensor_files.write_folder(tmp_path, tensors)
+  safetensors_files.write_folder(tmp_path, tensors)
   script = """
 import pathlib, re, sys
-from bert_jax.interop import tensor_files
+from bert_jax.interop import safetensors_files
 def peak():
   status = pathlib.Path("/proc/self/status").read_text()
   return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) * 1024
 before = peak()
-opened = tensor_files.open_folder(pathlib.Path(sys.argv[1]))
+opened = safetensors_files.open_folder(pathlib.Path(sys.argv[1]))
 arrays = [opened.read(name) for name in opened.shapes]
 print((peak() - before) / sum(array.nbytes for array in arrays))
 """
@@ -181,7 +181,7 @@ def test_shards(tmp_path):
   write_index(tmp_path, {n: s for s, listed in shards.items() for n in listed})
   check_equal(read_all(tmp_path), TENSORS)
   # As Transformers has it, the one file goes before the shards.
-  tensor_files.write_folder(tmp_path, {"a": np.ones(2)})
+  safetensors_files.write_folder(tmp_path, {"a": np.ones(2)})
   check_equal(read_all(tmp_path), {"a": np.ones(2)})
 
 
@@ -192,18 +192,18 @@ def test_links_as_in_the_cache_of_the_hub(tmp_path):
   (folder / "model.safetensors").symlink_to("../../blob")
   check_equal(read_all(folder), TENSORS)
   # Writing puts a file in the link's place; the blob stays as it is.
-  tensor_files.write_folder(folder, {"a": np.ones(2)})
+  safetensors_files.write_folder(folder, {"a": np.ones(2)})
   check_equal(safetensors.numpy.load_file(tmp_path / "blob"), TENSORS)
   (folder / "model.safetensors").unlink()
   (folder / "model.safetensors").symlink_to("../../gone")
   with pytest.raises(UserError, match=r"model\.safetensors: No such file"):
-    tensor_files.open_folder(folder)
+    safetensors_files.open_folder(folder)
 
 
 def test_bytes_that_are_no_bools(tmp_path):
   header = {"a": entry("BOOL", (8,))}
   write_raw(tmp_path / "model.safetensors", header, bytes([0, 1, 2, 255] * 2))
-  array = tensor_files.open_folder(tmp_path).read("a")
+  array = safetensors_files.open_folder(tmp_path).read("a")
   assert array.view(np.uint8).tolist() == [0, 1, 1, 1] * 2
 
 
@@ -211,7 +211,7 @@ def test_bytes_that_are_no_bools(tmp_path):
 def test_other_types_are_listed_but_not_read(tmp_path, code):
   header = {"a": entry(code, (8,)), "b": entry("I64", (1,), (8, 16))}
   write_raw(tmp_path / "model.safetensors", header, bytes(16))
-  opened = tensor_files.open_folder(tmp_path)
+  opened = safetensors_files.open_folder(tmp_path)
   assert opened.shapes["a"] == ((8,), np.dtype(np.void))
   assert opened.read("b").tolist() == [0]
   with pytest.raises(UserError, match=f"'a' is of type {code}; expected one"):
@@ -219,8 +219,8 @@ def test_other_types_are_listed_but_not_read(tmp_path, code):
 
 
 def test_file_that_shrinks_or_goes_after_opening(tmp_path):
-  tensor_files.write_folder(tmp_path, {"a": np.ones(1000)})
-  opened = tensor_files.open_folder(tmp_path)
+  safetensors_files.write_folder(tmp_path, {"a": np.ones(1000)})
+  opened = safetensors_files.open_folder(tmp_path)
   os.truncate(tmp_path / "model.safetensors", 1000)
   with pytest.raises(UserError, match="ends in the middle of 'a'"):
     opened.read("a")
@@ -246,7 +246,7 @@ def test_folders_without_safetensors(tmp_path, names, message):
   for name in names:
     (tmp_path / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")
   with pytest.raises(UserError) as caught:
-    tensor_files.open_folder(tmp_path)
+    safetensors_files.open_folder(tmp_path)
   assert str(caught.value).startswith(f"{tmp_path}: expected model.safetensors")
   assert message in str(caught.value)
   assert "\n" not in str(caught.value)
@@ -257,7 +257,7 @@ def test_the_command_to_convert_survives_the_shell(tmp_path):
   folder.mkdir()
   (folder / "pytorch_model.bin").touch()
   with pytest.raises(UserError) as caught:
-    tensor_files.open_folder(folder)
+    safetensors_files.open_folder(folder)
   message = str(caught.value)
   _, _, code = shlex.split(message[message.index("python -c") :])
   calls = [
@@ -271,18 +271,18 @@ def test_the_command_to_convert_survives_the_shell(tmp_path):
 
 def test_pickles_beside_safetensors_are_not_looked_at(tmp_path):
   (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
-  tensor_files.write_folder(tmp_path, TENSORS)
+  safetensors_files.write_folder(tmp_path, TENSORS)
   check_equal(read_all(tmp_path), TENSORS)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
   with pytest.raises(UserError, match="No such file"):
-    tensor_files.open_folder(tmp_path / "missing")
+    safetensors_files.open_folder(tmp_path / "missing")
   path = tmp_path / "model.safetensors"
   path.mkdir()
   with pytest.raises(UserError, match="expected a file"):
-    tensor_files.open_folder(tmp_path)
+    safetensors_files.open_folder(tmp_path)
   path.rmdir()
   os.mkfifo(path)
   with pytest.raises(UserError, match="expected a file"):
-    tensor_files.open_folder(tmp_path)
+    safetensors_files.open_folder(tmp_path)

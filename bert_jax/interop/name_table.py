@@ -1,4 +1,4 @@
-"""Our parameters and the tensors of a checkpoint, by one table both ways."""
+"""Tables of parameter names, which read and write checkpoints of others."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,22 +8,23 @@ import jax
 import numpy as np
 
 from bert_jax import trees
-from bert_jax.interop.tensors import Tensors
+from bert_jax.interop.tensor_reader import TensorReader
 from bert_jax.settings import UserError
 from bert_jax.types import Parameters
 
 _LAYER = re.compile(r"layer_(\d+)")
-_SHOWN = 12
+_MAX_LISTED = 12
 
 
 class Tensor(NamedTuple):
-  """Where a parameter is in a checkpoint.
+  """The tensor of a checkpoint that holds a parameter.
 
   Attributes:
-    name: the tensor's.
-    transposed: whether its two axes are the other way round there.
-    part: where a tensor stacks several parameters by rows, which one.
-    parts: how many it stacks.
+    name: the name of the tensor.
+    transposed: whether its two axes are exchanged.
+    part: the index of the parameter, if a tensor concatenates several along
+      the first axis.
+    parts: the number of parameters that it concatenates.
   """
 
   name: str
@@ -33,26 +34,26 @@ class Tensor(NamedTuple):
 
 
 Rows = Mapping[str, str | Tensor]
-"""Our modules, or single parameters, and the names that they bear elsewhere.
+"""Paths of our modules or parameters to names in a checkpoint.
 
-`{n}` is the number of a layer. A module's row stands for all its parameters,
-whose own names follow by `Leaves`; a parameter's row is its `Tensor`.
+`{n}` is the number of a layer. The row of a module applies to all of its
+parameters, which `Leaves` names; the row of a parameter is its `Tensor`.
 """
 
 Leaves = Callable[[str, str], Tensor]
-"""Module and parameter, such as `kernel`, to the tensor that it is."""
+"""From a module and a parameter, such as `kernel`, to its tensor."""
 
 
 class Table(NamedTuple):
-  """All that names one model's tensors.
+  """The names of the tensors of a model.
 
   Attributes:
-    rows: of the model.
-    leaves: the format's way with parameters.
-    copies: tensors that repeat another one, which is checked: what stands in
-      for it if it is not there.
-    ignored: patterns of tensors that are no parameters of any of our models.
-    others: rows of heads that the model lacks; their tensors are passed over.
+    rows: the rows of the model.
+    leaves: the naming of parameters in the format.
+    copies: tensors that must equal another tensor, and replace it where it is
+      missing; from the copy to the original.
+    ignored: patterns of tensors that are not parameters of any of our models.
+    others: rows of heads that the model lacks, whose tensors are ignored.
   """
 
   rows: Rows
@@ -62,23 +63,23 @@ class Table(NamedTuple):
   others: Sequence[Rows]
 
   def locate(self, path: str) -> Tensor | None:
-    """Where the parameter of this path is; None if no row is about it."""
+    """The tensor of a parameter; None if no row applies to its path."""
     return _locate(self.rows, self.leaves, path)
 
-  def is_in(self, tensors: Tensors, path: str) -> bool:
-    """Whether the parameter of this path is in a checkpoint."""
+  def is_in(self, tensors: TensorReader, path: str) -> bool:
+    """Whether a checkpoint has the parameter of this path."""
     tensor = self.locate(path)
     return tensor is not None and tensor.name in tensors.shapes
 
 
 def torch_leaves(module: str, leaf: str) -> Tensor:
-  """PyTorch's names: a kernel is a `weight` with its axes exchanged."""
+  """The names of PyTorch, where a kernel is a transposed `weight`."""
   name = "bias" if leaf == "bias" else "weight"
   return Tensor(f"{module}.{name}", transposed=leaf == "kernel")
 
 
 def tensorflow_leaves(module: str, leaf: str) -> Tensor:
-  """TensorFlow 1's names, in which an embedding is its module's own."""
+  """The names of TensorFlow 1, where an embedding is named as its module."""
   if leaf == "embedding":
     return Tensor(module)
   is_norm = module.endswith("LayerNorm")
@@ -105,87 +106,88 @@ def _locate(rows: Rows, leaves: Leaves, path: str) -> Tensor | None:
   return tensor
 
 
-class Merged(NamedTuple):
+class LoadedParams(NamedTuple):
   """Parameters read from a checkpoint.
 
   Attributes:
-    params: those that are there.
-    fresh: the heads that are not, by the first names of their paths.
+    params: the parameters that the checkpoint has.
+    newly_initialized: the heads that it lacks, by the first names of their
+      paths.
   """
 
   params: Parameters
-  fresh: tuple[str, ...]
+  newly_initialized: tuple[str, ...]
 
 
 def read_params(
-  tensors: Tensors,
+  tensors: TensorReader,
   wanted: Parameters,
   table: Table,
   where: str,
   place: Callable[[str, np.ndarray], Any] | None = None,
-) -> Merged:
-  """Reads a model's parameters, one tensor at a time, the largest first.
+) -> LoadedParams:
+  """Reads the parameters of a model, one tensor at a time, the largest first.
 
   Args:
-    tensors: the checkpoint; other floating-point types become the wanted one.
+    tensors: the checkpoint; its floating-point dtypes are converted.
     wanted: shape structs of the parameters.
-    table: the names that they bear.
+    table: their names in the checkpoint.
     where: the checkpoint, for messages.
-    place: puts the parameter of a path where it is to stay, by default on the
-      first local device.
+    place: from the path and array of a parameter to an array on devices; by
+      default on the first local device.
 
   Raises:
-    UserError: tensors are missing that are not all of a head's, or have other
-      shapes, or are known to no row of the table.
+    UserError: tensors are missing, other than all of a head, have other
+      shapes, or are in no row of the table.
   """
   place = place or (lambda _, array: jax.device_put(array))
   shapes = trees.flatten(wanted)
-  nowhere = Tensor("(no name)")
-  located = {path: table.locate(path) or nowhere for path in shapes}
+  unnamed = Tensor("(no name)")
+  located = {path: table.locate(path) or unnamed for path in shapes}
   stand_ins = {original: copy for copy, original in table.copies.items()}
   for path, tensor in located.items():
     copy = stand_ins.get(tensor.name)
     if tensor.name not in tensors.shapes and copy in tensors.shapes:
       located[path] = tensor._replace(name=copy)
-  fresh = _check(tensors, shapes, located, table, where)
+  new = _check(tensors, shapes, located, table, where)
   _check_copies(tensors, table, where)
   flat, last = {}, (None, None)
   for path in sorted(
-    (path for path in shapes if path.split("/")[0] not in fresh),
+    (path for path in shapes if path.split("/")[0] not in new),
     key=lambda path: (-_bytes(tensors, located[path]), located[path]),
   ):
     tensor = located[path]
     if last[0] != tensor.name:
-      last = (None, None)  # Lets go of the one before.
+      last = (None, None)  # Frees the previous tensor.
       last = (tensor.name, tensors.read(tensor.name))
-    flat[path] = place(path, _ours(last[1], tensor, shapes[path].dtype))
+    flat[path] = place(path, _parameter(last[1], tensor, shapes[path].dtype))
     if tensor.parts == 1:
       last = (None, None)
-  return Merged(trees.unflatten(flat), fresh)
+  return LoadedParams(trees.unflatten(flat), new)
 
 
-def _bytes(tensors: Tensors, tensor: Tensor) -> int:
+def _bytes(tensors: TensorReader, tensor: Tensor) -> int:
   info = tensors.shapes[tensor.name]
   return int(np.prod(info.shape)) * info.dtype.itemsize
 
 
-def _ours(array: np.ndarray, tensor: Tensor, dtype: Any) -> np.ndarray:
+def _parameter(array: np.ndarray, tensor: Tensor, dtype: Any) -> np.ndarray:
   if tensor.parts > 1:
     array = np.split(array, tensor.parts)[tensor.part]
   if tensor.transposed:
     array = array.T
-  # Views: a copy would only be copied again, on its way to the device.
+  # Views: the transfer to the device copies them anyway.
   return array.astype(dtype, copy=False)
 
 
 def _check(
-  tensors: Tensors,
+  tensors: TensorReader,
   shapes: Mapping[str, Any],
   located: Mapping[str, Tensor],
   table: Table,
   where: str,
 ) -> tuple[str, ...]:
-  """Compares names and shapes; returns the heads that are not there."""
+  """Checks names, shapes and dtypes; returns the heads that are missing."""
   missing, misshaped = [], []
   for path, tensor in located.items():
     if tensor.name not in tensors.shapes:
@@ -203,33 +205,35 @@ def _check(
       misshaped.append(f"{tensor.name} is {info.dtype}, expected floats")
   heads = {path.split("/")[0] for path in shapes} - {"encoder"}
   found = {path.split("/")[0] for path in set(shapes) - set(missing)}
-  fresh = tuple(sorted(heads - found))
+  new = tuple(sorted(heads - found))
   faults = {
     "missing": [
-      located[path].name for path in missing if path.split("/")[0] not in fresh
+      located[path].name for path in missing if path.split("/")[0] not in new
     ],
     "mis-shaped": misshaped,
     "unexpected": sorted(_unexpected(tensors, located, table)),
   }
-  if said := [f"{kind}: {_some(x)}" for kind, x in faults.items() if x]:
+  if listed := [f"{kind}: {_first(x)}" for kind, x in faults.items() if x]:
     raise UserError(
-      f"{where}: the tensors are not those of this model; {'; '.join(said)}"
+      f"{where}: the tensors are not those of this model; {'; '.join(listed)}"
     )
-  return fresh
+  return new
 
 
 def _is_float(dtype: np.dtype) -> bool:
-  # Not numpy's own question, to which bfloat16 is a plain "void".
+  # For NumPy, bfloat16 is a "void" dtype.
   return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
-def _some(names: Sequence[str]) -> str:
-  more = len(names) - _SHOWN
-  return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _first(names: Sequence[str]) -> str:
+  more = len(names) - _MAX_LISTED
+  return ", ".join(names[:_MAX_LISTED]) + (
+    f" and {more} more" if more > 0 else ""
+  )
 
 
 def _unexpected(
-  tensors: Tensors, located: Mapping[str, Tensor], table: Table
+  tensors: TensorReader, located: Mapping[str, Tensor], table: Table
 ) -> set[str]:
   names = set(tensors.shapes) - {tensor.name for tensor in located.values()}
   names -= set(table.copies)
@@ -246,21 +250,21 @@ def _unexpected(
   }
 
 
-def _check_copies(tensors: Tensors, table: Table, where: str) -> None:
+def _check_copies(tensors: TensorReader, table: Table, where: str) -> None:
   for copy, original in table.copies.items():
     if not {copy, original} <= set(tensors.shapes):
       continue
     if not np.array_equal(tensors.read(copy), tensors.read(original)):
       raise UserError(
-        f"{where}: {copy} is not the same as {original}; only models that tie"
-        " the two are supported"
+        f"{where}: {copy} differs from {original}; only models that tie the two"
+        " are supported"
       )
 
 
 def named_tensors(params: Parameters, table: Table) -> dict[str, np.ndarray]:
-  """A model's parameters under a checkpoint's names.
+  """The parameters of a model by their names in a checkpoint.
 
-  Views of the parameters, where these are in host memory and not stacked.
+  They are views where the parameters are in host memory and not concatenated.
   """
   parts: dict[str, dict[int, np.ndarray]] = {}
   for path, leaf in trees.flatten(params).items():
