@@ -99,13 +99,13 @@ def test_a_folder_that_is_there_stays_as_it_was(tmp_path):
 )
 def test_names_that_lead_elsewhere(tmp_path, name):
   archive = write(tmp_path / "x.zip", [*release(), (name, b"x")])
-  assert_refused(tmp_path, archive, "a name that ")
+  assert_refused(tmp_path, archive, "the name ")
 
 
 def test_a_name_with_a_zero(tmp_path):
   archive = write(tmp_path / "x.zip", [*release(), ("vocab_txt~evil", b"x")])
   archive.write_bytes(archive.read_bytes().replace(b"txt~evil", b"txt\0evil"))
-  assert_refused(tmp_path, archive, "a name that is not plain")
+  assert_refused(tmp_path, archive, "characters that are not allowed")
 
 
 @pytest.mark.parametrize(
@@ -125,13 +125,13 @@ def test_links_and_special_files(tmp_path, kind):
 def test_two_of_a_name(tmp_path, name):
   files = [*release(), ("STRASSE", b""), (name, b"")]
   archive = write(tmp_path / "x.zip", files)
-  assert_refused(tmp_path, archive, "is there twice|Not a directory|exists")
+  assert_refused(tmp_path, archive, "duplicate entry|Not a directory|exists")
 
 
 def test_composed_and_decomposed_names(tmp_path):
   files = [*release(), ("\u00e9", b""), ("e\u0301", b"")]
   archive = write(tmp_path / "x.zip", files)
-  assert_refused(tmp_path, archive, "is there twice")
+  assert_refused(tmp_path, archive, "duplicate entry")
 
 
 def patched(archive, field, value, size=2):
@@ -145,13 +145,13 @@ def patched(archive, field, value, size=2):
 
 def test_encrypted(tmp_path):
   archive = write(tmp_path / "x.zip", release())
-  assert_refused(tmp_path, patched(archive, 8, 1), "encrypted; unpack it by")
+  assert_refused(tmp_path, patched(archive, 8, 1), "encrypted; extract it")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_other_compressions(tmp_path, method):
   archive = write(tmp_path / "x.zip", release(), method)
-  assert_refused(tmp_path, archive, "compressed by method .*; expected deflate")
+  assert_refused(tmp_path, archive, "compression method .*; expected deflate")
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
@@ -165,7 +165,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
 def test_a_size_that_is_a_lie(tmp_path, size):
   archive = write(tmp_path / "x.zip", release(files={CONFIG: bytes(5_120)}))
   patched(archive, 24, size, 4)
-  assert_refused(tmp_path, archive, "Bad CRC-32|unpacks to|not as large as")
+  assert_refused(tmp_path, archive, "Bad CRC-32|unpacks to|its declared size")
 
 
 def test_overlapping_entries(tmp_path):
@@ -195,7 +195,7 @@ def test_a_huge_directory_takes_no_memory(tmp_path):
   ending = struct.pack("<4s8xIIH", b"PK\5\6", len(entries), 0, 0)
   (tmp_path / "x.zip").write_bytes(entries + ending)
   tracemalloc.start()
-  assert_refused(tmp_path, tmp_path / "x.zip", "its directory has 9400000 ")
+  assert_refused(tmp_path, tmp_path / "x.zip", "a directory of 9400000 ")
   assert tracemalloc.get_traced_memory()[1] < 4 << 20
   tracemalloc.stop()
 
@@ -212,7 +212,7 @@ def test_a_huge_directory_takes_no_memory(tmp_path):
 )
 def test_not_one_release(tmp_path, files, count):
   archive = write(tmp_path / "x.zip", files)
-  assert_refused(tmp_path, archive, f"{count} times bert_config.json at its to")
+  assert_refused(tmp_path, archive, f"folder of it; found {count}")
 
 
 def test_what_is_no_zip(tmp_path):

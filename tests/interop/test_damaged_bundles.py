@@ -116,7 +116,7 @@ def test_malicious_changes_with_right_checksums(tmp_path, level):
 def test_what_is_no_index(tmp_path):
   index = tmp_path / "x.index"
   index.mkdir()
-  with pytest.raises(UserError, match=r"x\.index: not a file"):
+  with pytest.raises(UserError, match=r"x\.index: not a regular file"):
     TensorBundle.open(tmp_path / "x")
   index.rmdir()
   for content in (b"", writer.MAGIC, b"#!/bin/sh\n" * 100):
@@ -165,19 +165,19 @@ TABLES = {
   "no restarts": (lambda: one_block(b"\0"), "restarts beyond the end"),
   "eleven bytes": (
     lambda: one_block(b"\xff" * 10 + b"\1" + NO_RESTARTS),
-    "a number is cut off or too long",
+    "a number is truncated or too long",
   ),
   "value beyond": (
     lambda: one_block(raw_entry(0, 0, 1 << 40) + NO_RESTARTS),
-    "an entry goes beyond its block",
+    "an entry exceeds its block",
   ),
   "key beyond": (
     lambda: one_block(raw_entry(0, (1 << 64) - 1, 1) + NO_RESTARTS),
-    "an entry goes beyond its block",
+    "an entry exceeds its block",
   ),
   "prefix of nothing": (
     lambda: one_block(raw_entry(1, 0, 0) + NO_RESTARTS),
-    "an entry goes beyond its block",
+    "an entry exceeds its block",
   ),
   "long key": (
     lambda: writer.table([HEADER, (b"a" * 1025, b"")]),
@@ -201,7 +201,7 @@ TABLES = {
     lambda: writer.with_index(
       b"", writer.block([(b"a", writer.varint(1 << 40) * 2)])
     ),
-    "a block of 1099511627776 bytes at byte 1099511627776 goes beyond",
+    "a block of 1099511627776 bytes at byte 1099511627776 exceeds",
   ),
   "many": (
     lambda: writer.table(

@@ -118,7 +118,7 @@ def damaged_index(weight_map):
     (damaged_index({"b": "1.safetensors"}), "'b' is not in 1.safetensors"),
     (
       damaged_index({"b": "1.safetensors", "a": "3.safetensors"}),
-      "'a' is in 1.safetensors too",
+      "'a' is also in 1.safetensors",
     ),
   ],
 )

@@ -175,7 +175,7 @@ def untied(tensors):
     (reshaped, r"mis-shaped: bert.pooler.dense.weight is \[16, 8\], exp"),
     (integers, "bert.pooler.dense.bias is int32, expected floats"),
     (stranger, "unexpected: bert.adapter.weight"),
-    (untied, "decoder.weight is not the same as bert.embeddings.word_emb"),
+    (untied, "decoder.weight differs from bert.embeddings.word_emb"),
   ],
 )
 def test_tensors_that_do_not_fit_are_listed(bert, change, message):
