@@ -76,9 +76,12 @@ def train(values: cli.Values) -> int:
   processes = cli.join_cluster(values)
   recipe = Recipe.from_dict(values.config.to_dict())
   workdir = paths.as_path(values.workdir)
+  profile = _profile(values.profile)
+  if profile and values.seeds:
+    raise UserError("--profile: not together with --seeds; profile one run")
   try:
     if values.seeds is None:
-      run.train_recipe(recipe, workdir, _profile(values.profile))
+      run.train_recipe(recipe, workdir, profile)
     else:
       summary = seeds.repeat(recipe, workdir, _seeds(values.seeds))
       if processes.is_first():

@@ -56,6 +56,11 @@ def test_a_seed_is_trained_and_its_model_predicts(home):
 def test_mistakes_end_in_a_line_before_any_training(home):
   for arguments, message in (
     (["--seeds=0,x"], "error: --seeds: expected numbers, got 0,x"),
+    (["--profile=3"], "error: --profile: expected FIRST:LAST, got 3"),
+    (
+      ["--profile=1:2", "--seeds=0,1"],
+      "error: --profile: not together with --seeds; profile one run",
+    ),
     (options(**{"data.train": "no.tsv"}), "error: config.data.train: "),
     (["--config.data.heaedr=a"], "error: config.data.heaedr: unknown key; did"),
   ):
