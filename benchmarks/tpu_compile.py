@@ -27,14 +27,14 @@ from rich.table import Table
 
 from benchmarks import runner, tpu_peer, tpu_updates
 from bert_jax.aot import scaling
-from bert_jax.aot.forecast import Forecast
+from bert_jax.aot.analysis import Analysis
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _RESULTS = _ROOT / "benchmarks" / "results"
 _TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v5p:8x8x8")
 
 
-def _row(found: Forecast) -> list[str]:
+def _row(found: Analysis) -> list[str]:
   row = [found.topology, found.name, f"{found.rows // found.chips}"]
   if not found.fits:
     return [*row, "does not fit"]
@@ -64,7 +64,7 @@ def compile_all(
   for topology in topologies:
     for model in models:
       for length in tpu_updates.ROWS:
-        found.append(tpu_updates.forecast(model, length, topology))
+        found.append(tpu_updates.analyze(model, length, topology))
         table.add_row(*_row(found[-1]))
         # As it goes: each takes minutes.
         text = json.dumps([one.to_dict() for one in found], indent=2) + "\n"

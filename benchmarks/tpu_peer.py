@@ -108,7 +108,7 @@ def ours(
   max_sequences: int,
 ) -> Cost:
   """Compiles our update, at 512 for packed rows."""
-  found = tpu_updates.forecast(
+  found = tpu_updates.analyze(
     model,
     length,
     topology,

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 
 from benchmarks.cases import PREDICTIONS
-from bert_jax.aot.forecast import Forecast
+from bert_jax.aot.analysis import Analysis
 
 MODELS = ("bert_base", "bert_large")
 ROWS = {128: 32, 512: 8}
@@ -26,7 +26,7 @@ def in_kernels(cycles: int, uncounted: int) -> str:
 
 def forecast(
   model: str, length: int, topology: str, flags: Sequence[str] = ()
-) -> Forecast:
+) -> Analysis:
   """What the update takes, data parallel in bfloat16.
 
   Args:
@@ -52,6 +52,6 @@ def forecast(
     if ran.returncode not in (0, 1):  # 1 is the verdict that it does not fit.
       sys.exit(ran.returncode)
     entry = json.loads(path.read_text())
-  return Forecast(
+  return Analysis(
     **{name: math.nan if x is None else x for name, x in entry.items()}
   )

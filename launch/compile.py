@@ -42,15 +42,15 @@ def compile_update(values: cli.Values) -> int:
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   os.environ.setdefault("TPU_ACCELERATOR_TYPE", "none")
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-  from bert_jax.aot import forecast, kernels
+  from bert_jax.aot import analysis, kernels
   from bert_jax.storage import folders
   from bert_jax.training.recipe import Recipe
 
   recipe = Recipe.from_dict(values.config.to_dict())
   with tempfile.TemporaryDirectory() as schedules:
     kernels.write_schedules(schedules)
-    found = forecast.forecast(recipe, values.topology, schedules)
-  forecast.print_report(found)
+    found = analysis.analyze(recipe, values.topology, schedules)
+  analysis.print_report(found)
   if values.json:
     text = json.dumps(found.to_dict(), indent=2) + "\n"
     folders.write_text(values.json, text)

@@ -1,4 +1,4 @@
-"""TPU chips that programs can be compiled for without having one."""
+"""The TPU chips that programs can be compiled for without a TPU."""
 
 import dataclasses
 import importlib.util
@@ -15,31 +15,32 @@ from bert_jax.settings import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """What a kind of chip can do; from Google's data sheets.
+  """The properties of a kind of chip, from Google's data sheets.
 
   Attributes:
-    peak_flops: dense bf16, in FLOP/s.
-    hbm_bytes: the memory of a device, as the compiler has it.
-    clock: of the cores, in Hz: the peak over what the matrix units do in a
-      cycle (4 of 128 x 128 a core, of v6e 4 of 256 x 256).
-    link_bytes: between chips of a slice, over all links of one chip, in each
-      direction, in bytes/s.
-    most: chips of the largest slice.
-    cores: that are one device together.
-    options: what the topology takes besides its name.
+    peak_flops: the dense bfloat16 peak, in FLOP/s.
+    hbm_bytes: the memory of a device for the compiler, in bytes.
+    clock: the clock rate of the cores, in Hz: the peak over the FLOPs of the
+      matrix units in a cycle (4 units of 128 x 128 per core; of v6e 4 of
+      256 x 256).
+    link_bytes: the bandwidth between the chips of a slice, over all links of
+      one chip in one direction, in bytes/s.
+    max_chips: the number of chips of the largest slice.
+    cores: the number of cores that form one device.
+    options: the options of the topology.
   """
 
   peak_flops: float
   hbm_bytes: int
   clock: float
   link_bytes: float
-  most: int
+  max_chips: int
   cores: int = 1
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 CHIPS = {
-  # Both cores as one device, which is how jax runs on a v4.
+  # Both cores form one device ("megacore"), as in JAX on a v4.
   "v4": Chip(
     275e12, 32 << 30, 1.05e9, 300e9, 4096, 2, {"chip_config_name": "megacore"}
   ),
@@ -50,25 +51,28 @@ CHIPS = {
 
 
 def topology(name: str) -> tuple[Chip, Sequence[jax.Device]]:
-  """The devices of a slice, to lay a mesh over and to compile for.
+  """The abstract devices of a slice, for a mesh and for compilation.
 
   Args:
-    name: as `v5e:4x4`.
+    name: the topology, such as `v5e:4x4`.
+
+  Returns:
+    The kind of chip, and the devices.
 
   Raises:
-    UserError: there is no such slice, or no compiler for it.
+    UserError: there is no such slice, or the TPU compiler is not installed.
   """
   kind, colon, shape = name.partition(":")
   if not colon or not shape:
-    raise UserError(f"--topology {name}: expected CHIP:SHAPE, as v5e:4x4")
+    raise UserError(f"--topology {name}: expected CHIP:SHAPE, such as v5e:4x4")
   chip = settings.choice("--topology", kind, CHIPS)
-  # No TPU is used that another process may be at.
+  # No TPU is used, so other processes may use libtpu.
   os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
   try:
     found = topologies.get_topology_desc(
       platform="tpu", topology_name=name, **chip.options
     )
-  except Exception as error:  # Of several types, by what is missing.
+  except Exception as error:  # The type depends on the cause.
     if importlib.util.find_spec("libtpu") is None:
       raise UserError(
         "--topology: the TPU compiler is not installed; pip install"

@@ -1,4 +1,4 @@
-"""What a compiled program's text tells: collectives, and the cost model."""
+"""Parses the text of compiled programs: collectives and estimated cycles."""
 
 import dataclasses
 import math
@@ -40,19 +40,19 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """A line of a computation.
+  """An instruction of a computation.
 
   Attributes:
     name: unique within the program.
-    opcode: as `all-reduce` or `fusion`.
-    result: the bytes of each array of what it gives.
-    operands: the names of its operands.
-    cycles: by the compiler's cost model, 0 where it has none.
-    trips: how often a loop goes round; 1 where nothing tells, and for
-      anything else.
-    called: the computations that it runs.
-    kernel: what a Pallas kernel for TPUs was made of, in base64; empty for
-      anything else.
+    opcode: such as `all-reduce` or `fusion`.
+    result: the bytes of each array of the result.
+    operands: the names of the operands.
+    cycles: the estimate of the cost model; 0 without one.
+    trips: the trip count of a loop; 1 if it is unknown, and for other
+      instructions.
+    called: the names of the computations that it runs.
+    kernel: the MLIR module of a Pallas kernel for TPUs, in base64; empty for
+      other instructions.
   """
 
   name: str
@@ -67,17 +67,17 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """The computations of a program by name, and which one it begins with."""
+  """The computations of a program by name, and the name of its entry."""
 
   entry: str
   computations: Mapping[str, Sequence[Instruction]]
 
 
 def parse(text: str) -> Program:
-  """Reads what `jax.stages.Compiled.as_text` gives."""
+  """Parses the text of `jax.stages.Compiled.as_text`."""
   entry, computations = "", {}
-  # What each computation has for whole numbers; a loop's condition is written
-  # before the loop.
+  # The integer constants of each computation; the condition of a loop precedes
+  # the loop.
   limits: dict[str, list[int]] = {}
   current: list[Instruction] = []
   numbers: list[int] = []
@@ -94,10 +94,10 @@ def parse(text: str) -> Program:
 
 
 def estimated_cycles(program: Program) -> int:
-  """The cost model's cycles of all instructions, each time that they run.
+  """The cycles of all executed instructions, by the cost model.
 
-  Only TPU programs have any. They add up as if nothing overlapped, and of
-  what is in kernels there are none: see `kernels`.
+  Only TPU programs have estimates. They are summed without overlap, and do not
+  include kernels; see `kernels`.
   """
   return sum(
     instruction.cycles * times
@@ -107,7 +107,7 @@ def estimated_cycles(program: Program) -> int:
 
 
 def kernel_runs(program: Program) -> Counter[str]:
-  """How often each kernel runs, by `Instruction.kernel`."""
+  """The number of runs of each kernel, by `Instruction.kernel`."""
   runs: Counter[str] = Counter()
   for instruction, times, _ in _walk(program, program.entry):
     if instruction.kernel:
@@ -116,15 +116,15 @@ def kernel_runs(program: Program) -> Counter[str]:
 
 
 def kernel(text: str) -> str:
-  """What the kernel that an instruction's text calls was made of, or ""."""
+  """The MLIR module of the kernel that an instruction calls, or ""."""
   found = _KERNEL.search(text)
   return found[1] if found else ""
 
 
 def collective_bytes(program: Program) -> dict[str, int]:
-  """The bytes of arrays that each kind of collective makes on one device.
+  """The bytes of the results of each kind of collective on one device.
 
-  Of a reduce-scatter those that it takes, which is what it adds up.
+  For a reduce-scatter, the bytes of its operands.
   """
   sizes: Counter[str] = Counter()
   results = {
@@ -136,7 +136,7 @@ def collective_bytes(program: Program) -> dict[str, int]:
       continue
     size = sum(results.get(name, 0) for name in instruction.operands)
     if kind == "all-gather":
-      # What begins one gives its operands and its results.
+      # An `all-gather-start` returns its operands and its results.
       made = sum(instruction.result)
       size = made - size if instruction.opcode != kind else made
     sizes[kind] += size * times
@@ -146,7 +146,7 @@ def collective_bytes(program: Program) -> dict[str, int]:
 def _walk(
   program: Program, name: str, times: int = 1, is_fused: bool = False
 ) -> Iterator[tuple[Instruction, int, bool]]:
-  """Every instruction, how often it runs, and whether it is in a fusion."""
+  """Each instruction, its number of runs, and whether it is in a fusion."""
   for instruction in program.computations.get(name, ()):
     yield instruction, times, is_fused
     if instruction.opcode.endswith(("-done", "-update")):
@@ -191,12 +191,12 @@ def _instruction(
 
 
 def _trips(attributes: str, limits: Mapping[str, Sequence[int]]) -> int:
-  """As the compiler says, or else as the loop's condition does.
+  """The trip count of a loop, from its attributes or from its condition.
 
-  One with a single number counts from 0 up to it, as those of `jax.lax.scan`.
+  A condition with a single constant counts from 0 to it, as in `jax.lax.scan`.
   """
-  if told := _TRIPS.search(attributes):
-    return int(told[1])
+  if known := _TRIPS.search(attributes):
+    return int(known[1])
   condition = _CONDITION.search(attributes)
   numbers = limits.get(condition[1], ()) if condition else ()
   return numbers[0] if len(numbers) == 1 else 1

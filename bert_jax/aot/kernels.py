@@ -1,11 +1,10 @@
-"""Cycles inside kernels, of which the compiler's cost model counts none.
+"""The cycles inside of Pallas kernels, which the cost model does not count.
 
-A Pallas kernel is to the cost model a call that takes no time. But the TPU's
-compiler schedules it too, and can be asked to write out how many bundles of
-instructions it made; a core issues one in a cycle. A kernel here takes its
-bundles times the steps of its grid, as if none had to wait, and as if what is
-before and after the grid's loop, and each branch in it, were run in each step.
-Loops inside of a step that the compiler leaves loops count once.
+The TPU compiler also schedules kernels, and can dump the number of instruction
+bundles of each; a core issues one bundle per cycle. The estimate is the bundles
+times the steps of the grid: without stalls, with the code before and after the
+loop over the grid and all branches in every step, and with each loop inside of
+a step that is not unrolled counted once.
 """
 
 import base64
@@ -22,7 +21,7 @@ from jax.extend.mlir import ir
 from bert_jax.aot import hlo
 
 _LABEL = "final_bundles"
-# The program as a whole, with all instructions, has a file as well.
+# The file of the whole program has all instructions.
 _WHOLE = "-TLP-"
 _BUNDLES = re.compile(r"total scheduled bundles:\s+(\d+)")
 _PARALLEL = "#tpu.dimension_semantics<parallel>"
@@ -33,9 +32,9 @@ class Kernels(NamedTuple):
   """The kernels of a program.
 
   Attributes:
-    runs: how many are run, each time that they are.
-    uncounted: how many of those no schedule is known of.
-    cycles: of the others together.
+    runs: the number of executed kernels.
+    uncounted: the number of those without a known schedule.
+    cycles: the total cycles of the others.
   """
 
   runs: int
@@ -44,10 +43,10 @@ class Kernels(NamedTuple):
 
 
 def write_schedules(folder: pathlib.Path | str) -> None:
-  """Makes the TPU's compiler write its schedules, if it was not loaded yet.
+  """Makes the TPU compiler dump its schedules; before libtpu is loaded.
 
   Args:
-    folder: where to; for `read_schedules`.
+    folder: the folder for the dumps, for `read_schedules`.
   """
   options = (
     f"--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
@@ -58,7 +57,7 @@ def write_schedules(folder: pathlib.Path | str) -> None:
 
 
 def read_schedules(folder: pathlib.Path | str) -> dict[str, int]:
-  """The bundles of each compiled kernel, by `hlo.Instruction.kernel`."""
+  """The number of bundles of each kernel, by `hlo.Instruction.kernel`."""
   found = {}
   for path in pathlib.Path(folder).glob(f"*schedule-analysis_{_LABEL}*"):
     if _WHOLE in path.name:
@@ -76,10 +75,10 @@ def count(
   """Counts the kernels that a program runs, and their cycles.
 
   Args:
-    program: compiled.
-    schedules: from `read_schedules`; whose kernels are not in it, and those
-      whose grid cannot be told, are not counted in the cycles.
-    cores: that share the steps of grids that are declared parallel.
+    program: a compiled program.
+    schedules: from `read_schedules`. The cycles do not include kernels that it
+      lacks, nor kernels whose grid is unknown.
+    cores: the number of cores that share the steps of parallel grids.
   """
   runs = hlo.kernel_runs(program)
   cycles = {
@@ -95,15 +94,15 @@ def count(
 
 
 def grid_steps(kernel: str, cores: int = 1) -> int | None:
-  """The steps of a kernel's grid on a core; None where they cannot be told.
+  """The grid steps of a kernel on one core; None if the grid is unknown.
 
   Args:
-    kernel: what it was made of, an MLIR module as bytes in base64.
-    cores: that there are.
+    kernel: its MLIR module, as bytecode in base64.
+    cores: the number of cores that share the steps of a parallel grid.
   """
   with ir.Context() as context:
     tpu.register_dialect(context)
-    # The module is written in versioned names of operations.
+    # The operations of the module have versioned names.
     context.allow_unregistered_dialects = True
     try:
       module = str(ir.Module.parse(base64.b64decode(kernel)))

@@ -1,4 +1,4 @@
-"""The update of a recipe, compiled for devices that are not here."""
+"""Lowers the update of a recipe for abstract devices."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,15 +18,16 @@ from bert_jax.training.train import make_update
 from bert_jax.types import Batch, TrainState
 
 
-class Ahead(NamedTuple):
-  """An update that is lowered, and the shapes of what it takes.
+class LoweredUpdate(NamedTuple):
+  """A lowered update and its arguments.
 
   Attributes:
-    task: of the recipe, without its data.
-    layout: of the devices.
-    state: shape structs, with their shardings.
-    batch: the same, of all rows.
-    lowered: to be compiled.
+    task: the task of the recipe.
+    data: the data section of the recipe.
+    layout: the mesh of the devices and the sharding rules.
+    state: shape structs with shardings.
+    batch: shape structs with shardings, of all rows.
+    lowered: the update, to be compiled.
   """
 
   task: Task
@@ -37,18 +38,17 @@ class Ahead(NamedTuple):
   lowered: jax.stages.Lowered
 
 
-def lower(recipe: Recipe, devices: Sequence[jax.Device]) -> Ahead:
-  """Lowers the update that `training.train` would do on these devices.
+def lower(recipe: Recipe, devices: Sequence[jax.Device]) -> LoweredUpdate:
+  """Lowers the update of `training.train` for some devices.
 
-  Nothing is read but the recipe: the vocabulary has the size that it names.
+  Reads no data: the size of the vocabulary is that of the recipe.
 
   Args:
-    recipe: of pretraining, with its number of steps.
-    devices: of a topology; see `jax.experimental.topologies`.
+    recipe: a recipe of pretraining, with its number of steps.
+    devices: the devices of a topology; see `jax.experimental.topologies`.
 
   Raises:
-    UserError: the recipe does not say all that it takes, or does not fit the
-      devices.
+    UserError: the recipe lacks a value, or does not fit the devices.
   """
   task, data = _task(recipe)
   layout = partitioning.make_layout(recipe.mesh, devices)
@@ -65,7 +65,9 @@ def lower(recipe: Recipe, devices: Sequence[jax.Device]) -> Ahead:
     layout.mesh,
     recipe.batch_size,
   )
-  return Ahead(task, data, layout, state, batch, update.lower(state, batch))
+  return LoweredUpdate(
+    task, data, layout, state, batch, update.lower(state, batch)
+  )
 
 
 def _task(recipe: Recipe) -> tuple[Task, CorpusDataConfig]:

@@ -1,9 +1,9 @@
 import pytest
 
 from bert_jax.aot import scaling
-from bert_jax.aot.forecast import Forecast
+from bert_jax.aot.analysis import Analysis
 
-FOUND = Forecast(
+FOUND = Analysis(
   name="bert_base, length 128",
   topology="v5e:4x4",
   chips=16,

@@ -214,7 +214,9 @@ def test_other_types_are_listed_but_not_read(tmp_path, code):
   opened = safetensors_files.open_folder(tmp_path)
   assert opened.shapes["a"] == ((8,), np.dtype(np.void))
   assert opened.read("b").tolist() == [0]
-  with pytest.raises(UserError, match=f"'a' has the dtype {code}; expected one"):
+  with pytest.raises(
+    UserError, match=f"'a' has the dtype {code}; expected one"
+  ):
     opened.read("a")
 
 

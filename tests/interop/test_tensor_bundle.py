@@ -77,7 +77,9 @@ def test_reads_what_tensorflow_writes(tmp_path):
 def test_strings_are_listed_but_not_read(tmp_path):
   bundle = TensorBundle.open(write_tensorflows(tmp_path))
   assert bundle.shapes["text"] == ((2,), np.dtype(object))
-  with pytest.raises(UserError, match="expected 'text' to have one of the dtypes float32"):
+  with pytest.raises(
+    UserError, match="expected 'text' to have one of the dtypes float32"
+  ):
     bundle.read("text")
 
 
