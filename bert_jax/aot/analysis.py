@@ -219,9 +219,9 @@ def print_report(analysis: Analysis) -> None:
   console.print(table)
   if analysis.fits:
     console.print(
-      "Estimates are those of the compiler's cost model at the clock rate of the"
-      " chip. No chip was used. They do not include communication that does not"
-      " overlap with computation."
+      "Estimates are those of the compiler's cost model at the clock rate of"
+      " the chip. No chip was used. They do not include communication that does"
+      " not overlap with computation."
     )
     if analysis.uncounted_kernels:
       console.print(
