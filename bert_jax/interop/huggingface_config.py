@@ -117,7 +117,7 @@ def read_task(
   candidates = [
     task.for_published()
     for task in TASKS.values()
-    if task.architecture == end and _has_rows(family, task)
+    if task.architecture == end and has_heads(family, task)
   ]
   for task in candidates:
     targets = task.targets.items()
@@ -139,8 +139,10 @@ def read_task(
   return None
 
 
-def _has_rows(family: Family, task: Task) -> bool:
-  """Whether the family's head has the modules of the task's heads."""
+def has_heads(family: Family, task: Task) -> bool:
+  """Whether a class of the family in Transformers has the task's heads."""
+  if task.architecture not in family.heads:
+    return False
   modules = {path.split("/")[0] for path in family.heads[task.architecture]}
   return modules.issuperset(task.head_names.values())
 

@@ -13,6 +13,7 @@ from bert_jax import trees
 from bert_jax.model import Model
 from bert_jax.models.config import encoder_config
 from bert_jax.tasks import TASKS
+from bert_jax.tasks.targets.labels import LabelledTarget
 from tests import small
 
 # One preset of each family, made small.
@@ -46,7 +47,14 @@ def encoder(family):
 @functools.cache
 def model(family, task):
   """A model of that family and head, without compiling anything."""
-  made = TASKS[task].for_published().bind(encoder(family), small.tokenizer())
+  made = TASKS[task].for_published()
+  named = {
+    name: dataclasses.replace(target, labels=target.names)
+    for name, target in made.targets.items()
+    if isinstance(target, LabelledTarget)
+  }
+  made = made.with_targets({**made.targets, **named})
+  made = made.bind(encoder(family), small.tokenizer())
   batch = jax.tree.map(lambda x: x[None], made.dummy_batch)
   shapes = jax.eval_shape(made.module.init, jax.random.key(0), batch)["params"]
   rng = np.random.default_rng(0)

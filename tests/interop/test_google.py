@@ -88,20 +88,20 @@ def release(tmp_path):
   folder.mkdir()
   (folder / "bert_config.json").write_text(json.dumps(CONFIG))
   (folder / "vocab.txt").write_text("\n".join(small.tokenizer().tokens) + "\n")
-  params = folders.predictor("bert", "pretraining").params
+  params = folders.model("bert", "pretraining").params
   bundle_writer.write(folder / "bert_model.ckpt", variables(params), shards=3)
   return folder
 
 
 def test_a_release_is_read_bit_for_bit(release):
-  predictor = bert_jax.load(release)
-  folders.assert_same(predictor, folders.predictor("bert", "pretraining"))
-  assert predictor.tokenizer.tokens == small.tokenizer().tokens
+  model = bert_jax.load(release)
+  folders.assert_same(model, folders.model("bert", "pretraining"))
+  assert model.tokenizer.tokens == small.tokenizer().tokens
 
 
 def test_the_encoder_alone_keeps_its_pooler(release):
-  predictor = bert_jax.load(release, task="embedding")
-  assert predictor.params.keys() == {"encoder", "pooler"}
+  model = bert_jax.load(release, task="embedding")
+  assert model.params.keys() == {"encoder", "pooler"}
 
 
 def test_a_zip_is_read_and_leaves_nothing_behind(
@@ -114,8 +114,8 @@ def test_a_zip_is_read_and_leaves_nothing_behind(
   scratch = tmp_path / "scratch"
   scratch.mkdir()
   monkeypatch.setattr("tempfile.tempdir", str(scratch))
-  predictor = bert_jax.load(archive)
-  folders.assert_same(predictor, folders.predictor("bert", "pretraining"))
+  model = bert_jax.load(archive)
+  folders.assert_same(model, folders.model("bert", "pretraining"))
   assert not any(scratch.iterdir())
 
 
@@ -137,7 +137,7 @@ def test_a_hostile_zip_writes_nothing(tmp_path, monkeypatch):
 
 
 def test_what_is_missing_is_named(release):
-  params = folders.predictor("bert", "pretraining").params
+  params = folders.model("bert", "pretraining").params
   kept = variables(params)
   del kept["bert/encoder/layer_1/output/dense/kernel"]
   kept["surprise"] = np.zeros(3, np.float32)
@@ -153,7 +153,7 @@ def test_what_is_missing_is_named(release):
 
 
 def test_without_heads_it_is_an_encoder(release):
-  params = folders.predictor("bert", "pretraining").params
+  params = folders.model("bert", "pretraining").params
   kept = {
     name: value
     for name, value in variables(params).items()

@@ -8,7 +8,6 @@ import pytest
 
 import bert_jax
 from bert_jax.settings import UserError
-from bert_jax.tasks import TASKS
 from tests.interop import folders
 
 PROBLEMS = {
@@ -20,7 +19,7 @@ PROBLEMS = {
 
 @pytest.mark.parametrize(("task", "problem"), PROBLEMS.items())
 def test_the_problem_type_says_what_a_head_is_for(tmp_path, task, problem):
-  bert_jax.save(folders.predictor("bert", task), tmp_path / "a")
+  bert_jax.save(folders.model("bert", task), tmp_path / "a")
   config = json.loads((tmp_path / "a" / "config.json").read_text())
   assert config["problem_type"] == problem
   assert config["architectures"] == ["BertForSequenceClassification"]
@@ -32,7 +31,7 @@ def test_the_problem_type_says_what_a_head_is_for(tmp_path, task, problem):
   [("regression", "regression"), ("multi_label", "classification")],
 )
 def test_without_a_problem_type_one_label_is_a_value(tmp_path, task, expected):
-  bert_jax.save(folders.predictor("bert", task), tmp_path / "a")
+  bert_jax.save(folders.model("bert", task), tmp_path / "a")
   folders.change_config(tmp_path / "a", problem_type=None)
   assert bert_jax.load(tmp_path / "a").task.name == expected
 
@@ -48,24 +47,26 @@ def test_without_a_problem_type_one_label_is_a_value(tmp_path, task, expected):
   ],
 )
 def test_damaged_heads_are_said_in_a_line(tmp_path, changes, message):
-  bert_jax.save(folders.predictor("bert", "multi_label"), tmp_path / "a")
+  bert_jax.save(folders.model("bert", "multi_label"), tmp_path / "a")
   folders.change_config(tmp_path / "a", **changes)
   with pytest.raises(UserError, match=message) as error:
     bert_jax.load(tmp_path / "a")
   assert "\n" not in str(error.value)
 
 
-def with_head(predictor, **changes):
-  """The same model whose head has other settings."""
-  task = predictor.task
-  head = dataclasses.replace(task.head, **changes)
-  made = TASKS[task.name].make(task.config, task.tokenizer, head)
-  return dataclasses.replace(predictor, task=made)
+def with_target(model, **changes):
+  """The same model, with other settings of its one target."""
+  ((name, target),) = model.task.targets.items()
+  target = dataclasses.replace(target, **changes)
+  task = model.task.with_targets({name: target}).bind(
+    model.config, model.tokenizer
+  )
+  return dataclasses.replace(model, task=task)
 
 
 def test_thresholds_come_and_go(tmp_path):
-  given = folders.predictor("bert", "multi_label")
-  tuned = with_head(given, thresholds=(0.25, 0.75))
+  given = folders.model("bert", "multi_label")
+  tuned = with_target(given, thresholds=(0.25, 0.75))
   for format in ("huggingface", "bert_jax"):
     bert_jax.save(tuned, tmp_path / format, format)
     again = bert_jax.load(tmp_path / format)
@@ -73,11 +74,11 @@ def test_thresholds_come_and_go(tmp_path):
 
 
 def test_values_are_saved_as_they_are_answered(tmp_path):
-  given = folders.predictor("bert", "regression")
-  scaled = with_head(given, means=(-3.0,), scales=(50.0,))
+  given = folders.model("bert", "regression")
+  scaled = with_target(given, means=(-3.0,), scales=(50.0,))
   bert_jax.save(scaled, tmp_path / "theirs")
   again = bert_jax.load(tmp_path / "theirs")
-  assert again.task.head == given.task.head
+  assert again.task.targets == given.task.targets
   texts = ["a list", "it sorts names in place"]
   expected = [row[0].value for row in scaled(texts)]
   assert expected[0] != expected[1]
@@ -89,13 +90,13 @@ def test_values_are_saved_as_they_are_answered(tmp_path):
 
 @pytest.mark.parametrize("task", ["multi_label", "regression"])
 def test_a_head_for_another_task_starts_fresh(tmp_path, task):
-  bert_jax.save(folders.predictor("bert", "classification"), tmp_path / "a")
+  bert_jax.save(folders.model("bert", "classification"), tmp_path / "a")
   with pytest.warns(
     UserWarning, match=f"has no classifier for the task {task}"
   ):
     found = bert_jax.load(tmp_path / "a", task=task)
   assert found.task.name == task
-  kept = folders.predictor("bert", "classification").params["pooler"]
+  kept = folders.model("bert", "classification").params["pooler"]
   np.testing.assert_array_equal(
     found.params["pooler"]["dense"]["kernel"], kept["dense"]["kernel"]
   )

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -8,7 +9,10 @@ import bert_jax
 from bert_jax.data.grouping import pad
 from bert_jax.interop import sentence_transformers
 from bert_jax.settings import UserError
-from bert_jax.tasks import embedding
+from bert_jax.tasks import EMBEDDING
+from bert_jax.tasks.inputs.pairs import Pairs
+from bert_jax.tasks.targets.similarity import Similarity
+from tests import small
 from tests.interop import folders
 
 TEXTS = ["the array is in place", "names", "it sorts them and it sorts a list"]
@@ -17,7 +21,7 @@ TEXTS = ["the array is in place", "names", "it sorts them and it sorts a list"]
 @pytest.fixture
 def folder(tmp_path):
   """As sentence-transformers leaves it, written by hand."""
-  bert_jax.save(folders.predictor("bert", "embedding"), tmp_path / "model")
+  bert_jax.save(folders.model("bert", "embedding"), tmp_path / "model")
   write_modules(tmp_path / "model", ["Transformer", "Pooling", "Normalize"])
   write_pooling(tmp_path / "model", "cls_token")
   settings = {"max_seq_length": 6, "do_lower_case": False}
@@ -48,13 +52,23 @@ def write_pooling(folder, *modes):
   write(folder / "1_Pooling" / "config.json", content)
 
 
+def settings_of(task):
+  """What sentence-transformers keeps beside a model, as we hold it."""
+  return task.inputs, task.targets["similarity"]
+
+
 def test_settings_are_read(folder):
-  head = bert_jax.load(folder).task.head
-  assert head == embedding.Head(("cls",), normalize=True, max_length=6)
+  assert settings_of(bert_jax.load(folder).task) == (
+    Pairs(max_length=6),
+    Similarity(("cls",), normalize=True),
+  )
   write_modules(folder, ["Transformer", "Pooling"])
   write_pooling(folder, "max_tokens", "mean_tokens")
   (folder / "sentence_bert_config.json").unlink()
-  assert bert_jax.load(folder).task.head == embedding.Head(("max", "mean"))
+  assert settings_of(bert_jax.load(folder).task) == (
+    Pairs(),
+    Similarity(("max", "mean")),
+  )
 
 
 def test_settings_of_release_6_are_read(folder):
@@ -62,30 +76,35 @@ def test_settings_of_release_6_are_read(folder):
   write(folder / "sentence_bert_config.json", {"transformer_task": "x"})
   path = folder / "tokenizer_config.json"
   write(path, json.loads(path.read_text()) | {"model_max_length": 7})
-  head = bert_jax.load(folder).task.head
-  assert head == embedding.Head(("cls", "max"), normalize=True, max_length=7)
+  assert settings_of(bert_jax.load(folder).task) == (
+    Pairs(max_length=7),
+    Similarity(("cls", "max"), normalize=True),
+  )
 
 
 def test_a_prompt_comes_before_every_text(folder):
   settings = {"prompts": {"q": "names "}, "default_prompt_name": "q"}
   write(folder / "config_sentence_transformers.json", settings)
-  predictor = bert_jax.load(folder)
-  expected = predictor.embed("names a list", prompt="")
-  np.testing.assert_allclose(predictor.embed("a list"), expected, atol=1e-6)
+  model = bert_jax.load(folder)
+  expected = model.embed("names a list", prompt="")
+  np.testing.assert_allclose(model.embed("a list"), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-  "head",
+  ("inputs", "target"),
   [
-    embedding.Head(),
-    embedding.Head(("cls", "max", "mean"), normalize=True, max_length=9),
-    embedding.Head(prompt="query: "),
+    (Pairs(), Similarity(("mean",))),
+    (Pairs(9), Similarity(("cls", "max", "mean"), normalize=True)),
+    (Pairs(prompt="query: "), Similarity(("mean",))),
   ],
 )
-def test_what_is_written_is_read(tmp_path, head):
-  config = folders.encoder("bert")
-  sentence_transformers.write(tmp_path, head, config)
-  assert sentence_transformers.read(tmp_path, config) == head
+def test_what_is_written_is_read(tmp_path, inputs, target):
+  task = dataclasses.replace(
+    EMBEDDING, inputs=inputs, targets={"similarity": target}
+  ).bind(folders.encoder("bert"), small.tokenizer())
+  sentence_transformers.write(tmp_path, task)
+  found = sentence_transformers.read(tmp_path, task.config)
+  assert settings_of(found) == (inputs, target)
 
 
 @pytest.mark.parametrize(
@@ -128,32 +147,32 @@ def test_settings_that_are_none_of_ours(folder, name, content, message):
 
 
 def test_embeddings_are_the_pooled_hidden_states(folder):
-  predictor = bert_jax.load(folder)
-  vectors = predictor.embed(TEXTS)
+  model = bert_jax.load(folder)
+  vectors = model.embed(TEXTS)
   assert vectors.shape == (3, 16)
   assert vectors.dtype == np.float32
-  np.testing.assert_allclose(predictor(TEXTS), vectors)
-  examples = [predictor.task.prepare({"text": text})[0] for text in TEXTS]
+  np.testing.assert_allclose(model(TEXTS), vectors)
+  examples = [model.task.preprocess({"text": text})[0] for text in TEXTS]
   assert max(example.token_ids.size for example in examples) == 6
-  apply = jax.jit(predictor.task.model.apply)
-  hidden = apply({"params": predictor.params}, pad(examples))
+  apply = jax.jit(model.task.module.apply)
+  hidden = apply({"params": model.params}, pad(examples))["hidden_states"]
   first = np.asarray(hidden)[:3, 0]
   first = first / np.linalg.norm(first, axis=-1, keepdims=True)
   np.testing.assert_allclose(vectors, first, atol=1e-6)
 
 
 def test_embeddings_of_a_model_with_another_head():
-  predictor = folders.predictor("bert", "classification")
-  as_encoder = folders.predictor("bert", "embedding")
-  assert predictor.embed(TEXTS[0]).shape == (16,)
-  assert predictor.embed([]).shape == (0, 16)
-  assert predictor.embed(TEXTS, pooling=["max", "cls"]).shape == (3, 32)
+  model = folders.model("bert", "classification")
+  as_encoder = folders.model("bert", "embedding")
+  assert model.embed(TEXTS[0]).shape == (16,)
+  assert model.embed([]).shape == (0, 16)
+  assert model.embed(TEXTS, pooling=["max", "cls"]).shape == (3, 32)
   assert np.isfinite(as_encoder.embed("")).all()
   for options, message in (
     ({"pooling": "sum"}, "embed.pooling: expected some of cls, max, mean"),
-    ({"normalise": True}, "embed.normalise: unknown key; did you mean 'norm"),
+    ({"normalise": True}, "embed: setting: unknown 'normalise'; did you mean"),
   ):
     with pytest.raises(UserError, match=message):
-      predictor.embed(TEXTS, **options)
+      model.embed(TEXTS, **options)
   with pytest.raises(UserError, match="input 2: expected a text"):
-    predictor.embed(["a", 3])
+    model.embed(["a", 3])
