@@ -28,6 +28,10 @@ PRESETS = {
 }
 
 
+# What a file states even where it is the default.
+SETTINGS = {"multi_label": {"thresholds": (0.25, 0.5)}}
+
+
 def encoder(family):
   wide = family in ("electra", "albert")
   return encoder_config(
@@ -49,7 +53,9 @@ def model(family, task):
   """A model of that family and head, without compiling anything."""
   made = TASKS[task].for_published()
   named = {
-    name: dataclasses.replace(target, labels=target.names)
+    name: dataclasses.replace(
+      target, labels=target.names, **SETTINGS.get(task, {})
+    )
     for name, target in made.targets.items()
     if isinstance(target, LabelledTarget)
   }
