@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -18,7 +17,12 @@ from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.inputs import PREFIX, Inputs
 from bert_jax.tasks.metrics.labels import accuracy
 from bert_jax.tasks.targets.labels import LabelledTarget
-from bert_jax.tasks.targets.target import Arrays, Target
+from bert_jax.tasks.targets.target import (
+  Arrays,
+  Target,
+  accepted,
+  options_of,
+)
 from bert_jax.tasks.targets.view import View
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean
@@ -249,7 +253,7 @@ class Task:
       name
       for target in self.targets.values()
       for method in (target.predict, target.decode)
-      for name in _options(method)
+      for name in options_of(method)
     )
 
   def check_options(self, options: Mapping[str, Any]) -> None:
@@ -280,7 +284,7 @@ class Task:
     """
     columns = {}
     for name, target in self.targets.items():
-      own = _accepted(target.predict, options)
+      own = accepted(target.predict, options)
       columns[name] = target.predict(
         outputs[self.head_names[name]], batch, records, self.tokenizer, **own
       )
@@ -306,7 +310,7 @@ class Task:
         record,
         prediction[name],
         self.tokenizer,
-        **_accepted(target.decode, options),
+        **accepted(target.decode, options),
       )
       for name, target in self.targets.items()
     }
@@ -484,26 +488,6 @@ def _check_target(name: str, target: Any) -> None:
       f"target {name!r}: {type(target).__name__} is not a dataclass; decorate"
       " it with @dataclasses.dataclass(frozen=True)"
     )
-
-
-@functools.cache
-def _options_of(function: Callable[..., Any]) -> frozenset[str]:
-  parameters = inspect.signature(function).parameters.values()
-  return frozenset(
-    p.name for p in parameters if p.default is not inspect.Parameter.empty
-  )
-
-
-def _options(method: Callable[..., Any]) -> frozenset[str]:
-  return _options_of(getattr(method, "__func__", method))
-
-
-def _accepted(
-  method: Callable[..., Any], options: Mapping[str, Any]
-) -> dict[str, Any]:
-  """The options that a method takes."""
-  known = _options(method)
-  return {name: value for name, value in options.items() if name in known}
 
 
 def _column(name: str, predictions: Sequence[Predictions]) -> list[Any]:

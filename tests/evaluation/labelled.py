@@ -1,15 +1,22 @@
-"""Labelled records for each task, and heads that they are for."""
+"""Labelled records for each task, and models that they are for."""
 
-from bert_jax.tasks.dialogue import Head
-
-from bert_jax.tasks import classification, multi_label, tagging
+from bert_jax.model import Model
+from bert_jax.tasks.targets.class_label import ClassLabel
+from bert_jax.tasks.targets.multi_label import MultiLabel
+from bert_jax.tasks.targets.token_labels import TokenLabels
+from tests.tasks import cases
 
 TAGS = ("O", "B-LIST", "I-LIST")
-HEADS = {
-  "classification": classification.Head(("no", "yes")),
-  "dialogue": Head(("ask", "tell"), TAGS),
-  "multi_label": multi_label.Head(("list", "name"), thresholds=(0.3, 0.7)),
-  "tagging": tagging.Head(TAGS),
+TARGETS = {
+  "classification": {"label": ClassLabel(("no", "yes"))},
+  "dialogue": {
+    "intent": ClassLabel(("ask", "tell")),
+    "slots": TokenLabels(TAGS, entities=True),
+  },
+  "multi_label": {
+    "labels": MultiLabel(("list", "name"), thresholds=(0.3, 0.7))
+  },
+  "tagging": {"tags": TokenLabels(TAGS)},
 }
 WORDS = {"words": ["the", "list", "of", "names"]}
 SPANS = [{"text": "array", "start": 4}]
@@ -47,3 +54,14 @@ RECORDS = {
     {**WORDS, "tags": ["O", "O", "O", "O"]},
   ],
 }
+
+
+def task(name):
+  """The task, with the labels of the records above."""
+  return cases.task(name, **TARGETS.get(name, {}))
+
+
+def model(name):
+  """A model for it, with random parameters."""
+  made = task(name)
+  return Model(made, cases.random_params(made), batch_size=4)

@@ -1,7 +1,7 @@
 import numpy as np
-from bert_jax.evaluation.view import Confusion, View
 
 from bert_jax.evaluation import page
+from bert_jax.tasks.targets.view import Confusion, View
 from tests.evaluation.reader import Reader
 
 HOSTILE = [

@@ -1,34 +1,28 @@
-"""What there is to see, of answers made by hand."""
+"""What there is to see, of predictions made by hand."""
 
 import numpy as np
 import pytest
-from bert_jax.evaluation.view import MISTAKES
-from bert_jax.tasks.classification import Label
-from bert_jax.tasks.common.extraction import Answer
-from bert_jax.tasks.common.word_labels import Word
-from bert_jax.tasks.dialogue import Frame
-from bert_jax.tasks.multiple_choice import Choice
-from bert_jax.tasks.regression import Value
 
-from bert_jax.evaluation import measuring, views
-from bert_jax.tasks import multi_label
-from tests.evaluation.labelled import HEADS
-from tests.tasks import cases
+from bert_jax.tasks.targets.span import Candidate, Candidates
+from bert_jax.tasks.targets.token_labels import Labelled
+from bert_jax.tasks.targets.view import MISTAKES
+from tests.evaluation import labelled
 
 
-def see(name, answers, records, head=None):
-  task = cases.predictor(name, head or HEADS.get(name)).task
-  return views.view(
-    measuring.Evaluation(task, None, records, answers, [], {}, {})
-  )
+def see(name, predictions, records):
+  """The view of predictions by target, or of the only target's."""
+  task = labelled.task(name)
+  if not isinstance(predictions, dict):
+    predictions = dict.fromkeys(task.targets, predictions)
+  rows = [
+    dict(zip(predictions, row))
+    for row in zip(*predictions.values(), strict=True)
+  ]
+  return task.view(records, rows)
 
 
 def test_the_surest_wrong_labels_come_first():
-  chances = [("yes", 0.6), ("no", 0.9), ("yes", 0.8)]
-  answers = [
-    [Label(label, p), Label("no" if label == "yes" else "yes", 1 - p)]
-    for label, p in chances
-  ]
+  answers = [np.array([1 - yes, yes]) for yes in (0.6, 0.1, 0.8)]
   records = [{"text": str(i), "label": "no"} for i in range(3)]
   found = see("classification", answers, records)
   assert [row["text"] for row in found.mistakes] == ["2", "0"]
@@ -40,17 +34,11 @@ def test_the_surest_wrong_labels_come_first():
 
 
 def test_labels_that_are_wrong_by_their_thresholds_are_seen():
-  answers = [
-    [
-      multi_label.Label("list", a, a >= 0.3),
-      multi_label.Label("name", b, b >= 0.7),
-    ]
-    for a, b in ((0.4, 0.9), (0.2, 0.1), (0.35, 0.6))
-  ]
+  answers = list(np.array([(0.4, 0.9), (0.2, 0.1), (0.35, 0.6)]))
   records = [{"text": str(i), "labels": ["list"]} for i in range(3)]
   found = see("multi_label", answers, records)
   assert [row["text"] for row in found.mistakes] == ["0", "1"]
-  assert found.mistakes[0]["predicted"] == "list 0.40, name 0.90"
+  assert found.mistakes[0]["predicted"] == "name 0.90, list 0.40"
   assert found.tables["labels"]["list"] == {
     "precision": 1,
     "recall": pytest.approx(2 / 3),
@@ -62,15 +50,18 @@ def test_labels_that_are_wrong_by_their_thresholds_are_seen():
 
 def test_the_largest_errors_come_first():
   records = [{"text": str(i), "label": i} for i in range(3)]
-  answers = [[Value("value", v)] for v in (0.5, 4.0, 1.0)]
+  answers = [np.array([value]) for value in (0.5, 4.0, 1.0)]
   found = see("regression", answers, records)
   assert [row["text"] for row in found.mistakes] == ["1", "2", "0"]
   assert found.mistakes[0]["value, predicted"] == 4.0
   assert found.tables["values"]["value"]["mae"] == pytest.approx(4.5 / 3)
 
 
-def words(labels):
-  return [Word("w", i, i + 1, label, 0.5) for i, label in enumerate(labels)]
+def tagged(tags):
+  """Words of one character with these tags."""
+  ids = np.array([labelled.TAGS.index(tag) for tag in tags])
+  starts = np.arange(len(tags))
+  return Labelled(starts, starts + 1, ids, np.full(len(tags), 0.5))
 
 
 def test_sentences_with_most_wrong_entities_come_first():
@@ -80,22 +71,34 @@ def test_sentences_with_most_wrong_entities_come_first():
     {"words": ["g"], "tags": ["O"]},
   ]
   tags = [["O", "O", "O"], ["B-LIST", "O", "O"], ["O"]]
-  found = see("tagging", list(map(words, tags)), records)
+  found = see("tagging", list(map(tagged, tags)), records)
   assert [row["wrong"] for row in found.mistakes] == [2, 1]
   assert found.mistakes[0]["missed"] == "LIST: f"
   assert found.mistakes[0]["wrongly found"] == "LIST: d"
   assert found.mistakes[1]["missed"] == "LIST: a b"
   assert found.tables["entities"]["LIST"]["support"] == 2
   assert found.confusion.counts.sum() == 7
-  frames = [
-    Frame("ask", 0.9, [], words(tags[0])),
-    Frame("tell", 0.8, [], words(tags[1])),
-    Frame("tell", 0.7, [], words(tags[2])),
-  ]
+  intents = list(np.array([(0.9, 0.1), (0.2, 0.8), (0.3, 0.7)]))
   records = [{**record, "label": "ask"} for record in records]
-  found = see("dialogue", frames, records)
-  assert [row["text"] for row in found.mistakes] == ["d e f", "g", "a b c"]
-  assert found.tables["intents"]["ask"]["recall"] == pytest.approx(1 / 3)
+  predictions = {"intent": intents, "slots": list(map(tagged, tags))}
+  found = see("dialogue", predictions, records)
+  assert [(row["target"], row["text"]) for row in found.mistakes] == [
+    ("intent", "d e f"),
+    ("intent", "g"),
+    ("slots", "d e f"),
+    ("slots", "a b c"),
+  ]
+  intents = found.tables["intent: labels"]
+  assert intents["ask"]["recall"] == pytest.approx(1 / 3)
+
+
+def answered(text, probability, start=0):
+  """Candidates of which one text, or none, has this probability."""
+  logit = np.log(probability)
+  if not text:
+    return Candidates([], 0.0, logit)
+  end = start + len(text)
+  return Candidates([Candidate(logit, text, start, end)], 0.0, logit - 9)
 
 
 def test_the_surer_an_answer_and_the_less_it_has_of_gold_the_worse():
@@ -109,7 +112,7 @@ def test_the_surer_an_answer_and_the_less_it_has_of_gold_the_worse():
     }
     for i, texts in enumerate(gold)
   ]
-  answers = [[Answer(text, 0, 1, p)] for text, p in given]
+  answers = [answered(text, p) for text, p in given]
   found = see("question_answering", answers, records)
   assert [row["question"] for row in found.mistakes] == ["2", "1", "3"]
   assert found.mistakes[0]["predicted"] == "(no answer)"
@@ -124,24 +127,21 @@ def test_of_a_long_context_what_is_around_the_answer_is_seen():
     "context": context,
     "answers": [{"text": "list", "start": 1000}],
   }
-  answers = [[Answer("b", 1010, 1011, 0.5)]]
+  answers = [answered("b", 0.5, 1010)]
   (found,) = see("question_answering", answers, [record]).mistakes
   assert " list " in found["context"]
   assert found["context"].startswith("…")
   assert found["context"].endswith("…")
   assert len(found["context"]) < 400
   short = {**record, "context": "the list", "answers": []}
-  near = [[Answer("list", 4, 8, 0.5)]]
+  near = [answered("list", 0.5, 4)]
   (found,) = see("question_answering", near, [short]).mistakes
   assert found["context"] == "the list"
 
 
 def test_wrong_choices_are_seen_beside_the_right_ones():
   choices = ["x", "y", "z"]
-  answers = [
-    [Choice(i, choices[i], p) for i, p in zip(order, (0.6, 0.3, 0.1))]
-    for order in ((0, 1, 2), (2, 1, 0))
-  ]
+  answers = list(np.array([(0.6, 0.3, 0.1), (0.1, 0.3, 0.6)]))
   records = [{"text": "t", "choices": choices, "label": "B"}] * 2
   found = see("multiple_choice", answers, records)
   assert [row["predicted"] for row in found.mistakes] == ["x", "z"]
@@ -165,5 +165,5 @@ def test_pairs_out_of_place_are_seen():
 
 def test_only_the_worst_mistakes_are_seen():
   records = [{"text": "t", "label": "no"}] * (2 * MISTAKES)
-  answers = [[Label("yes", 0.9), Label("no", 0.1)]] * len(records)
+  answers = [np.array([0.1, 0.9])] * len(records)
   assert len(see("classification", answers, records).mistakes) == MISTAKES

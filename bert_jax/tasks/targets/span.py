@@ -391,9 +391,10 @@ class Span(Target):
       gold = [answer["text"] for answer in record["answers"]]
       f1 = metrics.f1(gold, text)
       if f1 < 1:
-        logit = max(
-          (c.logit for c in found.best if c.text == text), default=-np.inf
-        )
+        logits = {"": found.null_logit}
+        for candidate in found.best:
+          logits.setdefault(candidate.text, candidate.logit)
+        logit = logits[text]
         score = float(np.exp(logit - found.normalizer))
         row = {
           **view.texts(record, "question"),

@@ -1,6 +1,8 @@
 """What is predicted from an encoder's outputs: the base of all targets."""
 
 import dataclasses
+import functools
+import inspect
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
@@ -262,7 +264,8 @@ class Target:
     self, record: Record, prediction: Any, tokenizer: Vocabulary
   ) -> Any:
     """What `predictions.jsonl` of an evaluation holds of an answer."""
-    return self.decode(record, prediction, tokenizer, **self.EVALUATION_OPTIONS)
+    options = accepted(self.decode, self.EVALUATION_OPTIONS)
+    return self.decode(record, prediction, tokenizer, **options)
 
   def files(
     self, records: Records, predictions: Sequence[Any]
@@ -302,3 +305,24 @@ class Target:
   def huggingface_params(self, head: Any) -> Any:
     """The output layer's parameters as Transformers' outputs need them."""
     return head
+
+
+def options_of(method: Callable[..., Any]) -> frozenset[str]:
+  """The names of a method's arguments that have a default."""
+  return _options_of(getattr(method, "__func__", method))
+
+
+def accepted(
+  method: Callable[..., Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Those of the options that a method takes."""
+  known = options_of(method)
+  return {name: value for name, value in options.items() if name in known}
+
+
+@functools.cache
+def _options_of(function: Callable[..., Any]) -> frozenset[str]:
+  parameters = inspect.signature(function).parameters.values()
+  return frozenset(
+    p.name for p in parameters if p.default is not inspect.Parameter.empty
+  )

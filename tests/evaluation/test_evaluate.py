@@ -4,10 +4,13 @@ import json
 import pytest
 
 import bert_jax
-from bert_jax.evaluation import measuring, output, views
+from bert_jax.evaluation import output
+from bert_jax.evaluation.evaluate import evaluate, source
 from bert_jax.settings import UserError
-from bert_jax.tasks import TASKS, mixed
-from tests.evaluation.labelled import HEADS, RECORDS
+from bert_jax.tasks import LABELLED, TASKS
+from bert_jax.tasks.multi_task import MultiTask
+from tests.evaluation import labelled
+from tests.evaluation.labelled import RECORDS
 from tests.evaluation.reader import Reader
 from tests.tasks import cases
 
@@ -29,36 +32,35 @@ def write_lines(path, records):
   return str(path)
 
 
-def evaluate(name, path, where="nowhere", **changes):
-  predictor = cases.predictor(name, HEADS.get(name))
-  given = measuring.labelled(where, predictor.task, path, **changes)
-  return measuring.evaluate(predictor, given)
+def run(name, path, where="nowhere", **changes):
+  model = labelled.model(name)
+  return evaluate(model, source(where, model.task, path, **changes))
 
 
-def test_there_are_records_and_a_view_for_each_task():
-  assert RECORDS.keys() == mixed.PARTS.keys() == views._VIEWS.keys()
+def test_there_are_records_for_each_task():
+  assert RECORDS.keys() == LABELLED.keys()
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_scores_are_those_of_the_answers_that_people_get(name, tmp_path):
+def test_metrics_are_those_of_the_answers_that_people_get(name, tmp_path):
   path = write_lines(tmp_path / "eval.jsonl", RECORDS[name])
-  found = evaluate(name, path)
+  found = run(name, path)
   assert list(found.records) == RECORDS[name]
   assert not found.skipped
-  predictor = cases.predictor(name, HEADS.get(name))
-  task = predictor.task
-  answers = predictor(RECORDS[name], **task.scoring)
-  expected = task.score(task.head, answers, RECORDS[name])
-  assert found.scores == pytest.approx(expected, abs=1e-6)
-  assert next(iter(found.scores)) == FIRST[name]
+  model = labelled.model(name)
+  options = model.task.evaluation_options
+  records, predictions = model.predict(RECORDS[name], **options)
+  expected = model.task.evaluate(records, predictions)
+  assert found.metrics == pytest.approx(expected, abs=1e-6)
+  assert next(iter(found.metrics)) == FIRST[name]
   for baseline in found.baselines:
-    assert any(baseline.startswith(f"{score}_") for score in found.scores)
+    assert any(baseline.startswith(f"{metric}_") for metric in found.metrics)
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_the_files_have_scores_answers_and_a_page(name, tmp_path):
+def test_the_files_have_metrics_answers_and_a_page(name, tmp_path):
   path = write_lines(tmp_path / "eval.jsonl", RECORDS[name])
-  found = evaluate(name, path)
+  found = run(name, path)
   files = output.write(found, tmp_path / "new" / "out", "model")
   assert {*(tmp_path / "new" / "out").iterdir()} == {*files}
   text = {file.name: file.read_text() for file in files}
@@ -69,7 +71,7 @@ def test_the_files_have_scores_answers_and_a_page(name, tmp_path):
     "predictions.jsonl",
   }
   written = json.loads(text["evaluation.json"])
-  assert written["scores"] == found.scores
+  assert written["metrics"] == found.metrics
   assert written["task"] == name
   assert written["records"] == 2
   assert written["data"]["eval"] == [path]
@@ -78,7 +80,7 @@ def test_the_files_have_scores_answers_and_a_page(name, tmp_path):
     {**record, "answer": None} for record in RECORDS[name]
   ]
   assert all(line["answer"] for line in lines)
-  assert {*found.scores} <= {*Reader(text["evaluation.html"]).words}
+  assert {*found.metrics} <= {*Reader(text["evaluation.html"]).words}
   assert (squad is None) == (name != "question_answering")
   if squad:
     assert json.loads(squad).keys() == {"x", "2"}
@@ -88,8 +90,8 @@ def test_bad_rows_stop_or_are_left_out_and_said(tmp_path):
   rows = [*RECORDS["classification"], {"text": "a", "label": "<none>"}]
   path = write_lines(tmp_path / "eval.jsonl", rows)
   with pytest.raises(UserError, match=r"eval\.jsonl:3: label: unknown"):
-    evaluate("classification", path)
-  found = evaluate("classification", path, bad_rows="skip")
+    run("classification", path)
+  found = run("classification", path, bad_rows="skip")
   assert len(found.records) == 2
   assert "eval.jsonl:3: label: unknown" in found.skipped[0]
   files = output.write(found, tmp_path / "out", "model")
@@ -102,12 +104,10 @@ def test_bad_rows_stop_or_are_left_out_and_said(tmp_path):
 def test_records_of_a_regression_need_their_values(tmp_path):
   path = write_lines(tmp_path / "eval.jsonl", [{"text": "a"}])
   with pytest.raises(UserError, match=r"eval\.jsonl:1: expected the field"):
-    evaluate("regression", path)
+    run("regression", path)
 
 
 RUN = {
-  "task": "classification",
-  "head": None,
   "run": {
     "config": {
       "task": "classification",
@@ -127,7 +127,7 @@ def test_a_file_is_read_as_the_run_read_its_own(tmp_path):
   (tmp_path / "bert_jax.json").write_text(json.dumps(RUN))
   (tmp_path / "a.tsv").write_text("yes\tthe list\nwhat\tit\nno\tnames\n")
   (tmp_path / "b.tsv").write_text("it\tno\n")
-  own = evaluate("classification", str(tmp_path / "a.tsv"), tmp_path)
+  own = run("classification", str(tmp_path / "a.tsv"), tmp_path)
   assert list(own.records) == [
     {"text": "the list", "label": "yes"},
     {"text": "names", "label": "no"},
@@ -136,7 +136,7 @@ def test_a_file_is_read_as_the_run_read_its_own(tmp_path):
   (tmp_path / "c.tsv").write_text("a\tyes\n")
   files = f"{tmp_path / 'b.tsv'}, {tmp_path / 'c.tsv'}"
   columns = {"text": 0, "label": 1}
-  other = evaluate("classification", files, tmp_path, columns=columns)
+  other = run("classification", files, tmp_path, columns=columns)
   assert list(other.records) == [
     {"text": "it", "label": "no"},
     {"text": "a", "label": "yes"},
@@ -146,61 +146,59 @@ def test_a_file_is_read_as_the_run_read_its_own(tmp_path):
 def test_a_part_of_a_run_of_several_tasks_is_read_as_its_own(tmp_path):
   data = RUN["run"]["config"]["data"]
   tasks = {"kind": {"task": "classification", **data}}
-  run = {"config": {"task": "mixed", "data": {"tasks": tasks}}}
-  (tmp_path / "bert_jax.json").write_text(json.dumps({"run": run}))
+  config = {"task": "multi_task", "data": {"tasks": tasks}}
+  entry = {"run": {"config": config}}
+  (tmp_path / "bert_jax.json").write_text(json.dumps(entry))
   (tmp_path / "a.tsv").write_text("yes\tthe list\n")
   path = str(tmp_path / "a.tsv")
-  found = evaluate("classification", path, tmp_path, part="kind")
+  found = run("classification", path, tmp_path, part="kind")
   assert list(found.records) == [{"text": "the list", "label": "yes"}]
 
 
 def test_pairs_are_measured_by_what_they_were_learned_by(tmp_path):
   rows = [{**r, "label": n} for n, r in enumerate(RECORDS["embedding"])]
   path = write_lines(tmp_path / "eval.jsonl", rows)
-  assert "spearman" in evaluate("embedding", path).scores
-  data = {"objective": "contrastive"}
-  run = {"config": {"task": "embedding", "data": data}}
-  (tmp_path / "bert_jax.json").write_text(json.dumps({"run": run}))
-  assert "mrr_at_10" in evaluate("embedding", path, tmp_path).scores
+  assert "spearman" in run("embedding", path).metrics
+  data = {"targets": {"similarity": {"objective": "contrastive"}}}
+  entry = {"run": {"config": {"task": "embedding", "data": data}}}
+  (tmp_path / "bert_jax.json").write_text(json.dumps(entry))
+  assert "mrr_at_10" in run("embedding", path, tmp_path).metrics
 
 
 def test_tasks_without_labelled_records_are_refused(tmp_path):
-  for name in sorted(TASKS.keys() - mixed.PARTS.keys() - {"mixed"}):
-    with pytest.raises(UserError, match=f"the task {name} is none of"):
-      measuring.labelled(tmp_path, cases.predictor(name).task, "file")
-  head = mixed.Head({"kind": {"task": "classification", "head": None}})
-  task = mixed.make(cases.ENCODER, None, head)
+  for name in sorted(TASKS.keys() - LABELLED.keys()):
+    with pytest.raises(UserError, match=f"the task {name} does not learn"):
+      source(tmp_path, cases.task(name), "file")
+  task = MultiTask(tasks={"kind": labelled.task("classification")})
   with pytest.raises(UserError, match="choose one of kind with --task"):
-    measuring.labelled(tmp_path, task, "file")
+    source(tmp_path, task, "file")
 
 
-def test_a_soup_and_an_ensemble_are_measured_like_a_model(tmp_path):
+def test_a_soup_and_an_ensemble_are_evaluated_like_a_model(tmp_path):
   path = write_lines(tmp_path / "eval.jsonl", RECORDS["classification"])
-  one = cases.predictor("classification", HEADS["classification"])
-  expected = evaluate("classification", path).scores
+  one = labelled.model("classification")
+  expected = run("classification", path).metrics
   for combine in (bert_jax.soup, bert_jax.ensemble):
     made = combine([one, dataclasses.replace(one)])
-    given = measuring.labelled("nowhere", made.task, path)
-    found = measuring.evaluate(made, given).scores
-    assert found == pytest.approx(expected)
+    given = source("nowhere", made.task, path)
+    assert evaluate(made, given).metrics == pytest.approx(expected)
 
 
 def test_a_contrastive_run_needs_no_labels_and_ignores_those_of_a_file(
   tmp_path,
 ):
-  section = {"objective": "contrastive", "columns": {}}
+  targets = {"similarity": {"objective": "contrastive"}}
+  section = {"targets": targets, "columns": {}}
   config = {"task": "embedding", "data": section}
-  entry = {"task": "embedding", "run": {"config": config, "data": ""}}
+  entry = {"run": {"config": config, "data": ""}}
   (tmp_path / "bert_jax.json").write_text(json.dumps(entry))
   rows = [
     {"text": "the array", "pair": "a list", "label": 1},
     {"text": "names", "pair": "it sorts", "negative": "it is"},
   ]
-  found = evaluate(
-    "embedding", write_lines(tmp_path / "e.jsonl", rows), tmp_path
-  )
+  found = run("embedding", write_lines(tmp_path / "e.jsonl", rows), tmp_path)
   assert [sorted(record) for record in found.records] == [
     ["pair", "text"],
     ["negative", "pair", "text"],
   ]
-  assert next(iter(found.scores)) == "mrr_at_10"
+  assert next(iter(found.metrics)) == "mrr_at_10"
