@@ -1,11 +1,10 @@
-"""What a bag of words knows: logistic regression beside a fine-tuned encoder.
+"""A bag-of-words baseline for fine-tuned encoders.
 
 `python -m benchmarks.bag_of_words --train F --eval F` reads labelled texts as
 `launch.train` does and prints the accuracy of scikit-learn's logistic
-regression on TF-IDF weights: of words and pairs of words, or, with
-`--characters` (for languages without spaces), of characters, pairs and
-triples. The strength of its regularisation is chosen on the training records
-alone, by cross-validation.
+regression on TF-IDF features of word unigrams and bigrams or, with
+`--characters` (for languages without spaces), of character 1- to 3-grams. The
+regularization strength is selected by cross-validation on the training records.
 """
 
 import sys
@@ -25,7 +24,7 @@ from launch import cli
 
 
 def define(values: cli.Values) -> None:
-  for name, meaning in (("train", "learn from"), ("eval", "measure on")):
+  for name, meaning in (("train", "train on"), ("eval", "evaluate on")):
     flags.DEFINE_string(
       name,
       None,
@@ -37,12 +36,12 @@ def define(values: cli.Values) -> None:
     "header", True, "Whether tables have a header.", flag_values=values
   )
   flags.DEFINE_list(
-    "columns", [], "FIELD=COLUMN, as text=review.", flag_values=values
+    "columns", [], "FIELD=COLUMN, such as text=review.", flag_values=values
   )
   flags.DEFINE_bool(
     "characters",
     False,
-    "Whether features are of characters, not words.",
+    "Whether features are n-grams of characters instead of words.",
     flag_values=values,
   )
 

@@ -1,4 +1,4 @@
-"""What the sides of a speed benchmark do, and the text they do it with."""
+"""The cases of the speed benchmarks, and their text."""
 
 import argparse
 import dataclasses
@@ -15,7 +15,7 @@ from bert_jax.training.optim.optimizer import OptimizerConfig
 from configs.pretrain import bert_base
 
 PREDICTIONS = {128: 20, 512: 76}
-"""Masked words of a sequence, at most, by the length of rows."""
+"""The maximum number of masked tokens of a sequence, by the row length."""
 
 VOCABULARY = 30522
 TINY = {
@@ -24,7 +24,7 @@ TINY = {
   "num_heads": 2,
   "intermediate_size": 128,
 }
-"""The sizes of a model that shows no more than that things run."""
+"""The sizes of a model for testing the benchmarks themselves."""
 
 _OPTIMIZER = ("learning_rate", "b1", "b2", "eps", "weight_decay", "clip_norm")
 _MODEL = (
@@ -41,14 +41,15 @@ _MODEL = (
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """What every side does.
+  """A case, which every implementation runs.
 
   Attributes:
     kind: `training` or `inference`.
-    length: of a row.
-    rows: of a batch.
-    real: whether rows have the lengths of the text; else all are full.
-    model: `preset`, or sizes of `EncoderConfig`.
+    length: the positions of a row.
+    rows: the rows of a batch.
+    real: whether sequences have the lengths of the text; otherwise all rows are
+      full.
+    model: a `preset`, or sizes of `EncoderConfig`.
   """
 
   kind: str
@@ -59,27 +60,27 @@ class Case:
 
   @property
   def name(self) -> str:
-    """As `training-512-real`."""
+    """The name, such as `training-512-real`."""
     return f"{self.kind}-{self.length}{'-real' if self.real else ''}"
 
   @property
   def encoder(self) -> EncoderConfig:
-    """The encoder of all sides."""
+    """The configuration of the encoder."""
     return encoder_config({"vocab_size": VOCABULARY, **self.model})
 
   @property
   def sizes(self) -> dict[str, Any]:
-    """The encoder as jobs have it."""
+    """The sizes and dropout rates of the encoder, for `Job.model`."""
     return {name: getattr(self.encoder, name) for name in _MODEL}
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-  """Where all text comes from, prepared.
+  """The text of all cases, as a prepared corpus.
 
   Attributes:
     config: the section `config.corpus`.
-    folder: of the corpus.
+    folder: the folder of the corpus.
   """
 
   config: build.CorpusConfig
@@ -89,7 +90,12 @@ class Text:
   def prepare(
     cls, files: Sequence[str], documents: str, folder: pathlib.Path
   ) -> "Text":
-    """Makes a corpus of text files, or else of the installed packages' docs.
+    """Prepares a corpus.
+
+    Args:
+      files: text files; if empty, the documentation of installed packages.
+      documents: the key `config.corpus.documents`.
+      folder: where to write the corpus.
 
     Raises:
       UserError: the files cannot be read.
@@ -109,13 +115,13 @@ class Text:
 def config(
   case: Case, folder: str, max_sequences: int, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The recipe of a case: that of BERT-base, with AdamW as the peers have it.
+  """The recipe of a training case: that of BERT-base, with AdamW.
 
   Args:
-    case: of training.
-    folder: of the corpus.
-    max_sequences: that a row may have; 1 packs nothing.
-    changes: values by dotted keys, as `model.attention`.
+    case: a case of training.
+    folder: the folder of the corpus.
+    max_sequences: the maximum number of sequences of a row; 1 does not pack.
+    changes: values by dotted keys, such as `model.attention`.
   """
   made = bert_base.get_config().to_dict()
   del made["corpus"], made["model"]["preset"]
@@ -132,13 +138,13 @@ def config(
 
 
 def optimizer(made: Mapping[str, Any]) -> dict[str, Any]:
-  """The optimizer of a recipe, as jobs have it."""
+  """The hyperparameters of the optimizer, for `Job.optimizer`."""
   found = settings.from_dict(OptimizerConfig, made["optimizer"], "optimizer")
   return {name: getattr(found, name) for name in _OPTIMIZER}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """The flags that say what the text is."""
+  """Adds the flags for the text."""
   parser.add_argument(
     "--text",
     nargs="+",
@@ -150,5 +156,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--documents", default="blank_line", choices=("blank_line", "line", "file")
   )
   parser.add_argument(
-    "--max-sequences", type=int, default=16, help="that a packed row may have"
+    "--max_sequences", type=int, default=16, help="of a packed row"
   )

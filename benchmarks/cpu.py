@@ -1,22 +1,23 @@
-"""BERT-base on the CPU in float32, beside what a user would otherwise pick.
+"""Compares BERT-base on the CPU in float32 with other libraries.
 
   ./launch/peers.sh   # Once, for the environment of the peers.
   python -m benchmarks.cpu --text FILE ... [--cases training-128] [--rounds 3]
 
-Random weights; AdamW, dropout 0.1 and the loss of masked words and of pairs
-(keras-hub: of masked words). All sides have rows of the same text, on the same
-cores. Where rows have real lengths, bert_jax packs them, or sorts texts by
-length, as it does for its users, and the peers get a sequence to a row, padded
-to 512; `torch-trimmed` cuts each batch to its longest row. bert_jax begins
-inference with text, the others with token ids.
+Weights are random. Training uses AdamW, dropout 0.1, and the losses of masked
+tokens and of next sentences (keras-hub: of masked tokens). All implementations
+get rows of the same text, on the same cores. Where rows have real lengths,
+bert_jax packs sequences, or sorts texts by length, as by default; the peers get
+one sequence per row, padded to 512, and `torch-trimmed` truncates each batch to
+its longest row. Inference of bert_jax starts from text, that of the peers from
+token ids.
 
-Sides take turns, each time in a new process that warms up before the clock
-starts. A rate is in tokens that are no padding. `of the peak` is what the
-mathematics of these tokens needs (`drawing.Drawn.flops`) over what the machine
-does in products of large float32 matrices, the faster of PyTorch's and ours.
-`torch-bf16` computes in bfloat16 and is not among the peers of the last line.
+Implementations run in turn, each time in a new process with a warm-up. Rates
+are non-padding tokens per second. `of the peak` is the FLOPs that the
+mathematics requires (`batches.BatchFile.flops`) over the peak of the machine in
+products of large float32 matrices, the faster of PyTorch and JAX. `torch-bf16`
+computes in bfloat16 and does not count as a peer in the last line.
 
-Writes benchmarks/results/cpu.json. `--tiny` only shows that all of it runs.
+Writes benchmarks/results/cpu.json. `--tiny` only tests the benchmark itself.
 """
 
 import argparse
@@ -32,19 +33,19 @@ from typing import Any, NamedTuple
 import jax
 from rich.table import Table
 
-from benchmarks import cases, drawing, runner
+from benchmarks import batches, cases, runner
 from benchmarks.cases import Case, Text
 from benchmarks.peers import Job
 from benchmarks.runner import Entry
 from bert_jax.settings import UserError
 
 _RESULTS = runner.ROOT / "benchmarks" / "results" / "cpu.json"
-# Of the matrices whose products are the machine's peak.
+# The sizes of the matrices whose products give the peak of the machine.
 _SIZE, _TINY_SIZE = 4096, 256
 
 
-class _Side(NamedTuple):
-  """A side: its module, its options, and where it is of interest."""
+class _Implementation(NamedTuple):
+  """A module of `benchmarks.peers` with its options, and where it is used."""
 
   module: str
   options: Mapping[str, Any] = {}
@@ -52,19 +53,19 @@ class _Side(NamedTuple):
   is_peer: bool = True
 
 
-_SIDES = {
-  "ours": _Side("ours", is_peer=False),
-  "torch": _Side("pytorch"),
-  "torch-compiled": _Side("pytorch", {"compile": True}),
-  "torch-trimmed": _Side("pytorch", {"trim": True}, only_real=True),
-  "torch-bf16": _Side("pytorch", {"autocast": True}, is_peer=False),
-  "keras-hub": _Side("keras_hub"),
-  "flax": _Side("flax_bert"),
+_IMPLEMENTATIONS = {
+  "ours": _Implementation("ours", is_peer=False),
+  "torch": _Implementation("pytorch"),
+  "torch-compiled": _Implementation("pytorch", {"compile": True}),
+  "torch-trimmed": _Implementation("pytorch", {"trim": True}, only_real=True),
+  "torch-bf16": _Implementation("pytorch", {"autocast": True}, is_peer=False),
+  "keras-hub": _Implementation("keras_hub"),
+  "flax": _Implementation("flax_bert"),
 }
 
 
 def make_cases(batch: int, model: Mapping[str, Any]) -> dict[str, Case]:
-  """All cases by name."""
+  """The cases by name."""
   made = (
     Case("training", 128, batch, False, model),
     Case("training", 512, max(1, batch // 4), True, model),
@@ -75,49 +76,49 @@ def make_cases(batch: int, model: Mapping[str, Any]) -> dict[str, Case]:
 
 
 def entries(
-  case: Case, given: Text, arguments: argparse.Namespace, folder: pathlib.Path
+  case: Case, corpus: Text, arguments: argparse.Namespace, folder: pathlib.Path
 ) -> dict[str, Entry]:
-  """What each side does, its batches drawn."""
+  """The job of each implementation; writes its batches."""
   count = arguments.warmup + arguments.steps
   packs = arguments.max_sequences if case.real else 1
   changes = dict(arguments.ours)
   configs = {
-    "peers": cases.config(case, given.folder, 1, {}),
-    "ours": cases.config(case, given.folder, packs, changes),
+    "peers": cases.config(case, corpus.folder, 1, {}),
+    "ours": cases.config(case, corpus.folder, packs, changes),
   }
   if case.kind == "training":
     own, padded = (
-      drawing.draw(
+      batches.write_rows(
         case, configs[name], count, arguments.warmup, folder / f"{name}.npz"
       )
       for name in ("ours", "peers")
     )
   else:
-    own, padded = drawing.draw_texts(case, given, arguments.steps, folder)
+    own, padded = batches.write_texts(case, corpus, arguments.steps, folder)
   made = {}
-  for name in arguments.sides:
-    side = _SIDES[name]
-    if side.only_real and not case.real:
+  for name in arguments.implementations:
+    implementation = _IMPLEMENTATIONS[name]
+    if implementation.only_real and not case.real:
       continue
-    is_ours = side.module == "ours"
-    drawn = own if is_ours else padded
+    is_ours = implementation.module == "ours"
+    file = own if is_ours else padded
     job = Job(
-      module=side.module,
+      module=implementation.module,
       kind=case.kind,
       model=configs["ours"]["model"] if is_ours else case.sizes,
       optimizer=cases.optimizer(configs["ours"]),
-      options=_options(case, given) if is_ours else side.options,
+      options=_options(case, corpus) if is_ours else implementation.options,
       config=configs["ours"],
-      batches=drawn.path,
+      batches=file.path,
       warmup=arguments.warmup,
       threads=arguments.threads,
     )
-    made[name] = Entry(job, drawn, _python(side.module, arguments))
+    made[name] = Entry(job, file, _python(implementation.module, arguments))
   return made
 
 
 def peak_entries(arguments: argparse.Namespace) -> dict[str, Entry]:
-  """Matrix products on both sides."""
+  """The jobs of matrix products in JAX and in PyTorch."""
   size = _TINY_SIZE if arguments.tiny else _SIZE
   made = {}
   for name in ("ours", "pytorch"):
@@ -131,9 +132,9 @@ def peak_entries(arguments: argparse.Namespace) -> dict[str, Entry]:
   return made
 
 
-def _options(case: Case, given: Text) -> dict[str, Any]:
-  """What our side needs besides the model, to begin with text."""
-  return {"tokenizer": given.folder, "length": case.length, "rows": case.rows}
+def _options(case: Case, corpus: Text) -> dict[str, Any]:
+  """The options of our inference, which starts from text."""
+  return {"tokenizer": corpus.folder, "length": case.length, "rows": case.rows}
 
 
 def _python(module: str, arguments: argparse.Namespace) -> str:
@@ -141,12 +142,12 @@ def _python(module: str, arguments: argparse.Namespace) -> str:
 
 
 def peak(results: Mapping[str, Any]) -> float:
-  """The most FLOPs a second that either side did in matrix products."""
+  """The maximum FLOPs per second of matrix products in JAX and PyTorch."""
   size = _TINY_SIZE if results["arguments"]["tiny"] else _SIZE
   best = [
     2 * size**3 * ran["count"] / ran["seconds"]
-    for side in results["peak"].values()
-    for ran in side["runs"]
+    for result in results["peak"].values()
+    for ran in result["runs"]
     if "error" not in ran
   ]
   return max(best)
@@ -154,28 +155,28 @@ def peak(results: Mapping[str, Any]) -> float:
 
 def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
   """The table of a case."""
-  found, limit = case["sides"], peak(results)
+  found, limit = case["results"], peak(results)
   made = Table(
     case["name"],
     "non-padding tokens/s (range)",
-    "rows full",
+    "packing efficiency",
     "ours / it (range)",
     "of the peak",
     "start, s",
   )
-  for name, side in found.items():
-    rates = runner.rates(side)
+  for name, result in found.items():
+    rates = runner.rates(result)
     if not rates:
       made.add_row(name, "failed")
       continue
-    full = side["tokens"] / side["positions"] if side["positions"] else None
-    share = statistics.median(runner.rates(side, "flops")) / limit
-    ready = statistics.median(ran["ready_seconds"] for ran in side["runs"])
+    tokens, positions = result["tokens"], result["positions"]
+    share = statistics.median(runner.rates(result, "flops")) / limit
+    ready = statistics.median(ran["ready_seconds"] for ran in result["runs"])
     made.add_row(
       name,
       runner.spread(rates),
-      f"{full:.0%}" if full else "by length",
-      runner.spread(runner.ratios(found["ours"], side), ".2f")
+      f"{tokens / positions:.0%}" if positions else "by length",
+      runner.spread(runner.ratios(found["ours"], result), ".2f")
       if name != "ours" and "ours" in found
       else "-",
       f"{share:.0%}",
@@ -185,12 +186,12 @@ def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
 
 
 def verdict(case: Mapping[str, Any]) -> str:
-  """How ours stands beside the fastest peer in float32."""
-  found = case["sides"]
+  """Compares ours with the fastest peer in float32, in one line."""
+  found = case["results"]
   peers = {
-    name: statistics.median(runner.rates(side))
-    for name, side in found.items()
-    if _SIDES[name].is_peer and runner.rates(side)
+    name: statistics.median(runner.rates(result))
+    for name, result in found.items()
+    if _IMPLEMENTATIONS[name].is_peer and runner.rates(result)
   }
   if not peers or not runner.rates(found.get("ours", {"runs": []})):
     return f"{case['name']}: nothing to compare"
@@ -202,7 +203,7 @@ def verdict(case: Mapping[str, Any]) -> str:
 def print_results(results: Mapping[str, Any]) -> None:
   """Prints the tables."""
   if results["arguments"]["tiny"]:
-    print("A tiny model: this shows that it runs, and no speed.")
+    print("A tiny model, to test the benchmark: the figures are meaningless.")
   print(runner.title(results))
   print(f"float32 peak: {peak(results) / 1e9:,.0f} GFLOP/s")
   for case in results["cases"]:
@@ -212,7 +213,7 @@ def print_results(results: Mapping[str, Any]) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-  """All cases, written as they are done: each takes a while."""
+  """Measures all cases, and writes the results after each."""
   model = cases.TINY if arguments.tiny else {"preset": "bert_base"}
   known = make_cases(arguments.batch, model)
   results = {
@@ -223,12 +224,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
   }
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    given = Text.prepare(arguments.text, arguments.documents, folder)
+    corpus = Text.prepare(arguments.text, arguments.documents, folder)
     for case in [known[name] for name in arguments.cases]:
       found = runner.alternate(
-        entries(case, given, arguments, folder), arguments.rounds
+        entries(case, corpus, arguments, folder), arguments.rounds
       )
-      entry = {"name": case.name, **dataclasses.asdict(case), "sides": found}
+      entry = {"name": case.name, **dataclasses.asdict(case), "results": found}
       results["cases"].append(entry)
       if not arguments.tiny:
         arguments.output.parent.mkdir(exist_ok=True)
@@ -243,14 +244,20 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
   known = list(make_cases(1, {}))
   parser.add_argument("--cases", nargs="+", default=known, choices=known)
   parser.add_argument(
-    "--sides", nargs="+", default=list(_SIDES), choices=_SIDES
+    "--implementations",
+    nargs="+",
+    default=list(_IMPLEMENTATIONS),
+    choices=_IMPLEMENTATIONS,
   )
   parser.add_argument("--rounds", type=int, default=3)
   parser.add_argument(
-    "--batch", type=int, default=16, help="rows; of training at 512 a quarter"
+    "--batch",
+    type=int,
+    default=16,
+    help="rows; a quarter of it for training at 512",
   )
-  parser.add_argument("--steps", type=int, default=6, help="that are timed")
-  # The first updates still get memory from the kernel, page by page.
+  parser.add_argument("--steps", type=int, default=6, help="timed steps")
+  # The first updates page-fault their memory in.
   parser.add_argument("--warmup", type=int, default=8)
   parser.add_argument("--output", type=pathlib.Path, default=_RESULTS)
   runner.add_arguments(parser)
@@ -262,7 +269,7 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
   arguments = _arguments()
-  # New threads and processes get these cores and count only them.
+  # New threads and processes inherit these cores.
   cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
   os.sched_setaffinity(0, cores)
   jax.config.update("jax_platforms", "cpu")

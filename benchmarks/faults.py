@@ -1,21 +1,21 @@
-"""Kills and damaged files by the hundred: is anything lost, or silently wrong?
+"""Kills runs and damages checkpoints, and checks that nothing is lost or wrong.
 
   python -m benchmarks.faults [--kills 50] [--flips 1000] [--only kills ...]
 
-Kills: a small pretraining run on the CPU is killed (SIGKILL) so many times at
-random moments, at its start, between updates and in saves, and goes on each
-time. In the end its parameters, optimizer state, key and position in the data
-must be, bit for bit, those of a run that nobody touched. What was redone is
-counted from the last line of the figures to the step it went on from: less
-than one save interval, or less than two where a save was still under way.
+Kills: a small pretraining run on the CPU is killed (SIGKILL) at random moments,
+during its start, between updates and during saves, and resumed each time. At
+the end its parameters, optimizer state, key and position in the data must equal
+those of an uninterrupted run, bit for bit. The repeated updates are those from
+the step of the resumed checkpoint to the last line of the metrics: less than
+one save interval, or less than two if a save was in progress.
 
-Damage: in a folder of checkpoints a random bit of a random file is flipped, or
-a file is cut or removed, so many times; each time the checkpoints are restored
-and the damage is undone. `noticed`: an older step was used, and it was whole.
-`harmless`: the same step was used, and it was whole. `wrong`: anything else.
+Damage: a random bit of a random file of a checkpoint is flipped, or a file is
+truncated or removed; then the checkpoint is restored, and the damage undone.
+`noticed`: an older step was restored, correctly. `harmless`: the same step was
+restored, correctly. `wrong`: anything else.
 
-Meshes: the same run on 1, 2, 4 and 8 simulated devices, each begun on another
-number than it ends on.
+Meshes: the same run on 1, 2, 4 and 8 simulated devices, each started on a
+different number of devices.
 
 Writes benchmarks/results/faults.json.
 """
@@ -59,7 +59,7 @@ _CONSOLE = rich.console.Console(stderr=True)
 
 
 class Runs:
-  """A folder with a corpus and a config, and the runs made of them."""
+  """A folder with a corpus, a config and runs."""
 
   def __init__(self, folder: pathlib.Path, steps: int):
     """Prepares the corpus."""
@@ -78,11 +78,11 @@ class Runs:
     )
 
   def launch(self, name: str, *arguments: str, devices: int = 1) -> Process:
-    """Begins a command on so many simulated devices."""
+    """Starts a command on simulated devices."""
     env = {
       "JAX_PLATFORMS": "cpu",
-      # A program is compiled once, and not in every run.
-      "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
+      # All runs share a compilation cache.
+      "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compilation_cache"),
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
       "TF_CPP_MIN_LOG_LEVEL": "3",
       **os.environ,
@@ -111,14 +111,14 @@ class Runs:
     return np.array([x["mlm_loss"] for x in rows if x["split"] == "train"])
 
   def state(self, workdir: str) -> tuple[dict[str, np.ndarray], Any]:
-    """All arrays of the newest step by path, and its metadata."""
+    """The arrays of the newest step by path, and its metadata."""
     with Checkpoints(self.folder / workdir / "checkpoints") as checkpoints:
       restored = checkpoints.restore(self.target())
     assert restored is not None
     return _arrays(restored[0]), restored[1]
 
   def target(self) -> Any:
-    """The shapes of the state of every run."""
+    """The shape structs of the state of a run."""
     recipe = Recipe.from_dict(self.config)
     layout = partitioning.make_layout(MeshConfig(), jax.devices()[:1])
     task, _ = recipe.make_task()
@@ -141,19 +141,19 @@ def _same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 
 
 def kill(runs: Runs, kills: int, rng: random.Random) -> dict[str, Any]:
-  """Kills a run again and again, and compares how it ends."""
+  """Kills and resumes a run, and compares its end with an uninterrupted one."""
   redone, under_way, before = [], 0, 0
   workdir = runs.folder / "killed"
   for _ in track(range(kills), "kills", console=_CONSOLE):
     with runs.launch("train", "--workdir=killed") as process:
       if rng.random() < 0.2:
-        time.sleep(rng.uniform(0, 6))  # Perhaps before the first update.
+        time.sleep(rng.uniform(0, 6))  # Often before the first update.
       else:
         wanted = min(before + rng.randrange(1, 2 * _EVERY), runs.steps - 1)
         small_runs.wait_for_step(workdir, wanted, [process])
         time.sleep(rng.uniform(0, 0.05))
       if process.poll() is not None:
-        sys.exit(f"the run ended too soon: {process.end()}")
+        sys.exit(f"the run ended too early: {process.end()}")
     seen = small_runs.last_step(workdir)
     steps = manifest.finished_steps(workdir / "checkpoints")
     before = max(steps, default=0)
@@ -163,22 +163,22 @@ def kill(runs: Runs, kills: int, rng: random.Random) -> dict[str, Any]:
   (plain, metadata), (killed, other) = runs.state("plain"), runs.state("killed")
   return {
     "kills": kills,
-    "bit for bit the same": _same(plain, killed),
+    "bit for bit equal": _same(plain, killed),
     "same position in the data": metadata["position"] == other["position"],
-    "most updates redone": max(redone),
-    "updates from save to save": _EVERY,
-    "kills while a save was under way": under_way,
+    "maximum of repeated updates": max(redone),
+    "updates between saves": _EVERY,
+    "kills during a save": under_way,
   }
 
 
 def damage(runs: Runs, times: int, rng: random.Random) -> dict[str, int]:
-  """Damages checkpoints, restores, and undoes the damage."""
+  """Damages and restores checkpoints, and undoes the damage."""
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.FATAL)
   folder, target = runs.folder / "plain" / "checkpoints", runs.target()
   newest = max(manifest.finished_steps(folder))
   files = sorted(p for p in (folder / str(newest)).rglob("*") if p.is_file())
-  # Large files first, as bits fall on them.
+  # Half of the time, files are chosen by size, as random bit flips are.
   weights = [path.stat().st_size for path in files]
   with Checkpoints(folder) as checkpoints:
     truth = {newest: _arrays(checkpoints.restore(target)[0])}
@@ -214,7 +214,7 @@ def _damaged(whole: bytes, what: str, rng: random.Random) -> bytes:
 
 
 def meshes(runs: Runs) -> dict[str, Any]:
-  """Runs that end on other numbers of devices than they began on."""
+  """Runs that start and end on different numbers of devices."""
   half = runs.steps // 2 // _EVERY * _EVERY
   losses = {}
   for devices in (1, 2, 4, 8):
@@ -227,7 +227,7 @@ def meshes(runs: Runs) -> dict[str, Any]:
     losses[devices] = runs.losses(workdir)
   expected = runs.losses("plain")
   return {
-    f"greatest difference of a loss, {8 // n} then {n} devices": float(
+    f"maximum difference of a loss, {8 // n} then {n} devices": float(
       f"{np.abs(losses[n] - expected).max():.2g}"
     )
     for n in losses
@@ -253,14 +253,14 @@ def main() -> None:
       "meshes": lambda: meshes(runs),
     }
     found = {name: parts[name]() for name in arguments.only or parts}
-  table = Table("fault", "what came of it", "", title=platform.platform())
+  table = Table("fault", "result", "", title=platform.platform())
   for fault, figures in found.items():
     for name, value in figures.items():
       table.add_row(fault, name, str(value))
   rich.print(table)
   _RESULTS.parent.mkdir(exist_ok=True)
-  kept = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
-  _RESULTS.write_text(json.dumps(kept | found, indent=2) + "\n")
+  earlier = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+  _RESULTS.write_text(json.dumps(earlier | found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""Fine-tuning here and in PyTorch Transformers: the same scores? how fast?
+"""Compares fine-tuning with PyTorch Transformers: metrics and speed.
 
   ./launch/parity.sh text   # Once, for the environment of the peer.
   python -m benchmarks.finetune MODEL --train FILE --eval FILE
     [--task classification] [--data header=false] [--seeds 3] [--limit 200]
 
-The recipe is that of `configs/finetune/TASK.py`, but for a learning rate
-whose decay is counted from the end of the warm-up, as Transformers has it,
-and for the last step in place of the best. For each seed MODEL gets a fresh
-head, unless it has one for these labels, and is saved in Hugging Face's form,
-which both sides begin with: their held-out losses before training show that
-they are one model. Both take the same rows in the same batches and order;
-here these are padded to one of a few lengths, there to the longest row of the
-batch. Only dropout draws other numbers; with `--dropout 0` both end with the
-same loss (a DistilBERT keeps the dropout of its head). The sides take turns,
-seed by seed, on the same cores.
+The recipe is `configs/finetune/TASK.py`, except that the learning rate decays
+from the end of the warm-up, as in Transformers, and that the last step is
+evaluated instead of the best. For each seed, MODEL gets a newly initialized
+head, unless it has one for these labels, and is saved in the Hugging Face
+format, from which both start: equal evaluation losses before training show that
+the models are equal. Both train on the same rows in the same batches and order,
+padded to a length bucket here and to the longest row of the batch there. Only
+dropout differs; with `--dropout 0` both end with the same loss (DistilBERT
+keeps the dropout of its head). They run in turn, seed by seed, on the same
+cores.
 
-Examples a second are of updates alone, compilation left out, after the first
-tenth of them. They mean little where other programs compete for the cores, as
-the load in the title tells. Writes benchmarks/results/finetune.json.
+Examples per second are those of updates, without compilation, after the first
+tenth of the steps. They mean little if other programs use the cores; the title
+has the load. Writes benchmarks/results/finetune.json.
 """
 
 import argparse
@@ -38,8 +38,8 @@ import jax
 import rich
 from rich.table import Table
 
-from benchmarks import finetune_peers
-from benchmarks.finetune_peers import Side
+from benchmarks import finetune_runs
+from benchmarks.finetune_runs import Result
 from bert_jax import settings
 from bert_jax.settings import UserError
 from bert_jax.tasks import LABELLED, TASKS, labelled
@@ -49,14 +49,14 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _RESULTS = _ROOT / "benchmarks" / "results" / "finetune.json"
 _PEER = _ROOT / ".venv-parity" / "bin" / "python"
 _TASKS = ("classification", "tagging")
-# How far the losses of one model may be apart, as a share of them.
-_SAME = 1e-5
+# The relative difference up to which the losses of one model count as equal.
+_TOLERANCE = 1e-5
 
 
 def base_config(
   arguments: argparse.Namespace, folder: pathlib.Path
 ) -> dict[str, Any]:
-  """The recipe of all seeds; its records are copied to the folder."""
+  """The recipe of all seeds; copies its records to the folder."""
   module = importlib.import_module(f"configs.finetune.{arguments.task}")
   config = module.get_config().to_dict()
   for name in ("epochs", "batch_size"):
@@ -78,7 +78,7 @@ def base_config(
 def copied(
   task: str, data: Mapping[str, Any], limit: int, folder: pathlib.Path
 ) -> dict[str, Any]:
-  """`config.data` with copies of the records, `limit` of each split if any."""
+  """`config.data` with copies of the records, at most `limit` per split."""
   read = settings.from_dict(LABELLED[task], data, "config.data")
   paths = {}
   for split in ("train", "eval"):
@@ -93,17 +93,17 @@ def copied(
 
 
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
-  """Both sides, seed by seed."""
-  runs: dict[str, list[Side]] = {"ours": [], "theirs": []}
+  """Runs both, seed by seed."""
+  runs: dict[str, list[Result]] = {"ours": [], "theirs": []}
   load = os.getloadavg()[0]
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     config = base_config(arguments, folder)
     for seed in range(arguments.seeds):
       own = folder / f"seed_{seed}"
-      plan = finetune_peers.plan(config, seed, own / "model")
-      runs["ours"].append(finetune_peers.ours(plan, own / "run"))
-      found, versions = finetune_peers.theirs(
+      plan = finetune_runs.plan(config, seed, own / "model")
+      runs["ours"].append(finetune_runs.ours(plan, own / "run"))
+      found, versions = finetune_runs.theirs(
         plan, own, arguments.peer, arguments.threads
       )
       runs["theirs"].append(found)
@@ -165,9 +165,9 @@ def print_results(results: Mapping[str, Any]) -> None:
   table.add_row(
     "loss before",
     *(f"{statistics.mean(values):.6f}" for values in before),
-    f"one model: {'yes' if worst <= _SAME else 'NO'} ({worst:.0e} apart)",
+    f"one model: {'yes' if worst <= _TOLERANCE else 'NO'} ({worst:.0e} apart)",
   )
-  for label, name in ((results["metric"], "score"), ("loss", "loss_after")):
+  for label, name in ((results["metric"], "metric"), ("loss", "loss_after")):
     columns = _column(results, name)
     table.add_row(
       label,
@@ -214,10 +214,12 @@ def _arguments() -> argparse.ArgumentParser:
     help="a key of config.data, such as header=false",
   )
   parser.add_argument("--seeds", type=int, default=3)
-  parser.add_argument("--limit", type=int, default=0, help="records a split")
+  parser.add_argument(
+    "--limit", type=int, default=0, help="records per split; 0 for all"
+  )
   parser.add_argument("--epochs", type=float)
-  parser.add_argument("--batch-size", type=int)
-  parser.add_argument("--learning-rate", type=float)
+  parser.add_argument("--batch_size", type=int)
+  parser.add_argument("--learning_rate", type=float)
   parser.add_argument("--dropout", type=float, default=0.1)
   parser.add_argument("--threads", type=int, default=2)
   parser.add_argument("--peer", default=str(_PEER), help="a Python program")

@@ -1,21 +1,22 @@
-"""BERT's pretraining on one GPU in bfloat16, beside PyTorch Transformers.
+"""Compares BERT pretraining on one GPU in bfloat16 with Transformers.
 
   pip install -e '.[cuda]' && ./launch/peers.sh
   python -m benchmarks.gpu [--text FILE ...] [--models bert_large] [--rounds 3]
 
-Updates of BERT-base and BERT-large on full rows of 128 tokens, and on rows of
-real lengths of 512, where bert_jax is measured with a sequence to a row and
-packed, with each attention backend (`shared`: all queries of a row and head
-lose the same keys to dropout). Transformers has `sdpa` attention and
-`torch.compile`: as it is shipped it scores every position (`torch-compiled`);
-`torch-gathered` is given a head that scores the masked ones alone. All keep
-parameters and moments in float32, with AdamW and dropout 0.1.
+Measures updates of BERT-base and BERT-large on full rows of 128 tokens, and on
+sequences of real lengths in rows of 512. There bert_jax is measured with one
+sequence per row and with packing, for each attention backend (`shared`: the
+dropout mask of attention weights is broadcast over queries). Transformers uses
+PyTorch with `sdpa` attention and `torch.compile`: `torch-compiled` predicts
+every position, as in the library; `torch-gathered` has a head that only
+predicts masked positions. Parameters and moments are in float32; all use AdamW
+and dropout 0.1.
 
-MFU is what the mathematics of the tokens that are no padding needs
-(`drawing.Drawn.flops`) over the device's dense bfloat16 peak. Sides take turns
-in new processes, as in `benchmarks.cpu`. Writes benchmarks/results/gpu.json.
-Without a GPU it ends with exit code 1; `--tiny` shows, on the CPU, that all of
-it runs but cuDNN.
+MFU is the FLOPs that the mathematics of non-padding tokens requires
+(`batches.BatchFile.flops`) over the dense bfloat16 peak of the device.
+Implementations run in turn in new processes, as in `benchmarks.cpu`. Writes
+benchmarks/results/gpu.json. Without a GPU the exit code is 1; `--tiny` tests
+everything except cuDNN on the CPU.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from typing import Any
 import jax
 from rich.table import Table
 
-from benchmarks import cases, drawing, runner
+from benchmarks import batches, cases, runner
 from benchmarks.cases import Case, Text
 from benchmarks.peers import Job
 from benchmarks.runner import Entry
@@ -47,8 +48,8 @@ _PEERS = {
   "torch-gathered": {"compile": True, "autocast": True, "gathered": True},
 }
 _REFERENCE = "torch-compiled"
-# cuDNN has no dropout of single attention weights, but all backends can drop
-# the same keys for all queries of a row and head.
+# cuDNN has no dropout of attention weights, but all backends support a mask
+# that is broadcast over queries.
 _SHARED = {"model.attention_dropout_broadcast": "queries"}
 _ATTENTION = {
   "xla": {"model.attention": "xla"},
@@ -56,7 +57,7 @@ _ATTENTION = {
   "cudnn-shared": {"model.attention": "cudnn", **_SHARED},
   "auto-shared": {"model.attention": "auto", **_SHARED},
 }
-# What `--tiny` has in place of the defaults, for a CPU.
+# The defaults with `--tiny`, for a CPU.
 _TINY = {
   "attention": [name for name in _ATTENTION if not name.startswith("cudnn")],
   "rounds": 1,
@@ -68,7 +69,7 @@ _DEVICE = "import jax; print(jax.devices('gpu')[0].device_kind)"
 
 
 def device() -> str | None:
-  """The kind of the GPU; None without any."""
+  """The kind of the GPU; None if there is none."""
   env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
   ran = subprocess.run(
     [sys.executable, "-c", _DEVICE],
@@ -81,25 +82,25 @@ def device() -> str | None:
 
 
 def entries(
-  case: Case, given: Text, arguments: argparse.Namespace, folder: pathlib.Path
+  case: Case, corpus: Text, arguments: argparse.Namespace, folder: pathlib.Path
 ) -> dict[str, Entry]:
-  """What each side does, its batches drawn."""
+  """The job of each implementation; writes its batches."""
   warmup = arguments.warmup
   packing = {"padded": 1}
   if case.real:
     packing["packed"] = arguments.max_sequences
-  made, drawn = {}, {}
+  made, files = {}, {}
   for form, most in packing.items():
-    config = cases.config(case, given.folder, most, {})
-    drawn[form] = drawing.draw(
+    config = cases.config(case, corpus.folder, most, {})
+    files[form] = batches.write_rows(
       case, config, warmup + arguments.steps, warmup, folder / f"{form}.npz"
     )
     for name in arguments.attention:
       changes = {"model.dtype": "bfloat16", **_ATTENTION[name]}
       changes |= dict(arguments.ours)
-      config = cases.config(case, given.folder, most, changes)
+      config = cases.config(case, corpus.folder, most, changes)
       job = Job(module="ours", kind="training", config=config)
-      made[f"ours, {form}, {name}"] = Entry(job, drawn[form])
+      made[f"ours, {form}, {name}"] = Entry(job, files[form])
   for name, options in _PEERS.items():
     job = Job(
       module="pytorch",
@@ -108,12 +109,12 @@ def entries(
       optimizer=cases.optimizer(config),
       options=options,
     )
-    made[name] = Entry(job, drawn["padded"], arguments.peer_python)
+    made[name] = Entry(job, files["padded"], arguments.peer_python)
   return {
     name: entry._replace(
       job=dataclasses.replace(
         entry.job,
-        batches=entry.drawn.path,
+        batches=entry.batches.path,
         warmup=warmup,
         platform="cpu" if arguments.tiny else "gpu",
         threads=arguments.threads,
@@ -125,28 +126,28 @@ def entries(
 
 def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
   """The table of a case."""
-  found, limit = case["sides"], flops.peak_flops(results["device"])
+  found, limit = case["results"], flops.peak_flops(results["device"])
   made = Table(
     case["name"],
     "sequences/s (range)",
     "non-padding tokens/s",
-    "rows full",
+    "packing efficiency",
     "MFU",
     "/ torch-compiled (range)",
     "start, s",
   )
-  for name, side in found.items():
-    if not runner.seconds(side):
+  for name, result in found.items():
+    if not runner.seconds(result):
       made.add_row(name, "failed")
       continue
-    work = statistics.median(runner.rates(side, "flops"))
-    ready = statistics.median(ran["ready_seconds"] for ran in side["runs"])
-    ratio = runner.ratios(side, found[_REFERENCE])
+    work = statistics.median(runner.rates(result, "flops"))
+    ready = statistics.median(ran["ready_seconds"] for ran in result["runs"])
+    ratio = runner.ratios(result, found[_REFERENCE])
     made.add_row(
       name,
-      runner.spread(runner.rates(side, "sequences"), ",.1f"),
-      f"{statistics.median(runner.rates(side)):,.0f}",
-      f"{side['tokens'] / side['positions']:.0%}",
+      runner.spread(runner.rates(result, "sequences"), ",.1f"),
+      f"{statistics.median(runner.rates(result)):,.0f}",
+      f"{result['tokens'] / result['positions']:.0%}",
       f"{work / limit:.0%}" if limit else "-",
       runner.spread(ratio, ".2f") if name != _REFERENCE and ratio else "-",
       f"{ready:.0f}",
@@ -155,7 +156,7 @@ def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
 
 
 def measure(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
-  """All cases, written as they are done."""
+  """Measures all cases, and writes the results after each."""
   results = {
     "machine": runner.machine(),
     "device": kind,
@@ -164,19 +165,19 @@ def measure(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
   }
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    given = Text.prepare(arguments.text, arguments.documents, folder)
+    corpus = Text.prepare(arguments.text, arguments.documents, folder)
     for preset in arguments.models:
       for length in arguments.lengths:
         model = cases.TINY if arguments.tiny else {"preset": preset}
-        # Large models have less room.
+        # Large models need more memory.
         share = 1 if preset == "bert_base" else 2
         rows = max(1, arguments.tokens // length // share)
         case = Case("training", length, rows, _LENGTHS[length], model)
         found = runner.alternate(
-          entries(case, given, arguments, folder), arguments.rounds
+          entries(case, corpus, arguments, folder), arguments.rounds
         )
         entry = {**dataclasses.asdict(case), "name": f"{preset}-{length}"}
-        results["cases"].append(entry | {"sides": found})
+        results["cases"].append(entry | {"results": found})
         if not arguments.tiny:
           _RESULTS.parent.mkdir(exist_ok=True)
           _RESULTS.write_text(runner.to_json(results))
@@ -196,9 +197,12 @@ def _arguments() -> argparse.Namespace:
   )
   parser.add_argument("--rounds", type=int, default=3)
   parser.add_argument(
-    "--tokens", type=int, default=32_768, help="of a batch; large has half"
+    "--tokens",
+    type=int,
+    default=32_768,
+    help="positions of a batch; half of it for BERT-large",
   )
-  parser.add_argument("--steps", type=int, default=30, help="that are timed")
+  parser.add_argument("--steps", type=int, default=30, help="timed steps")
   parser.add_argument("--warmup", type=int, default=5)
   runner.add_arguments(parser)
   cases.add_arguments(parser)
@@ -213,15 +217,15 @@ def main() -> None:
   arguments = _arguments()
   kind = "cpu" if arguments.tiny else device()
   if kind is None:
-    raise SystemExit("error: there is no GPU that jax can use; see --help")
-  # The device is the sides'.
+    raise SystemExit("error: JAX finds no GPU; see --help")
+  # This process leaves the GPU to those of the implementations.
   jax.config.update("jax_platforms", "cpu")
   try:
     results = measure(arguments, kind)
   except UserError as error:
     raise SystemExit(f"error: {error}") from None
   if arguments.tiny:
-    print("A tiny model on the CPU: this shows that it runs, no speed.")
+    print("A tiny model, to test the benchmark: the figures are meaningless.")
   print(f"{kind}; {runner.title(results)}")
   for case in results["cases"]:
     runner.print_table(table(results, case))

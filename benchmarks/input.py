@@ -1,13 +1,12 @@
-"""How fast rows for pretraining are made from a corpus in memory.
+"""Measures how fast rows for pretraining are made from a corpus in memory.
 
   python -m benchmarks.input [--sentences 2000000] [--seconds 5]
 
-Sentences and documents have about the lengths of English Wikipedia's. Given
-are tokens a second that are no padding, of one process, in batches of 256;
-each measurement is repeated, and the middle one is given with the range.
-Packed rows have up to 4 sequences. "Received" is by a second of processor time
-of the process that trains: what it could take from any number of workers.
-Writes benchmarks/results/input.json.
+Sentences and documents have about the lengths of English Wikipedia. Rates are
+non-padding tokens per second of one process, in batches of 256: the median and
+the range of several rounds. Packed rows have up to 4 sequences. "Received" is
+per second of processor time of the training process: the rate at which it could
+receive rows from any number of workers. Writes benchmarks/results/input.json.
 """
 
 import argparse
@@ -49,7 +48,7 @@ _RESULTS = pathlib.Path(__file__).parent / "results" / "input.json"
 
 
 class SyntheticCorpus:
-  """Documents of random ids; it pickles as its size."""
+  """Documents of random ids; pickles only its size."""
 
   def __init__(self, sentences: int):
     self._sentences = sentences
@@ -78,7 +77,7 @@ def rate(
   seconds: float,
   clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-  """Calls of `work` a second of a clock, ascending, in `_ROUNDS` rounds."""
+  """Calls of `work` per second of a clock, in `_ROUNDS` rounds, ascending."""
   rates, call = [], 0
   for _ in range(_ROUNDS):
     begin, calls = clock(), 0
@@ -119,7 +118,7 @@ def measure(
 
   packed = pack(0)
   yield (
-    f"pack ({packed.efficiency:.1%} full)",
+    f"pack (efficiency {packed.efficiency:.1%})",
     [total * value for value in rate(pack, seconds)],
   )
 
@@ -143,9 +142,9 @@ def measure_parts(
   config: ExamplesConfig,
   seconds: float,
 ) -> Iterator[tuple[str, list[float]]]:
-  """Non-padding tokens a second of what makes examples of a plan."""
+  """Non-padding tokens per second of the steps from a plan to examples."""
   lengths = planned.tokens + np.uint16(config.max_length - config.max_tokens)
-  # Some sets of examples from all over the corpus, as batches have them.
+  # Examples from all over the corpus, as in batches.
   rng = np.random.default_rng(0)
   chosen = [rng.integers(0, len(lengths), _BATCH) for _ in range(16)]
   tokens = float(np.mean([lengths[examples].sum() for examples in chosen]))
@@ -178,7 +177,7 @@ def measure_parts(
 def measure_rows(
   kind: str, examples: PretrainingExamples, seconds: float
 ) -> Iterator[tuple[str, list[float]]]:
-  """Non-padding tokens a second of whole rows, alone and through the loader."""
+  """Non-padding tokens per second of rows, without and with the loader."""
   stream = Stream(examples, _BATCH, seed=0)
   tokens = np.mean(
     [(stream.batch(i, range(_BATCH)).sequence_ids > 0).sum() for i in range(8)]
@@ -187,7 +186,7 @@ def measure_rows(
   yield kind, [tokens * value for value in values]
   for workers in (0, 2):
     with loader.training_batches(stream, workers=workers) as batches:
-      for _ in range(8):  # past the start of the workers and full buffers
+      for _ in range(8):  # Workers start, and buffers fill.
         next(batches)
       values = rate(lambda _, b=batches: next(b), seconds)
       yield f"{kind}, {workers} workers", [tokens * value for value in values]
@@ -200,7 +199,9 @@ def measure_rows(
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
   parser.add_argument("--sentences", type=int, default=2_000_000)
-  parser.add_argument("--seconds", type=float, default=5.0, help="a figure")
+  parser.add_argument(
+    "--seconds", type=float, default=5.0, help="per measurement"
+  )
   arguments = parser.parse_args()
   corpus = SyntheticCorpus(arguments.sentences)
   sentences = len(corpus.sentence_lengths)

@@ -1,14 +1,14 @@
-"""How fast a checkpoint loads, in how much memory, beside Transformers.
+"""Compares the time and memory of loading a checkpoint with Transformers.
 
   ./launch/parity.sh text   # Once, for the environment of the peer.
   python -m benchmarks.loading [FOLDER ...] [--random base large]
 
-A FOLDER is one in Hugging Face's form; a random one is a BERT of that size
-with made-up weights. Each load is in a new process: `bert_jax.load`, and
+FOLDER is in the Hugging Face format; `--random` adds BERT models with random
+weights. Each load is in a new process: `bert_jax.load`, and
 `AutoModel.from_pretrained` with its tokenizer, in alternating rounds, so that
-a busy machine slows both. Every weight is read once after loading, in the
-time and the memory that are given, since Transformers only maps the file. The
-memory is what the process holds at most above what it held after its imports.
+the load of the machine affects both. Every weight is read once after loading,
+which is part of the measurement, as Transformers memory-maps the file. Memory
+is the peak of the process minus its memory after the imports.
 
 Writes benchmarks/results/loading.json.
 """
@@ -36,7 +36,7 @@ _SIZES = {"base": (12, 768), "large": (24, 1024)}
 
 
 def _memory(name: str) -> int:
-  """A figure of /proc/self/status in bytes."""
+  """A field of /proc/self/status in bytes."""
   status = pathlib.Path("/proc/self/status").read_text()
   return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024
 
@@ -51,7 +51,7 @@ def ours(folder: str) -> Callable[[], Any]:
 
   def read() -> None:
     for leaf in jax.tree.leaves(load(folder).params):
-      np.asarray(leaf).sum()  # On a CPU there is no copy.
+      np.asarray(leaf).sum()  # Does not copy on a CPU.
 
   return read
 
@@ -59,7 +59,7 @@ def ours(folder: str) -> Callable[[], Any]:
 def theirs(folder: str) -> Callable[[], Any]:
   import transformers
 
-  # Transformers imports what belongs to a model when it is first named.
+  # Transformers imports the modules of a model on first use.
   config = type(transformers.AutoConfig.from_pretrained(folder))
   transformers.MODEL_MAPPING[config]
   transformers.TOKENIZER_MAPPING[config]
@@ -75,7 +75,7 @@ def theirs(folder: str) -> Callable[[], Any]:
 
 
 def make_random(size: str, folder: str) -> None:
-  """Writes a BERT with made-up weights; runs in the peer's environment."""
+  """Writes a BERT with random weights; runs in the environment of the peer."""
   import transformers
 
   layers, width = _SIZES[size]
@@ -118,7 +118,7 @@ def _in_new_process(python: str, *arguments: str) -> str:
 
 
 def compare(folder: str, peer: str, rounds: int) -> dict[str, Any]:
-  """Both loaders in alternating rounds."""
+  """Runs both loaders in alternating rounds."""
   size = sum(p.stat().st_size for p in pathlib.Path(folder).glob("*.safet*"))
   runs: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
   for _ in range(rounds):

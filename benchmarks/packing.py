@@ -1,4 +1,4 @@
-"""How full rows are with real text: a sequence to a row, and packed.
+"""Measures the packing efficiency of rows of real text.
 
 python -m benchmarks.packing [--text FILE ...] [--documents blank_line]
 """
@@ -9,7 +9,7 @@ import tempfile
 
 import jax
 
-from benchmarks import cases, drawing
+from benchmarks import batches, cases
 
 _ROWS, _BATCHES = 64, 16
 
@@ -21,17 +21,17 @@ def main() -> None:
   jax.config.update("jax_platforms", "cpu")
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    given = cases.Text.prepare(arguments.text, arguments.documents, folder)
+    corpus = cases.Text.prepare(arguments.text, arguments.documents, folder)
     for length in cases.PREDICTIONS:
       for most in (1, arguments.max_sequences):
         case = cases.Case("training", length, _ROWS, True, {})
-        made = cases.config(case, given.folder, most, {})
-        found = drawing.draw(case, made, _BATCHES, 0, folder / "rows.npz")
+        made = cases.config(case, corpus.folder, most, {})
+        found = batches.write_rows(case, made, _BATCHES, 0, folder / "rows.npz")
         print(
-          f"length {length}, at most {most} sequences a row:"
-          f" {found.tokens / found.positions:.1%} full,"
-          f" {found.sequences / _ROWS / _BATCHES:.2f} sequences a row,"
-          f" {found.tokens / found.sequences:.0f} tokens a sequence"
+          f"length {length}, at most {most} sequences per row:"
+          f" packing efficiency {found.tokens / found.positions:.1%},"
+          f" {found.sequences / _ROWS / _BATCHES:.2f} sequences per row,"
+          f" {found.tokens / found.sequences:.0f} tokens per sequence"
         )
 
 

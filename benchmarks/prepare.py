@@ -1,17 +1,17 @@
-"""How fast text becomes shards, in how much memory, beside `tokenizers`.
+"""Compares the time and memory of preparing a corpus with `tokenizers`.
 
   python -m benchmarks.prepare [--megabytes 20 100] [--memory 100 1000]
 
-The text is the documentation of the installed packages, repeated with its
-sentences reordered and new words put in, one sentence a line.
+The text is the documentation of the installed packages, one sentence per line,
+repeated with its sentences shuffled and new words inserted.
 
-- At each size of `--megabytes`: `write_shard` on all processes, from the text
-  file to shards, beside bare `encode_batch_fast` of `tokenizers` over the same
-  sentences in memory, with as many threads; in alternating rounds, so that a
-  busy machine slows both.
-- At each size of `--memory`: the whole of `prepare`, vocabulary included, with
-  the highest memory of the parent and of any one child.
-- The vocabulary trainer beside the one of `tokenizers`.
+- For each size in `--megabytes`: `write_shard` in all processes, from the text
+  file to shards, compared with `encode_batch_fast` of `tokenizers` on the same
+  sentences in memory with as many threads; in alternating rounds, so that the
+  load of the machine affects both.
+- For each size in `--memory`: all of `prepare`, with the vocabulary, and the
+  peak memory of the parent and of the largest child.
+- The vocabulary trainer, compared with that of `tokenizers`.
 
 Writes benchmarks/results/prepare.json.
 """
@@ -53,7 +53,7 @@ _RESULTS = pathlib.Path(__file__).parent / "results" / "prepare.json"
 def write_text(
   documents: list[list[str]], path: pathlib.Path, size: int
 ) -> None:
-  """Writes about `size` bytes of documents, no two alike."""
+  """Writes about `size` bytes of distinct documents."""
   order = random.Random(0)
   written = 0
   with path.open("w", encoding="utf-8") as file:
@@ -70,7 +70,7 @@ def write_text(
 
 
 def _peak(pid: int) -> int:
-  """The highest resident memory of a process so far, in bytes."""
+  """The peak resident memory of a process, in bytes."""
   try:
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
   except OSError:
@@ -88,7 +88,7 @@ def _children(pid: int) -> list[int]:
 
 
 def watch_memory(pid: int, stop: threading.Event) -> Iterator[tuple[int, int]]:
-  """Yields the peak of a process and the largest of its children's."""
+  """Yields the peak memory of a process, and the largest of its children."""
   while not stop.wait(0.05):
     yield _peak(pid), max(map(_peak, _children(pid)), default=0)
 
@@ -96,7 +96,7 @@ def watch_memory(pid: int, stop: threading.Event) -> Iterator[tuple[int, int]]:
 def measure_prepare(
   config: build.CorpusConfig, output: pathlib.Path, processes: int
 ) -> dict[str, Any]:
-  """Time and memory of `prepare`, in a process of its own."""
+  """The time and memory of `prepare` in a new process."""
   stop = threading.Event()
   peaks: list[tuple[int, int]] = []
   with concurrent.futures.ProcessPoolExecutor(
@@ -126,10 +126,10 @@ def _seconds(function: Callable[[], Any]) -> float:
   return time.perf_counter() - start
 
 
-def measure_tokenising(
+def measure_tokenizing(
   config: build.CorpusConfig, prepared: pathlib.Path, processes: int
 ) -> dict[str, Any]:
-  """Text file to shards, and bare encoding, in alternating rounds."""
+  """From text to shards, and encoding alone, in alternating rounds."""
   backend = tokenizers.Tokenizer.from_file(str(prepared / "tokenizer.json"))
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
@@ -165,8 +165,8 @@ def measure_tokenising(
 
 
 def measure_trainer(lines: list[str], size: int) -> dict[str, float]:
-  """Texts to a vocabulary: ours (one thread), `tokenizers` (all)."""
-  rules = words.WordRules()
+  """Trains a vocabulary: ours with one thread, `tokenizers` with all."""
+  rules = basic_tokenizer.WordRules()
 
   def ours() -> None:
     wordpiece_trainer.train(wordpiece_trainer.count_words(lines, rules), size)
@@ -206,7 +206,7 @@ def main() -> None:
   results: dict[str, Any] = {
     "machine": platform.platform(),
     "processes": arguments.processes,
-    "tokenising": {},
+    "tokenizing": {},
     "memory": {},
   }
   with tempfile.TemporaryDirectory() as name:
@@ -224,7 +224,7 @@ def main() -> None:
       if megabytes in arguments.memory:
         results["memory"][megabytes] = whole
       if megabytes in arguments.megabytes:
-        results["tokenising"][megabytes] = measure_tokenising(
+        results["tokenizing"][megabytes] = measure_tokenizing(
           config, output, arguments.processes
         )
       shutil.rmtree(output)
@@ -240,7 +240,7 @@ def main() -> None:
 def print_results(results: dict[str, Any]) -> None:
   """Prints the tables."""
   table = Table("MB", "ours MB/s", "bare MB/s", "bare/ours time (range)")
-  for size, row in results["tokenising"].items():
+  for size, row in results["tokenizing"].items():
     ours, bare = map(statistics.median, zip(*row["rounds_ours_bare_seconds"]))
     low, high = row["bare_over_ours_range"]
     table.add_row(

@@ -1,4 +1,4 @@
-"""Sides in turn, each time in a new process; what came out, side by side."""
+"""Runs implementations in turn, each time in a new process."""
 
 import argparse
 import dataclasses
@@ -19,29 +19,29 @@ import rich.box
 import rich.console
 from rich.table import Table
 
-from benchmarks.drawing import Drawn
+from benchmarks.batches import BatchFile
 from benchmarks.peers import Job
 
 ROOT = pathlib.Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-"""The Python of the peers, from `launch/peers.sh`."""
+"""The Python of the environment of the peers, see `launch/peers.sh`."""
 
-_ERRORS = 2000
+_MAX_ERROR = 2000
 
 
 class Entry(NamedTuple):
-  """A side in a case: its job, what it is given, and where it runs."""
+  """An implementation in a case: its job, its batches and its Python."""
 
   job: Job
-  drawn: Drawn | None
+  batches: BatchFile | None
   python: str = sys.executable
 
 
 def run(entry: Entry) -> dict[str, Any]:
-  """Does a job in a new process.
+  """Runs a job in a new process.
 
   Returns:
-    What it printed, or `error`, the end of what it said.
+    The JSON that it prints, or `error`, the end of its error output.
   """
   job = entry.job
   env = {
@@ -65,19 +65,21 @@ def run(entry: Entry) -> dict[str, Any]:
       check=False,
     )
   if ran.returncode:
-    return {"error": f"exit code {ran.returncode}: {ran.stderr[-_ERRORS:]}"}
+    return {"error": f"exit code {ran.returncode}: {ran.stderr[-_MAX_ERROR:]}"}
   return json.loads(ran.stdout.splitlines()[-1])
 
 
 def alternate(entries: Mapping[str, Entry], rounds: int) -> dict[str, Any]:
-  """All sides in turn, so many times; one that fails is not tried again.
+  """Runs all implementations in turn, for some rounds.
+
+  An implementation that fails is not run again.
 
   Returns:
-    By side, what it was given and its runs.
+    For each implementation, the fields of its `BatchFile`, and `runs`.
   """
   console = rich.console.Console(stderr=True)
   found = {
-    name: {**(entry.drawn._asdict() if entry.drawn else {}), "runs": []}
+    name: {**(entry.batches._asdict() if entry.batches else {}), "runs": []}
     for name, entry in entries.items()
   }
   for number in range(1, rounds + 1):
@@ -86,25 +88,25 @@ def alternate(entries: Mapping[str, Entry], rounds: int) -> dict[str, Any]:
         continue
       ran = run(entry)
       found[name]["runs"].append(ran)
-      told = ran.get("error") or f"{ran['seconds']:.1f} s"
-      console.print(f"round {number}: {name}: {told}", markup=False)
+      message = ran.get("error") or f"{ran['seconds']:.1f} s"
+      console.print(f"round {number}: {name}: {message}", markup=False)
   return found
 
 
-def seconds(side: Mapping[str, Any]) -> list[float]:
-  """Of each round; none of a side that failed."""
-  if any("error" in ran for ran in side["runs"]):
+def seconds(result: Mapping[str, Any]) -> list[float]:
+  """The seconds of each round; empty for an implementation that failed."""
+  if any("error" in ran for ran in result["runs"]):
     return []
-  return [ran["seconds"] for ran in side["runs"]]
+  return [ran["seconds"] for ran in result["runs"]]
 
 
-def rates(side: Mapping[str, Any], what: str = "tokens") -> list[float]:
-  """Tokens, sequences or FLOPs a second, of each round."""
-  return [side[what] / one for one in seconds(side)]
+def rates(result: Mapping[str, Any], unit: str = "tokens") -> list[float]:
+  """Tokens, sequences or FLOPs per second, of each round."""
+  return [result[unit] / one for one in seconds(result)]
 
 
 def ratios(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[float]:
-  """The rates of a side over those of another, round by round."""
+  """The rates of one implementation over those of another, by round."""
   return [x / y for x, y in zip(rates(a), rates(b))]
 
 
@@ -117,7 +119,7 @@ def spread(values: Sequence[float], form: str = ",.0f") -> str:
 
 
 def machine() -> dict[str, Any]:
-  """What the figures hold for."""
+  """The properties of this machine."""
   info = pathlib.Path("/proc/cpuinfo")
   text = info.read_text() if info.exists() else ""
   name = re.search(r"model name\s*: (.+)", text)
@@ -130,11 +132,11 @@ def machine() -> dict[str, Any]:
 
 
 def title(results: Mapping[str, Any]) -> str:
-  """Where and with what it was measured."""
+  """The machine and the versions of packages, for the title of a table."""
   found, versions = results["machine"], {}
   for case in results["cases"]:
-    for side in case["sides"].values():
-      for ran in side["runs"]:
+    for result in case["results"].values():
+      for ran in result["runs"]:
         versions |= ran.get("versions", {})
   packages = ", ".join(f"{name} {x}" for name, x in sorted(versions.items()))
   return (
@@ -144,20 +146,20 @@ def title(results: Mapping[str, Any]) -> str:
 
 
 def print_table(table: Table) -> None:
-  """Prints a table in full width, in Markdown."""
+  """Prints a table as Markdown."""
   table.box = rich.box.MARKDOWN
   rich.console.Console(width=160).print(table, highlight=False)
 
 
 def to_json(results: Mapping[str, Any]) -> str:
-  """The results as a file has them."""
+  """The content of a file of results."""
   return json.dumps(results, indent=1, default=str) + "\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """The flags that say how the sides are run."""
+  """Adds the flags for running implementations."""
   parser.add_argument(
-    "--peer-python", default=str(PEERS), help="the Python of the peers"
+    "--peer_python", default=str(PEERS), help="the Python of the peers"
   )
   parser.add_argument(
     "--ours",
@@ -165,16 +167,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default=[],
     type=_change,
     metavar="KEY=JSON",
-    help='changes to our recipe, as model.attention="xla"',
+    help='changes to our recipe, such as model.attention="xla"',
   )
   parser.add_argument("--threads", type=int, default=os.cpu_count())
   parser.add_argument(
-    "--tiny", action="store_true", help="two small layers, nothing written"
+    "--tiny",
+    action="store_true",
+    help="test with two small layers; writes no file",
   )
 
 
 def _change(text: str) -> tuple[str, Any]:
-  """A key of the recipe and its value."""
+  """Parses a key of the recipe and its value."""
   name, _, value = text.partition("=")
   return name, json.loads(value)
 
@@ -182,11 +186,11 @@ def _change(text: str) -> tuple[str, Any]:
 def check(
   parser: argparse.ArgumentParser, arguments: argparse.Namespace
 ) -> None:
-  """Ends the program where flags make no sense."""
+  """Exits with a message if flags are invalid."""
   if shutil.which(arguments.peer_python) is None:
     parser.error(
-      f"--peer-python: no program {arguments.peer_python}; make it with"
-      " ./launch/peers.sh"
+      f"--peer_python: no program {arguments.peer_python}; create it"
+      " with ./launch/peers.sh"
     )
   for name, value in vars(arguments).items():
     if isinstance(value, int) and not isinstance(value, bool) and value < 1:

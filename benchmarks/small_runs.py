@@ -1,7 +1,6 @@
-"""Small pretraining runs, each in a process of its own, to be ill-treated.
+"""Small pretraining runs in processes of their own, for faults and tests.
 
-Benchmarks and the end-to-end tests take their text, config and processes from
-here.
+The fault benchmark and the end-to-end tests use its text, config and processes.
 """
 
 import os
@@ -32,14 +31,14 @@ def write(
 ) -> dict[str, Any]:
   """Writes a text and the config of a run on it.
 
-  `launch.prepare --config=config.py --output=corpus`, in that folder, makes
-  the corpus that the config names.
+  `launch.prepare --config=config.py --output=corpus` in the folder prepares the
+  corpus of the config.
 
   Args:
-    folder: where `text.txt` and `config.py` are put.
-    steps: of the run.
-    documents: of the text, of five lines each.
-    **changes: keys of the config, or of its sections.
+    folder: the folder for `text.txt` and `config.py`.
+    steps: the number of steps of the run.
+    documents: the number of documents of the text, of five lines each.
+    **changes: keys of the config or of its sections.
 
   Returns:
     The config.
@@ -79,10 +78,10 @@ def write(
 
 
 class Process(subprocess.Popen):
-  """A command of `launch`; leaving its `with` kills it.
+  """A process of a command of `launch`, killed at the end of its context.
 
-  What it prints goes to files. Into a pipe it could not be: one that nobody
-  reads is full after 64 KiB, and then the process waits for good.
+  Its output goes to files: a pipe that is not read blocks the process after
+  64 KiB.
   """
 
   def __init__(
@@ -92,16 +91,16 @@ class Process(subprocess.Popen):
     cwd: pathlib.Path,
     env: Mapping[str, str],
   ):
-    """Begins.
+    """Starts the process.
 
     Args:
       command: the module in `launch`.
       *arguments: its flags.
-      cwd: the folder it runs in.
-      env: environment variables besides those of this process.
+      cwd: its working directory.
+      env: environment variables in addition to those of this process.
     """
     self.began = time.time()
-    # To be read once the process has ended.
+    # Read when the process has ended.
     self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
     super().__init__(
       [sys.executable, "-m", f"launch.{command}", *arguments],
@@ -112,7 +111,7 @@ class Process(subprocess.Popen):
     )
 
   def end(self, seconds: float = 120) -> tuple[int, str, str]:
-    """Waits for it; its exit code, what it printed, and its error output."""
+    """Waits; returns the exit code, the output and the error output."""
     code = self.wait(seconds)
     texts = []
     for file in self._files:
@@ -130,14 +129,14 @@ class Process(subprocess.Popen):
 
 
 def free_address() -> str:
-  """`localhost:PORT`, where nobody listens."""
+  """`localhost:PORT` with an unused port."""
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     return f"localhost:{probe.getsockname()[1]}"
 
 
 def cluster(count: int) -> list[list[str]]:
-  """The flags by which so many processes of this host find each other."""
+  """The flags of each process of a run with `count` processes on this host."""
   address = free_address()
   return [
     [
@@ -150,7 +149,7 @@ def cluster(count: int) -> list[list[str]]:
 
 
 def last_step(workdir: pathlib.Path) -> int:
-  """The last step whose figures were written, 0 without any."""
+  """The last step in the metrics file; 0 if there is none."""
   rows = read_metrics(workdir)
   return rows[-1]["step"] if rows else 0
 
@@ -161,10 +160,10 @@ def wait_for_step(
   processes: Sequence[Process],
   seconds: float = 120,
 ) -> None:
-  """Waits until these processes have written the figures of a step.
+  """Waits until these processes have logged a step.
 
   Raises:
-    RuntimeError: one of them ended before, or it takes too long.
+    RuntimeError: a process ended before, or the time is over.
   """
   limit = time.monotonic() + seconds
   while not _has_written(workdir, step, processes[0].began):
@@ -178,9 +177,10 @@ def wait_for_step(
 
 
 def _has_written(workdir: pathlib.Path, step: int, began: float) -> bool:
-  """Whether a run that began then has; an earlier one may have gone further.
+  """Whether a run that started at this time has logged a step.
 
-  A run begins its file anew, with the figures up to where it goes on.
+  A run rewrites the metrics file with the rows up to the step it resumes from,
+  so the file of an earlier run may have later steps.
   """
   file = workdir / METRICS_FILE
   return (

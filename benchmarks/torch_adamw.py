@@ -1,4 +1,4 @@
-"""The optimizer of the PyTorch sides."""
+"""The optimizer of the PyTorch implementations."""
 
 from collections.abc import Mapping
 
@@ -9,15 +9,15 @@ from torch import nn
 def adamw(
   model: nn.Module, numbers: Mapping[str, float]
 ) -> torch.optim.Optimizer:
-  """What the Trainer of Transformers has by default: fused AdamW.
+  """Fused AdamW, the default of the Trainer of Transformers.
 
   Args:
-    model: of which norms and biases are left out of the decay.
-    numbers: by the names of `OptimizerConfig`.
+    model: the model, whose norms and biases are not decayed.
+    numbers: hyperparameters by the names of `OptimizerConfig`.
   """
   tensors = list(model.parameters())
   groups = [
-    # Norms and biases are the vectors among the parameters.
+    # Norms and biases are vectors, all other parameters are not.
     {"params": [x for x in tensors if x.ndim < 2], "weight_decay": 0.0},
     {"params": [x for x in tensors if x.ndim > 1]},
   ]

@@ -1,4 +1,4 @@
-"""What updates take of TPU slices, by the TPU's own compiler.
+"""Ahead-of-time (AOT) analysis of updates on TPU slices by the TPU compiler.
 
   pip install -e '.[tpu]'
   python -m benchmarks.tpu_compile [--topology v5e:4x4 v5e:16x16 v5p:8x8x8]
@@ -6,13 +6,13 @@
   ./launch/peers.sh   # Once, for the environment of the peer.
   python -m benchmarks.tpu_compile --peer [--packing_efficiency PADDED PACKED]
 
-Compiles the updates of BERT-base and BERT-large, at length 128 with 32 rows a
-chip and at 512 with 8, data parallel in bfloat16, each in a process of its own.
-No TPU is used: the figures of memory are the compiler's, those of time its cost
-model's at the chip's clock, and inside of kernels its schedule's. The compiler
+Compiles the updates of BERT-base and BERT-large, at length 128 with 32 rows per
+chip and at 512 with 8, data parallel in bfloat16, each in a new process. No TPU
+is used: memory is reported by the compiler; times come from its cost model, and
+inside of kernels from its schedule, at the clock rate of the chip. The compiler
 is deterministic: the same versions give the same figures. Writes
-benchmarks/results/tpu_compile.json and, of the last topology, tpu_compile.png:
-predicted weak scaling.
+benchmarks/results/tpu_compile.json and, for the last topology, the predicted
+weak scaling as tpu_compile.png.
 """
 
 import argparse
@@ -53,10 +53,10 @@ def _row(found: Analysis) -> list[str]:
 def compile_all(
   topologies: Sequence[str], models: Sequence[str], versions: str
 ) -> None:
-  """Compiles all updates, writes and prints what they take."""
+  """Analyzes all updates; writes and prints the results."""
   table = Table(
-    "slice", "update", "rows a chip", "HBM of a chip", "all-reduce",
-    "estimated cycles", "of them in kernels", "estimated step",
+    "slice", "update", "rows per chip", "HBM per chip", "all-reduce",
+    "estimated cycles", "inside kernels", "estimated step",
     "estimated MFU", title=versions,
   )  # fmt: skip
   found = []
@@ -66,7 +66,7 @@ def compile_all(
       for length in tpu_updates.ROWS:
         found.append(tpu_updates.analyze(model, length, topology))
         table.add_row(*_row(found[-1]))
-        # As it goes: each takes minutes.
+        # After each update, as each takes minutes.
         text = json.dumps([one.to_dict() for one in found], indent=2) + "\n"
         (_RESULTS / "tpu_compile.json").write_text(text)
   rich.print(table)
@@ -90,16 +90,16 @@ def main() -> None:
     nargs="?",
     const=str(runner.PEERS),
     metavar="PYTHON",
-    help="compare with Transformers, which this Python has",
+    help="compare with Transformers, by this Python",
   )
   parser.add_argument(
     "--packing_efficiency",
     nargs=2,
     type=float,
     metavar=("PADDED", "PACKED"),
-    help="shares of rows of 512 that are no padding, see benchmarks.packing",
+    help="of rows of 512; see benchmarks.packing",
   )
-  parser.add_argument("--max-sequences", type=int, default=16)
+  parser.add_argument("--max_sequences", type=int, default=16)
   arguments = parser.parse_args()
   versions = ", ".join(
     f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu")

@@ -1,10 +1,10 @@
-"""Our update and that of Transformers' Flax BERT, by the TPU's own compiler.
+"""Compares our update with that of Transformers' Flax BERT on TPUs.
 
-What `benchmarks.tpu_compile --peer` does. Transformers 4.57 is the last with
-Flax. Both are compiled for one slice by one compiler, with AdamW, parameters in
-float32 and the rest in bfloat16, the same dropout rates and as many rows a
-chip. Transformers has one mask of attention weights for all rows and heads;
-ours is compiled with that too, and with BERT's own, every weight by itself.
+`benchmarks.tpu_compile --peer` runs it. Transformers 4.57 is the last version
+with Flax. The same compiler compiles both for one slice, with AdamW, float32
+parameters and bfloat16 activations, the same dropout rates and as many rows per
+chip. Transformers broadcasts the dropout mask of attention weights over rows
+and heads; ours is compiled with that, and with an independent mask as in BERT.
 
 At length 512, ours has packed rows and Transformers padded ones. The cost of a
 non-padding token is the cost of an update over the share of its positions that
@@ -39,20 +39,21 @@ _OURS = {
 
 
 class PackingEfficiency(NamedTuple):
-  """Which share of the positions of rows of 512 is no padding."""
+  """The share of non-padding tokens in rows of 512."""
 
   padded: float
   packed: float
 
 
 class Cost(NamedTuple):
-  """Of an update on one chip; None where it does not fit.
+  """The cost of an update on one chip; None if it does not fit.
 
   Attributes:
-    cycles: by the compiler's cost model, and in kernels by its schedule.
-    hbm: bytes.
-    kernel_cycles: those of `cycles` that are inside of kernels.
-    uncounted_kernels: how many kernels `cycles` has nothing of.
+    cycles: by the cost model of the compiler, and inside of kernels by its
+      schedule.
+    hbm: the memory in bytes.
+    kernel_cycles: the part of `cycles` inside of kernels.
+    uncounted_kernels: the number of kernels that `cycles` does not include.
   """
 
   cycles: int | None
@@ -62,13 +63,13 @@ class Cost(NamedTuple):
 
 
 def theirs(python: str, model: str, length: int, topology: str) -> Cost:
-  """Compiles Transformers' update in the environment of the peers."""
+  """Compiles the update of Transformers in the environment of the peers."""
   rows = tpu_updates.ROWS[length]
   case = Case("training", length, rows, False, {"preset": model})
   with tempfile.TemporaryDirectory() as folder:
     path, text = (pathlib.Path(folder) / name for name in ("job", "text"))
     job = Job(
-      module="flax_ahead",
+      module="flax_aot",
       kind="compile",
       model=case.sizes,
       optimizer=cases.optimizer(cases.config(case, "", 1, {})),
@@ -82,7 +83,7 @@ def theirs(python: str, model: str, length: int, topology: str) -> Cost:
     )
     path.write_text(json.dumps(dataclasses.asdict(job)))
     ran = subprocess.run(
-      [python, "-m", "benchmarks.peers.flax_ahead", str(path)],
+      [python, "-m", "benchmarks.peers.flax_aot", str(path)],
       cwd=runner.ROOT,
       stdout=subprocess.PIPE,
       text=True,
@@ -95,7 +96,7 @@ def theirs(python: str, model: str, length: int, topology: str) -> Cost:
   return Cost(
     hlo.estimated_cycles(program),
     sum(hbm.values()),
-    # It has none: its attention is made of XLA's own operations.
+    # Expected to be 0: its attention does not use kernels.
     uncounted_kernels=hlo.kernel_runs(program).total(),
   )
 
@@ -107,7 +108,7 @@ def ours(
   topology: str,
   max_sequences: int,
 ) -> Cost:
-  """Compiles our update, at 512 for packed rows."""
+  """Compiles our update; at 512 for packed rows."""
   found = tpu_updates.analyze(
     model,
     length,
@@ -136,15 +137,15 @@ def compare(
   max_sequences: int,
   versions: str,
 ) -> None:
-  """Compiles all updates, writes and prints what they cost.
+  """Compiles all updates; writes and prints their costs.
 
   Args:
-    python: of the peers.
-    topology: as `v5e:2x2`.
+    python: the Python of the peers.
+    topology: the slice, such as `v5e:2x2`.
     models: presets.
-    packing_efficiency: of rows of 512, if it is known.
-    max_sequences: of a packed row.
-    versions: of the compiler.
+    packing_efficiency: that of rows of 512, if it is known.
+    max_sequences: the maximum number of sequences of a packed row.
+    versions: the versions of the compiler.
   """
   console = rich.console.Console(stderr=True)
   results = {
@@ -179,24 +180,26 @@ def print_results(results: Mapping[str, Any]) -> None:
   )
   made = Table(
     f"update on {results['topology']}; {results['versions']}",
-    "side",
+    "implementation",
     "estimated cycles",
-    "of them in kernels",
-    "HBM of a chip",
-    "/ theirs, an update",
-    "/ theirs, a non-padding token",
+    "inside kernels",
+    "HBM per chip",
+    "/ theirs, per update",
+    "/ theirs, per non-padding token",
   )
   for update in results["updates"]:
     name, length = f"{update['model']}, {update['length']}", update["length"]
     base = update["costs"][_THEIRS]["cycles"]
-    for side, cost in update["costs"].items():
+    for implementation, cost in update["costs"].items():
       if cost["cycles"] is None:
-        made.add_row(name, side, "does not fit")
+        made.add_row(name, implementation, "does not fit")
         continue
-      ratio = cost["cycles"] / base if base and side != _THEIRS else None
+      ratio = (
+        cost["cycles"] / base if base and implementation != _THEIRS else None
+      )
       made.add_row(
         name,
-        side,
+        implementation,
         f"{cost['cycles'] / 1e6:.1f} M",
         tpu_updates.in_kernels(
           cost["kernel_cycles"], cost["uncounted_kernels"]

@@ -1,4 +1,4 @@
-"""Updates of BERT's pretraining, compiled for TPU slices in new processes."""
+"""AOT analysis of BERT pretraining on TPU slices, in new processes."""
 
 import json
 import math
@@ -13,26 +13,26 @@ from bert_jax.aot.analysis import Analysis
 
 MODELS = ("bert_base", "bert_large")
 ROWS = {128: 32, 512: 8}
-"""Rows of a chip, by their length."""
+"""The rows per chip, by their length."""
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
 def in_kernels(cycles: int, uncounted: int) -> str:
-  """Which cycles are in kernels, for a table; and what they have nothing of."""
+  """The cycles inside of kernels and the kernels not counted, for a table."""
   found = f"{cycles / 1e6:.1f} M"
-  return f"{found}, and {uncounted} kernels more" if uncounted else found
+  return f"{found}, {uncounted} kernels not counted" if uncounted else found
 
 
-def forecast(
+def analyze(
   model: str, length: int, topology: str, flags: Sequence[str] = ()
 ) -> Analysis:
-  """What the update takes, data parallel in bfloat16.
+  """Analyzes an update, data parallel in bfloat16.
 
   Args:
     model: a preset.
-    length: of rows, a key of `ROWS`.
-    topology: as `v5e:4x4`.
+    length: the positions of a row, a key of `ROWS`.
+    topology: the slice, such as `v5e:4x4`.
     flags: further flags of `launch.compile`.
   """
   shape = topology.partition(":")[2]
@@ -49,7 +49,7 @@ def forecast(
       stdout=subprocess.DEVNULL,
       check=False,
     )
-    if ran.returncode not in (0, 1):  # 1 is the verdict that it does not fit.
+    if ran.returncode not in (0, 1):  # 1: the update does not fit.
       sys.exit(ran.returncode)
     entry = json.loads(path.read_text())
   return Analysis(

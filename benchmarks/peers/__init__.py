@@ -1,18 +1,17 @@
-"""What is compared: bert_jax and its peers, one file each.
+"""The implementations that benchmarks compare: bert_jax and its peers.
 
-`python -m benchmarks.peers JOB` does the work of one side, in a process of its
-own and in the environment that has its packages. A side's module has one or
-more of
+`python -m benchmarks.peers JOB` runs one implementation, in a new process and
+in the environment that has its packages. Its module has some of the functions
 
-  training(job)   updates of BERT's pretraining, as the side's users make them
-  inference(job)  a vector for each text: the mean of its tokens'
+  training(job)   updates of BERT pretraining, as users of the library do them
+  inference(job)  a vector for each text, the mean of its tokens
   peak(job)       products of square float32 matrices (option `size`), one for
                   each batch
 
-each of which makes what it takes and gives the function that is timed. That
-takes batches, returns once all the work is done, and gives the last loss, if
-there is any. A batch is a dict of NumPy arrays: the fields of
-`bert_jax.types.Batch` and the targets of `bert_jax.tasks.pretraining` by name.
+Each sets up the work and returns the function that is timed. That function
+takes batches, returns when the work is done, and returns the last loss if there
+is one. A batch is a dict of NumPy arrays: the id arrays of
+`bert_jax.types.Batch` and the targets of `bert_jax.tasks.pretraining`, by name.
 """
 
 import dataclasses
@@ -29,20 +28,21 @@ Run = Callable[[Sequence[Any]], float | None]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What a side is to do; plain values, for JSON.
+  """The work of an implementation; plain values, for JSON.
 
   Attributes:
-    module: the side's module here.
+    module: a module of this package.
     kind: `training`, `inference` or `peak`.
     model: sizes and dropout rates, by the names of `EncoderConfig`.
-    optimizer: of AdamW, by the names of `OptimizerConfig`.
-    options: what the side does in another way than by default.
+    optimizer: hyperparameters of AdamW, by the names of `OptimizerConfig`.
+    options: options of the module.
     config: the recipe, for bert_jax.
-    batches: the file with the batches, or, of texts, with a list of lists.
-    warmup: how many of them are done before the clock starts. Training goes on
-      with the rest; inference does all of them, of texts twice.
+    batches: the file of the batches; for texts, a JSON list of lists.
+    warmup: the number of batches before the clock starts. Training continues
+      with the others; inference then runs all of them. For texts, the warm-up
+      is all batches.
     platform: `cpu` or `gpu`.
-    threads: of the CPU.
+    threads: the number of CPU threads.
   """
 
   module: str
@@ -58,13 +58,13 @@ class Job:
 
 
 def save(path: pathlib.Path, batches: Sequence[Rows]) -> None:
-  """Writes batches of one shape, for `load`."""
+  """Writes batches of equal shapes, for `load`."""
   names = batches[0]
   np.savez(path, **{n: np.stack([x[n] for x in batches]) for n in names})
 
 
 def load(path: str) -> list[Any]:
-  """The batches of a file: rows, or texts (`.json`)."""
+  """Reads the batches of a file: rows, or texts (`.json`)."""
   if path.endswith(".json"):
     return json.loads(pathlib.Path(path).read_text())
   with np.load(path) as arrays:
@@ -74,7 +74,7 @@ def load(path: str) -> list[Any]:
 
 
 def labels(rows: Rows, ignored: int) -> np.ndarray:
-  """The masked words where they were, `ignored` elsewhere; [rows, length]."""
+  """The ids of masked tokens, and `ignored` elsewhere; int64 [rows, length]."""
   found = np.full(rows["token_ids"].shape, ignored, np.int64)
   row, slot = np.nonzero(rows["masked_lm/weights"])
   positions = rows["masked_lm/positions"][row, slot]

@@ -1,4 +1,4 @@
-"""Does one job and prints what was measured, as JSON on the last line."""
+"""Runs one job, and prints the measurements as JSON on the last line."""
 
 import importlib
 import json
@@ -9,21 +9,21 @@ import time
 
 from benchmarks import peers
 
-# Of matrices, the first of which warms up.
+# The number of matrix products, the first of which is a warm-up.
 _PRODUCTS = 6
 
 
 def main() -> None:
   job = peers.Job(**json.loads(pathlib.Path(sys.argv[1]).read_text()))
-  side = importlib.import_module(f"benchmarks.peers.{job.module}")
+  implementation = importlib.import_module(f"benchmarks.peers.{job.module}")
   batches = peers.load(job.batches) if job.batches else [None] * _PRODUCTS
   first, timed = batches[: job.warmup], batches[job.warmup :]
   if job.kind == "inference":
-    # Texts are of shapes that only the side knows: it has to see them all.
+    # The implementation pads texts itself, so it warms up with all of them.
     first = batches if job.batches.endswith(".json") else first
     timed = batches
   began = time.perf_counter()
-  run = getattr(side, job.kind)(job)
+  run = getattr(implementation, job.kind)(job)
   run(first)
   ready = time.perf_counter()
   last = run(timed)
@@ -34,7 +34,7 @@ def main() -> None:
     "ready_seconds": ready - began,
     "last": last,
     "load": os.getloadavg()[0],
-    "versions": side.versions(),
+    "versions": implementation.versions(),
   }
   print(json.dumps(found))
 

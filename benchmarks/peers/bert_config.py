@@ -1,4 +1,4 @@
-"""The encoder of a job in the words of Transformers."""
+"""The encoder of a job as a config of Transformers."""
 
 import transformers
 

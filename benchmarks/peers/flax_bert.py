@@ -1,8 +1,8 @@
-"""The Flax BERT of Transformers 4.57, the last version that had any.
+"""The Flax BERT of Transformers 4.57, the last version with Flax.
 
-Its train step is that of `examples/flax/language-modeling/run_mlm_flax.py`,
-but for the loss of pairs, the limit of the gradients' norm, and a
-cross-entropy that makes no one-hot labels of the vocabulary's width.
+The train step is that of `examples/flax/language-modeling/run_mlm_flax.py`,
+with a next-sentence loss, clipping of the gradient norm, and a cross-entropy
+without one-hot labels.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from benchmarks.peers.bert_config import config
 
 _IGNORED = -1
 State = tuple[Any, Any, jax.Array]
-"""Parameters, the optimizer's state, and the key."""
+"""The parameters, the optimizer state and the PRNG key."""
 
 
 def training(job: Job) -> Run:
@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
 def make_step(
   job: Job, model: transformers.FlaxBertForPreTraining
 ) -> tuple[Callable[[Any], State], Callable[..., tuple[State, jax.Array]]]:
-  """The state of some parameters, and the update of such a state."""
+  """Returns the functions from parameters to a state, and of an update."""
   wanted = job.optimizer
   optimizer = optax.chain(
     optax.clip_by_global_norm(wanted["clip_norm"]),
@@ -70,7 +70,7 @@ def make_step(
       b2=wanted["b2"],
       eps=wanted["eps"],
       weight_decay=wanted["weight_decay"],
-      # Norms and biases are the vectors among the parameters.
+      # Norms and biases are vectors, all other parameters are not.
       mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
     ),
   )
@@ -106,7 +106,7 @@ def make_step(
 
 
 def inputs(rows: Rows) -> dict[str, Any]:
-  """What the model takes."""
+  """The inputs of the model."""
   return {
     "input_ids": rows["token_ids"],
     "token_type_ids": rows["segment_ids"],
@@ -115,7 +115,7 @@ def inputs(rows: Rows) -> dict[str, Any]:
 
 
 def targets(rows: Rows) -> dict[str, Any]:
-  """What the loss takes."""
+  """The labels of the losses."""
   return {
     "labels": peers.labels(rows, _IGNORED).astype("int32"),
     "pairs": rows["next_sentence/labels"].reshape(-1),

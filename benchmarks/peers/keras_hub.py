@@ -1,9 +1,9 @@
 """keras-hub on Keras's JAX backend.
 
-Its masked language model has no next-sentence loss, so that it does a little
-less than the others; like bert_jax it scores the masked positions alone. The
-`fit` of its tasks asks for TensorFlow's data sets, so the task's graph is put
-into a model of Keras alone, which takes arrays.
+Its masked language model has no next-sentence loss, so it does slightly less
+work; like bert_jax it predicts only masked positions. The `fit` of its tasks
+requires TensorFlow datasets, so the graph of the task is wrapped in a plain
+Keras model, which accepts arrays.
 """
 
 import os
@@ -91,7 +91,7 @@ def _backbone(job: Job) -> keras_hub.models.BertBackbone:
 
 
 def _joined(batches: Sequence[Rows]) -> Rows:
-  """The rows of all batches; Keras cuts them again."""
+  """The rows of all batches; Keras splits them into batches again."""
   return {n: np.concatenate([x[n] for x in batches]) for n in batches[0]}
 
 

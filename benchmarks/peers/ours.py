@@ -1,4 +1,4 @@
-"""bert_jax: the update that `training.train` does, and the Model."""
+"""bert_jax: the update of `training.train`, and `Model` for inference."""
 
 import dataclasses
 import itertools
@@ -55,7 +55,7 @@ def training(job: Job) -> Run:
 
 
 def inference(job: Job) -> Run:
-  """Begins with texts, and so counts the tokenizer."""
+  """Starts from texts, so it includes the tokenizer."""
   options = job.options
   tokenizer = text.load(options["tokenizer"])
   task = dataclasses.replace(EMBEDDING, inputs=Pairs(options["length"])).bind(

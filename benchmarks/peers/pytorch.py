@@ -1,8 +1,8 @@
 """PyTorch Transformers.
 
 Options: `compile` the model; `autocast` to bfloat16; `trim` each batch to its
-longest row; `gathered`: only masked positions go through the vocabulary, which
-Transformers does not do by itself.
+longest row; `gathered` predicts only masked positions, which Transformers does
+not support.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _ROW = ("token_ids", "segment_ids", "sequence_ids")
 
 
 class Gathered(nn.Module):
-  """`BertForPreTraining` that scores the masked positions alone."""
+  """`BertForPreTraining` that predicts only masked positions."""
 
   def __init__(self, config: transformers.BertConfig):
     super().__init__()
@@ -124,7 +124,7 @@ def _precision(job: Job) -> contextlib.AbstractContextManager:
 def _put(
   tensors: dict[str, torch.Tensor], device: torch.device
 ) -> dict[str, torch.Tensor]:
-  """The tensors on the device, which need not be waited for."""
+  """Copies tensors to the device asynchronously."""
   if device.type == "cpu":
     return tensors
   return {
@@ -164,6 +164,6 @@ def _targets(job: Job, rows: Rows) -> dict[str, torch.Tensor]:
       "next_sentence_label": pairs,
     }
   labels = peers.labels(rows, _IGNORED)[:, : _longest(job, rows)]
-  # Transformers takes a view of them.
+  # Transformers takes a view of the labels.
   words = torch.from_numpy(labels).contiguous()
   return {"labels": words, "next_sentence_label": pairs}

@@ -8,7 +8,7 @@ _WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
 
 
 @pytest.fixture(scope="session")
-def given(tmp_path_factory):
+def corpus(tmp_path_factory):
   """A corpus of documents of many lengths."""
   folder = tmp_path_factory.mktemp("speed")
   rng = random.Random(0)

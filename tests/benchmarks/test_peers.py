@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from benchmarks import cases, drawing, peers
+from benchmarks import batches, cases, peers
 from benchmarks.peers import Job, ours
 
 
-def test_training(given, case, tmp_path):
+def test_training(corpus, case, tmp_path):
   chosen = case("training", 128, True)
   made = cases.config(
-    chosen, given.folder, 4, {"model.dtype": "bfloat16", "seed": 3}
+    chosen, corpus.folder, 4, {"model.dtype": "bfloat16", "seed": 3}
   )
   assert made["model"]["dtype"] == "bfloat16" and made["seed"] == 3
-  found = drawing.draw(chosen, made, 2, 1, tmp_path / "rows.npz")
+  found = batches.write_rows(chosen, made, 2, 1, tmp_path / "rows.npz")
   run = ours.training(Job(module="ours", kind="training", config=made))
   # Nothing is learned yet: any word of the vocabulary is as likely.
   expected = np.log(cases.VOCABULARY)

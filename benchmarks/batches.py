@@ -1,7 +1,7 @@
-"""Rows and texts on disk for the sides of a speed benchmark.
+"""Writes the batches of a case to files, which all implementations read.
 
-Rows of pretraining are made by the task `pretraining` of a corpus of the text,
-before anything is timed: how fast that goes is what `benchmarks.input` tells.
+Rows for pretraining come from the task `pretraining` on a corpus, before the
+measurement. `benchmarks.input` measures how fast they are made.
 """
 
 import dataclasses
@@ -26,20 +26,21 @@ from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.training.recipe import Recipe
 from bert_jax.types import Batch
 
-# A text of fewer tokens is a heading.
-_SHORTEST = 16
+# Texts with fewer tokens are headings.
+_MIN_TOKENS = 16
 
 
-class Drawn(NamedTuple):
-  """A file of batches, and what of it is timed.
+class BatchFile(NamedTuple):
+  """A file of batches, and the work of those that are timed.
 
   Attributes:
-    path: of the file.
-    tokens: that are no padding.
-    positions: padding too; None where the side decides.
-    sequences: of pretraining, or texts.
-    flops: what the mathematics of the tokens needs: padding, and words that
-      are not masked, need nothing of the vocabulary.
+    path: the path of the file.
+    tokens: the number of non-padding tokens.
+    positions: the number of positions with padding; None if the implementation
+      determines the padding.
+    sequences: the number of sequences, or of texts.
+    flops: the FLOPs that the mathematics requires: without padding, and with
+      masked tokens alone in the output layer.
   """
 
   path: str
@@ -49,13 +50,13 @@ class Drawn(NamedTuple):
   flops: float
 
 
-def draw(
+def write_rows(
   case: Case,
   made: Mapping[str, Any],
   count: int,
   warmup: int,
   path: pathlib.Path,
-) -> Drawn:
+) -> BatchFile:
   """Writes batches of pretraining; those after the first `warmup` are timed.
 
   Raises:
@@ -71,7 +72,7 @@ def draw(
   peers.save(path, [by_name(batch) for batch in batches])
   timed = batches[warmup:]
   sizes = _sizes(timed)
-  return Drawn(
+  return BatchFile(
     str(path),
     int(sizes.sum()),
     sum(batch.token_ids.size for batch in timed),
@@ -81,13 +82,13 @@ def draw(
 
 
 def _rows(batches: stream.BatchStream, case: Case) -> Iterator[Batch]:
-  """Batches of one row each; full rows, unless the case has real lengths."""
+  """Batches of one row; only full rows, unless the case has real lengths."""
   for tried in itertools.count():
     row = batches.batch(tried // case.rows, [tried % case.rows])
     if case.real or row.sequence_ids.all():
       yield row
     elif tried > 10_000 * case.rows:
-      raise UserError(f"--text: hardly any row of {case.length} gets full")
+      raise UserError(f"--text: hardly any row of {case.length} is full")
 
 
 def by_name(batch: Batch) -> dict[str, np.ndarray]:
@@ -97,7 +98,7 @@ def by_name(batch: Batch) -> dict[str, np.ndarray]:
 
 
 def _sizes(batches: Sequence[Batch]) -> np.ndarray:
-  """The lengths of all sequences."""
+  """The length of each sequence."""
   found = [
     np.bincount(row)[1:] for batch in batches for row in batch.sequence_ids
   ]
@@ -105,7 +106,7 @@ def _sizes(batches: Sequence[Batch]) -> np.ndarray:
 
 
 def training_flops(config: EncoderConfig, batches: Sequence[Batch]) -> float:
-  """What updates on these sequences need, padding left out."""
+  """The FLOPs that updates on these sequences require, without padding."""
   one = flops.training_flops_per_token
   sizes, times = np.unique(_sizes(batches), return_counts=True)
   encoder = sum(
@@ -116,25 +117,25 @@ def training_flops(config: EncoderConfig, batches: Sequence[Batch]) -> float:
   return encoder + float(masked) * (one(config, 1, 1) - one(config, 1, 0))
 
 
-def draw_texts(
-  case: Case, given: Text, count: int, folder: pathlib.Path
-) -> tuple[Drawn, Drawn]:
-  """Writes batches of texts, and the same as padded rows.
+def write_texts(
+  case: Case, corpus: Text, count: int, folder: pathlib.Path
+) -> tuple[BatchFile, BatchFile]:
+  """Writes batches of texts, and the same texts as padded rows.
 
   Raises:
     UserError: there are not enough texts.
   """
   task = dataclasses.replace(EMBEDDING, inputs=Pairs(case.length)).bind(
-    case.encoder, text.load(given.folder)
+    case.encoder, text.load(corpus.folder)
   )
   texts, examples = [], []
   with tempfile.TemporaryDirectory() as scratch:
-    source = sources.open_source(given.config, pathlib.Path(scratch))
+    source = sources.open_source(corpus.config, pathlib.Path(scratch))
     for index in np.random.default_rng(0).permutation(len(source)).tolist():
       found = source[index]["text"]
       (example,) = task.preprocess({"text": found})
       size = example.token_ids.size
-      if size >= (_SHORTEST if case.real else case.length):
+      if size >= (_MIN_TOKENS if case.real else case.length):
         texts.append(found)
         examples.append(example)
       if len(texts) == count * case.rows:
@@ -152,11 +153,11 @@ def draw_texts(
   path = folder / "texts.json"
   path.write_text(json.dumps([texts[chunk] for chunk in chunks]))
   sizes = [example.token_ids.size for example in examples]
-  # A third of training: the forward pass.
+  # The forward pass is a third of training.
   work = sum(
     n * flops.training_flops_per_token(case.encoder, n, 0) / 3 for n in sizes
   )
-  padded = Drawn(
+  padded = BatchFile(
     str(folder / "rows.npz"),
     sum(sizes),
     len(sizes) * case.length,

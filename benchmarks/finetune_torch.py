@@ -1,10 +1,10 @@
-"""The PyTorch side of `benchmarks.finetune`: a plain loop over given rows.
+"""The PyTorch run of `benchmarks.finetune`: a plain loop over given rows.
 
-  python -m benchmarks.finetune_peer JOB
+  python -m benchmarks.finetune_torch JOB
 
-JOB is the JSON that `benchmarks.finetune` writes. Needs PyTorch and
-Transformers and nothing of `bert_jax`.
-The last line of what is printed is the results as JSON.
+JOB is the JSON file that `benchmarks.finetune` writes. Requires PyTorch and
+Transformers, and does not import `bert_jax`. The last line of the output is the
+results as JSON.
 """
 
 import functools
@@ -29,7 +29,7 @@ Row = Mapping[str, Any]
 def collate(
   rows: Sequence[Row], config: transformers.PretrainedConfig
 ) -> dict[str, torch.Tensor]:
-  """What a model takes: rows padded to the longest of them."""
+  """The inputs of a model: rows padded to the longest of them."""
   pad = functools.partial(pad_sequence, batch_first=True)
   ids, segments, labels = (
     [torch.tensor(row[name]) for row in rows]
@@ -50,7 +50,7 @@ def collate(
 def train(
   model: transformers.PreTrainedModel, job: Mapping[str, Any]
 ) -> list[float]:
-  """Trains on the job's batches; the seconds of each update."""
+  """Trains on the batches of the job; returns the seconds of each update."""
   config = job["optimizer"]
   optimizer = adamw(model, config)
   schedule = transformers.get_linear_schedule_with_warmup(
@@ -81,7 +81,7 @@ def evaluate(
     inputs = collate(chunk, model.config)
     outputs = model(**inputs)
     labels = int((inputs["labels"] != _IGNORED).sum())
-    if labels:  # Else the loss is no number.
+    if labels:  # Without labels the loss is NaN.
       total, count = total + outputs.loss.item() * labels, count + labels
     logits += _unpadded(outputs.logits, chunk)
   return total / count, logits
@@ -102,9 +102,7 @@ def main() -> None:
   config = transformers.AutoConfig.from_pretrained(job["model"])
   architecture = getattr(transformers, config.architectures[0])
   model = architecture.from_pretrained(job["model"])
-  measure = functools.partial(
-    evaluate, model, job["held_out"], job["batch_size"]
-  )
+  measure = functools.partial(evaluate, model, job["eval"], job["batch_size"])
   loss_before, _ = measure()
   seconds = train(model, job)
   loss_after, logits = measure()

@@ -1,11 +1,11 @@
 """Compiles the update of Transformers' Flax BERT for a TPU slice.
 
-  python -m benchmarks.peers.flax_ahead JOB
+  python -m benchmarks.peers.flax_aot JOB
 
-The job's options: `topology`, `topology_options`, `rows` of a chip, `length`,
-and `text`, the file to write the compiled program to. Data parallel, in
-bfloat16. Prints the bytes of a chip's memory as JSON, `null` where they do not
-suffice.
+The options of the job are `topology`, `topology_options`, `rows` per chip,
+`length`, and `text`, the file for the compiled program. Data parallel, in
+bfloat16. Prints the memory of a chip by kind, in bytes, as JSON; `null` if the
+update does not fit.
 """
 
 import json
@@ -13,8 +13,8 @@ import os
 import pathlib
 import sys
 
-# The compiler looks for no chip, which it would keep others from, and for none
-# of Google's machines.
+# The compiler must not look for chips, which it would lock, nor for Google's
+# machines.
 os.environ |= {
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "JAX_PLATFORMS": "cpu",
@@ -34,7 +34,7 @@ from benchmarks.peers.bert_config import config
 
 
 def lower(job: Job) -> jax.stages.Lowered:
-  """The update, for all chips of the slice."""
+  """Lowers the update for all chips of the slice."""
   options = job.options
   slice_ = topologies.get_topology_desc(
     platform="tpu",
@@ -48,14 +48,14 @@ def lower(job: Job) -> jax.stages.Lowered:
     axis_types=(jax.sharding.AxisType.Auto,),
     devices=slice_.devices,
   )
-  everywhere = NamedSharding(mesh, PartitionSpec())
+  replicated = NamedSharding(mesh, PartitionSpec())
   split = NamedSharding(mesh, PartitionSpec("data"))
   model = transformers.FlaxBertForPreTraining(
     config(job), dtype=jnp.bfloat16, _do_init=False
   )
   init, step = flax_bert.make_step(job, model)
   state = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated),
     jax.eval_shape(init, model.params_shape_tree),
   )
   rows = (options["rows"] * chips, options["length"])
@@ -70,7 +70,7 @@ def lower(job: Job) -> jax.stages.Lowered:
     name: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=split)
     for name, shape in shapes.items()
   }
-  return jax.jit(step, donate_argnums=0, out_shardings=everywhere).lower(
+  return jax.jit(step, donate_argnums=0, out_shardings=replicated).lower(
     state, batch
   )
 
@@ -88,9 +88,9 @@ def main() -> None:
   pathlib.Path(job.options["text"]).write_text(compiled.as_text())
   memory = compiled.memory_analysis()
   kinds = {
-    "given": memory.argument_size_in_bytes,
+    "arguments": memory.argument_size_in_bytes,
     "temporaries": memory.temp_size_in_bytes,
-    # What is given and not donated has a second place for the result.
+    # Arguments that are not donated have a separate buffer for the result.
     "results": memory.output_size_in_bytes - memory.alias_size_in_bytes,
     "program": memory.generated_code_size_in_bytes,
   }

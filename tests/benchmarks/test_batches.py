@@ -3,14 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import cases, drawing, peers
+from benchmarks import batches, cases, peers
 from bert_jax.models.config import encoder_config
 from bert_jax.types import Batch
 
 
-def drawn(given, case, most, tmp_path, count=3, warmup=1):
-  made = cases.config(case, given.folder, most, {})
-  return drawing.draw(case, made, count, warmup, tmp_path / f"{most}.npz")
+def drawn(corpus, case, most, tmp_path, count=3, warmup=1):
+  made = cases.config(case, corpus.folder, most, {})
+  return batches.write_rows(case, made, count, warmup, tmp_path / f"{most}.npz")
 
 
 def batch_of(sizes, length, masked):
@@ -34,7 +34,7 @@ def batch_of(sizes, length, masked):
 )
 def test_work_of_a_full_row(length, masked, preset, expected):
   config = encoder_config({"preset": preset})
-  found = drawing.training_flops(config, [batch_of([length], length, masked)])
+  found = batches.training_flops(config, [batch_of([length], length, masked)])
   assert found == pytest.approx(expected, rel=1e-3)
 
 
@@ -42,37 +42,38 @@ def test_work_is_that_of_the_sequences_wherever_they_lie():
   config = encoder_config({"preset": "bert_base"})
   packed = [batch_of([100, 20], 128, 18)]
   alone = [batch_of([100], 128, 15), batch_of([20], 128, 3)]
-  assert drawing.training_flops(config, packed) == pytest.approx(
-    drawing.training_flops(config, alone)
+  assert batches.training_flops(config, packed) == pytest.approx(
+    batches.training_flops(config, alone)
   )
 
 
-def test_rows_of_no_real_lengths_are_full(given, case, tmp_path):
-  found = drawn(given, case("training", 128, False), 1, tmp_path)
+def test_rows_of_no_real_lengths_are_full(corpus, case, tmp_path):
+  found = drawn(corpus, case("training", 128, False), 1, tmp_path)
   assert found.tokens == found.positions == 2 * 4 * 128
   assert found.sequences == 2 * 4
 
 
-def test_packed_rows_hold_more_of_the_same(given, case, tmp_path):
+def test_packed_rows_hold_more_of_the_same(corpus, case, tmp_path):
   alone, packed = (
-    drawn(given, case("training", 512, True), most, tmp_path) for most in (1, 8)
+    drawn(corpus, case("training", 512, True), most, tmp_path)
+    for most in (1, 8)
   )
   assert alone.sequences == 8 < packed.sequences
   assert alone.tokens < packed.tokens <= packed.positions
   assert packed.tokens > 0.9 * packed.positions
 
 
-def test_what_is_loaded_is_what_was_drawn(given, case, tmp_path):
-  found = drawn(given, case("training", 512, True), 1, tmp_path)
+def test_what_is_loaded_is_what_was_drawn(corpus, case, tmp_path):
+  found = drawn(corpus, case("training", 512, True), 1, tmp_path)
   batches = peers.load(found.path)
   assert len(batches) == 3
   assert sum((x["sequence_ids"] > 0).sum() for x in batches[1:]) == found.tokens
   assert batches[0]["token_ids"].shape == (4, 512)
 
 
-def test_texts_and_their_rows_are_the_same(given, case, tmp_path):
-  texts, rows = drawing.draw_texts(
-    case("inference", 512, True), given, 3, tmp_path
+def test_texts_and_their_rows_are_the_same(corpus, case, tmp_path):
+  texts, rows = batches.write_texts(
+    case("inference", 512, True), corpus, 3, tmp_path
   )
   written = json.loads((tmp_path / "texts.json").read_text())
   assert [len(chunk) for chunk in written] == [4, 4, 4]
@@ -83,9 +84,9 @@ def test_texts_and_their_rows_are_the_same(given, case, tmp_path):
   assert rows.positions == ids.size
 
 
-def test_texts_of_full_rows_are_cut(given, case, tmp_path):
-  _, rows = drawing.draw_texts(
-    case("inference", 128, False), given, 2, tmp_path
+def test_texts_of_full_rows_are_cut(corpus, case, tmp_path):
+  _, rows = batches.write_texts(
+    case("inference", 128, False), corpus, 2, tmp_path
   )
   assert rows.tokens == rows.positions == 2 * 4 * 128
 

@@ -1,4 +1,4 @@
-"""What the two sides of `benchmarks.finetune` do with one seed."""
+"""The runs of `benchmarks.finetune` with one seed: bert_jax and PyTorch."""
 
 import dataclasses
 import json
@@ -26,39 +26,39 @@ from bert_jax.types import Batch
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _NEVER = 1 << 30
-# What Transformers' losses leave out.
+# The label that losses of Transformers ignore.
 _IGNORED = -100
 
 
-class Side(NamedTuple):
-  """What one side did.
+class Result(NamedTuple):
+  """The result of one run.
 
   Attributes:
-    loss_before: held-out, with the weights that training begins with.
-    loss_after: held-out, at the end.
-    score: of the answers to the held-out records.
-    rate: training examples a second.
-    compile_seconds: what compiling the updates took.
+    loss_before: the evaluation loss before training.
+    loss_after: the evaluation loss after training.
+    metric: the metric of the evaluation records.
+    rate: training examples per second.
+    compile_seconds: the seconds of compiling the updates.
   """
 
   loss_before: float
   loss_after: float
-  score: float
+  metric: float
   rate: float
   compile_seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What both sides do.
+  """The work of both runs.
 
   Attributes:
-    recipe: with the number of steps.
-    task: of the model that training begins with.
-    data: its training data.
-    metric: the name of the score.
-    batches: of all updates.
-    held_out: what the model is measured on.
+    recipe: the recipe, with its number of steps.
+    task: the task of the initial model.
+    data: the training data.
+    metric: the name of the metric.
+    batches: the batches of all updates.
+    eval: the evaluation records.
   """
 
   recipe: Recipe
@@ -66,17 +66,17 @@ class Plan:
   data: TrainingData
   metric: str
   batches: Sequence[Batch]
-  held_out: EvalRecords
+  eval: EvalRecords
 
   @property
   def shapes(self) -> int:
-    """How many shapes are compiled for."""
+    """The number of batch shapes."""
     return len({batch.token_ids.shape for batch in self.batches})
 
   def rate(self, seconds: Sequence[float]) -> float:
-    """Examples a second, from the seconds of each update.
+    """Examples per second, from the seconds of each update.
 
-    The updates before the first line of the log only warm up.
+    The updates before the first line of the log are a warm-up.
     """
     first = self.recipe.logging.every
     examples = sum(len(_rows(batch)) for batch in self.batches[first:])
@@ -84,15 +84,15 @@ class Plan:
 
 
 def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
-  """Saves the model that a seed begins with, and draws all batches.
+  """Saves the initial model of a seed, and makes all batches.
 
   Args:
-    config: a recipe's; its evaluation says what the score is.
-    seed: of the fresh head, the order and dropout.
-    folder: for the model, in Hugging Face's form.
+    config: the config of a recipe, whose evaluation names the metric.
+    seed: the seed of a newly initialized head, of the order and of dropout.
+    folder: for the model, in the Hugging Face format.
 
   Raises:
-    UserError: something in the config is wrong.
+    UserError: the config is invalid.
   """
   recipe = Recipe.from_dict({**config, "seed": seed})
   pretrained = workdir.open_model(recipe.init)
@@ -110,7 +110,7 @@ def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
     begun,
     steps=steps,
     epochs=0.0,
-    # Without a metric to tell the best by, the last step counts.
+    # Without a metric, the last step is evaluated instead of the best.
     evaluation=EvaluationConfig(every=_NEVER, examples=0),
     checkpoint=CheckpointConfig(every=_NEVER, keep=1),
     logging=LoggingConfig(every=max(1, steps // 10)),
@@ -126,20 +126,20 @@ def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
   )
 
 
-def ours(plan: Plan, workdir: pathlib.Path) -> Side:
-  """Trains in the loop that everybody uses, and reads what it logged."""
+def ours(plan: Plan, workdir: pathlib.Path) -> Result:
+  """Trains with `train_recipe`, and reads its log."""
   found = run.train_recipe(plan.recipe, workdir)
   loss = "loss"
   before, *log = logging.read_metrics(workdir)
-  assert before["split"] == "eval", "some of the model began anew"
+  assert before["split"] == "eval", "a part of the model is newly initialized"
   windows = [row for row in log if row["split"] == "train"]
   seconds: list[float] = []
   for row in windows:
     steps = row["step"] - len(seconds)
     seconds += [1 / row["steps_per_second"]] * steps
-  # The clock of updates stands still while one is compiled.
+  # Steps per second do not include compilation; `seconds` does.
   compiling = windows[-1]["seconds"] - before["seconds"] - sum(seconds)
-  return Side(
+  return Result(
     before[loss],
     found[loss],
     found[plan.metric],
@@ -150,17 +150,17 @@ def ours(plan: Plan, workdir: pathlib.Path) -> Side:
 
 def theirs(
   plan: Plan, folder: pathlib.Path, peer: str, threads: int
-) -> tuple[Side, dict[str, str]]:
-  """Trains in a new process, and scores its outputs as ours are scored.
+) -> tuple[Result, dict[str, str]]:
+  """Trains with PyTorch in a new process, and evaluates its outputs as ours.
 
   Args:
-    plan: what to do.
-    folder: for what is handed over.
-    peer: the Python program.
-    threads: of PyTorch.
+    plan: the work.
+    folder: for the job file.
+    peer: the Python of the peer.
+    threads: the number of threads of PyTorch.
 
   Returns:
-    What it did, and the versions of its packages.
+    The result, and the versions of its packages.
   """
   recipe, optimizer = plan.recipe, plan.recipe.optimizer
   warmup = round(optimizer.schedule.warmup_fraction * recipe.steps)
@@ -170,30 +170,30 @@ def theirs(
     "threads": threads,
     "batch_size": recipe.batch_size,
     "batches": [_rows(batch) for batch in plan.batches],
-    "held_out": [_row(x) for made in plan.held_out.examples for x in made],
+    "eval": [_row(x) for made in plan.eval.examples for x in made],
     "optimizer": {**dataclasses.asdict(optimizer), "warmup_steps": warmup},
   }
   path = folder / "job.json"
   path.write_text(json.dumps(job))
   ran = subprocess.run(
-    [peer, "-m", "benchmarks.finetune_peer", str(path)],
+    [peer, "-m", "benchmarks.finetune_torch", str(path)],
     cwd=_ROOT,
     stdout=subprocess.PIPE,
     text=True,
     check=True,
   )
   found = json.loads(ran.stdout.splitlines()[-1])
-  side = Side(
+  result = Result(
     found["loss_before"],
     found["loss_after"],
-    _score(plan, found["logits"]),
+    _metric(plan, found["logits"]),
     plan.rate(found["seconds"]),
   )
-  return side, found["versions"]
+  return result, found["versions"]
 
 
 def _rows(batch: Batch) -> list[dict[str, Any]]:
-  """A batch's rows without the padding, and without those of padding only."""
+  """The rows of a batch without padding, and without rows of padding."""
   rows = (
     _row(jax.tree.map(lambda x, n=n: x[n], batch))
     for n in range(len(batch.token_ids))
@@ -203,7 +203,7 @@ def _rows(batch: Batch) -> list[dict[str, Any]]:
 
 def _row(example: Batch) -> dict[str, Any]:
   targets, length = example.targets, int((example.sequence_ids > 0).sum())
-  # The only target has labels: `label/labels`, or `tags/labels` of words.
+  # The only target has labels: `label/labels`, or `tags/labels` for words.
   ids, weights = (
     next(x for key, x in targets.items() if key.endswith(f"/{name}"))
     for name in ("labels", "weights")
@@ -216,11 +216,11 @@ def _row(example: Batch) -> dict[str, Any]:
   }
 
 
-def _score(plan: Plan, logits: Sequence[Any]) -> float:
-  """The score of the answers that these outputs give."""
-  task, held_out, rest = plan.task, plan.held_out, iter(logits)
+def _metric(plan: Plan, logits: Sequence[Any]) -> float:
+  """The metric of these logits."""
+  task, rest = plan.task, iter(logits)
   predictions = []
-  for record, made in zip(held_out.records, held_out.examples):
+  for record, made in zip(plan.eval.records, plan.eval.examples):
     parts = []
     for example in made:
       batch = grouping.pad([example], task.axes, 1, lambda length: length)
@@ -229,4 +229,4 @@ def _score(plan: Plan, logits: Sequence[Any]) -> float:
       options = task.evaluation_options
       parts += task.predict(outputs, batch, [record], **options)
     predictions.append(task.merge(record, parts))
-  return task.evaluate(held_out.records, predictions)[plan.metric]
+  return task.evaluate(plan.eval.records, predictions)[plan.metric]
