@@ -278,9 +278,18 @@ def _read(workdir: Any) -> Mapping[str, Any]:
     run = entry["run"]
     if run is not None:
       entry["run"] = {name: run[name] for name in ("config", "data")}
-    return entry
   except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise UserError(f"{path}: damaged ({error!r})") from error
+  if isinstance(entry["task"], str):
+    raise UserError(
+      f"{path}: written by an older version of bert_jax, whose format is no"
+      " longer read; train again, or use that version"
+    )
+  if not isinstance(entry["task"], Mapping):
+    raise UserError(
+      f"{path}: damaged (task: expected a mapping, got {entry['task']!r:.80})"
+    )
+  return entry
 
 
 def _fingerprint(tokenizer: Tokenizer | None) -> str | None:

@@ -283,12 +283,32 @@ def test_a_wrong_value_names_its_key(corpus_folder, tmp_path, changes, message):
 
 
 @pytest.mark.parametrize(
-  "content", ["{", '{"task": 3}', "[" * 100_000, '{"task": "a", "model": {}}']
+  "content",
+  [
+    "{",
+    '{"task": 3}',
+    "[" * 100_000,
+    '{"task": "a", "model": {}}',
+    '{"task": [], "model": {}, "vocabulary": null, "run": null}',
+  ],
 )
 def test_a_damaged_run_is_said_to_be_damaged(tmp_path, content):
   (tmp_path / workdir.MODEL_FILE).write_text(content)
   with pytest.raises(UserError, match=f"{workdir.MODEL_FILE}: damaged"):
     bert_jax.load(tmp_path)
+
+
+def test_a_run_of_an_older_format_is_refused(finished, corpus_folder, tmp_path):
+  entry = json.loads((finished[0] / workdir.MODEL_FILE).read_text())
+  entry |= {"task": "pretraining", "head": None}
+  (tmp_path / workdir.MODEL_FILE).write_text(json.dumps(entry))
+  for use in (
+    bert_jax.load,
+    lambda where: run.train_recipe(make_recipe(corpus_folder), where),
+  ):
+    with pytest.raises(UserError, match="by an older version of") as error:
+      use(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_another_vocabulary_than_the_trained_one_is_refused(finished, tmp_path):
