@@ -60,7 +60,7 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
     task = EMBEDDING
 
   def read(task: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
-    table = _table(family, task.architecture, has_prefix)
+    table = _table(family, task, has_prefix)
     is_there = functools.partial(table.is_in, tensors)
     wanted = with_pooler(wanted, encoder, is_there)
     return name_table.read_params(tensors, wanted, table, str(folder), place)
@@ -90,7 +90,7 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
   config = task.config
   where = f"{folder}: cannot be saved for Transformers"
   family = settings.choice(f"{where}: family", config.family, FAMILIES)
-  if task.architecture not in family.heads:
+  if not huggingface_config.has_heads(family, task):
     raise UserError(
       f"{where}: {config.family} has no head for the task {task.name}"
     )
@@ -112,7 +112,7 @@ def named_tensors(task: Task, params: Parameters) -> dict[str, np.ndarray]:
   """Parameters, or their gradients, under the names of Transformers."""
   family = FAMILIES[task.config.family]
   is_base = task.architecture == huggingface_config.BASE_MODEL
-  table = _table(family, task.architecture, has_prefix=not is_base)
+  table = _table(family, task, has_prefix=not is_base)
   return name_table.named_tensors(params, table)
 
 
@@ -141,9 +141,7 @@ def _modern(name: str) -> str:
   return name
 
 
-def _table(
-  family: Family, architecture: str, has_prefix: bool
-) -> name_table.Table:
+def _table(family: Family, task: Task, has_prefix: bool) -> name_table.Table:
   prefix = family.prefix if has_prefix else ""
 
   def plain(name: str) -> str:
@@ -163,7 +161,8 @@ def _table(
     for ours, row in family.encoder.items()
   }
   # For a task that the family has no class for, its other heads may serve.
-  used = family.heads.get(architecture, family.heads["ForMaskedLM"])
+  has_heads = huggingface_config.has_heads(family, task)
+  used = family.heads[task.architecture if has_heads else "ForMaskedLM"]
   return name_table.Table(
     rows=encoder | adapt(used),
     leaves=name_table.torch_leaves,

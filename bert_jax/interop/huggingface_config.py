@@ -144,7 +144,8 @@ def has_heads(family: Family, task: Task) -> bool:
   if task.architecture not in family.heads:
     return False
   modules = {path.split("/")[0] for path in family.heads[task.architecture]}
-  return modules.issuperset(task.head_names.values())
+  is_base = task.architecture == BASE_MODEL
+  return is_base or modules.issuperset(task.head_names.values())
 
 
 def write_task(task: Task) -> dict[str, Any]:

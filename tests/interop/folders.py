@@ -29,7 +29,10 @@ PRESETS = {
 
 
 # What a file states even where it is the default.
-SETTINGS = {"multi_label": {"thresholds": (0.25, 0.5)}}
+SETTINGS = {
+  "embedding": {"pooling": ("mean",)},
+  "multi_label": {"thresholds": (0.25, 0.5)},
+}
 
 
 def encoder(family):
@@ -48,16 +51,19 @@ def encoder(family):
   )
 
 
+def _settings(task, target):
+  has_labels = isinstance(target, LabelledTarget)
+  labels = {"labels": target.names} if has_labels else {}
+  return labels | SETTINGS.get(task, {})
+
+
 @functools.cache
 def model(family, task):
   """A model of that family and head, without compiling anything."""
   made = TASKS[task].for_published()
   named = {
-    name: dataclasses.replace(
-      target, labels=target.names, **SETTINGS.get(task, {})
-    )
+    name: dataclasses.replace(target, **_settings(task, target))
     for name, target in made.targets.items()
-    if isinstance(target, LabelledTarget)
   }
   made = made.with_targets({**made.targets, **named})
   made = made.bind(encoder(family), small.tokenizer())

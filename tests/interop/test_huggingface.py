@@ -284,6 +284,19 @@ def test_what_transformers_lacks_is_not_saved_for_it(tmp_path):
   assert not any(tmp_path.iterdir())
 
 
+def test_pretraining_of_another_family_is_no_pretraining_of_bert(tmp_path):
+  # ELECTRA's class of this name has a head for replaced tokens.
+  with pytest.raises(UserError, match="electra has no head for the task pret"):
+    bert_jax.save(folders.model("electra", "pretraining"), tmp_path / "a")
+  given = folders.model("electra", "masked_lm")
+  bert_jax.save(given, tmp_path / "b")
+  with pytest.warns(UserWarning, match="has no next_sentence, pooler for"):
+    found = bert_jax.load(tmp_path / "b", task="pretraining")
+  np.testing.assert_array_equal(
+    found.params["masked_lm"]["bias"], given.params["masked_lm"]["bias"]
+  )
+
+
 def test_what_is_no_model_is_said_to_be_none(tmp_path, bert):
   (tmp_path / "empty").mkdir()
   (tmp_path / "file.txt").touch()
