@@ -15,13 +15,14 @@ import numpy as np
 import sentence_transformers
 import torch
 import transformers
-from bert_jax.predictor import Predictor
 from sentence_transformers import losses
 
 import bert_jax
+from bert_jax import tasks
 from bert_jax.data import grouping
 from bert_jax.interop import huggingface
-from bert_jax.tasks import embedding
+from bert_jax.model import Model
+from bert_jax.tasks import DATA
 from tests.parity.minilm_parity import model_folder, real_sentences
 
 _ROWS = 6
@@ -33,11 +34,9 @@ def checks() -> Iterator[tuple[str, float, float]]:
   ranking = losses.MultipleNegativesRankingLoss
   both_ways = losses.MultipleNegativesSymmetricRankingLoss
   similar = losses.CosineSimilarityLoss
-  mean, joined = (
-    embedding.Head(),
-    embedding.Head(("cls", "max"), normalize=True),
-  )
-  for name, head, fields, changes, peer in (
+  mean = {"pooling": ("mean",)}
+  joined = {"pooling": ("cls", "max"), "normalize": True}
+  for name, pooling, fields, changes, peer in (
     ("pairs", mean, pairs, {}, ranking),
     ("pairs, cls and max", joined, pairs, {}, ranking),
     ("negatives", mean, triplets, {}, ranking),
@@ -47,16 +46,17 @@ def checks() -> Iterator[tuple[str, float, float]]:
     ("similarity, cls", joined, pairs, {"objective": "similarity"}, similar),
   ):
     with tempfile.TemporaryDirectory() as folder:
-      found = _compare(pathlib.Path(folder), head, fields, changes, peer)
+      found = _compare(
+        pathlib.Path(folder), fields, {**pooling, **changes}, peer
+      )
       for what, worst, bound in found:
         yield f"embedding, {name}: {what}", worst, bound
 
 
 def _compare(
   folder: pathlib.Path,
-  head: embedding.Head,
   fields: tuple[str, ...],
-  changes: dict[str, Any],
+  settings: dict[str, Any],
   loss: type[torch.nn.Module],
 ) -> Iterator[tuple[str, float, float]]:
   config, tokenizer, params = _model(folder / "theirs")
@@ -67,12 +67,14 @@ def _compare(
   ]
   path = folder / "records.jsonl"
   path.write_text("\n".join(map(json.dumps, records)))
-  data = embedding.Data((str(path),), (str(path),), **changes)
-  task = embedding.make(config, tokenizer, head, data)
-  value, gradients = _ours(task, params)
+  data = DATA["embedding"](
+    (str(path),), (str(path),), targets={"similarity": settings}
+  )
+  task, training = tasks.make(data, config, tokenizer)
+  value, gradients = _ours(task, training, params)
   named = huggingface.named_tensors(task, gradients)
 
-  bert_jax.save(Predictor(task, params), folder / "ours")
+  bert_jax.save(Model(task, params), folder / "ours")
   peer = sentence_transformers.SentenceTransformer(
     str(folder / "ours"), device="cpu"
   ).eval()
@@ -116,12 +118,12 @@ def _model(folder: pathlib.Path):
   return ours.task.config, ours.tokenizer, ours.params
 
 
-def _ours(task, params) -> tuple[float, Any]:
-  examples = [e for made in task.data.evaluation().examples for e in made]
+def _ours(task, training, params) -> tuple[float, Any]:
+  examples = [e for made in training.evaluation().examples for e in made]
   batch = grouping.pad(examples, task.axes, _ROWS + 2)
 
   def objective(params):
-    outputs = task.model.apply({"params": params}, batch)
+    outputs = task.module.apply({"params": params}, batch)
     (mean,) = task.loss(outputs, batch).values()
     return mean.value()
 

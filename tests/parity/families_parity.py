@@ -38,14 +38,14 @@ def _compare(
   peer: torch.nn.Module, task_name: str, folder: pathlib.Path
 ) -> Iterator[tuple[str, float, float]]:
   peer.save_pretrained(folder / "theirs")
-  predictor = bert_jax.load(folder / "theirs")
-  task = predictor.task
+  model = bert_jax.load(folder / "theirs")
+  task = model.task
   assert task.name == task_name, f"opened as {task.name}"
   rng = np.random.default_rng(0)
   batch = _batch(task, rng)
   labels = _labels(task, batch, rng)
   theirs = _run_peer(peer, task, batch, labels)
-  outputs, loss, gradients = _run_ours(task, predictor.params, batch)
+  outputs, loss, gradients = _run_ours(task, model.params, batch)
   worst = max(
     float(np.abs(a - b).max()) for a, b in zip(outputs, theirs["outputs"])
   )
@@ -69,7 +69,7 @@ def _compare(
     float(np.abs(named[name] - array).max()) for name, array in expected.items()
   )
   yield "gradients", worst, 1e-4
-  bert_jax.save(predictor, folder / "ours")
+  bert_jax.save(model, folder / "ours")
   yield "tensors that differ, saved again", _differing(folder), 0
   again = peers.reopened(folder / "ours", peer)
   found = _run_peer(again, task, batch, labels)["outputs"]
@@ -136,31 +136,37 @@ def _labels(task: Task, batch: Batch, rng) -> dict[str, np.ndarray]:
     )
     return {"labels": labels, name: pairs}
   if task.name == "next_sentence":
-    targets["next_sentence/labels"] = pairs
-    targets["next_sentence/weights"] = ones
+    targets["next_sentence/labels"] = pairs[:, None]
+    targets["next_sentence/weights"] = ones[:, None]
     return {"labels": pairs}
   if task.name in ("classification", "multiple_choice"):
-    targets["labels"], targets["label_weights"] = pairs, ones
-    targets["choice_weights"] = np.ones((_ROWS, _CHOICES), np.float32)
+    (name,) = task.targets
+    targets[f"{name}/labels"], targets[f"{name}/weights"] = pairs, ones
+    if task.name == "multiple_choice":
+      targets["inputs/choice_weights"] = np.ones((_ROWS, _CHOICES), np.float32)
     return {"labels": pairs}
   if task.name in peers.PROBLEMS:
-    numbers = rng.normal(0, 1, (_ROWS, len(task.head.labels)))
+    ((name, target),) = task.targets.items()
+    numbers = rng.normal(0, 1, (_ROWS, len(target.labels)))
     if task.name == "multi_label":
       numbers = numbers > 0
     numbers = numbers.astype(np.float32)
-    targets["labels"] = targets["values"] = numbers
-    targets["label_weights"] = targets["value_weights"] = ones
+    # Both tasks have one target; its array is named like it.
+    targets[f"{name}/{name}"], targets[f"{name}/weights"] = numbers, ones
     return {"labels": numbers}
   if task.name in ("tagging", "replaced_tokens"):
     labels = rng.integers(0, 2, used.shape)
-    targets["labels"] = labels
-    targets["label_weights"] = used.astype(np.float32)
-    targets["replaced"] = labels.astype(np.float32)
+    if task.name == "tagging":
+      targets["tags/labels"] = labels
+      targets["tags/weights"] = used.astype(np.float32)
+    else:
+      targets["replaced/replaced"] = labels.astype(np.float32)
     return {"labels": np.where(used, labels, -100)}
   if task.name == "question_answering":
     starts, ends = rng.integers(0, 5, (2, _ROWS))
-    targets["start_positions"], targets["end_positions"] = starts, ends
-    targets["position_weights"] = ones
+    targets["answer/start_positions"] = starts
+    targets["answer/end_positions"] = ends
+    targets["answer/weights"] = ones
     return {"start_positions": starts, "end_positions": ends}
   return {}
 
@@ -211,10 +217,11 @@ def _run_ours(
   batch = jax.tree.map(jnp.asarray, batch)
 
   def loss(params):
-    outputs = task.model.apply({"params": params}, batch)
+    outputs = task.module.apply({"params": params}, batch)
     if task.name == "embedding":
       used = batch.sequence_ids[..., None]
-      return (jnp.square(outputs) * used).mean(), outputs
+      states = outputs["hidden_states"]
+      return (jnp.square(states) * used).mean(), outputs
     means = task.loss(outputs, batch)
     return sum(mean.value() for mean in means.values()), outputs
 

@@ -17,12 +17,12 @@ import safetensors.numpy
 import sentence_transformers
 import torch
 import transformers
-from bert_jax.predictor import Predictor
 
 import bert_jax
 from bert_jax.data.corpus import sentences
 from bert_jax.data.grouping import pad
 from bert_jax.data.sources import installed_docs
+from bert_jax.model import Model
 
 _COUNT = 200
 
@@ -46,17 +46,17 @@ def real_sentences() -> list[str]:
 def checks() -> Iterator[tuple[str, float, float]]:
   folder, texts = model_folder(), real_sentences()
   assert len(texts) == _COUNT
-  predictor = bert_jax.load(folder)
+  model = bert_jax.load(folder)
   peer = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
   name = f"minilm, {_COUNT} sentences"
-  for what, worst in _hidden_states(predictor, folder, texts):
+  for what, worst in _hidden_states(model, folder, texts):
     yield f"{name}: {what}", worst, 1e-4
-  ours, theirs = predictor.embed(texts), peer.encode(texts)
+  ours, theirs = model.embed(texts), peer.encode(texts)
   cosines, expected = ours @ ours.T, theirs @ theirs.T
   yield f"{name}: cosines", float(np.abs(cosines - expected).max()), 1e-4
   with tempfile.TemporaryDirectory() as scratch:
     saved = pathlib.Path(scratch) / "saved"
-    bert_jax.save(predictor, saved)
+    bert_jax.save(model, saved)
     before, after = (
       safetensors.numpy.load_file(path / "model.safetensors")
       for path in (folder, saved)
@@ -74,21 +74,22 @@ def checks() -> Iterator[tuple[str, float, float]]:
 
 
 def _hidden_states(
-  predictor: Predictor, folder: pathlib.Path, texts: list[str]
+  model: Model, folder: pathlib.Path, texts: list[str]
 ) -> Iterator[tuple[str, float]]:
-  model = transformers.AutoModel.from_pretrained(folder).eval()
+  peer = transformers.AutoModel.from_pretrained(folder).eval()
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-  task, ids, states = predictor.task, 0, 0.0
-  apply = jax.jit(lambda p, batch: task.model.apply({"params": p}, batch))
+  task, ids, states = model.task, 0, 0.0
+  apply = jax.jit(lambda p, batch: task.module.apply({"params": p}, batch))
   for start in range(0, len(texts), 50):
     some = texts[start : start + 50]
-    examples = [task.prepare({"text": text})[0] for text in some]
-    found = np.asarray(apply(predictor.params, pad(examples)))
+    examples = [task.preprocess({"text": text})[0] for text in some]
+    outputs = apply(model.params, pad(examples))
+    found = np.asarray(outputs["hidden_states"])
     inputs = tokenizer(
       some, return_tensors="pt", padding=True, truncation=True, max_length=256
     )
     with torch.no_grad():
-      expected = model(**inputs).last_hidden_state.numpy()
+      expected = peer(**inputs).last_hidden_state.numpy()
     for row, example in enumerate(examples):
       length = len(example.token_ids)
       theirs = inputs.input_ids[row].numpy()

@@ -6,7 +6,8 @@ import torch
 import transformers
 
 from bert_jax.interop.families import FAMILIES
-from bert_jax.interop.huggingface_config import architecture
+from bert_jax.interop.huggingface_config import architecture, has_heads
+from bert_jax.tasks import TASKS
 
 LABELS = {0: "neither", 1: "same", 2: "other"}
 PROBLEMS = {
@@ -76,7 +77,8 @@ def make_peer(
   """A model with this head, its parameters far from their initial values."""
   known = transformers.AutoConfig.for_model(family)
   config = type(known)(vocab_size=VOCABULARY, **{**_CONFIGS[family], **changes})
-  config.architectures = [architecture(family, task)]
+  name = architecture(family, TASKS[task])
+  config.architectures = [name]
   config._attn_implementation = "eager"
   config.tie_word_embeddings = True
   labels = {"classification": 3, "tagging": 3, "multi_label": 3}.get(task, 2)
@@ -86,7 +88,7 @@ def make_peer(
     config.id2label = LABELS
     config.label2id = {name: id for id, name in LABELS.items()}
   torch.manual_seed(len(family) + len(task))
-  peer = getattr(transformers, architecture(family, task))(config).eval()
+  peer = getattr(transformers, name)(config).eval()
   with torch.no_grad():
     for parameter in peer.parameters():
       parameter += 0.2 * torch.randn_like(parameter)
@@ -96,10 +98,11 @@ def make_peer(
 def cases() -> list[tuple[str, str, str, dict]]:
   """Family, task, variant and the variant's configuration, all of them."""
   return [
-    (family, task, variant, changes)
-    for family, known in FAMILIES.items()
-    for task in known.heads
-    for variant, changes in variants(family).items()
+    (name, task.name, variant, changes)
+    for name, family in FAMILIES.items()
+    for task in TASKS.values()
+    if has_heads(family, task)
+    for variant, changes in variants(name).items()
   ]
 
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 import bert_jax
-from bert_jax.tasks import regression
+from bert_jax.tasks.targets.values import Values
 from tests.parity.minilm_parity import model_folder, real_sentences
 
 _TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -30,8 +30,8 @@ def checks() -> Iterator[tuple[str, float, float]]:
 
 def _make(
   head: str, pipeline: str, folder: pathlib.Path, **options: Any
-) -> tuple[bert_jax.Predictor, transformers.Pipeline]:
-  """Our predictor, and the pipeline over what it saves."""
+) -> tuple[bert_jax.Model, transformers.Pipeline]:
+  """Our model, and the pipeline over what it saves."""
   labels = options.pop("labels", ("no", "yes"))
   tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder())
   tokenizer.model_max_length = 512
@@ -52,9 +52,9 @@ def _make(
       parameter += 0.2 * torch.randn_like(parameter)
   peer.save_pretrained(folder / "theirs")
   tokenizer.save_pretrained(folder / "theirs")
-  predictor = bert_jax.load(folder / "theirs")
-  bert_jax.save(predictor, folder / "ours")
-  return predictor, transformers.pipeline(pipeline, str(folder / "ours"))
+  model = bert_jax.load(folder / "theirs")
+  bert_jax.save(model, folder / "ours")
+  return model, transformers.pipeline(pipeline, str(folder / "ours"))
 
 
 def _fill_mask(texts: list[str], folder: pathlib.Path):
@@ -102,9 +102,10 @@ def _values(texts: list[str], folder: pathlib.Path):
     labels=labels,
     problem_type="regression",
   )
-  head = regression.Head(labels, means=(3.5, -40.0), scales=(0.5, 200.0))
-  task = regression.make(ours.task.config, ours.tokenizer, head)
-  scaled = bert_jax.Predictor(task, ours.params)
+  target = Values(labels, means=(3.5, -40.0), scales=(0.5, 200.0))
+  task = ours.task.with_targets({"values": target})
+  task = task.bind(ours.config, ours.tokenizer)
+  scaled = bert_jax.Model(task, ours.params)
   bert_jax.save(scaled, folder / "scaled")
   pipe = transformers.pipeline("text-classification", str(folder / "scaled"))
   found = [[value.value for value in row] for row in scaled(texts)]
@@ -113,7 +114,7 @@ def _values(texts: list[str], folder: pathlib.Path):
     for row in pipe(texts, top_k=None, function_to_apply="none")
   ]
   expected = [[row[label] for label in labels] for row in theirs]
-  errors = np.abs(np.array(found) - expected) / np.array(head.scales)
+  errors = np.abs(np.array(found) - expected) / np.array(target.scales)
   yield "regression, values in units of their scales", errors.max(), 1e-5
 
 
@@ -141,7 +142,7 @@ def _answers(texts: list[str], folder: pathlib.Path):
   records = [
     r
     for r in records
-    if "--" not in r["context"] and len(ours.task.prepare(r)) == 1
+    if "--" not in r["context"] and len(ours.task.preprocess(r)) == 1
   ]
   options = {"top_k": 1, "max_answer_length": 15}  # The pipeline's.
   differing = worst = 0

@@ -1,7 +1,7 @@
-"""Scores against seqeval, conlleval, Transformers and sentence-transformers.
+"""Metrics against seqeval, conlleval, Transformers and sentence-transformers.
 
 On random inputs, ill-formed ones included. A difference is the greatest of
-any score, or the number of sentences with other entities.
+any metric, or the number of sentences with other entities.
 """
 
 import itertools
@@ -15,10 +15,11 @@ import numpy as np
 import seqeval.metrics
 import seqeval.metrics.sequence_labeling
 import seqeval.scheme
-from bert_jax.tasks.scores import answers, entities, retrieval
 from sentence_transformers import util
 from sentence_transformers.evaluation import InformationRetrievalEvaluator
 from transformers.data.metrics import squad_metrics
+
+from bert_jax.tasks.metrics import answers, entities, retrieval
 
 _CORPORA = 300
 _LABELS = ("PER", "ORG", "A-B")
@@ -80,8 +81,7 @@ def _entities(scheme: str, prefixes: str) -> Iterator[tuple[str, float, float]]:
   for _ in range(_CORPORA):
     gold, predicted = _corpus(generator, prefixes)
     spans += sum(
-      [(label, start, end - 1) for label, start, end in entities.spans(tags)]
-      != seqeval.metrics.sequence_labeling.get_entities(tags)
+      _spans(tags) != seqeval.metrics.sequence_labeling.get_entities(tags)
       for tags in gold + predicted
     )
     ours = _ours(gold, predicted)
@@ -94,12 +94,26 @@ def _entities(scheme: str, prefixes: str) -> Iterator[tuple[str, float, float]]:
   yield f"{name}, conlleval", conlleval_worst, 1e-12
 
 
+def _ids(names: list[str], corpus: list[list[str]]) -> list[np.ndarray]:
+  return [np.array([names.index(tag) for tag in tags]) for tags in corpus]
+
+
+def _spans(tags: list[str]) -> list[tuple[str, int, int]]:
+  """Entities as seqeval gives them, their ends included."""
+  names = sorted({*tags})
+  (ids,) = _ids(names, [tags])
+  found = entities.spans(ids.tolist(), entities.parse(names))
+  return [(span.label, span.start, span.end - 1) for span in found]
+
+
 def _ours(
   gold: list[list[str]], predicted: list[list[str]]
 ) -> dict[str, float]:
-  """All scores, flat, those of a label with its name."""
-  scores = entities.score(gold, predicted)
-  for label, some in entities.per_type(gold, predicted).items():
+  """All metrics, flat, those of a label with its name."""
+  names = sorted({*itertools.chain(*gold, *predicted)})
+  given = _ids(names, gold), _ids(names, predicted), names
+  scores = entities.evaluate(*given)
+  for label, some in entities.per_type(*given).items():
     scores |= {f"{label} {name}": value for name, value in some.items()}
   return scores
 
@@ -245,7 +259,7 @@ def _squad(
     else value / 100
     for name, value in theirs.items()
   }
-  ours = answers.score(gold, predicted, null_scores, threshold)
+  ours = answers.evaluate(gold, predicted, null_scores, threshold)
   return _worst(ours, theirs)
 
 
@@ -281,5 +295,5 @@ def _retrieval() -> tuple[str, float, float]:
       ("ndcg", 10),
     )
   }
-  worst = _worst(retrieval.score(queries, documents, relevant), theirs)
+  worst = _worst(retrieval.evaluate(queries, documents, relevant), theirs)
   return "retrieval: 300 queries, sentence-transformers", worst, 1e-9
