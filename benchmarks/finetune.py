@@ -125,7 +125,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _column(results: Mapping[str, Any], name: str) -> tuple[list[float], ...]:
-  """One figure of all seeds, ours and theirs."""
+  """A field of the results of all seeds, ours and theirs."""
   return tuple(
     [run[name] for run in results["runs"][side]] for side in ("ours", "theirs")
   )
@@ -136,7 +136,7 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _apart(ours: Sequence[float], theirs: Sequence[float]) -> str:
-  """How far two means are apart, in standard deviations of both together."""
+  """The difference of two means, in pooled standard deviations."""
   gap = abs(statistics.mean(ours) - statistics.mean(theirs))
   pooled = statistics.mean([_spread(ours) ** 2, _spread(theirs) ** 2]) ** 0.5
   if not pooled:

@@ -150,7 +150,7 @@ def _walk(
   for instruction in program.computations.get(name, ()):
     yield instruction, times, is_fused
     if instruction.opcode.endswith(("-done", "-update")):
-      continue  # Names again what its beginning ran.
+      continue  # Its computation is that of the start.
     for called in instruction.called:
       yield from _walk(
         program,

@@ -9,7 +9,10 @@ from benchmarks.peers import Job, ours
 def test_training(corpus, case, tmp_path):
   chosen = case("training", 128, True)
   made = cases.config(
-    chosen, corpus.folder, 4, {"model.dtype": "bfloat16", "seed": 3}
+    chosen,
+    corpus.folder,
+    4,
+    {"model.dtype": "bfloat16", "model.num_layers": 1, "seed": 3},
   )
   assert made["model"]["dtype"] == "bfloat16" and made["seed"] == 3
   found = batches.write_rows(chosen, made, 2, 1, tmp_path / "rows.npz")

@@ -7,8 +7,6 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
 from bert_jax.models.dropout import drop, mask_seeds
 
-BROADCASTS = ("none", "rows", "queries")
-
 
 class Dropout(NamedTuple):
   """Dropout of attention weights.
@@ -16,7 +14,8 @@ class Dropout(NamedTuple):
   Attributes:
     rate: the share of weights set to zero, above 0.
     key: the PRNG key of the masks.
-    broadcast: a name in `BROADCASTS`; see `EncoderConfig`.
+    broadcast: `none`, `rows` or `queries`; see `attention_dropout_broadcast` of
+      `EncoderConfig`.
   """
 
   rate: float
