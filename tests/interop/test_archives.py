@@ -227,7 +227,7 @@ def test_damage_anywhere_is_refused_or_harmless(tmp_path):
   archive = write(tmp_path / "x.zip", release("bert/"))
   whole, generator = archive.read_bytes(), random.Random(0)
   refused = 0
-  for number in range(1_000):
+  for number in range(300):
     damaged = bytearray(whole)
     for _ in range(generator.randint(1, 3)):
       damaged[generator.randrange(len(damaged))] = generator.randrange(256)
@@ -244,7 +244,7 @@ def test_damage_anywhere_is_refused_or_harmless(tmp_path):
     except UserError:
       refused += 1
     assert sorted(tmp_path.iterdir()) == [archive]
-  assert 500 < refused < 1_000
+  assert 150 < refused < 300
 
 
 def test_a_full_disk(tmp_path, monkeypatch):

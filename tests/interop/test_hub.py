@@ -17,13 +17,14 @@ from bert_jax.interop import hub
 from bert_jax.settings import UserError
 assert "huggingface_hub" not in sys.modules
 time.sleep = lambda seconds: None  # Between one attempt and the next.
-where, limit = sys.argv[1:]
+*addresses, limit = sys.argv[1:]
 if int(limit):
   resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit),) * 2)
-try:
-  print(hub.download(where))
-except UserError as error:
-  sys.exit(f"UserError: {error}")
+for where in addresses:
+  try:
+    print(hub.download(where))
+  except UserError as error:
+    print(f"UserError: {error}")
 """
 READ = {
   "config.json": b"{}",
@@ -44,14 +45,20 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def download(where, home, url, limit=0, **environment):
-  """Runs `hub.download`: the folder, and what a UserError says."""
+  """Runs `hub.download`: the folder, and the message of a UserError."""
+  (result,) = downloads([where], home, url, limit, **environment)
+  return result
+
+
+def downloads(addresses, home, url, limit=0, **environment):
+  """Runs `hub.download` for each address, in one new process."""
   ours = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("HF_", "TRANSFORMERS_"))
   }
   ran = subprocess.run(
-    [sys.executable, "-c", SCRIPT, where, str(limit)],
+    [sys.executable, "-c", SCRIPT, *addresses, str(limit)],
     env=ours
     | {"HF_HOME": str(home), "HF_ENDPOINT": url, "NO_PROXY": "127.0.0.1"}
     | environment,
@@ -59,11 +66,16 @@ def download(where, home, url, limit=0, **environment):
     capture_output=True,
     text=True,
   )
-  if ran.returncode == 0:
-    return pathlib.Path(ran.stdout.strip()), ""
-  *_, line = ran.stderr.strip().splitlines()
-  assert line.startswith("UserError: "), ran.stderr
-  return None, line.removeprefix("UserError: ")
+  assert ran.returncode == 0, ran.stderr
+  lines = ran.stdout.splitlines()
+  assert len(lines) == len(addresses)
+  mark = "UserError: "
+  return [
+    (None, line.removeprefix(mark))
+    if line.startswith(mark)
+    else (pathlib.Path(line), "")
+    for line in lines
+  ]
 
 
 def contents(folder):
@@ -94,18 +106,15 @@ def test_downloads_what_is_read_and_finds_it_again(tmp_path, where):
   assert server_is_off == folder
 
 
-@pytest.mark.parametrize(
-  ("where", "message"),
-  [
-    ("hf://org/other", "no such repository"),
-    ("hf://org/name@v2", "no such revision"),
-    ("hf://org/gated", "gated: ask for access on its page"),
-    ("hf://org/forbidden", "status 403; set HF_TOKEN"),
-    ("hf://org/down", "status 500"),
-    ("hf://org/nothing", "it has no model.safetensors"),
-  ],
-)
-def test_refused_by_the_hub(tmp_path, where, message):
+def test_refused_by_the_hub(tmp_path):
+  messages = {
+    "hf://org/other": "no such repository",
+    "hf://org/name@v2": "no such revision",
+    "hf://org/gated": "gated: ask for access on its page",
+    "hf://org/forbidden": "status 403; set HF_TOKEN",
+    "hf://org/down": "status 500",
+    "hf://org/nothing": "it has no model.safetensors",
+  }
   errors = {
     "org/gated": (403, "GatedRepo"),
     "org/forbidden": (403, ""),
@@ -113,9 +122,10 @@ def test_refused_by_the_hub(tmp_path, where, message):
   }
   names = {"org/name": FILES, "org/nothing": {}}
   with hub_server.serve(names, errors=errors) as server:
-    _, error = download(where, tmp_path, server.url)
-  assert error.startswith(f"{where}: ")
-  assert message in error
+    found = downloads(messages, tmp_path, server.url)
+  for (where, message), (_, error) in zip(messages.items(), found):
+    assert error.startswith(f"{where}: ")
+    assert message in error
 
 
 def test_token(tmp_path):
@@ -146,25 +156,28 @@ def test_no_hub_and_not_in_the_cache(tmp_path, url, offline, message):
   assert message in error
 
 
-@pytest.mark.parametrize(
-  ("file", "option"),
-  [
-    ("pytorch_model-00001-of-00002.bin", ""),
-    ("tf_model.h5", "from_tf=True"),
-    ("flax_model.msgpack", "from_flax=True"),
-  ],
-)
-def test_only_pickles(tmp_path, file, option):
-  files = {"config.json": b"{}", file: b"pickle"}
-  with hub_server.serve({"org/name": files}) as server:
-    _, error = download("hf://org/name@main", tmp_path, server.url)
-    assert not server.gets(file)
-  assert f"found only {file}" in error
-  program, flag, code = shlex.split(error[error.index("python -c") :])
-  assert (program, flag) == ("python", "-c")
-  compile(code, "command", "exec")
-  assert f'from_pretrained("org/name", revision="main"{option and ", "}' in code
-  assert option in code
+def test_only_pickles(tmp_path):
+  options = {
+    "pytorch_model-00001-of-00002.bin": "",
+    "tf_model.h5": "from_tf=True",
+    "flax_model.msgpack": "from_flax=True",
+  }
+  names = {
+    f"org/name{i}": {"config.json": b"{}", file: b"pickle"}
+    for i, file in enumerate(options)
+  }
+  with hub_server.serve(names) as server:
+    addresses = [f"hf://{name}@main" for name in names]
+    found = downloads(addresses, tmp_path, server.url)
+    assert not any(map(server.gets, options))
+  for name, (file, option), (_, error) in zip(names, options.items(), found):
+    assert f"found only {file}" in error
+    program, flag, code = shlex.split(error[error.index("python -c") :])
+    assert (program, flag) == ("python", "-c")
+    compile(code, "command", "exec")
+    start = f'from_pretrained("{name}", revision="main"{option and ", "}'
+    assert start in code
+    assert option in code
 
 
 def test_a_download_that_is_cut_off_goes_on(tmp_path):

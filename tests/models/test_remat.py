@@ -9,7 +9,11 @@ from bert_jax.types import Batch
 from tests import small
 
 CONFIG = dataclasses.replace(
-  small.ENCODER, hidden_size=32, intermediate_size=128, max_positions=64
+  small.ENCODER,
+  hidden_size=32,
+  num_layers=1,
+  intermediate_size=128,
+  max_positions=64,
 )
 ROWS, LENGTH = 4, 64
 
@@ -27,13 +31,8 @@ def batch():
   )
 
 
-@pytest.fixture(scope="module")
-def params(batch):
-  return jax.jit(Encoder(CONFIG).init)(jax.random.key(0), batch)
-
-
 def total(config, batch):
-  """A sum over the encoder's outputs, which dropout changes."""
+  """A function of parameters: a sum over outputs, which dropout changes."""
 
   def of(params):
     key = {"dropout": jax.random.key(1)}
@@ -43,21 +42,23 @@ def total(config, batch):
   return of
 
 
-def kept(config, params, batch):
-  """The numbers that are kept for the backward pass."""
-  back = jax.eval_shape(
+def saved(config, batch):
+  """The number of values that are saved for the backward pass."""
+  params = jax.eval_shape(Encoder(config).init, jax.random.key(0), batch)
+  backward = jax.eval_shape(
     lambda params: jax.vjp(total(config, batch), params)[1], params
   )
-  return sum(leaf.size for leaf in jax.tree.leaves(back))
+  return sum(leaf.size for leaf in jax.tree.leaves(backward))
 
 
-def test_gradients_are_the_same(params, batch):
-  everything, *anew = (
+def test_gradients_are_the_same(batch):
+  params = jax.jit(Encoder(CONFIG).init)(jax.random.key(0), batch)
+  plain, *rematerialized = (
     jax.jit(jax.grad(total(dataclasses.replace(CONFIG, remat=remat), batch)))
     for remat in ("none", "minimal", "full")
   )
-  wanted = everything(params)
-  for gradients in anew:
+  wanted = plain(params)
+  for gradients in rematerialized:
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-3),
       gradients(params),
@@ -65,13 +66,14 @@ def test_gradients_are_the_same(params, batch):
     )
 
 
-def test_what_is_kept(params, batch):
+def test_what_is_saved_for_the_backward_pass(batch):
+  config = dataclasses.replace(CONFIG, num_layers=2)
   none, minimal, full = (
-    kept(dataclasses.replace(CONFIG, remat=remat), params, batch)
+    saved(dataclasses.replace(config, remat=remat), batch)
     for remat in ("none", "minimal", "full")
   )
-  # Queries, keys, values, what attention gives, and the two products of the
+  # Queries, keys, values, the output of attention, and the two products of the
   # feed-forward block, the first of which is four times as wide.
-  products = 9 * CONFIG.num_layers * ROWS * LENGTH * CONFIG.hidden_size
+  products = 9 * config.num_layers * ROWS * LENGTH * CONFIG.hidden_size
   assert minimal - full == products
   assert none > 4 * minimal
