@@ -37,7 +37,7 @@ def on_cpu():
     return analysis.analyze(Recipe.from_dict(CONFIG), "v5e:1x1")
 
 
-def test_it_tells_the_memory_by_kind_and_the_work(on_cpu, capsys):
+def test_analysis_of_memory_and_flops(on_cpu, capsys):
   assert on_cpu.fits
   assert on_cpu.mesh == {"data": 1, "fsdp": 1, "model": 1}
   assert (on_cpu.chips, on_cpu.rows, on_cpu.length) == (1, 4, 16)
@@ -55,7 +55,7 @@ def test_it_tells_the_memory_by_kind_and_the_work(on_cpu, capsys):
   assert json.loads(json.dumps(on_cpu.to_dict()))["topology"] == "v5e:1x1"
 
 
-def test_kernels_are_told_apart_from_what_is_estimated(on_cpu, capsys):
+def test_the_report_lists_kernels_separately(on_cpu, capsys):
   print_report(on_cpu)
   assert "kernels" not in capsys.readouterr().out
   some = dataclasses.replace(
@@ -67,7 +67,7 @@ def test_kernels_are_told_apart_from_what_is_estimated(on_cpu, capsys):
   assert "not include 4 of 24 kernels" in printed
 
 
-def test_what_does_not_fit_is_a_verdict(on_cpu, capsys):
+def test_an_update_that_does_not_fit(on_cpu, capsys):
   message = (
     "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in"
     " memory space hbm. Used 20.5G of 15.75G hbm.\n\n"
@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_a_verdict(on_cpu, capsys):
     ({"accumulation": 4, "mesh": {"data": 2}}, "config.mesh: data 2"),
   ],
 )
-def test_a_recipe_that_does_not_say_all(changes, message):
+def test_incomplete_recipes(changes, message):
   with pytest.raises(UserError, match=message):
     analysis.lower(Recipe.from_dict(CONFIG | changes), jax.devices()[:1])
 
@@ -114,6 +114,6 @@ def test_a_recipe_that_does_not_say_all(changes, message):
     ("v9:2x2", "--topology: unknown 'v9'"),
   ],
 )
-def test_a_slice_that_there_is_not(name, message):
+def test_unknown_slices(name, message):
   with pytest.raises(UserError, match=message):
     chips.topology(name)

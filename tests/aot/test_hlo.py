@@ -1,4 +1,4 @@
-"""The text of compiled programs, ours on CPU and a TPU's as it looks."""
+"""Parsing the text of a program as compiled for TPUs."""
 
 import pytest
 
@@ -40,11 +40,11 @@ backend_config={"known_trip_count":{"n":"5"}}
 """
 
 
-def test_loops_count_as_often_as_they_go_round_and_fusions_once():
+def test_loops_count_by_trips_and_fusions_once():
   assert hlo.estimated_cycles(hlo.parse(TPU)) == 7 + 5 * 100
 
 
-def test_a_loop_goes_round_as_often_as_its_condition_says():
+def test_trip_counts_from_the_condition_of_a_loop():
   condition = """\
 %counted (p: (s32[], f32[8])) -> pred[] {
   %end = s32[]{:T(128)} constant(64)
@@ -70,7 +70,7 @@ def test_bytes_of_each_kind_of_collective():
 
 
 @pytest.mark.parametrize("text", ["", "no program at all", "ENTRY %x () {\n}"])
-def test_a_text_without_instructions_has_no_figures(text):
+def test_a_text_without_instructions(text):
   program = hlo.parse(text)
   assert hlo.estimated_cycles(program) == 0
   assert hlo.collective_bytes(program) == {}

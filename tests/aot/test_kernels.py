@@ -1,4 +1,4 @@
-"""Cycles of kernels: steps from a real one, schedules as the compiler's."""
+"""Cycles of kernels: the grid of a lowered kernel, schedules as text."""
 
 import base64
 import re
@@ -35,7 +35,7 @@ Schedule analysis:
 
 
 def made(grid, along="arbitrary"):
-  """What a Pallas kernel is made of for a TPU."""
+  """The MLIR module of a Pallas kernel for TPUs."""
 
   def double(x, y):
     y[...] = 2 * x[...]
@@ -68,18 +68,18 @@ def program(inner, outer):
   return hlo.parse(text)
 
 
-def test_the_steps_of_a_grid(kernel):
+def test_grid_steps(kernel):
   assert kernels.grid_steps(kernel) == 24
   assert kernels.grid_steps(base64.b64encode(b"no module").decode()) is None
 
 
-def test_cores_share_steps_that_are_declared_parallel(kernel):
+def test_cores_share_the_steps_of_parallel_grids(kernel):
   assert kernels.grid_steps(kernel, cores=2) == 24
   assert kernels.grid_steps(made((5, 3), "parallel"), cores=2) == 8
   assert kernels.grid_steps(made((5, 3), "parallel")) == 15
 
 
-def test_bundles_times_steps_each_time_that_a_kernel_runs(kernel, tmp_path):
+def test_cycles_are_bundles_times_steps_times_runs(kernel, tmp_path):
   label = "final_bundles.txt"
   call = CALL.format(name="outer", kernel=kernel)
   (tmp_path / f"1-outer-00-schedule-analysis_{label}").write_text(
@@ -97,7 +97,7 @@ def test_bundles_times_steps_each_time_that_a_kernel_runs(kernel, tmp_path):
   assert found == kernels.Kernels(runs=4, uncounted=0, cycles=4 * 24 * 1591)
 
 
-def test_kernels_of_which_nothing_is_known_are_told(kernel):
+def test_kernels_without_a_schedule_are_uncounted(kernel):
   both = program("b3RoZXI=", kernel)
   assert kernels.count(both, {}) == kernels.Kernels(4, 4, 0)
   found = kernels.count(both, {kernel: 10, "b3RoZXI=": 10})
@@ -108,7 +108,7 @@ def test_a_program_without_kernels_has_none():
   assert kernels.count(hlo.parse(""), {}) == kernels.Kernels(0, 0, 0)
 
 
-def test_the_compiler_is_asked_beside_what_it_was_told(monkeypatch):
+def test_compiler_options_are_appended(monkeypatch):
   monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_tpu_something=1")
   kernels.write_schedules("/somewhere")
   told = kernels.os.environ["LIBTPU_INIT_ARGS"].split()

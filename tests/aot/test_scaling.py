@@ -20,7 +20,7 @@ FOUND = Analysis(
 )
 
 
-def test_what_is_sent_grows_with_the_chips_up_to_twice_the_gradients():
+def test_communication_approaches_twice_the_gradients():
   times = [scaling.seconds(FOUND, chips) for chips in (1, 2, 4, 4096)]
   assert times[0] == 0.03
   # A v5e's links: 1,600 Gbit/s, which is 0.002 s for 400 MB.

@@ -14,7 +14,7 @@ def drawn(corpus, case, most, tmp_path, count=3, warmup=1):
 
 
 def batch_of(sizes, length, masked):
-  """A row with sequences of these lengths, and so many masked words."""
+  """A row with sequences of these lengths, and a number of masked tokens."""
   ids = np.zeros((1, length), np.int32)
   ids[0, : sum(sizes)] = np.repeat(np.arange(1, len(sizes) + 1), sizes)
   return Batch(
@@ -32,13 +32,13 @@ def batch_of(sizes, length, masked):
     (512, 76, "bert_large", 1019.8e9),
   ],
 )
-def test_work_of_a_full_row(length, masked, preset, expected):
+def test_flops_of_a_full_row(length, masked, preset, expected):
   config = encoder_config({"preset": preset})
   found = batches.training_flops(config, [batch_of([length], length, masked)])
   assert found == pytest.approx(expected, rel=1e-3)
 
 
-def test_work_is_that_of_the_sequences_wherever_they_lie():
+def test_flops_do_not_depend_on_packing():
   config = encoder_config({"preset": "bert_base"})
   packed = [batch_of([100, 20], 128, 18)]
   alone = [batch_of([100], 128, 15), batch_of([20], 128, 3)]
@@ -47,13 +47,13 @@ def test_work_is_that_of_the_sequences_wherever_they_lie():
   )
 
 
-def test_rows_of_no_real_lengths_are_full(corpus, case, tmp_path):
+def test_rows_without_real_lengths_are_full(corpus, case, tmp_path):
   found = drawn(corpus, case("training", 128, False), 1, tmp_path)
   assert found.tokens == found.positions == 2 * 4 * 128
   assert found.sequences == 2 * 4
 
 
-def test_packed_rows_hold_more_of_the_same(corpus, case, tmp_path):
+def test_packed_rows_hold_more_sequences(corpus, case, tmp_path):
   alone, packed = (
     drawn(corpus, case("training", 512, True), most, tmp_path)
     for most in (1, 8)
@@ -63,7 +63,7 @@ def test_packed_rows_hold_more_of_the_same(corpus, case, tmp_path):
   assert packed.tokens > 0.9 * packed.positions
 
 
-def test_what_is_loaded_is_what_was_drawn(corpus, case, tmp_path):
+def test_batches_are_read_as_written(corpus, case, tmp_path):
   found = drawn(corpus, case("training", 512, True), 1, tmp_path)
   batches = peers.load(found.path)
   assert len(batches) == 3
@@ -71,7 +71,7 @@ def test_what_is_loaded_is_what_was_drawn(corpus, case, tmp_path):
   assert batches[0]["token_ids"].shape == (4, 512)
 
 
-def test_texts_and_their_rows_are_the_same(corpus, case, tmp_path):
+def test_texts_and_their_rows(corpus, case, tmp_path):
   texts, rows = batches.write_texts(
     case("inference", 512, True), corpus, 3, tmp_path
   )
@@ -84,14 +84,14 @@ def test_texts_and_their_rows_are_the_same(corpus, case, tmp_path):
   assert rows.positions == ids.size
 
 
-def test_texts_of_full_rows_are_cut(corpus, case, tmp_path):
+def test_texts_of_full_rows_are_truncated(corpus, case, tmp_path):
   _, rows = batches.write_texts(
     case("inference", 128, False), corpus, 2, tmp_path
   )
   assert rows.tokens == rows.positions == 2 * 4 * 128
 
 
-def test_labels_are_where_words_are_masked():
+def test_labels_of_masked_tokens():
   rows = {
     "token_ids": np.zeros((2, 4), np.int32),
     "masked_lm/positions": np.array([[1, 3], [2, 0]]),

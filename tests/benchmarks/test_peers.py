@@ -1,4 +1,4 @@
-"""Our own side; those of the peers need environments of their own."""
+"""Our implementation; those of the peers need other environments."""
 
 import numpy as np
 

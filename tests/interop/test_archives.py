@@ -44,14 +44,14 @@ def assert_refused(tmp_path, archive, message):
 
 @pytest.mark.parametrize("folder", ["", "uncased_L-12_H-768_A-12/"])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_unpacks(tmp_path, folder, method):
+def test_extracts(tmp_path, folder, method):
   archive = write(tmp_path / "x.zip", release(folder), method)
   found = archives.extract(archive, tmp_path / "out")
   assert found == tmp_path / "out" / folder
   assert {path.name: path.read_bytes() for path in found.iterdir()} == FILES
 
 
-def test_unpacks_what_the_zip_command_and_macs_make(tmp_path):
+def test_extracts_archives_of_the_zip_command_and_of_macos(tmp_path):
   source = tmp_path / "source" / "bert"
   source.mkdir(parents=True)
   for name, content in FILES.items():
@@ -63,7 +63,7 @@ def test_unpacks_what_the_zip_command_and_macs_make(tmp_path):
     assert (found / "vocab.txt").read_bytes() == FILES["vocab.txt"]
 
 
-def test_the_temporary_folder_goes(tmp_path):
+def test_the_temporary_folder_is_removed(tmp_path):
   archive = write(tmp_path / "x.zip", release("bert/"))
   with pytest.raises(KeyError), archives.extracted(archive) as found:
     assert (found / CONFIG).exists()
@@ -71,7 +71,7 @@ def test_the_temporary_folder_goes(tmp_path):
   assert not found.exists()
 
 
-def test_a_folder_that_is_there_stays_as_it_was(tmp_path):
+def test_an_existing_folder_is_unchanged(tmp_path):
   archive = write(tmp_path / "x.zip", release())
   (tmp_path / "out").mkdir()
   (tmp_path / "out" / "mine").write_text("kept")
@@ -97,12 +97,12 @@ def test_a_folder_that_is_there_stays_as_it_was(tmp_path):
     "right\u202eleft",
   ],
 )
-def test_names_that_lead_elsewhere(tmp_path, name):
+def test_unsafe_names(tmp_path, name):
   archive = write(tmp_path / "x.zip", [*release(), (name, b"x")])
   assert_refused(tmp_path, archive, "the name ")
 
 
-def test_a_name_with_a_zero(tmp_path):
+def test_a_name_with_a_zero_byte(tmp_path):
   archive = write(tmp_path / "x.zip", [*release(), ("vocab_txt~evil", b"x")])
   archive.write_bytes(archive.read_bytes().replace(b"txt~evil", b"txt\0evil"))
   assert_refused(tmp_path, archive, "characters that are not allowed")
@@ -122,7 +122,7 @@ def test_links_and_special_files(tmp_path, kind):
   "name", ["vocab.txt", "VOCAB.TXT", "vocab.txt/", "straße", "vocab.txt/inner"]
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_of_a_name(tmp_path, name):
+def test_duplicate_names(tmp_path, name):
   files = [*release(), ("STRASSE", b""), (name, b"")]
   archive = write(tmp_path / "x.zip", files)
   assert_refused(tmp_path, archive, "duplicate entry|Not a directory|exists")
@@ -154,7 +154,7 @@ def test_other_compressions(tmp_path, method):
   assert_refused(tmp_path, archive, "compression method .*; expected deflate")
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+def test_a_bomb_is_refused_before_extraction(tmp_path):
   zeros = bytes(100 << 20)
   archive = write(tmp_path / "x.zip", [*release(), ("zeros", zeros)])
   assert archive.stat().st_size < 1 << 18
@@ -162,7 +162,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000, 5_119, 5_121, 1 << 31])
-def test_a_size_that_is_a_lie(tmp_path, size):
+def test_wrong_declared_sizes(tmp_path, size):
   archive = write(tmp_path / "x.zip", release(files={CONFIG: bytes(5_120)}))
   patched(archive, 24, size, 4)
   assert_refused(tmp_path, archive, "Bad CRC-32|unpacks to|its declared size")
@@ -210,12 +210,12 @@ def test_a_huge_directory_takes_no_memory(tmp_path):
     (release("a/") + release("b/"), 2),
   ],
 )
-def test_not_one_release(tmp_path, files, count):
+def test_not_exactly_one_release(tmp_path, files, count):
   archive = write(tmp_path / "x.zip", files)
   assert_refused(tmp_path, archive, f"folder of it; found {count}")
 
 
-def test_what_is_no_zip(tmp_path):
+def test_files_that_are_not_zip_archives(tmp_path):
   assert_refused(tmp_path, tmp_path / "none.zip", "none.zip: No such file")
   assert_refused(tmp_path, tmp_path, "Is a directory")
   for content in (b"", b"PK\3\4", b"<html>" * 1000):

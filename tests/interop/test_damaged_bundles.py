@@ -34,7 +34,7 @@ def real(tmp_path):
   return prefix, index, read_all(prefix)
 
 
-def test_every_cut_of_an_index_is_refused(real):
+def test_every_truncation_of_an_index_is_refused(real):
   prefix, index, _ = real
   whole = index.read_bytes()
   for size in range(len(whole)):
@@ -113,7 +113,7 @@ def test_malicious_changes_with_right_checksums(tmp_path, level):
   assert len(set(outcomes)) > 8  # Many kinds of damage were met.
 
 
-def test_what_is_no_index(tmp_path):
+def test_files_that_are_not_an_index(tmp_path):
   index = tmp_path / "x.index"
   index.mkdir()
   with pytest.raises(UserError, match=r"x\.index: not a regular file"):

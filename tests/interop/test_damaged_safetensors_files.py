@@ -65,7 +65,7 @@ def test_damaged_headers(tmp_path, header):
 
 
 @pytest.mark.parametrize("length", [10**4, 25_000_001, 2**63, 2**64 - 1])
-def test_header_lengths_that_are_no_such(tmp_path, length):
+def test_invalid_header_lengths(tmp_path, length):
   write_raw(tmp_path / "model.safetensors", {"a": entry()}, length=length)
   with pytest.raises(UserError, match="damaged safetensors file"):
     safetensors_files.open_folder(tmp_path)

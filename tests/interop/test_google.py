@@ -136,7 +136,7 @@ def test_a_hostile_zip_writes_nothing(tmp_path, monkeypatch):
   ]
 
 
-def test_what_is_missing_is_named(release):
+def test_missing_files_are_named(release):
   params = folders.model("bert", "pretraining").params
   kept = variables(params)
   del kept["bert/encoder/layer_1/output/dense/kernel"]

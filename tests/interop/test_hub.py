@@ -87,7 +87,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("where", ["hf://org/name@v1", "hf://name"])
-def test_downloads_what_is_read_and_finds_it_again(tmp_path, where):
+def test_downloads_and_caches_only_files_that_are_read(tmp_path, where):
   revisions = ("main", "v1", hub_server.COMMIT)
   names = {"org/name": FILES, "name": FILES}
   with hub_server.serve(names, revisions=revisions) as server:
@@ -156,7 +156,7 @@ def test_no_hub_and_not_in_the_cache(tmp_path, url, offline, message):
   assert message in error
 
 
-def test_only_pickles(tmp_path):
+def test_repositories_with_only_pickles(tmp_path):
   options = {
     "pytorch_model-00001-of-00002.bin": "",
     "tf_model.h5": "from_tf=True",
@@ -180,7 +180,7 @@ def test_only_pickles(tmp_path):
     assert option in code
 
 
-def test_a_download_that_is_cut_off_goes_on(tmp_path):
+def test_an_interrupted_download_is_resumed(tmp_path):
   # A little more than the 10 MiB that huggingface_hub writes at a time.
   weights = os.urandom(100) * 110_000
   files = {"config.json": b"{}", "model.safetensors": weights}
@@ -194,7 +194,7 @@ def test_a_download_that_is_cut_off_goes_on(tmp_path):
   assert contents(folder) == files
 
 
-def test_a_part_is_not_taken_for_the_whole(tmp_path):
+def test_a_partial_download_is_not_used(tmp_path):
   with hub_server.serve({"org/name": FILES}) as server:
     server.cuts["model.safetensors"] = (0, 100)
     _, error = download("hf://org/name", tmp_path, server.url)
@@ -227,7 +227,7 @@ def test_absolute_files_are_not_written_there(tmp_path):
   assert list(tmp_path.iterdir()) == [home]
 
 
-def test_disk_that_takes_no_more(tmp_path):
+def test_a_full_disk(tmp_path):
   files = READ | {"model.safetensors": bytes(1_000_000)}
   with hub_server.serve({"org/name": files}) as server:
     _, error = download("hf://org/name", tmp_path, server.url, limit=500_000)

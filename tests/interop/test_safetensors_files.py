@@ -98,14 +98,14 @@ def test_same_bytes_as_the_library(tmp_path):
   ).read_bytes() == safetensors.numpy.save(tensors, {"format": "pt"})
 
 
-def test_views_are_written_as_they_look(tmp_path):
+def test_views_are_written_in_row_major_order(tmp_path):
   square = np.arange(12, dtype=np.float32).reshape(3, 4)
   views = {"turned": square.T, "strided": square[:, ::2], "back": square[::-1]}
   safetensors_files.write_folder(tmp_path, views)
   check_equal(read_all(tmp_path), views)
 
 
-def test_written_over_and_whole_or_not_at_all(tmp_path):
+def test_writing_is_atomic(tmp_path):
   safetensors_files.write_folder(tmp_path, {"a": np.ones(2)})
   before = (tmp_path / "model.safetensors").read_bytes()
 
@@ -200,7 +200,7 @@ def test_links_as_in_the_cache_of_the_hub(tmp_path):
     safetensors_files.open_folder(folder)
 
 
-def test_bytes_that_are_no_bools(tmp_path):
+def test_invalid_booleans(tmp_path):
   header = {"a": entry("BOOL", (8,))}
   write_raw(tmp_path / "model.safetensors", header, bytes([0, 1, 2, 255] * 2))
   array = safetensors_files.open_folder(tmp_path).read("a")
@@ -208,7 +208,7 @@ def test_bytes_that_are_no_bools(tmp_path):
 
 
 @pytest.mark.parametrize("code", ["F8_E4M3", "F8_E5M2"])
-def test_other_types_are_listed_but_not_read(tmp_path, code):
+def test_unsupported_dtypes_are_listed_but_not_read(tmp_path, code):
   header = {"a": entry(code, (8,)), "b": entry("I64", (1,), (8, 16))}
   write_raw(tmp_path / "model.safetensors", header, bytes(16))
   opened = safetensors_files.open_folder(tmp_path)
@@ -220,7 +220,7 @@ def test_other_types_are_listed_but_not_read(tmp_path, code):
     opened.read("a")
 
 
-def test_file_that_shrinks_or_goes_after_opening(tmp_path):
+def test_a_file_truncated_or_removed_after_opening(tmp_path):
   safetensors_files.write_folder(tmp_path, {"a": np.ones(1000)})
   opened = safetensors_files.open_folder(tmp_path)
   os.truncate(tmp_path / "model.safetensors", 1000)
@@ -271,13 +271,13 @@ def test_the_command_to_convert_survives_the_shell(tmp_path):
   assert calls == [str(folder)] * 3
 
 
-def test_pickles_beside_safetensors_are_not_looked_at(tmp_path):
+def test_pickles_are_ignored_if_there_are_safetensors(tmp_path):
   (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
   safetensors_files.write_folder(tmp_path, TENSORS)
   check_equal(read_all(tmp_path), TENSORS)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_special_files_are_refused(tmp_path):
   with pytest.raises(UserError, match="No such file"):
     safetensors_files.open_folder(tmp_path / "missing")
   path = tmp_path / "model.safetensors"

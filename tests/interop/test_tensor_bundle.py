@@ -101,7 +101,7 @@ def test_slices_with_larger_numbers(tmp_path, rows):
   assert_same(TensorBundle.open(tmp_path / "x").read("a"), expected)
 
 
-def test_a_read_array_is_the_callers(tmp_path):
+def test_arrays_are_writable(tmp_path):
   writer.write(tmp_path / "x", values())
   bundle = TensorBundle.open(tmp_path / "x")
   bundle.read("a")[:] = 0
@@ -163,7 +163,7 @@ def test_a_boolean_of_two(tmp_path):
     TensorBundle.open(tmp_path / "x").read("a")
 
 
-def test_data_cut_off_before_and_after_opening(tmp_path):
+def test_data_truncated_before_and_after_opening(tmp_path):
   writer.write(tmp_path / "x", values())
   bundle = TensorBundle.open(tmp_path / "x")
   data = tmp_path / "x.data-00000-of-00001"

@@ -1,4 +1,4 @@
-"""BERT's forward pass in float64 NumPy, from the paper, row by row."""
+"""The forward pass of BERT in float64 NumPy, one sequence at a time."""
 
 import math
 

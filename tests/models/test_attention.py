@@ -1,4 +1,4 @@
-"""Every attention backend does what attention is, and says what it cannot."""
+"""Attention backends, compared with NumPy, and the calls that they refuse."""
 
 import functools
 
@@ -30,7 +30,7 @@ def attend(request, monkeypatch):
 
 
 def _stand_in_for_cudnn(monkeypatch):
-  """What cuDNN is asked for is done by jax's own operations."""
+  """Replaces the kernels of cuDNN by operations of XLA."""
   public = jax.nn.dot_product_attention
 
   def asked(query, key, value, *, mask, implementation):
@@ -43,7 +43,7 @@ def _stand_in_for_cudnn(monkeypatch):
 
 
 def rows(shape, dtype):
-  """Queries, keys and values, and sequence ids."""
+  """Queries, keys and values [3, rows, length, heads, depth]; sequence ids."""
   sequences, length = shape
   ids = np.zeros((len(sequences), length), np.int32)
   for row, lengths in zip(ids, sequences):
@@ -54,19 +54,19 @@ def rows(shape, dtype):
   return jnp.asarray(made, dtype), ids
 
 
-def mixed_with(ids):
-  """What gradients are of: the sum of outputs for real tokens by these."""
+def cotangents(ids):
+  """The cotangents of the outputs; 0 on padding."""
   mix = np.random.default_rng(1).normal(size=(*ids.shape, HEADS, DEPTH))
   return mix * (ids > 0)[..., None, None]
 
 
 def alone(x, ids, window):
-  """Attention of each sequence by itself, with gradients, in float64.
+  """Attention of each sequence alone, with gradients, in float64.
 
   Returns:
-    What comes out, 0 on padding, and the gradients of its sum by `mixed_with`.
+    The outputs, 0 on padding, and the gradients for `cotangents`.
   """
-  x, mix = np.float64(x), mixed_with(ids)
+  x, mix = np.float64(x), cotangents(ids)
   out, gradients = np.zeros(x.shape[1:]), np.zeros(x.shape)
   for row, number in {*zip(np.nonzero(ids)[0], ids[ids > 0])}:
     (places,) = np.nonzero(ids[row] == number)
@@ -88,8 +88,8 @@ def alone(x, ids, window):
 
 
 def with_gradients(attend, ids):
-  """The same by a backend, of `x`; on padding whatever comes out there."""
-  mix = jnp.float32(mixed_with(ids))
+  """A function that computes the same by a backend."""
+  mix = jnp.float32(cotangents(ids))
 
   def mixed(x):
     out = attend(*x, ids).astype(jnp.float32)
@@ -121,7 +121,7 @@ def assert_as_alone(attend, x, ids, window, tolerance):
   ],
   ids=["padded", "packed", "window"],
 )
-def test_it_is_that_of_each_sequence_alone(attend, shape, window, dtype):
+def test_backends_equal_the_numpy_reference(attend, shape, window, dtype):
   if attend.keywords["backend"] == "cudnn":
     dtype = "bfloat16"
   x, ids = rows(shape, dtype)
@@ -141,7 +141,7 @@ def test_padding_changes_nothing_and_stays_finite(attend):
   assert not gradients[:, ids == 0].any()
 
 
-def test_rows_of_several_blocks_of_the_kernel():
+def test_splash_with_several_blocks():
   x, ids = rows((((300, 280), (200, 100)), 640), "float32")
   splash = functools.partial(attention.attention, backend="splash")
   assert_as_alone(splash, x, ids, 64, 1e-5)
@@ -157,7 +157,7 @@ def dropped(attend, broadcast, length=64, rate=0.25):
   return np.asarray(weights.swapaxes(1, 2), np.float64) * length
 
 
-def test_queries_may_lose_the_same_keys(attend):
+def test_dropout_broadcast_over_queries(attend):
   weights = dropped(attend, "queries")
   np.testing.assert_array_equal(weights, weights[:, :, :1] + 0 * weights)
   keys = weights[:, :, 0]
@@ -169,7 +169,7 @@ def test_queries_may_lose_the_same_keys(attend):
 @pytest.mark.parametrize(
   ("broadcast", "masks"), [("none", 6), ("rows", 1), ("queries", 6)]
 )
-def test_dropout_leaves_what_it_leaves_on_average(broadcast, masks):
+def test_dropout_keeps_the_mean(broadcast, masks):
   attend = functools.partial(attention.attention, backend="xla")
   weights = dropped(attend, broadcast)
   assert 0.15 < (weights == 0).mean() < 0.35
@@ -184,9 +184,7 @@ def test_dropout_leaves_what_it_leaves_on_average(broadcast, masks):
   ("broadcast", "shape", "dtype"),
   [("rows", PADDED, "float32"), ("none", PACKED, "bfloat16")],
 )
-def test_the_kernel_for_short_rows_drops_what_xla_drops(
-  broadcast, shape, dtype
-):
+def test_dropout_of_short_equals_that_of_xla(broadcast, shape, dtype):
   x, ids = rows(shape, dtype)
   dropout = attention.Dropout(0.25, jax.random.key(3), broadcast)
 
@@ -208,9 +206,7 @@ def test_the_kernel_for_short_rows_drops_what_xla_drops(
 
 @pytest.mark.parametrize("broadcast", ["none", "rows"])
 @pytest.mark.parametrize("backend", ["cudnn", "splash"])
-def test_a_kernel_says_which_dropout_it_has_not(
-  backend, broadcast, monkeypatch
-):
+def test_kernels_refuse_dropout_that_they_lack(backend, broadcast, monkeypatch):
   if backend == "cudnn":
     _stand_in_for_cudnn(monkeypatch)
   attend = functools.partial(attention.attention, backend=backend)
@@ -225,7 +221,7 @@ def test_a_kernel_says_which_dropout_it_has_not(
     (H100, "cuda", "__cudnn$fmhaScaleBiasSoftmaxBackward"),
   ],
 )
-def test_it_is_lowered_for_the_devices_of_the_mesh(
+def test_attention_is_lowered_for_the_devices_of_the_mesh(
   device, platform, kernel, monkeypatch
 ):
   monkeypatch.setattr(
@@ -251,7 +247,7 @@ def test_it_is_lowered_for_the_devices_of_the_mesh(
     assert kernel in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
-def test_a_backend_that_is_not_for_this_device():
+def test_a_backend_refuses_another_device():
   x, ids = rows(PADDED, "bfloat16")
   with pytest.raises(UserError, match=r"config.model.attention: cudnn needs"):
     attention.attention(*x, ids, backend="cudnn")

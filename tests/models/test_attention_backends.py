@@ -1,4 +1,4 @@
-"""Which attention backend is taken, and what those are told who ask for one."""
+"""The backend that `auto` selects, and the reasons of unsupported calls."""
 
 import jax.numpy as jnp
 import pytest
@@ -46,7 +46,7 @@ def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", broadcast=None):
     (call(Device("gpu", "AMD Instinct MI300X")), "xla"),
   ],
 )
-def test_auto_takes_what_suits(asked, chosen):
+def test_auto_selects_the_backend(asked, chosen):
   assert backends.choose(asked) == chosen
   assert backends.unsupported(chosen, asked) is None
 
@@ -64,7 +64,7 @@ def test_auto_takes_what_suits(asked, chosen):
     ("short", call(V5E._replace(heads=4)), "got 3 of width 64"),
   ],
 )
-def test_what_a_kernel_cannot_do(backend, asked, message):
+def test_unsupported_calls(backend, asked, message):
   assert message in backends.unsupported(backend, asked)
 
 
@@ -83,6 +83,6 @@ def test_what_a_kernel_cannot_do(backend, asked, message):
     ),
   ],
 )
-def test_the_config_refuses(fields, message):
+def test_unsupported_configs(fields, message):
   with pytest.raises(UserError, match=message):
     encoder_config(fields)

@@ -27,7 +27,7 @@ def test_share_of_zeros(shape):
 
 
 @pytest.mark.parametrize("lag", [1, 2, 48, 64, 48 * 128, 48 * 128 * 3])
-def test_neighbours_are_independent(lag):
+def test_neighbors_are_independent(lag):
   found = deviations(KEY, (64, 128, 48)).ravel()
   products = found[lag:] * found[:-lag]
   assert abs(products.mean()) * np.sqrt(products.size) < 4
@@ -49,7 +49,7 @@ def test_keys_are_independent():
   assert np.abs(found).max() < 5.5
 
 
-def test_a_key_has_one_mask():
+def test_masks_are_a_function_of_the_key():
   first, second = (np.asarray(keep_mask(KEY, RATE, (8, 99))) for _ in range(2))
   np.testing.assert_array_equal(first, second)
   other = np.asarray(keep_mask(jax.random.key(1), RATE, (8, 99)))
@@ -57,7 +57,7 @@ def test_a_key_has_one_mask():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_what_stays_is_scaled_up(dtype):
+def test_kept_values_are_scaled_up(dtype):
   x = jnp.full((256, 256), 3.0, dtype)
   found = np.asarray(drop(x, KEY, 0.25, None), np.float32)
   assert set(np.unique(found)) == {0.0, 4.0}
@@ -69,7 +69,7 @@ def test_gradient_is_zero_where_the_value_is():
   np.testing.assert_array_equal(gradient, drop(x, KEY, 0.5))
 
 
-def test_a_mask_may_be_shared():
+def test_a_mask_is_broadcast():
   found = np.asarray(drop(jnp.ones((4, 5, 6, 8)), KEY, 0.5, (4, 5, 6, 1)))
   assert (found == found[..., :1]).all()
   assert 0 < (found > 0).mean() < 1

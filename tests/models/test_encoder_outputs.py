@@ -53,7 +53,7 @@ def outputs_of(config, batch, **wanted):
   return params["params"], *both(params)
 
 
-def test_they_equal_the_numpy_reference(batch):
+def test_outputs_equal_the_numpy_reference(batch):
   params, plain, outputs = outputs_of(
     small.ENCODER, batch, hidden_states=True, attentions=True
   )

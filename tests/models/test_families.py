@@ -72,7 +72,7 @@ def test_rotary_positions_are_relative():
   assert np.abs(encoder(MODERN)(stretched) - expected).max() > 0.01
 
 
-def test_packed_sequences_do_not_see_each_other():
+def test_packed_sequences_are_independent():
   both = make_batch(
     sequence_ids=np.array([[1] * 5 + [2] * 7], np.int32),
     position_ids=np.array([[*range(5), *range(7)]], np.int32),
@@ -83,7 +83,7 @@ def test_packed_sequences_do_not_see_each_other():
   )
 
 
-def test_shared_layers_are_one():
+def test_shared_layers_have_one_set_of_parameters():
   config = encoder_config(
     {"preset": "albert_base", "num_layers": 7, "vocab_size": 50}
   )
@@ -117,7 +117,7 @@ def test_parameter_counts_are_the_published_ones(preset, has_pooler, count):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_has_a_place_on_a_mesh_and_a_cost(preset):
+def test_every_preset_has_sharding_rules_and_flops(preset):
   config = encoder_config({"preset": preset, "num_layers": 1})
   model = TASKS["replaced_tokens"].bind(config, None).module
   shapes = jax.eval_shape(model.init, jax.random.key(0), make_batch())["params"]
@@ -144,6 +144,6 @@ def test_a_vocabulary_is_padded_to_a_multiple_once():
     ({"pooling": "last"}, "pooling: expected one of first, mean"),
   ],
 )
-def test_switches_that_do_not_go_together(changes, message):
+def test_invalid_combinations_of_switches(changes, message):
   with pytest.raises(settings.UserError, match=f"config.model.{message}"):
     encoder_config(changes)

@@ -89,7 +89,7 @@ def test_logits_equal_the_numpy_reference(activation):
     )
 
 
-def test_what_stands_in_the_padding_changes_nothing():
+def test_the_content_of_padding_is_ignored():
   batch = make_batch([5, 9])
   used = batch.sequence_ids > 0
   other = dataclasses.replace(
@@ -102,7 +102,7 @@ def test_what_stands_in_the_padding_changes_nothing():
     np.testing.assert_array_equal(apply()(other)[name], expected)
 
 
-def test_sequences_packed_in_a_row_do_not_see_each_other():
+def test_packed_sequences_are_independent():
   alone = make_batch([5, 7])
   fields = {}
   for name in ("token_ids", "segment_ids", "position_ids"):
@@ -121,7 +121,7 @@ def test_sequences_packed_in_a_row_do_not_see_each_other():
   )
 
 
-def test_bfloat16_computes_near_float32_and_keeps_parameters_float32():
+def test_bfloat16_is_close_to_float32_with_float32_parameters():
   config = dataclasses.replace(CONFIG, dtype="bfloat16")
   batch = make_batch([12, 5])
   shapes = jax.eval_shape(
