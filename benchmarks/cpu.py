@@ -39,7 +39,7 @@ from benchmarks.peers import Job
 from benchmarks.runner import Entry
 from bert_jax.settings import UserError
 
-_RESULTS = runner.ROOT / "benchmarks" / "results" / "cpu.json"
+_RESULTS = runner.RESULTS / "cpu.json"
 # The sizes of the matrices whose products give the peak of the machine.
 _SIZE, _TINY_SIZE = 4096, 256
 
@@ -232,8 +232,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
       entry = {"name": case.name, **dataclasses.asdict(case), "results": found}
       results["cases"].append(entry)
       if not arguments.tiny:
-        arguments.output.parent.mkdir(exist_ok=True)
-        arguments.output.write_text(runner.to_json(results))
+        runner.write_results(arguments.output, results)
   return results
 
 

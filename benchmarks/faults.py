@@ -40,7 +40,7 @@ from absl import logging
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import small_runs
+from benchmarks import runner, small_runs
 from benchmarks.small_runs import Process
 from bert_jax import trees
 from bert_jax.checkpointing import manifest
@@ -53,7 +53,7 @@ from bert_jax.training.mesh import partitioning
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.recipe import Recipe
 
-_RESULTS = pathlib.Path(__file__).parent / "results" / "faults.json"
+_RESULTS = runner.RESULTS / "faults.json"
 _EVERY = 20
 _CONSOLE = rich.console.Console(stderr=True)
 
@@ -258,9 +258,8 @@ def main() -> None:
     for name, value in figures.items():
       table.add_row(fault, name, str(value))
   rich.print(table)
-  _RESULTS.parent.mkdir(exist_ok=True)
   earlier = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
-  _RESULTS.write_text(json.dumps(earlier | found, indent=2) + "\n")
+  runner.write_results(_RESULTS, earlier | found)
 
 
 if __name__ == "__main__":

@@ -38,16 +38,15 @@ import jax
 import rich
 from rich.table import Table
 
-from benchmarks import finetune_runs
+from benchmarks import finetune_runs, runner
 from benchmarks.finetune_runs import Result
 from bert_jax import settings
 from bert_jax.settings import UserError
 from bert_jax.tasks import LABELLED, TASKS, labelled
 from launch import memory
 
-_ROOT = pathlib.Path(__file__).parents[1]
-_RESULTS = _ROOT / "benchmarks" / "results" / "finetune.json"
-_PEER = _ROOT / ".venv-parity" / "bin" / "python"
+_RESULTS = runner.RESULTS / "finetune.json"
+_PEER = runner.ROOT / ".venv-parity" / "bin" / "python"
 _TASKS = ("classification", "tagging")
 # The relative difference up to which the losses of one model count as equal.
 _TOLERANCE = 1e-5
@@ -119,7 +118,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     "shapes": plan.shapes,
     "metric": plan.metric,
     "runs": {
-      name: [x._asdict() for x in sides] for name, sides in runs.items()
+      name: [x._asdict() for x in results] for name, results in runs.items()
     },
   }
 
@@ -127,7 +126,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 def _column(results: Mapping[str, Any], name: str) -> tuple[list[float], ...]:
   """A field of the results of all seeds, ours and theirs."""
   return tuple(
-    [run[name] for run in results["runs"][side]] for side in ("ours", "theirs")
+    [run[name] for run in results["runs"][key]] for key in ("ours", "theirs")
   )
 
 
@@ -191,12 +190,6 @@ def print_results(results: Mapping[str, Any]) -> None:
   rich.print(table)
 
 
-def _setting(text: str) -> tuple[str, Any]:
-  """A key and its JSON value, as of `--data`."""
-  name, _, value = text.partition("=")
-  return name, json.loads(value)
-
-
 def _arguments() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -209,7 +202,7 @@ def _arguments() -> argparse.ArgumentParser:
     "--data",
     default=[],
     action="append",
-    type=_setting,
+    type=runner.key_and_value,
     metavar="NAME=JSON",
     help="a key of config.data, such as header=false",
   )
@@ -246,8 +239,7 @@ def main() -> None:
     parser.error(str(error))
   except subprocess.CalledProcessError as error:
     parser.exit(1, f"error: the peer failed: {error}\n")
-  _RESULTS.parent.mkdir(exist_ok=True)
-  _RESULTS.write_text(json.dumps(results, indent=1))
+  runner.write_results(_RESULTS, results)
   print_results(results)
 
 

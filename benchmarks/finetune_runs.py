@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from benchmarks import runner
 from bert_jax.data import grouping
 from bert_jax.interop import huggingface
 from bert_jax.settings import UserError
@@ -24,7 +25,6 @@ from bert_jax.training.recipe import (
 )
 from bert_jax.types import Batch
 
-_ROOT = pathlib.Path(__file__).parents[1]
 _NEVER = 1 << 30
 # The label that losses of Transformers ignore.
 _IGNORED = -100
@@ -177,7 +177,7 @@ def theirs(
   path.write_text(json.dumps(job))
   ran = subprocess.run(
     [peer, "-m", "benchmarks.finetune_torch", str(path)],
-    cwd=_ROOT,
+    cwd=runner.ROOT,
     stdout=subprocess.PIPE,
     text=True,
     check=True,

@@ -40,7 +40,7 @@ from benchmarks.runner import Entry
 from bert_jax.models import flops
 from bert_jax.settings import UserError
 
-_RESULTS = runner.ROOT / "benchmarks" / "results" / "gpu.json"
+_RESULTS = runner.RESULTS / "gpu.json"
 _MODELS = ("bert_base", "bert_large")
 _LENGTHS = {128: False, 512: True}  # Whether rows have real lengths.
 _PEERS = {
@@ -179,8 +179,7 @@ def measure(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
         entry = {**dataclasses.asdict(case), "name": f"{preset}-{length}"}
         results["cases"].append(entry | {"results": found})
         if not arguments.tiny:
-          _RESULTS.parent.mkdir(exist_ok=True)
-          _RESULTS.write_text(runner.to_json(results))
+          runner.write_results(_RESULTS, results)
   return results
 
 

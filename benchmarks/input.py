@@ -12,9 +12,7 @@ receive rows from any number of workers. Writes benchmarks/results/input.json.
 import argparse
 import dataclasses
 import functools
-import json
 import os
-import pathlib
 import platform
 import statistics
 import time
@@ -22,6 +20,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from benchmarks import runner
 from bert_jax.data import counter_rng, loader
 from bert_jax.data.corpus.shards import Document
 from bert_jax.data.pretraining import (
@@ -44,7 +43,7 @@ _BATCH = 256
 _SEQUENCES = 4
 _ROUNDS = 3
 _PREDICTIONS = {128: 20, 512: 76}
-_RESULTS = pathlib.Path(__file__).parent / "results" / "input.json"
+_RESULTS = runner.RESULTS / "input.json"
 
 
 class SyntheticCorpus:
@@ -221,10 +220,9 @@ def main() -> None:
       rows.append(
         {"length": length, "part": part, "non_padding_tokens_per_second": rates}
       )
-  _RESULTS.parent.mkdir(exist_ok=True)
   machine = {"processor": platform.processor(), "cores": os.cpu_count()}
   content = {"machine": machine, "sentences": sentences, "rows": rows}
-  _RESULTS.write_text(json.dumps(content, indent=2) + "\n")
+  runner.write_results(_RESULTS, content)
   print(f"written to {_RESULTS}")
 
 

@@ -18,7 +18,6 @@ Writes benchmarks/results/prepare.json.
 
 import argparse
 import concurrent.futures
-import json
 import multiprocessing
 import os
 import pathlib
@@ -38,6 +37,7 @@ import tokenizers
 from rich.table import Table
 from tokenizers import models, trainers
 
+from benchmarks import runner
 from bert_jax import text
 from bert_jax.data import sources
 from bert_jax.data.corpus import build, sentences, tokenization, workers
@@ -47,7 +47,7 @@ from bert_jax.text import basic_tokenizer, wordpiece, wordpiece_trainer
 _ROUNDS = 3
 _BARE_BATCH = 10_000
 _TRAINER_MEGABYTES = 15
-_RESULTS = pathlib.Path(__file__).parent / "results" / "prepare.json"
+_RESULTS = runner.RESULTS / "prepare.json"
 
 
 def write_text(
@@ -232,8 +232,7 @@ def main() -> None:
   share = sum(map(len, lines)) / (_TRAINER_MEGABYTES * 1_000_000)
   lines = (lines * 3)[: int(len(lines) / share)]
   results["trainer"] = [measure_trainer(lines, n) for n in (8192, 30522)]
-  _RESULTS.parent.mkdir(exist_ok=True)
-  _RESULTS.write_text(json.dumps(results, indent=1))
+  runner.write_results(_RESULTS, results)
   print_results(results)
 
 

@@ -23,6 +23,7 @@ from benchmarks.batches import BatchFile
 from benchmarks.peers import Job
 
 ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 """The Python of the environment of the peers, see `launch/peers.sh`."""
 
@@ -151,9 +152,10 @@ def print_table(table: Table) -> None:
   rich.console.Console(width=160).print(table, highlight=False)
 
 
-def to_json(results: Mapping[str, Any]) -> str:
-  """The content of a file of results."""
-  return json.dumps(results, indent=1, default=str) + "\n"
+def write_results(path: pathlib.Path, results: Any) -> None:
+  """Writes results as JSON."""
+  path.parent.mkdir(exist_ok=True)
+  path.write_text(json.dumps(results, indent=1, default=str) + "\n")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,7 +167,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--ours",
     nargs="+",
     default=[],
-    type=_change,
+    type=key_and_value,
     metavar="KEY=JSON",
     help='changes to our recipe, such as model.attention="xla"',
   )
@@ -177,8 +179,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def _change(text: str) -> tuple[str, Any]:
-  """Parses a key of the recipe and its value."""
+def key_and_value(text: str) -> tuple[str, Any]:
+  """Parses `KEY=JSON`, for flags."""
   name, _, value = text.partition("=")
   return name, json.loads(value)
 

@@ -17,8 +17,6 @@ weak scaling as tpu_compile.png.
 
 import argparse
 import importlib.metadata
-import json
-import pathlib
 import shutil
 from collections.abc import Sequence
 
@@ -29,8 +27,6 @@ from benchmarks import runner, tpu_peer, tpu_updates
 from bert_jax.aot import scaling
 from bert_jax.aot.analysis import Analysis
 
-_ROOT = pathlib.Path(__file__).parents[1]
-_RESULTS = _ROOT / "benchmarks" / "results"
 _TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v5p:8x8x8")
 
 
@@ -60,18 +56,18 @@ def compile_all(
     "estimated MFU", title=versions,
   )  # fmt: skip
   found = []
-  _RESULTS.mkdir(exist_ok=True)
   for topology in topologies:
     for model in models:
       for length in tpu_updates.ROWS:
         found.append(tpu_updates.analyze(model, length, topology))
         table.add_row(*_row(found[-1]))
         # After each update, as each takes minutes.
-        text = json.dumps([one.to_dict() for one in found], indent=2) + "\n"
-        (_RESULTS / "tpu_compile.json").write_text(text)
+        runner.write_results(
+          runner.RESULTS / "tpu_compile.json", [one.to_dict() for one in found]
+        )
   rich.print(table)
   last = [one for one in found if one.topology == topologies[-1] and one.fits]
-  scaling.draw(last, _RESULTS / "tpu_compile.png")
+  scaling.draw(last, runner.RESULTS / "tpu_compile.png")
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from benchmarks.peers import Job
 from bert_jax.aot import hlo
 from bert_jax.aot.chips import CHIPS
 
-_RESULTS = runner.ROOT / "benchmarks" / "results" / "tpu_peer.json"
+_RESULTS = runner.RESULTS / "tpu_peer.json"
 _THEIRS = "transformers, flax"
 _ONE_MASK = "--config.model.attention_dropout_broadcast=rows"
 _OURS = {
@@ -168,8 +168,7 @@ def compare(
         }
       )
       console.print(f"{model}, {length}: {costs}", markup=False)
-      _RESULTS.parent.mkdir(exist_ok=True)
-      _RESULTS.write_text(runner.to_json(results))
+      runner.write_results(_RESULTS, results)
   print_results(results)
 
 

@@ -8,14 +8,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+from benchmarks import runner
 from benchmarks.cases import PREDICTIONS
 from bert_jax.aot.analysis import Analysis
 
 MODELS = ("bert_base", "bert_large")
 ROWS = {128: 32, 512: 8}
 """The rows per chip, by their length."""
-
-_ROOT = pathlib.Path(__file__).parents[1]
 
 
 def in_kernels(cycles: int, uncounted: int) -> str:
@@ -45,7 +44,7 @@ def analyze(
       + [f"--config.model.preset={model}", f"--config.data.max_length={length}"]
       + [f"--config.data.max_predictions={PREDICTIONS[length]}"]
       + [f"--config.batch_size={ROWS[length] * chips}", *flags],
-      cwd=_ROOT,
+      cwd=runner.ROOT,
       stdout=subprocess.DEVNULL,
       check=False,
     )
