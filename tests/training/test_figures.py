@@ -141,7 +141,7 @@ def test_a_report_is_of_the_best_evaluation_by_the_measure_of_the_recipe(
       logger.write(step, "train", {"loss": 1.0, **rates})
       logger.write(step, "eval", {"f1": values[step], "loss": 0.1 * step})
   run = {"config": {"evaluation": {"metric": "f1"}}, "data": ""}
-  entry = dict.fromkeys(["task", "model", "head", "vocabulary"])
+  entry = {"task": {}, "model": {}, "vocabulary": None}
   (tmp_path / "bert_jax.json").write_text(json.dumps({**entry, "run": run}))
   results = report.report(tmp_path)
   assert (results["steps"], results["f1"], results["loss"]) == (2, 0.7, 0.2)
