@@ -240,8 +240,9 @@ def _comparable(task: Task, batch: Batch, outputs: list) -> list[np.ndarray]:
       outputs = [np.take_along_axis(outputs[0], places, 1), *outputs[1:]]
     return [outputs[0], *(pairs.reshape(_ROWS, 2) for pairs in outputs[1:])]
   first = outputs[0]
-  if task.name == "multiple_choice":
-    first = first.reshape(_ROWS, _CHOICES)
+  if task.name in ("multiple_choice", "next_sentence"):
+    # Ours have an axis more: of a choice's one logit, and of a row's pairs.
+    first = first.reshape(_ROWS, 2)
   if task.name == "replaced_tokens" and first.ndim == 2:
     first = first[..., None]
   if first.shape[:2] == (_ROWS, _LENGTH):
