@@ -283,7 +283,7 @@ def _read(workdir: Any) -> Mapping[str, Any]:
   if isinstance(entry["task"], str):
     raise UserError(
       f"{path}: written by an older version of bert_jax, whose format is no"
-      " longer read; train again, or use that version"
+      " longer read; convert it with that version to a Hugging Face folder"
     )
   if not isinstance(entry["task"], Mapping):
     raise UserError(
