@@ -391,10 +391,8 @@ class Span(Target):
       gold = [answer["text"] for answer in record["answers"]]
       f1 = metrics.f1(gold, text)
       if f1 < 1:
-        logits = {"": found.null_logit}
-        for candidate in found.best:
-          logits.setdefault(candidate.text, candidate.logit)
-        logit = logits[text]
+        logits = {c.text: c.logit for c in found.best}
+        logit = logits[text] if text else found.null_logit
         score = float(np.exp(logit - found.normalizer))
         row = {
           **view.texts(record, "question"),
