@@ -158,13 +158,7 @@ class Model:
       InputError: a text or record does not fit the task.
       UserError: the task has no such option.
     """
-    records = [_record(item, number) for number, item in enumerate(texts, 1)]
-    examples = []
-    for number, record in enumerate(records, 1):
-      try:
-        examples.append(self.task.preprocess(record))
-      except UserError as error:
-        raise InputError(number, str(error)) from error
+    records, examples = _preprocess(self.task, texts)
     return records, self.predict_examples(records, examples, **options)
 
   def predict_examples(
@@ -292,12 +286,8 @@ class Model:
     self._check_single("encode")
     texts = [texts] if isinstance(texts, str) else texts
     task = self._embedder(prompt="").task
-    examples = []
-    for number, text in enumerate(texts, 1):
-      try:
-        examples += task.preprocess(dict(_record(text, number)))
-      except UserError as error:
-        raise InputError(number, str(error)) from error
+    _, made = _preprocess(task, texts)
+    examples = [example for rows in made for example in rows]
     if not examples:
       raise UserError("encode: expected at least one text, got none")
     longest = max(example.token_ids.size for example in examples)
@@ -469,6 +459,24 @@ def save(model: Model, folder: paths.Path, format: str = "huggingface") -> None:
 
 def _first_rows(arrays: Any, count: int) -> Any:
   return jax.tree.map(lambda x: x[:count], arrays)
+
+
+def _preprocess(
+  task: Task, texts: Sequence[str | Record]
+) -> tuple[list[Record], list[list[Batch]]]:
+  """The records of texts, and the examples of each.
+
+  Raises:
+    InputError: a text or record does not fit the task.
+  """
+  records = [_record(item, number) for number, item in enumerate(texts, 1)]
+  examples = []
+  for number, record in enumerate(records, 1):
+    try:
+      examples.append(task.preprocess(record))
+    except UserError as error:
+      raise InputError(number, str(error)) from error
+  return records, examples
 
 
 def _record(item: Any, number: int) -> Record:
