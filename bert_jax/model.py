@@ -333,8 +333,7 @@ class Model:
     """
     self._check_single("with_task")
     task = task.bind(self.config, self.tokenizer)
-    dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
-    params = jax.jit(task.module.init)(jax.random.key(seed), dummy)["params"]
+    params = jax.jit(task.init_params)(jax.random.key(seed))
     known = {
       name: tree
       for name, tree in self.params.items()

@@ -61,8 +61,7 @@ def inference(job: Job) -> Run:
   task = dataclasses.replace(EMBEDDING, inputs=Pairs(options["length"])).bind(
     encoder_config(job.model), tokenizer
   )
-  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
-  params = jax.jit(task.module.init)(jax.random.key(0), dummy)["params"]
+  params = jax.jit(task.init_params)(jax.random.key(0))
   model = Model(task, params, batch_size=options["rows"])
 
   def run(batches: Sequence[Sequence[str]]) -> None:

@@ -92,7 +92,7 @@ class Pretrained:
       return read
 
     def initial(key: Any) -> Mapping[str, Any]:
-      params = trees.flatten(_initial(task.module, task, key))
+      params = trees.flatten(task.init_params(key))
       return {path: params[path] for path in missing}
 
     made = jax.jit(initial)(jax.random.key(seed))
@@ -154,11 +154,6 @@ def _module_names(paths: Collection[str]) -> tuple[str, ...]:
   return tuple(sorted({"/".join(s[: 1 + (s[0] == "encoder")]) for s in steps}))
 
 
-def _initial(module: Any, task: Task, key: Any) -> Parameters:
-  batch = jax.tree.map(lambda x: x[None], task.dummy_batch)
-  return module.init(key, batch)["params"]
-
-
 def _shapes(task: Task) -> Parameters:
   """Shape structs of a model's parameters, from tracing its first two layers.
 
@@ -171,7 +166,7 @@ def _shapes(task: Task) -> Parameters:
   )
   module = task.module.clone(config=few)
   # Inside eval_shape not even the key is compiled for.
-  shapes = jax.eval_shape(lambda: _initial(module, task, jax.random.key(0)))
+  shapes = jax.eval_shape(lambda: task.init_params(jax.random.key(0), module))
   if config.shared_layers:
     return shapes
   more = {

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+import jax
 import numpy as np
 
 from bert_jax import settings
@@ -25,7 +26,7 @@ from bert_jax.tasks.targets.target import (
 )
 from bert_jax.tasks.targets.view import View
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
+from bert_jax.types import Batch, Mean, Parameters
 
 Predictions = dict[str, Any]
 """The prediction of each target for one record, or one row."""
@@ -158,6 +159,17 @@ class Task:
       for key, array in target.dummy_arrays().items()
     }
     return dataclasses.replace(example, targets={**example.targets, **arrays})
+
+  def init_params(self, key: Any, module: Any = None) -> Parameters:
+    """The initial parameters; may be jitted or traced.
+
+    Args:
+      key: a JAX random key.
+      module: another module for the same batches; by default the task's.
+    """
+    batch = jax.tree.map(lambda x: x[None], self.dummy_batch)
+    module = self.module if module is None else module
+    return module.init(key, batch)["params"]
 
   @functools.cached_property
   def axes(self) -> grouping.Axes:

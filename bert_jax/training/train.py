@@ -176,8 +176,7 @@ def _accumulate(gradient, params, batch, weights, key, accumulation):
 
 def init_params(task: Task, seed: int = 0) -> Parameters:
   """The initial parameters of a task's module; a function of the seed."""
-  batch = jax.tree.map(lambda x: x[None], task.dummy_batch)
-  return task.module.init(jax.random.key(seed), batch)["params"]
+  return task.init_params(jax.random.key(seed))
 
 
 def init_state(
