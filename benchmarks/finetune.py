@@ -43,7 +43,7 @@ from benchmarks.finetune_runs import Result
 from bert_jax import settings
 from bert_jax.settings import UserError
 from bert_jax.tasks import LABELLED, TASKS, labelled
-from launch import memory
+from launch import process
 
 _RESULTS = runner.RESULTS / "finetune.json"
 _PEER = runner.ROOT / ".venv-parity" / "bin" / "python"
@@ -223,7 +223,7 @@ def main() -> None:
   """Trains, prints and writes the results."""
   parser = _arguments()
   arguments = parser.parse_args()
-  memory.keep()  # As a command does.
+  process.keep_memory()  # As a command does.
   if shutil.which(arguments.peer) is None:
     parser.error(f"--peer: no program {arguments.peer}; see --help")
   for name in ("seeds", "threads"):

@@ -1,12 +1,11 @@
 """Flags and error messages of all commands.
 
-A command module has two functions and an entry point:
+A command module has two functions and an entry point, `main(argv=None)`:
 
   def define(values): ...      # Defines its flags in `values`.
   def train(values): ...       # Runs; returns an exit code, or None for 0.
 
-  def main(argv=None):
-    return cli.run(train, define, argv)
+  main = functools.partial(cli.run, train, define)
 
 Flags belong to one call: `main` can be called again with other arguments.
 """
@@ -49,30 +48,37 @@ _USER_OS_ERRORS = {
 }
 _HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 
+# `bert_jax.cluster.processes`, once this process has joined the others.
+_processes: types.ModuleType | None = None
+
 
 class Values(flags.FlagValues):
   """The flags of one call: `values.workdir` is the value of --workdir."""
 
   def __init__(self, arguments: Sequence[str] = ()):
-    """No flags yet.
-
-    Args:
-      arguments: the command line that they will be parsed from, without the
-        name of the program.
-    """
+    """No flags yet; the arguments do not include the name of the program."""
     super().__init__()
     self.__dict__["argv"] = ["", *arguments]
 
-
-# `bert_jax.cluster.processes`, once this process has joined the others.
-_processes: types.ModuleType | None = None
+  def define(
+    self,
+    name: str,
+    meaning: str,
+    kind: str = "string",
+    default: Any = None,
+    **options: Any,
+  ) -> None:
+    """Defines a flag by absl's `DEFINE_KIND`, with options of that."""
+    getattr(flags, f"DEFINE_{kind}")(
+      name, default, help=meaning, flag_values=self, **options
+    )
 
 
 def define_config(values: Values) -> None:
   """Defines `--config FILE[:ARGUMENT]` and `--config.KEY=VALUE` for any key.
 
-  Keys and sections that the file does not spell out are accepted too: the
-  dataclass of a section refuses keys that do not exist.
+  Keys and sections that the file lacks are accepted too: the dataclass of a
+  section refuses keys that do not exist.
   """
   config_flags.DEFINE_config_file(
     "config",
@@ -86,17 +92,17 @@ def define_config(values: Values) -> None:
     sys_argv=values.argv,
   )
   flags.mark_flag_as_required("config", values)
-  flags.DEFINE_bool(
+  values.define(
     "help_config",
-    False,
     "Lists all keys of the recipe with type, default and meaning.",
-    flag_values=values,
-  )
-  flags.DEFINE_bool(
-    "print_config",
+    "bool",
     False,
+  )
+  values.define(
+    "print_config",
     "Prints the value of every key of the recipe.",
-    flag_values=values,
+    "bool",
+    False,
   )
   values["config"].parser.parse = lambda name: _with_sections(
     recipes.load(name), values.argv
@@ -105,26 +111,14 @@ def define_config(values: Values) -> None:
 
 def define_cluster(values: Values) -> None:
   """Defines the flags that locate the other processes of a run."""
-  flags.DEFINE_string(
-    "coordinator_address",
-    None,
-    "HOST:PORT of the first process.",
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    "num_processes", None, "The number of processes.", flag_values=values
-  )
-  flags.DEFINE_integer(
-    "process_id",
-    None,
-    "The index of this process, from 0.",
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
+  values.define("coordinator_address", "HOST:PORT of the first process.")
+  values.define("num_processes", "The number of processes.", "integer")
+  values.define("process_id", "The index of this process, from 0.", "integer")
+  values.define(
     "heartbeat_seconds",
-    10,
     "Seconds of silence after which a process counts as lost.",
-    flag_values=values,
+    "integer",
+    10,
   )
 
 
@@ -169,9 +163,6 @@ def run(
     argv: the arguments after the name of the program; None takes those of
       this process.
     takes_arguments: whether positional arguments are accepted.
-
-  Returns:
-    The exit code.
   """
   global _processes
   arguments = list(sys.argv[1:] if argv is None else argv)
@@ -179,7 +170,12 @@ def run(
     try:
       values = Values(arguments)
       define(values)
-      _define_verbosity(values)
+      values.define(
+        "verbosity",
+        "Log records to print: -2 errors, -1 warnings too, 0 infos, 1 all.",
+        "integer",
+        absl_logging.ERROR,
+      )
       if _HELP & set(arguments):
         print(_help(inspect.getmodule(command), values))
         return 0
@@ -188,10 +184,11 @@ def run(
         raise settings.UserError(
           f"unexpected argument {rest[0]!r}; flags start with --"
         )
-      if explanation := _explained_config(values):
-        print(explanation)
+      if _explains_config(values):
+        print(_explanation(values))
         return 0
-      _set_verbosity(values.verbosity)
+      absl_logging.set_verbosity(values.verbosity)
+      logging.root.setLevel(converter.absl_to_standard(values.verbosity))
       return _guarded(command, values, *([rest] if takes_arguments else []))
     except settings.UserError as error:
       return _fail(str(error))
@@ -259,20 +256,6 @@ def _output() -> Iterator[None]:
     logging.root.setLevel(level)
 
 
-def _define_verbosity(values: Values) -> None:
-  flags.DEFINE_integer(
-    "verbosity",
-    absl_logging.ERROR,
-    "Log records to print: -2 errors, -1 warnings too, 0 infos, 1 all.",
-    flag_values=values,
-  )
-
-
-def _set_verbosity(verbosity: int) -> None:
-  absl_logging.set_verbosity(verbosity)
-  logging.root.setLevel(converter.absl_to_standard(verbosity))
-
-
 def _help(module: types.ModuleType | None, values: Values) -> str:
   """The docstring of a command and a list of its flags."""
   lines = [inspect.getdoc(module) or "", "", "flags:"]
@@ -293,20 +276,16 @@ def _parse(values: Values) -> list[str]:
     UserError: a mistake in the flags or in the config file.
   """
   try:
-    rest = values(values.argv)
-  except recipes.RecipeError as error:
-    raise settings.UserError(f"--config: {error}") from None
+    return values(values.argv)[1:]
   except flags.Error as error:
     missing = re.search(r"Flag --(\w+) must have a value", str(error))
     if missing and values.is_parsed() and _explains_config(values):
       return []
-    if missing:
-      raise settings.UserError(f"--{missing[1]}: missing; see --help") from None
-    raise settings.UserError(str(error)) from None
-  # Of ml_collections, where a key cannot be set.
+    message = f"--{missing[1]}: missing; see --help" if missing else error
+    raise settings.UserError(str(message)) from None
+  # Of a recipe, or of ml_collections where a key cannot be set.
   except Exception as error:
     raise settings.UserError(f"--config: {error}") from None
-  return rest[1:]
 
 
 def _explains_config(values: Values) -> bool:
@@ -316,10 +295,8 @@ def _explains_config(values: Values) -> bool:
   return values.help_config or (values.print_config and values.config)
 
 
-def _explained_config(values: Values) -> str:
-  """The text of --help_config or --print_config, if one is given."""
-  if not _explains_config(values):
-    return ""
+def _explanation(values: Values) -> str:
+  """The text of --help_config or --print_config."""
   # It imports jax.
   from . import config_reference
 

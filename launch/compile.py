@@ -8,13 +8,11 @@ If the update does not fit, the largest buffers are listed and the exit code is
 1.
 """
 
+import functools
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
-
-from absl import flags
 
 from . import cli
 
@@ -22,16 +20,10 @@ from . import cli
 def define(values: cli.Values) -> None:
   """Defines the flags."""
   cli.define_config(values)
-  flags.DEFINE_string(
-    "topology",
-    None,
-    "CHIP:SHAPE; chips are v4, v5e, v5p and v6e.",
-    required=True,
-    flag_values=values,
+  values.define(
+    "topology", "CHIP:SHAPE; chips are v4, v5e, v5p and v6e.", required=True
   )
-  flags.DEFINE_string(
-    "json", None, "A file to write the figures to, too.", flag_values=values
-  )
+  values.define("json", "A file to write the figures to, too.")
 
 
 def compile_update(values: cli.Values) -> int:
@@ -57,10 +49,7 @@ def compile_update(values: cli.Values) -> int:
   return 0 if found.fits else 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command with these arguments; returns its exit code."""
-  return cli.run(compile_update, define, argv)
-
+main = functools.partial(cli.run, compile_update, define)
 
 if __name__ == "__main__":
   sys.exit(main())

@@ -14,6 +14,11 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from bert_jax import settings, tasks
+from bert_jax.models.config import EncoderConfig, encoder_config
+from bert_jax.models.presets import PRESETS
+from bert_jax.training.recipe import Recipe
+
 REQUIRED = "required"
 
 
@@ -41,7 +46,7 @@ def describe(
   Args:
     section: a dataclass, or an instance whose values are the defaults. Fields
       with `repr=False` are not keys.
-    where: the name of the section, such as `optimizer`; keys begin with it.
+    where: the name of the section; keys begin with it.
     also_documented_by: a class whose docstring has meanings, too.
 
   Raises:
@@ -76,8 +81,6 @@ def data_keys(task: str) -> list[Key]:
   Raises:
     UserError: there is no such task, or it cannot be trained.
   """
-  from bert_jax import settings, tasks
-
   cls = settings.choice("config.task", task, tasks.DATA)
   if task not in tasks.LABELLED:
     return describe(cls, "data")
@@ -90,28 +93,20 @@ def data_keys(task: str) -> list[Key]:
 def recipe_keys(task: str) -> Iterator[tuple[str, list[Key]]]:
   """The keys of a recipe by section; the first section is the top level.
 
-  Args:
-    task: decides on the section `data`.
-
   Raises:
     UserError: there is no such task, or it cannot be trained.
   """
-  from bert_jax.models.config import EncoderConfig
-  from bert_jax.models.presets import PRESETS
-  from bert_jax.training.recipe import Recipe
-
   preset = Key(
     "model.preset",
     "str or None",
     "None",
     f"the size that other keys override: {', '.join(PRESETS)}.",
   )
-  hints = typing.get_type_hints(Recipe)
   sections = {
     "data": data_keys(task),
     "model": [preset, *describe(EncoderConfig, "model")],
   }
-  for name, hint in hints.items():
+  for name, hint in typing.get_type_hints(Recipe).items():
     if inner := _inner_section(hint):
       sections[name] = describe(inner, name)
   top = [x for x in describe(Recipe) if x.key.split(".")[0] not in sections]
@@ -138,10 +133,6 @@ def resolved_text(config: Mapping[str, Any]) -> str:
   Raises:
     UserError: the config is wrong.
   """
-  from bert_jax import tasks
-  from bert_jax.models.config import encoder_config
-  from bert_jax.training.recipe import Recipe
-
   recipe = Recipe.from_dict(config)
   model = dict(recipe.model)
   if not recipe.init:
@@ -179,8 +170,7 @@ def _flat(values: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
 def _inner_section(hint: Any) -> type | None:
   """The dataclass of a field that is a section, or None or a section."""
   options = typing.get_args(hint) if _is_union(hint) else (hint,)
-  found = [x for x in options if dataclasses.is_dataclass(x)]
-  return found[0] if found else None
+  return next(filter(dataclasses.is_dataclass, options), None)
 
 
 def _is_union(hint: Any) -> bool:

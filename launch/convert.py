@@ -7,10 +7,8 @@ Face folder or hf://ORG/NAME, a BERT checkpoint by Google. DST is a new folder:
 with --to=huggingface Transformers opens it.
 """
 
+import functools
 import sys
-from collections.abc import Sequence
-
-from absl import flags
 
 import bert_jax
 from bert_jax.settings import UserError
@@ -20,19 +18,15 @@ from . import cli
 
 def define(values: cli.Values) -> None:
   """Defines the flags."""
-  flags.DEFINE_enum(
+  values.define(
     "to",
-    None,
-    ["huggingface", "bert_jax"],
     "The format of DST.",
+    "enum",
+    enum_values=["huggingface", "bert_jax"],
     required=True,
-    flag_values=values,
   )
-  flags.DEFINE_string(
-    "task",
-    None,
-    "The task of the head, if it is not the one that SRC names.",
-    flag_values=values,
+  values.define(
+    "task", "The task of the head, if it is not the one that SRC names."
   )
 
 
@@ -50,10 +44,7 @@ def convert(values: cli.Values, arguments: list[str]) -> None:
   print(f"{target}: a {task.config.family} model for the task {task.name}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command with these arguments; returns its exit code."""
-  return cli.run(convert, define, argv, takes_arguments=True)
-
+main = functools.partial(cli.run, convert, define, takes_arguments=True)
 
 if __name__ == "__main__":
   sys.exit(main())

@@ -12,12 +12,10 @@ Writes to --output, by default the folder of the run: `evaluation.json`,
 `predictions.json`, for the SQuAD evaluation script) and `evaluation.html`.
 """
 
+import functools
 import re
 import sys
-from collections.abc import Sequence
 from typing import Any
-
-from absl import flags
 
 from bert_jax.evaluation import evaluate, output
 from bert_jax.settings import UserError
@@ -30,38 +28,21 @@ from . import cli, models
 def define(values: cli.Values) -> None:
   """Defines the flags."""
   models.define(values)
-  flags.DEFINE_string(
+  values.define(
     "data",
-    None,
     "Files with labelled records, or a split of --dataset.",
     required=True,
-    flag_values=values,
   )
-  flags.DEFINE_string(
-    "output", None, "The folder to write to.", flag_values=values
+  values.define("output", "The folder to write to.")
+  values.define("format", "tsv, csv, jsonl, conll, parallel, squad or tfds.")
+  values.define(
+    "columns", "The column of each field: text=0,label=LABEL.", "list"
   )
-  flags.DEFINE_string(
-    "format",
-    None,
-    "tsv, csv, jsonl, conll, parallel, squad or tfds.",
-    flag_values=values,
+  values.define(
+    "header", "Whether the first line of a table names the columns.", "bool"
   )
-  flags.DEFINE_list(
-    "columns",
-    None,
-    "The column of each field: text=0,label=LABEL.",
-    flag_values=values,
-  )
-  flags.DEFINE_bool(
-    "header",
-    None,
-    "Whether the first line of a table names the columns.",
-    flag_values=values,
-  )
-  flags.DEFINE_string("bad_rows", None, "fail or skip.", flag_values=values)
-  flags.DEFINE_string(
-    "dataset", None, "A data set of TFDS.", flag_values=values
-  )
+  values.define("bad_rows", "fail or skip.")
+  values.define("dataset", "A data set of TFDS.")
 
 
 def _columns(values: cli.Values) -> dict[str, str | int] | None:
@@ -88,22 +69,6 @@ def _folder(values: cli.Values, names: list[str]) -> Any:
   return paths.as_path(names[0])
 
 
-def _evaluate(values: cli.Values, name: str) -> evaluate.Evaluation:
-  model = models.load(values)
-  given = evaluate.source(
-    name,
-    model.task,
-    values.data,
-    values.task,
-    format=values.format,
-    columns=_columns(values),
-    header=values.header,
-    bad_rows=values.bad_rows,
-    dataset=values.dataset,
-  )
-  return evaluate.evaluate(model, given)
-
-
 def _in_flags(message: str) -> str:
   """A message with the flags that stand for keys of the config."""
   message = message.replace("config.data.eval", "--data")
@@ -116,7 +81,19 @@ def evaluate_model(values: cli.Values) -> None:
   names = models.names(values)
   folder = _folder(values, names)
   try:
-    evaluation = _evaluate(values, names[0])
+    model = models.load(values)
+    given = evaluate.source(
+      names[0],
+      model.task,
+      values.data,
+      values.task,
+      format=values.format,
+      columns=_columns(values),
+      header=values.header,
+      bad_rows=values.bad_rows,
+      dataset=values.dataset,
+    )
+    evaluation = evaluate.evaluate(model, given)
   except UserError as error:
     raise UserError(_in_flags(str(error))) from error
   files = output.write(evaluation, folder, ",".join(names))
@@ -129,10 +106,7 @@ def evaluate_model(values: cli.Values) -> None:
   print(", ".join(map(str, files)))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command with these arguments; returns its exit code."""
-  return cli.run(evaluate_model, define, argv)
-
+main = functools.partial(cli.run, evaluate_model, define)
 
 if __name__ == "__main__":
   sys.exit(main())

@@ -6,12 +6,10 @@ Writes DIR/train.jsonl and DIR/eval.jsonl, for a first fine-tuning that needs no
 download.
 """
 
+import functools
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
-
-from absl import flags
 
 from bert_jax.data.sources import labelled_docs
 
@@ -20,13 +18,7 @@ from . import cli
 
 def define(values: cli.Values) -> None:
   """Defines the flags."""
-  flags.DEFINE_string(
-    "output",
-    None,
-    "The folder to write to.",
-    required=True,
-    flag_values=values,
-  )
+  values.define("output", "The folder to write to.", required=True)
 
 
 def label_docs(values: cli.Values) -> None:
@@ -37,10 +29,7 @@ def label_docs(values: cli.Values) -> None:
   print(f"{counts['train']} and {counts['eval']} records in {values.output}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command with these arguments; returns its exit code."""
-  return cli.run(label_docs, define, argv)
-
+main = functools.partial(cli.run, label_docs, define)
 
 if __name__ == "__main__":
   sys.exit(main())

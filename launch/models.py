@@ -1,7 +1,5 @@
 """The flags that select a model: --model, --task and --combine."""
 
-from absl import flags
-
 import bert_jax
 from bert_jax import ensembling
 from bert_jax.settings import UserError
@@ -11,26 +9,19 @@ from . import cli
 
 def define(values: cli.Values) -> None:
   """Defines the flags."""
-  flags.DEFINE_string(
-    "model",
-    None,
-    "The model to load; with --combine several, A,B.",
-    required=True,
-    flag_values=values,
+  values.define(
+    "model", "The model to load; with --combine several, A,B.", required=True
   )
-  flags.DEFINE_string(
+  values.define(
     "task",
-    None,
     "A task other than that of the model's head, such as embedding; for a"
     " multi-task model, the name of one of its tasks.",
-    flag_values=values,
   )
-  flags.DEFINE_enum(
+  values.define(
     "combine",
-    None,
-    list(ensembling.COMBINATIONS),
     "How to combine several models, --model=A,B, or all checkpoints of a run.",
-    flag_values=values,
+    "enum",
+    enum_values=list(ensembling.COMBINATIONS),
   )
 
 

@@ -16,14 +16,14 @@ in .npy, as one NumPy array.
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 import bert_jax
 from bert_jax.model import InputError
@@ -47,9 +47,9 @@ def define(values: cli.Values) -> None:
     ("input", "A file of texts, or of records (.jsonl)."),
     ("output", "The file for the answers; by default they are printed."),
   ):
-    flags.DEFINE_string(name, None, meaning, flag_values=values)
-  flags.DEFINE_integer(
-    "top_k", None, "The number of answers at most.", 1, flag_values=values
+    values.define(name, meaning)
+  values.define(
+    "top_k", "The number of answers at most.", "integer", lower_bound=1
   )
 
 
@@ -86,8 +86,7 @@ def _options(values: cli.Values, model: bert_jax.Model) -> dict[str, Any]:
 
 
 def _answers(
-  values: cli.Values,
-  model: bert_jax.Model,
+  values: cli.Values, model: bert_jax.Model
 ) -> Iterator[tuple[dict[str, Any], Any]]:
   """The records of --input and what the model says to them."""
   where, options = values.input, _options(values, model)
@@ -182,10 +181,7 @@ def predict(values: cli.Values) -> None:
     _predict_file(values, model)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command with these arguments; returns its exit code."""
-  return cli.run(predict, define, argv)
-
+main = functools.partial(cli.run, predict, define)
 
 if __name__ == "__main__":
   sys.exit(main())

@@ -15,72 +15,66 @@ s3:// addresses. The number of shards limits how many work at once.
 """
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Sequence
-
-from absl import flags
 
 from bert_jax import settings
-from bert_jax.data.corpus import beam, build, report, workers
+from bert_jax.data.corpus import beam, build, report
 
 from . import cli
-
-# Modules that need JAX are imported where they are used: each worker process
-# imports this file, and needs none of them.
 
 
 def define(values: cli.Values) -> None:
   """Defines the flags."""
   cli.define_config(values)
-  flags.DEFINE_string(
-    "output",
-    None,
-    "The folder to make, local or in an object store.",
-    required=True,
-    flag_values=values,
+  values.define(
+    "output", "The folder to make, local or in an object store.", required=True
   )
-  flags.DEFINE_integer(
+  values.define(
     "processes",
-    None,
     "The number of worker processes; by default one per core.",
+    "integer",
     lower_bound=1,
-    flag_values=values,
   )
-  flags.DEFINE_bool(
-    "overwrite",
-    False,
-    "Whether to replace another corpus at --output.",
-    flag_values=values,
+  values.define(
+    "overwrite", "Whether to replace another corpus at --output.", "bool", False
   )
-  flags.DEFINE_enum(
+  values.define(
     "beam_runner",
-    None,
-    beam.RUNNERS,
     "The Apache Beam runner that does the work, if any.",
-    flag_values=values,
+    "enum",
+    enum_values=beam.RUNNERS,
   )
-  flags.DEFINE_string(
-    "beam_options",
-    None,
-    "Apache Beam's pipeline options, '--name=value ...'.",
-    flag_values=values,
+  values.define(
+    "beam_options", "Apache Beam's pipeline options, '--name=value ...'."
   )
 
 
 def prepare(values: cli.Values) -> None:
   """Prepares the corpus, or finds it prepared, and reports."""
+  # Here, since each worker process imports this file, and needs no JAX.
+  from bert_jax.training import recipe, workdir
+
   config = values.config.to_dict()
-  _check_sections(config)
+  known = [field.name for field in dataclasses.fields(recipe.Recipe)]
+  for name in config:
+    settings.choice("config", name, dict.fromkeys(known))
   if "corpus" not in config:
     raise settings.UserError("config.corpus: missing; it says what to prepare")
   if config.get("init") and not config["corpus"].get("vocabulary"):
-    config["corpus"]["vocabulary"] = _vocabulary_of(config["init"])
+    vocabulary = workdir.vocabulary_of(config["init"])
+    config["corpus"]["vocabulary"] = str(vocabulary)
+  runner = None
+  if values.beam_runner is not None:
+    runner = beam.runner(values.beam_runner, values.beam_options or "")
+  elif values.beam_options is not None:
+    raise settings.UserError("--beam_options: give --beam_runner too")
   prepared = build.prepare(
     settings.from_dict(build.CorpusConfig, config["corpus"], "config.corpus"),
     values.output,
     values.processes,
     values.overwrite,
-    _run(values),
+    runner,
   )
   report.print_report(prepared.report)
   print(
@@ -89,32 +83,7 @@ def prepare(values: cli.Values) -> None:
   )
 
 
-def _run(values: cli.Values) -> workers.Runner | None:
-  if values.beam_runner is None:
-    if values.beam_options is not None:
-      raise settings.UserError("--beam_options: give --beam_runner too")
-    return None
-  return beam.runner(values.beam_runner, values.beam_options or "")
-
-
-def _vocabulary_of(init: str) -> str:
-  from bert_jax.training import workdir
-
-  return str(workdir.vocabulary_of(init))
-
-
-def _check_sections(config: dict) -> None:
-  from bert_jax.training.recipe import Recipe
-
-  known = [field.name for field in dataclasses.fields(Recipe)]
-  for name in config:
-    settings.choice("config", name, dict.fromkeys(known))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command with these arguments; returns its exit code."""
-  return cli.run(prepare, define, argv)
-
+main = functools.partial(cli.run, prepare, define)
 
 if __name__ == "__main__":
   sys.exit(main())

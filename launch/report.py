@@ -7,10 +7,8 @@ Prints a table and writes `DIR/results.json` and `DIR/curves.png`. With
 that another run is selected by, as `NAME_METRIC`.
 """
 
+import functools
 import sys
-from collections.abc import Sequence
-
-from absl import flags
 
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
@@ -21,16 +19,13 @@ from . import cli
 
 def define(values: cli.Values) -> None:
   """Defines the flags."""
-  flags.DEFINE_multi_string(
-    "compare", [], "NAME=DIR of another run; repeatable.", flag_values=values
+  values.define(
+    "compare",
+    "NAME=DIR of another run; repeatable.",
+    "multi_string",
+    default=[],
   )
-  flags.DEFINE_string(
-    "workdir",
-    None,
-    "The --workdir of the run.",
-    required=True,
-    flag_values=values,
-  )
+  values.define("workdir", "The --workdir of the run.", required=True)
 
 
 def write_report(values: cli.Values) -> None:
@@ -46,10 +41,7 @@ def write_report(values: cli.Values) -> None:
   print(f"{workdir / report.RESULTS_FILE}, {workdir / report.CURVES_FILE}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command with these arguments; returns its exit code."""
-  return cli.run(write_report, define, argv)
-
+main = functools.partial(cli.run, write_report, define)
 
 if __name__ == "__main__":
   sys.exit(main())

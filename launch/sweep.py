@@ -7,10 +7,8 @@ Trains in DIR/trial_N and optimizes `config.evaluation.metric`. The same command
 resumes an interrupted sweep. Requires `pip install 'bert_jax[sweep]'`.
 """
 
+import functools
 import sys
-from collections.abc import Sequence
-
-from absl import flags
 
 from bert_jax.cluster import interruption
 from bert_jax.training import sweep
@@ -21,22 +19,15 @@ from . import cli
 def define(values: cli.Values) -> None:
   """Defines the flags."""
   cli.define_config(values)
-  flags.DEFINE_string(
-    "workdir",
-    None,
-    "The folder for the runs of all trials.",
-    required=True,
-    flag_values=values,
+  values.define(
+    "workdir", "The folder for the runs of all trials.", required=True
   )
-  flags.DEFINE_integer(
-    "trials", 10, "The number of trials.", 1, flag_values=values
-  )
-  flags.DEFINE_multi_string(
+  values.define("trials", "The number of trials.", "integer", 10, lower_bound=1)
+  values.define(
     "search",
-    None,
     "KEY=V1,V2,... or KEY=LOW:HIGH or KEY=LOW:HIGH:log; repeatable.",
+    "multi_string",
     required=True,
-    flag_values=values,
   )
 
 
@@ -53,10 +44,7 @@ def search(values: cli.Values) -> int:
   return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command with these arguments; returns its exit code."""
-  return cli.run(search, define, argv)
-
+main = functools.partial(cli.run, search, define)
 
 if __name__ == "__main__":
   sys.exit(main())

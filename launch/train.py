@@ -16,10 +16,8 @@ slices of GKE, Slurm and Open MPI they find each other; elsewhere give each
 be a folder that all processes share, or gs://BUCKET/... or s3://BUCKET/...
 """
 
+import functools
 import sys
-from collections.abc import Sequence
-
-from absl import flags
 
 from bert_jax.cluster import interruption
 from bert_jax.settings import UserError
@@ -34,22 +32,14 @@ def define(values: cli.Values) -> None:
   """Defines the flags."""
   cli.define_config(values)
   cli.define_cluster(values)
-  flags.DEFINE_string(
-    "workdir",
-    None,
-    "The folder for checkpoints and metrics.",
-    required=True,
-    flag_values=values,
+  values.define(
+    "workdir", "The folder for checkpoints and metrics.", required=True
   )
-  flags.DEFINE_list(
-    "seeds", None, "Train once with each of these seeds.", flag_values=values
-  )
-  flags.DEFINE_string(
+  values.define("seeds", "Train once with each of these seeds.", "list")
+  values.define(
     "profile",
-    None,
     "FIRST:LAST, the steps whose jax.profiler trace is written to"
     " WORKDIR/profile.",
-    flag_values=values,
   )
 
 
@@ -92,10 +82,7 @@ def train(values: cli.Values) -> int:
   return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command with these arguments; returns its exit code."""
-  return cli.run(train, define, argv)
-
+main = functools.partial(cli.run, train, define)
 
 if __name__ == "__main__":
   sys.exit(main())

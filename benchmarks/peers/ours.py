@@ -20,9 +20,9 @@ from bert_jax.training.mesh import partitioning
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.train import make_update
 from bert_jax.types import Batch
-from launch import memory
+from launch import process
 
-memory.keep()  # As a command does.
+process.keep_memory()  # As a command does.
 
 _FIELDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
 
