@@ -20,7 +20,7 @@ from bert_jax.tasks import ensembles
 from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.targets.target import Target
 from bert_jax.tasks.task import Task
-from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.text.tokenizer import fingerprint
 from bert_jax.training import workdir
 from bert_jax.types import Parameters
 
@@ -197,7 +197,7 @@ def _check_task(name: str, task: Task, first: Task) -> None:
         f" others have {theirs!r:.200}"
       )
   _check_fields(f"{name}: inputs", task.inputs.state(), first.inputs.state())
-  if _vocabulary(task.tokenizer) != _vocabulary(first.tokenizer):
+  if fingerprint(task.tokenizer) != fingerprint(first.tokenizer):
     raise UserError(f"{name}: its vocabulary is not that of the others")
 
 
@@ -267,9 +267,3 @@ def _mean_target(targets: Sequence[Target]) -> Target:
     if all(value != () for value in values):
       tuned[name] = jax.tree.map(lambda *x: float(np.mean(x)), *values)
   return dataclasses.replace(first, **tuned)
-
-
-def _vocabulary(tokenizer: Tokenizer | None) -> list[str] | None:
-  if tokenizer is None:
-    return None
-  return [tokenizer.token(id) for id in range(len(tokenizer))]

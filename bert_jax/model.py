@@ -235,12 +235,7 @@ class Model:
       for part in (target, inputs)
     }
     target, inputs = (
-      settings.from_dict(
-        type(part),
-        {**_fields(part), **given[part]},
-        "embed",
-      )
-      for part in (target, inputs)
+      settings.replace(part, given[part], "embed") for part in (target, inputs)
     )
     return self._with_embedding(target, inputs)
 
@@ -395,8 +390,7 @@ def load(
   if task in pretrained.task.parts:
     pretrained, task = pretrained.part(task), None
   if dtype is not None:
-    fields = {**dataclasses.asdict(pretrained.config), "dtype": dtype}
-    config = settings.from_dict(EncoderConfig, fields, "load")
+    config = settings.replace(pretrained.config, {"dtype": dtype}, "load")
     pretrained = dataclasses.replace(pretrained, config=config)
   made = pretrained.make_task(task)
   if num_labels is not None:
@@ -483,8 +477,3 @@ def _record(item: Any, number: int) -> Record:
   if not isinstance(record, Mapping):
     raise InputError(number, f"expected a text or a record, got {item!r:.80}")
   return record
-
-
-def _fields(part: Any) -> dict[str, Any]:
-  names = (field.name for field in dataclasses.fields(part))
-  return {name: getattr(part, name) for name in names}

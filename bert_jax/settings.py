@@ -1,16 +1,13 @@
 """From a config's mappings to frozen dataclasses, with clear errors.
 
-A config lives as an ml-collections ConfigDict only until it meets the code
-that uses it; there each section becomes a frozen dataclass, and a key that
-the dataclass does not have, or a value of another type, is an error that
-names the config key.
+An unknown key, or a value of another type, is an error that names the key.
 """
 
 import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,12 +26,11 @@ def from_dict(
   """Builds the dataclass `cls` from a mapping, nested sections included.
 
   Args:
-    cls: a dataclass; a field whose type is a dataclass is a section.
+    cls: a dataclass; a field whose type is a dataclass is a section. The
+      sections of other fields may be named in a class attribute `SECTIONS`,
+      dataclasses by path; unknown keys are looked for there.
     section: names and values; names that are missing take their defaults.
     where: the config key of this section, for messages.
-
-  Returns:
-    An instance of `cls`.
 
   Raises:
     UserError: a key is unknown or missing, or a value has the wrong type or
@@ -45,7 +41,9 @@ def from_dict(
   fields = {field.name: field for field in dataclasses.fields(cls)}
   for key in section:
     if key not in fields:
-      raise UserError(f"{where}.{key}: unknown key; {_hint(key, fields)}")
+      raise UserError(
+        f"{where}.{key}: unknown key; {_key_hint(cls, key, where)}"
+      )
   hints = typing.get_type_hints(cls)
   values = {
     key: _convert(hints[key], value, f"{where}.{key}")
@@ -66,6 +64,13 @@ def from_dict(
     raise UserError(f"{where}.{error}") from error
 
 
+def replace(section: T, changes: Mapping[str, Any], where: str) -> T:
+  """A dataclass with other values of some fields; see `from_dict`."""
+  names = (field.name for field in dataclasses.fields(section))
+  values = {name: getattr(section, name) for name in names}
+  return from_dict(type(section), {**values, **changes}, where)
+
+
 def choice(where: str, value: str, options: Mapping[str, T]) -> T:
   """`options[value]`, or a UserError that lists the options."""
   if value not in options:
@@ -77,6 +82,31 @@ def _hint(key: str, known: Mapping[str, Any]) -> str:
   close = difflib.get_close_matches(str(key), list(known), n=1)
   meant = f"did you mean {close[0]!r}? " if close else ""
   return f"{meant}known: {', '.join(sorted(known))}"
+
+
+def _key_hint(cls: type, key: str, where: str) -> str:
+  """The hint for an unknown key: a similar key, here or in a nested section."""
+  known = {field.name: field for field in dataclasses.fields(cls)}
+  nested: dict[str, list[str]] = {}
+  for name, path in _nested(cls, where):
+    nested.setdefault(name, []).append(path)
+  # The key itself, if it is in a section, is the closest match.
+  close = difflib.get_close_matches(str(key), [*known, *nested], n=1)
+  if close and close[0] not in known:
+    return f"did you mean {' or '.join(nested[close[0]])}?"
+  return _hint(key, known)
+
+
+def _nested(cls: type, where: str) -> Iterator[tuple[str, str]]:
+  """The name and the path of each key in the sections of a dataclass."""
+  hints = typing.get_type_hints(cls)
+  hints = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+  for section, hint in {**hints, **getattr(cls, "SECTIONS", {})}.items():
+    for inner in (hint, *typing.get_args(hint)):
+      if dataclasses.is_dataclass(inner):
+        for field in dataclasses.fields(inner):
+          yield field.name, f"{where}.{section}.{field.name}"
+        yield from _nested(inner, f"{where}.{section}")
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

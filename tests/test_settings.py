@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from bert_jax import settings
+from bert_jax import settings, tasks
 from bert_jax.settings import UserError
 
 
@@ -42,6 +42,11 @@ def test_a_single_string_is_a_list_of_one():
   [
     ({}, "config.steps: missing"),
     ({"step": 1}, "config.step: unknown key; did you mean 'steps'?"),
+    ({"rate": 1}, "config.rate: unknown key; did you mean config.inner.rate?"),
+    (
+      {"limits": 1},
+      "config.limits: unknown key; did you mean config.inner.lim",
+    ),
     ({"steps": 1.5}, "config.steps: expected int, got 1.5"),
     ({"steps": True}, "config.steps: expected int, got True"),
     ({"steps": "3"}, "config.steps: expected int, got '3'"),
@@ -57,3 +62,10 @@ def test_a_single_string_is_a_list_of_one():
 def test_what_is_wrong_is_named_with_its_key(section, message):
   with pytest.raises(UserError, match=message.replace("?", r"\?")):
     settings.from_dict(Outer, section)
+
+
+def test_an_unknown_key_is_looked_for_in_the_options_of_the_targets():
+  message = r"unknown key; did you mean config\.data\.targets\.label\.labels\?"
+  with pytest.raises(UserError, match=message):
+    data = {"train": "a.tsv", "labels": ("bad", "good")}
+    settings.from_dict(tasks.LABELLED["classification"], data, "config.data")

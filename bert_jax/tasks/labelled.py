@@ -14,7 +14,7 @@ from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import EvalRecords, TrainingData
-from bert_jax.tasks.targets.target import Fitting, Target
+from bert_jax.tasks.targets.target import Fitting
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 
@@ -80,20 +80,12 @@ class LabelledConfig(records.RecordsConfig):
       self.TASK,
       inputs=dataclasses.replace(self.TASK.inputs, **given),
       targets={
-        name: _configured(
+        name: settings.replace(
           target, self.targets.get(name, {}), f"{where}.targets.{name}"
         )
         for name, target in known.items()
       },
     )
-
-
-def _configured(target: Target, given: Mapping[str, Any], where: str) -> Target:
-  fields = {
-    field.name: getattr(target, field.name)
-    for field in dataclasses.fields(target)
-  }
-  return settings.from_dict(type(target), {**fields, **given}, where)
 
 
 def _input_fields(task: Task) -> list[dataclasses.Field]:
@@ -121,6 +113,9 @@ def config_class(task: Task) -> type[LabelledConfig]:
     bases=(LabelledConfig,),
     namespace={
       "TASK": task,
+      "SECTIONS": {
+        f"targets.{name}": type(target) for name, target in task.targets.items()
+      },
       "__doc__": _joined_docs(LabelledConfig, type(task.inputs)),
     },
     frozen=True,

@@ -1,6 +1,7 @@
 """The interface of all tokenizers, and what their implementations share."""
 
 import dataclasses
+import hashlib
 import pathlib
 import re
 from collections.abc import Sequence
@@ -90,6 +91,14 @@ class Tokenizer(Protocol):
 
     `AutoTokenizer` of Transformers reads them too, with the same ids.
     """
+
+
+def fingerprint(tokenizer: Tokenizer | None) -> str | None:
+  """A hash of the vocabulary in the order of its ids; None without one."""
+  if tokenizer is None:
+    return None
+  tokens = (tokenizer.token(id) for id in range(len(tokenizer)))
+  return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
 
 
 class TokenizersBackend:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from bert_jax import settings, tasks
 from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
@@ -16,8 +16,9 @@ from bert_jax.models.config import (
 )
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import TrainingData
+from bert_jax.tasks.labelled import LabelledConfig
 from bert_jax.tasks.task import Task
-from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.text.tokenizer import Tokenizer, fingerprint
 from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
 from bert_jax.training.logging import LOGGERS
@@ -158,6 +159,8 @@ class Recipe:
   logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
   corpus: CorpusConfig | None = None
   compiler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  SECTIONS: ClassVar = {"model": EncoderConfig, "data": LabelledConfig}
 
   def __post_init__(self):
     settings.choice("config.task", self.task, tasks.DATA)
@@ -305,7 +308,7 @@ class Recipe:
     if own is None:
       check_vocabulary(tokenizer, pretrained.config, "config.data")
       return tokenizer
-    if tokenizer is not None and not _same_ids(own, tokenizer):
+    if tokenizer is not None and fingerprint(own) != fingerprint(tokenizer):
       raise UserError(
         f"config.data: its vocabulary is not that of config.init {self.init};"
         " prepare the text with that, `bert-jax prepare"
@@ -324,8 +327,3 @@ class Recipe:
           f" {len(tokenizer)} entries of the vocabulary"
         )
     return encoder_config(model)
-
-
-def _same_ids(a: Tokenizer, b: Tokenizer) -> bool:
-  size = len(a)
-  return size == len(b) and all(a.token(i) == b.token(i) for i in range(size))

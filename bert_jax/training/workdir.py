@@ -1,7 +1,6 @@
 """The folder of a run or a saved model: its config, task and vocabulary."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -27,7 +26,7 @@ from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
-from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.text.tokenizer import fingerprint
 from bert_jax.training.recipe import Recipe
 from bert_jax.types import Parameters, TrainState
 
@@ -187,7 +186,7 @@ def open_workdir(workdir: paths.Path) -> Pretrained:
   entry, where = _read(workdir), f"{workdir / MODEL_FILE}"
   folder = workdir / TOKENIZER
   tokenizer = text.load(folder) if paths.exists(folder) else None
-  if _fingerprint(tokenizer) != entry["vocabulary"]:
+  if fingerprint(tokenizer) != entry["vocabulary"]:
     raise UserError(
       f"{folder}: this is not the vocabulary that the model was trained with"
     )
@@ -258,7 +257,7 @@ def _write(
   entry = {
     "task": task.state(),
     "model": dataclasses.asdict(task.config),
-    "vocabulary": _fingerprint(task.tokenizer),
+    "vocabulary": fingerprint(task.tokenizer),
     "run": run,
   }
   _put(workdir / MODEL_FILE, entry)
@@ -290,11 +289,3 @@ def _read(workdir: Any) -> Mapping[str, Any]:
       f"{path}: damaged (task: expected a mapping, got {entry['task']!r:.80})"
     )
   return entry
-
-
-def _fingerprint(tokenizer: Tokenizer | None) -> str | None:
-  """A hash of the vocabulary in the order of its ids."""
-  if tokenizer is None:
-    return None
-  tokens = (tokenizer.token(id) for id in range(len(tokenizer)))
-  return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
