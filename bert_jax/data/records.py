@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
@@ -144,6 +144,34 @@ class Records:
         f"{self.section}.{self.split}: no rows are left, {len(self.skipped)}"
         f" are bad{first}"
       )
+
+
+class Splits(NamedTuple):
+  """The records that a task learns from, and those that it is evaluated on.
+
+  The methods apply a function to records; a `UserError` makes a bad row.
+
+  Attributes:
+    train: to learn from.
+    evaluation: to be evaluated on.
+    is_split: whether the latter were split off the former.
+  """
+
+  train: Records
+  evaluation: Records
+  is_split: bool = False
+
+  def each(self, function: Callable[[Record], T]) -> list[T]:
+    """The results for the training records."""
+    return self.train.each(function)[1]
+
+  def each_known(self, function: Callable[[Record], T]) -> list[T]:
+    """The results for all records of the file that training records are of."""
+    return (self.each_of_both if self.is_split else self.each)(function)
+
+  def each_of_both(self, function: Callable[[Record], T]) -> list[T]:
+    """The results for the training and the evaluation records."""
+    return self.each(function) + self.evaluation.each(function)[1]
 
 
 def read(

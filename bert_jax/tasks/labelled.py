@@ -2,23 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bert_jax import settings
 from bert_jax.data import augmentation, grouping, records
 from bert_jax.data.augmentation import AugmentationConfig
+from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import EvalRecords, TrainingData
-from bert_jax.tasks.targets.target import Fitting
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,43 +114,13 @@ def config_class(task: Task) -> type[LabelledConfig]:
       "SECTIONS": {
         f"targets.{name}": type(target) for name, target in task.targets.items()
       },
-      "__doc__": _joined_docs(LabelledConfig, type(task.inputs)),
+      "__doc__": f"{LabelledConfig.__doc__}\n\n{type(task.inputs).__doc__}",
     },
     frozen=True,
   )
 
 
-def _joined_docs(*classes: type) -> str:
-  return "\n\n".join(cls.__doc__ or "" for cls in classes)
-
-
-class Labelled(NamedTuple):
-  """The records that a task learns from, and those that it is evaluated on.
-
-  Attributes:
-    train: to learn from.
-    evaluation: to be evaluated on.
-    is_split: whether the latter were split off the former.
-  """
-
-  train: records.Records
-  evaluation: records.Records
-  is_split: bool = False
-
-  def fitting(self) -> Fitting:
-    """What targets learn from."""
-
-    def each_of(*parts: records.Records) -> Callable[..., list[Any]]:
-      return lambda function: [
-        found for part in parts for found in part.each(function)[1]
-      ]
-
-    parts = (self.train, self.evaluation)
-    known = parts if self.is_split else parts[:1]
-    return Fitting(each_of(self.train), each_of(*known), each_of(*parts))
-
-
-def read(config: LabelledConfig, task: Task) -> Labelled:
+def read(config: LabelledConfig, task: Task) -> Splits:
   """Reads the labelled records of a recipe.
 
   Raises:
@@ -160,7 +128,7 @@ def read(config: LabelledConfig, task: Task) -> Labelled:
   """
   train = read_split(config, task, "train")
   if config.eval:
-    return Labelled(train, read_split(config, task, "eval"))
+    return Splits(train, read_split(config, task, "eval"))
   if len(train.rows) < 2:
     raise UserError(
       "config.data.train: one record, from which none can be held out; name"
@@ -168,11 +136,11 @@ def read(config: LabelledConfig, task: Task) -> Labelled:
     )
   count = max(round(config.eval_fraction * len(train.rows)), 1)
   order = np.random.default_rng(0).permutation(len(train.rows))
-  chosen = {*order[:count].tolist()}
-  kept, taken = [], []
-  for number, row in enumerate(train.rows):
-    (taken if number in chosen else kept).append(row)
-  return Labelled(
+  kept, taken = (
+    [train.rows[i] for i in np.sort(part)]
+    for part in (order[count:], order[:count])
+  )
+  return Splits(
     dataclasses.replace(train, rows=kept),
     dataclasses.replace(train, rows=taken, skipped=[]),
     is_split=True,
@@ -230,12 +198,11 @@ def make(
   )
   inputs = dataclasses.replace(inputs, max_length=inputs.limit(encoder))
   known = pretrained.targets if pretrained else {}
-  fitting = labelled.fitting()
   task = dataclasses.replace(
     task,
     inputs=inputs,
     targets={
-      name: target.fit(fitting, known.get(name))
+      name: target.fit(labelled, known.get(name))
       for name, target in task.targets.items()
     },
   )
@@ -243,7 +210,7 @@ def make(
 
 
 def _training_data(
-  task: Task, config: LabelledConfig, labelled: Labelled
+  task: Task, config: LabelledConfig, labelled: Splits
 ) -> TrainingData:
   """Preprocesses every record."""
 
@@ -277,15 +244,11 @@ def _training_data(
       f"{len(train.rows):,} training and {len(evaluation.rows):,} evaluation"
       f" records; {mean:.1f} tokens a row",
       *([f"{len(changed):,} changed copies of records"] if changed else []),
-      *_skipped(train, evaluation),
+      *(
+        f"{len(part.skipped):,} records skipped of config.data.{part.split};"
+        f" the first: {part.skipped[0]}"
+        for part in (train, evaluation)
+        if part.skipped
+      ),
     ),
   )
-
-
-def _skipped(*parts: records.Records) -> list[str]:
-  return [
-    f"{len(part.skipped):,} records skipped of config.data.{part.split}; the"
-    f" first: {part.skipped[0]}"
-    for part in parts
-    if part.skipped
-  ]

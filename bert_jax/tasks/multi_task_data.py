@@ -129,13 +129,6 @@ def make(
   return task, _training_data(task, data, config.temperature)
 
 
-def dummy_task(config: MultiTaskConfig) -> MultiTask:
-  """The tasks before they are fitted, for their shapes."""
-  return MultiTask(
-    tasks={name: config.part(name).task() for name in config.tasks}
-  )
-
-
 def _training_data(
   task: MultiTask, parts: Mapping[str, TrainingData], temperature: float
 ) -> TrainingData:

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable
 from typing import ClassVar, Self
 
 import numpy as np
@@ -140,7 +139,7 @@ def make(
     ),
     evaluation=functools.partial(examples, config.for_eval, "eval", 0),
     fingerprint=functools.partial(_fingerprint, config),
-    baselines=functools.partial(_baselines, task),
+    baselines=task.corpus_baselines,
   )
 
 
@@ -175,22 +174,6 @@ def _fingerprint(config: CorpusDataConfig) -> str:
     found = map(paths.local, found)
     identity = [[path.name, path.stat().st_size] for path in found]
   return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-
-
-def _baselines(task: Task, batches: Iterable[Batch]) -> dict[str, float]:
-  batches, found = list(batches), {}
-  for name, target in task.targets.items():
-    prefix = f"{name}/"
-    arrays = (
-      {
-        key.removeprefix(prefix): array
-        for key, array in batch.targets.items()
-        if key.startswith(prefix)
-      }
-      for batch in batches
-    )
-    found |= target.batch_baselines(arrays)
-  return found
 
 
 def dummy_batch(config: CorpusDataConfig) -> Batch:

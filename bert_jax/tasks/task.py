@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -15,7 +16,8 @@ from bert_jax.models.config import EncoderConfig
 from bert_jax.models.heads import EncoderWithHeads
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
-from bert_jax.tasks.inputs.inputs import PREFIX, Inputs
+from bert_jax.tasks.inputs.inputs import Inputs
+from bert_jax.tasks.inputs.rows import PREFIX
 from bert_jax.tasks.metrics.labels import accuracy
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
@@ -208,9 +210,15 @@ class Task:
       UserError: a field is missing, or has a wrong type or an unknown label;
         or there is no vocabulary.
     """
-    tokenizer = fields.need_tokenizer(self.tokenizer)
-    gold = labelled or self.has_gold(record)
-    rows = self.inputs.rows(record, tokenizer, self.config, gold)
+    if self.tokenizer is None:
+      raise UserError(
+        "this model came without a vocabulary; for a run on ready-made"
+        " records, name its folder as config.data.tokenizer"
+      )
+    if labelled or self.has_gold(record):
+      for name in self.inputs.NOT_BLANK:
+        fields.content(record, name)
+    rows = self.inputs.rows(record, self.tokenizer, self.config)
     arrays: list[dict[str, Any]] = [dict(row.example.targets) for row in rows]
     for name, target in self.targets.items():
       if not (labelled or target.has_gold(record)):
@@ -222,39 +230,38 @@ class Task:
       for row, found in zip(rows, arrays)
     ]
 
-  def _learned(self, batch: Batch) -> Iterator[tuple[str, Target, Arrays]]:
-    """The targets that a batch has arrays for."""
-    for name, target in self.targets.items():
-      prefix = f"{name}/"
-      own = {
-        key.removeprefix(prefix): array
-        for key, array in batch.targets.items()
-        if key.startswith(prefix)
-      }
-      if own:
-        yield name, target, own
+  def _joined(
+    self, values: Iterable[tuple[str, Mapping[str, Any]]]
+  ) -> dict[str, Any]:
+    """The losses or metrics of all targets, each with its target's name."""
+    return {
+      f"{target}_{name}" if self.prefixed else name: value
+      for target, own in values
+      for name, value in own.items()
+    }
 
-  def _named(self, target: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    prefix = f"{target}_" if self.prefixed else ""
-    return {prefix + name: value for name, value in values.items()}
+  def _measured(
+    self, method: str, outputs: Mapping[str, Any], batch: Batch
+  ) -> dict[str, Mean]:
+    """The means that a method of each target gives, of those with arrays."""
+    return self._joined(
+      (
+        name,
+        getattr(target, method)(outputs[self.head_names[name]], own, batch),
+      )
+      for name, target in self.targets.items()
+      if (own := _arrays_of(name, batch.targets))
+    )
 
   def loss(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, Mean]:
     """Undivided means to be minimized, by name; their values are added."""
-    means = {}
-    for name, target, own in self._learned(batch):
-      found = target.loss(outputs[self.head_names[name]], own, batch)
-      means |= self._named(name, found)
-    return means
+    return self._measured("loss", outputs, batch)
 
   def metrics(
     self, outputs: Mapping[str, Any], batch: Batch
   ) -> dict[str, Mean]:
     """Further undivided means, by name."""
-    means = {}
-    for name, target, own in self._learned(batch):
-      found = target.metrics(outputs[self.head_names[name]], own, batch)
-      means |= self._named(name, found)
-    return means
+    return self._measured("metrics", outputs, batch)
 
   # Prediction.
 
@@ -317,15 +324,17 @@ class Task:
     self, record: Record, prediction: Predictions, **options: Any
   ) -> Any:
     """The answer for people: of several targets one each, by name."""
-    answers = {
-      name: target.decode(
+    return self._answer(
+      lambda name, target: target.decode(
         record,
         prediction[name],
         self.tokenizer,
         **accepted(target.decode, options),
       )
-      for name, target in self.targets.items()
-    }
+    )
+
+  def _answer(self, decode: Callable[[str, Target], Any]) -> Any:
+    answers = {name: decode(name, x) for name, x in self.targets.items()}
     return answers if self.prefixed else next(iter(answers.values()))
 
   def lines(self, answer: Any) -> list[str]:
@@ -358,63 +367,66 @@ class Task:
     al. (2018), "Slot-Gated Modeling for Joint Slot Filling and Intent
     Prediction", count it.
     """
-    found: dict[str, float] = {}
-    if len(self.targets) > 1:
-      correct = [
-        target.correct(records, _column(name, predictions))
-        for name, target in self.targets.items()
-      ]
-      found["sentence_accuracy"] = accuracy(np.all(correct, axis=0))
-    for name, target in self.targets.items():
-      own = target.evaluate(records, _column(name, predictions))
-      found |= self._named(name, own)
-    return found
+    found = self._joined(self._each("evaluate", records, predictions).items())
+    if len(self.targets) == 1:
+      return found
+    correct = [*self._each("correct", records, predictions).values()]
+    return {"sentence_accuracy": accuracy(np.all(correct, axis=0)), **found}
+
+  def _each(
+    self,
+    method: str,
+    records: Sequence[Record],
+    predictions: Sequence[Predictions],
+  ) -> dict[str, Any]:
+    """The results of a method of each target, on its own predictions."""
+    return {
+      name: getattr(target, method)(records, [x[name] for x in predictions])
+      for name, target in self.targets.items()
+    }
 
   def baselines(self, records: Sequence[Record]) -> dict[str, float]:
     """The metrics of the best constant answers."""
-    found = {}
-    for name, target in self.targets.items():
-      found |= self._named(name, target.baselines(records))
-    return found
+    return self._joined(
+      (k, x.baselines(records)) for k, x in self.targets.items()
+    )
+
+  def corpus_baselines(self, batches: Iterable[Batch]) -> dict[str, float]:
+    """The same on the batches of a corpus."""
+    flat: dict[str, np.ndarray] = {}
+    made = [batch.targets for batch in batches]
+    for key in made[0] if made else ():
+      flat[key] = np.concatenate([np.ravel(arrays[key]) for arrays in made])
+    return self._joined(
+      (name, target.corpus_baselines(own))
+      for name, target in self.targets.items()
+      if (own := _arrays_of(name, flat))
+    )
 
   def tune(
     self, records: Sequence[Record], predictions: Sequence[Predictions]
   ) -> Self:
     """The task with thresholds fitted to evaluation records."""
-    return self.with_targets(
-      {
-        name: target.tune(records, _column(name, predictions))
-        for name, target in self.targets.items()
-      }
-    )
+    return self.with_targets(self._each("tune", records, predictions))
 
   def view(
     self, records: Sequence[Record], predictions: Sequence[Predictions]
   ) -> View:
     """What the evaluation page shows besides the metrics."""
-    return View.joined(
-      {
-        name: target.view(records, _column(name, predictions))
-        for name, target in self.targets.items()
-      }
-    )
+    return View.joined(self._each("view", records, predictions))
 
   def summary(self, record: Record, prediction: Predictions) -> Any:
     """What an evaluation's `predictions.jsonl` holds of a record's answer."""
-    answers = {
-      name: target.summary(record, prediction[name], self.tokenizer)
-      for name, target in self.targets.items()
-    }
-    return answers if self.prefixed else next(iter(answers.values()))
+    return self._answer(
+      lambda name, x: x.summary(record, prediction[name], self.tokenizer)
+    )
 
   def files(
     self, records: Sequence[Record], predictions: Sequence[Predictions]
   ) -> dict[str, str]:
     """Further files of an evaluation, by their names."""
-    found = {}
-    for name, target in self.targets.items():
-      found |= target.files(records, _column(name, predictions))
-    return found
+    found = self._each("files", records, predictions).values()
+    return dict(itertools.chain.from_iterable(x.items() for x in found))
 
   # Checkpoints.
 
@@ -502,5 +514,11 @@ def _check_target(name: str, target: Any) -> None:
     )
 
 
-def _column(name: str, predictions: Sequence[Predictions]) -> list[Any]:
-  return [prediction[name] for prediction in predictions]
+def _arrays_of(target: str, arrays: Mapping[str, Any]) -> Arrays:
+  """The arrays of one target in `Batch.targets`."""
+  prefix = f"{target}/"
+  return {
+    key.removeprefix(prefix): array
+    for key, array in arrays.items()
+    if key.startswith(prefix)
+  }

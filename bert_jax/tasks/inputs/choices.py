@@ -10,8 +10,8 @@ import numpy as np
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields, rows
-from bert_jax.tasks.inputs.inputs import PREFIX, Inputs
-from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.inputs.inputs import Inputs
+from bert_jax.tasks.inputs.rows import PREFIX, Row
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch
 
@@ -39,21 +39,18 @@ class Choices(Inputs):
   FIELDS = ("text", "question", "choices")
   OPTIONAL = ("question",)
   LISTS = ("choices",)
+  NOT_BLANK = ("text",)
   TRAINING_ONLY = ("choices",)
 
   def rows(
-    self,
-    record: Record,
-    tokenizer: Tokenizer,
-    config: EncoderConfig,
-    labelled: bool = False,
+    self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
-    text = (fields.content if labelled else fields.text)(record, "text")
+    text = fields.text(record, "text")
     choices = fields.texts(record, "choices")
     weights = np.zeros(max(self.choices, len(choices)), np.float32)
     weights[: len(choices)] = 1
-    question = fields.optional_text(record, "question")
-    if question is not None:
+    if record.get("question") is not None:
+      question = fields.text(record, "question")
       choices = [_fill_in(question, choice) for choice in choices]
     encodings = [
       rows.encode(tokenizer, self.limit(config), text, choice)

@@ -30,18 +30,13 @@ class Corpus(Inputs):
   TRAINING_ONLY = ("pairs",)
 
   def rows(
-    self,
-    record: Record,
-    tokenizer: Tokenizer,
-    config: EncoderConfig,
-    labelled: bool = False,
+    self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
     """One row of the text's own length, with its masked positions.
 
     Raises:
       UserError: there is no mask, or the text is too long.
     """
-    del labelled
     mask = tokenizer.token(tokenizer.special.mask)
     text = fields.text(record, "text")
     encoding = tokenizer.encode_masked(text)

@@ -5,7 +5,6 @@ from typing import Any
 
 from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
-from bert_jax.text.tokenizer import Tokenizer
 
 
 def text(record: Record, name: str) -> str:
@@ -30,15 +29,6 @@ def content(record: Record, name: str) -> str:
   if not value.strip():
     raise UserError(f"the field {name!r} is empty; expected a text")
   return value
-
-
-def optional_text(record: Record, name: str) -> str | None:
-  """A field that must be a text, None where there is none.
-
-  Raises:
-    UserError: it is something else.
-  """
-  return None if record.get(name) is None else text(record, name)
 
 
 def texts(record: Record, name: str) -> list[str]:
@@ -94,20 +84,6 @@ def index(name: str, value: Any, labels: Sequence[str]) -> int:
 def shorten(value: str, length: int = 60) -> str:
   """The beginning of a text, for messages."""
   return value if len(value) <= length else value[: length - 3] + "..."
-
-
-def need_tokenizer(tokenizer: Tokenizer | None) -> Tokenizer:
-  """The tokenizer, where there is one.
-
-  Raises:
-    UserError: the model came without a vocabulary.
-  """
-  if tokenizer is None:
-    raise UserError(
-      "this model came without a vocabulary; for a run on ready-made records,"
-      " name its folder as config.data.tokenizer"
-    )
-  return tokenizer
 
 
 def at_least_one(name: str, value: Any) -> int:

@@ -9,12 +9,9 @@ import numpy as np
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import rows
-from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.inputs.rows import PREFIX, Row
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch
-
-PREFIX = "inputs/"
-"""Begins the names of the arrays that inputs put beside the targets'."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +33,8 @@ class Inputs:
   """Fields that hold a list."""
   ARRAYS: ClassVar[Mapping[str, Any]] = {}
   """The dtypes of the arrays of the inputs, which have an entry a token."""
+  NOT_BLANK: ClassVar[Collection[str]] = ()
+  """Texts that must not be blank in a record with gold fields."""
   TRAINING_ONLY: ClassVar[Collection[str]] = ()
   """Fields of the class that a checkpoint does not keep."""
 
@@ -46,11 +45,7 @@ class Inputs:
       )
 
   def rows(
-    self,
-    record: Record,
-    tokenizer: Tokenizer,
-    config: EncoderConfig,
-    labelled: bool = False,
+    self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
     """The rows of a record: one, or one for each chunk of a long text.
 
@@ -58,8 +53,6 @@ class Inputs:
       record: a mapping with the fields `FIELDS`.
       tokenizer: the tokenizer that the model was trained with.
       config: the encoder's configuration.
-      labelled: whether the record has gold fields. Then its texts must not be
-        blank, since there is nothing to learn from them.
 
     Raises:
       UserError: a field is missing or has the wrong type.
@@ -84,7 +77,8 @@ class Inputs:
 
   def limit(self, config: EncoderConfig) -> int:
     """The longest row, in tokens."""
-    return rows.max_length(config, self.max_length)
+    longest = config.max_positions
+    return min(self.max_length or longest, longest)
 
   def state(self) -> dict[str, Any]:
     """The fields that a checkpoint keeps, for JSON."""

@@ -34,13 +34,8 @@ class Pairs(Inputs):
   TRAINING_ONLY = ("texts",)
 
   def rows(
-    self,
-    record: Record,
-    tokenizer: Tokenizer,
-    config: EncoderConfig,
-    labelled: bool = False,
+    self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
-    del labelled
     limit = self.limit(config)
     if record.get("pair") is None and record.get("negative") is None:
       text = self.prompt + fields.text(record, "text")

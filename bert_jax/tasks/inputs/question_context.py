@@ -8,7 +8,7 @@ import numpy as np
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields, rows
-from bert_jax.tasks.inputs.inputs import PREFIX, Inputs
+from bert_jax.tasks.inputs.inputs import Inputs
 from bert_jax.tasks.inputs.rows import Row
 from bert_jax.text.tokenizer import Encoding, Tokenizer
 
@@ -49,14 +49,9 @@ class QuestionContext(Inputs):
         )
 
   def rows(
-    self,
-    record: Record,
-    tokenizer: Tokenizer,
-    config: EncoderConfig,
-    labelled: bool = False,
+    self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
     """One row a chunk of the context."""
-    del labelled
     limit = self.limit(config)
     question = fields.content(record, "question")
     context = fields.content(record, "context")
@@ -66,15 +61,8 @@ class QuestionContext(Inputs):
     places = rows.pieces(whole, tokenizer.special)
     made = []
     for chunk in rows.chunks(whole, tokenizer.special, limit, self.stride):
-      offsets = np.array(chunk.encoding.offsets, np.int32)
-      in_context = np.zeros(len(offsets), bool)
-      in_context[places.start : -1] = True
-      arrays = {
-        f"{PREFIX}starts": offsets[:, 0],
-        f"{PREFIX}ends": offsets[:, 1],
-        f"{PREFIX}in_context": in_context,
-      }
-      example = rows.example(chunk.encoding, arrays)
+      context = range(places.start, len(chunk.encoding.ids) - 1)
+      example = rows.example_with_offsets(chunk.encoding, "in_context", context)
       made.append(Row(example, whole, places, chunk.shift))
     return made
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Encoding, SpecialIds, Tokenizer
@@ -14,6 +13,9 @@ from bert_jax.types import Batch
 
 STRIDE = 128
 """Tokens that a chunk shares with the one before, unless it is configured."""
+
+PREFIX = "inputs/"
+"""Begins the names of the inputs' arrays in `Batch.targets`."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -36,11 +38,6 @@ class Row:
   shift: int = 0
 
 
-def max_length(config: EncoderConfig, wanted: int = 0) -> int:
-  """The longest row: `wanted` (0: no limit), if the encoder takes as many."""
-  return min(wanted or config.max_positions, config.max_positions)
-
-
 def encode(
   tokenizer: Tokenizer, length: int, text: str, pair: str | None = None
 ) -> Encoding:
@@ -60,6 +57,15 @@ def example(encoding: Encoding, arrays: Arrays | None = None) -> Batch:
     sequence_ids=np.ones(length, np.int32),
     targets=dict(arrays or {}),
   )
+
+
+def example_with_offsets(encoding: Encoding, mask: str, at: range) -> Batch:
+  """An example with each token's offsets, and a mask of the tokens `at`."""
+  offsets = np.array(encoding.offsets, np.int32)
+  masked = np.zeros(len(offsets), bool)
+  masked[list(at)] = True
+  arrays = {"starts": offsets[:, 0], "ends": offsets[:, 1], mask: masked}
+  return example(encoding, {PREFIX + name: x for name, x in arrays.items()})
 
 
 def stacked_example(

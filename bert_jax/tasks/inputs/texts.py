@@ -25,18 +25,14 @@ class Texts(Inputs):
 
   FIELDS = ("text", "pair")
   OPTIONAL = ("pair",)
+  NOT_BLANK = ("text",)
   TRAINING_ONLY = ("pair_required",)
 
   def rows(
-    self,
-    record: Record,
-    tokenizer: Tokenizer,
-    config: EncoderConfig,
-    labelled: bool = False,
+    self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
-    text = (fields.content if labelled else fields.text)(record, "text")
-    pair = fields.optional_text(record, "pair")
-    if self.pair_required:
-      pair = fields.text(record, "pair")
+    text = fields.text(record, "text")
+    wanted = self.pair_required or record.get("pair") is not None
+    pair = fields.text(record, "pair") if wanted else None
     encoding = rows.encode(tokenizer, self.limit(config), text, pair)
     return [Row(rows.example(encoding))]

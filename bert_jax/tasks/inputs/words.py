@@ -11,11 +11,9 @@ import numpy as np
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields, rows
-from bert_jax.tasks.inputs.inputs import PREFIX, Inputs
-from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.inputs.inputs import Inputs
+from bert_jax.tasks.inputs.rows import PREFIX, Row
 from bert_jax.text.tokenizer import Encoding, Tokenizer
-
-_DTYPES = {"word_weights": np.float32, "starts": np.int32, "ends": np.int32}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +32,15 @@ class Words(Inputs):
 
   FIELDS = ("words",)
   LISTS = ("words",)
-  ARRAYS = _DTYPES
+  ARRAYS: ClassVar = {
+    "word_weights": np.float32,
+    "starts": np.int32,
+    "ends": np.int32,
+  }
 
   def rows(
-    self,
-    record: Record,
-    tokenizer: Tokenizer,
-    config: EncoderConfig,
-    labelled: bool = False,
+    self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
-    del labelled
     if "words" in record or "tags" in record:
       given = fields.texts(record, "words")
       encoding = tokenizer.encode(" ".join(given))
@@ -52,32 +49,19 @@ class Words(Inputs):
       text = fields.text(record, "text")
       encoding = tokenizer.encode(text)
       found = find(text, encoding, tokenizer)
-    columns = {
-      name: np.zeros(len(encoding.ids), dtype)
-      for name, dtype in _DTYPES.items()
-    }
-    firsts = [word.piece for word in found]
-    columns["word_weights"][firsts] = 1
-    columns["starts"][firsts] = [word.start for word in found]
-    columns["ends"][firsts] = [word.end for word in found]
-    return [
-      Row(
-        rows.example(
-          chunk.encoding,
-          {PREFIX + name: _own(x, chunk) for name, x in columns.items()},
-        ),
-        shift=chunk.shift,
-      )
-      for chunk in rows.chunks(encoding, tokenizer.special, self.limit(config))
-    ]
-
-
-def _own(column: np.ndarray, chunk: rows.Chunk) -> np.ndarray:
-  """The part of a column that a chunk predicts."""
-  own = range(chunk.own.start + chunk.shift, chunk.own.stop + chunk.shift)
-  part = np.zeros(len(chunk.encoding.ids), column.dtype)
-  part[chunk.own.start : chunk.own.stop] = column[own.start : own.stop]
-  return part
+    made = []
+    for chunk in rows.chunks(encoding, tokenizer.special, self.limit(config)):
+      own = [word for word in found if word.piece - chunk.shift in chunk.own]
+      firsts = [word.piece - chunk.shift for word in own]
+      arrays = {
+        PREFIX + name: np.zeros(len(chunk.encoding.ids), dtype)
+        for name, dtype in self.ARRAYS.items()
+      }
+      arrays[f"{PREFIX}word_weights"][firsts] = 1
+      arrays[f"{PREFIX}starts"][firsts] = [word.start for word in own]
+      arrays[f"{PREFIX}ends"][firsts] = [word.end for word in own]
+      made.append(Row(rows.example(chunk.encoding, arrays)))
+    return made
 
 
 def source_text(record: Record, start: int, end: int) -> str:
@@ -101,23 +85,13 @@ class Tokens(Inputs):
   ARRAYS: ClassVar = {"starts": np.int32, "ends": np.int32, "own": bool}
 
   def rows(
-    self,
-    record: Record,
-    tokenizer: Tokenizer,
-    config: EncoderConfig,
-    labelled: bool = False,
+    self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
-    del labelled
     encoding = tokenizer.encode(fields.text(record, "text"))
-    made = []
-    for chunk in rows.chunks(encoding, tokenizer.special, self.limit(config)):
-      offsets = np.array(chunk.encoding.offsets, np.int32)
-      own = np.zeros(len(offsets), bool)
-      own[chunk.own.start : chunk.own.stop] = True
-      arrays = {"starts": offsets[:, 0], "ends": offsets[:, 1], "own": own}
-      arrays = {PREFIX + name: array for name, array in arrays.items()}
-      made.append(Row(rows.example(chunk.encoding, arrays)))
-    return made
+    return [
+      Row(rows.example_with_offsets(chunk.encoding, "own", chunk.own))
+      for chunk in rows.chunks(encoding, tokenizer.special, self.limit(config))
+    ]
 
 
 class Word(NamedTuple):
@@ -148,7 +122,7 @@ def find(text: str, encoding: Encoding, tokenizer: Tokenizer) -> list[Word]:
     continues = start < end or tokenizer.continuations[encoding.ids[piece]]
     if text[start:stop].isspace() and (continues or stop - start > 1):
       continue
-    if words and continues and not _has_space(text[end:start]):
+    if words and continues and not any(map(str.isspace, text[end:start])):
       words[-1] = words[-1]._replace(end=stop)
     else:
       words.append(Word(piece, start, stop))
@@ -158,10 +132,6 @@ def find(text: str, encoding: Encoding, tokenizer: Tokenizer) -> list[Word]:
     for word in words
     if text[word.start : word.end].strip()
   ]
-
-
-def _has_space(text: str) -> bool:
-  return any(map(str.isspace, text))
 
 
 def locate(

@@ -22,6 +22,12 @@ def accuracy(correct: ArrayLike) -> float:
   return float(np.mean(correct))
 
 
+def majority_share(ids: ArrayLike, weights: ArrayLike | None = None) -> float:
+  """The accuracy of always giving the most frequent id, by weight."""
+  counts = np.bincount(np.ravel(ids), weights)
+  return float(counts.max(initial=0) / max(counts.sum(), 1))
+
+
 def evaluate(
   gold: ArrayLike, predicted: ArrayLike, count: int
 ) -> dict[str, float]:

@@ -14,7 +14,7 @@ from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
-from bert_jax.tasks.inputs.inputs import PREFIX
+from bert_jax.tasks.inputs.rows import PREFIX
 from bert_jax.tasks.metrics import labels as metrics
 from bert_jax.tasks.targets import losses, view
 from bert_jax.tasks.targets.target import (
@@ -69,7 +69,6 @@ class Choice(Target):
     return heads.SequenceHead(config, 1, bias=True)
 
   def gold(self, record: Record) -> int:
-    """The index of the right choice."""
     given = fields.label(record.get("label"))
     count = len(fields.texts(record, "choices"))
     if given.isascii() and given.isdecimal():
@@ -85,30 +84,25 @@ class Choice(Target):
     return index
 
   def arrays(self, record: Record, training: bool) -> Arrays:
-    """As `gold`."""
     return {"labels": np.int32(self.gold(record))}
 
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """Cross-entropy over a row's choices, in nats."""
     values = losses.cross_entropy(_logits(outputs, batch), arrays["labels"])
     return {"loss": losses.mean(values, arrays["weights"])}
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """The accuracy."""
     logits, weights = _logits(outputs, batch), arrays["weights"]
     return losses.accuracy(logits, arrays["labels"], weights)
 
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
-    """Probabilities of a record's choices."""
     found = np.asarray(jax.nn.softmax(_logits(outputs, batch), axis=-1))
     return [row[: len(r["choices"])] for row, r in zip(found, records)]
 
   def decode(
     self, record: Record, prediction: Probabilities, tokenizer: Vocabulary
   ) -> list[RankedChoice]:
-    """The choices, the most probable first."""
     return [
       RankedChoice(i, record["choices"][i], float(prediction[i]))
       for i in np.argsort(-prediction, kind="stable").tolist()
@@ -117,25 +111,21 @@ class Choice(Target):
   def correct(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> np.ndarray:
-    """For which records the right choice is the most probable."""
     pairs = zip(records, predictions)
     return np.array([p.argmax() == self.gold(r) for r, p in pairs], bool)
 
   def evaluate(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> Metrics:
-    """The accuracy."""
     return {"accuracy": metrics.accuracy(self.correct(records, predictions))}
 
   def baselines(self, records: Records) -> Metrics:
-    """Of always giving the most frequent index."""
-    counts = np.bincount([self.gold(record) for record in records])
-    return {"accuracy_majority_baseline": float(counts.max() / counts.sum())}
+    gold = [self.gold(record) for record in records]
+    return {"accuracy_majority_baseline": metrics.majority_share(gold)}
 
   def view(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> View:
-    """The most confident mistakes."""
     mistakes = []
     for i in np.flatnonzero(~self.correct(records, predictions)):
       record, found = records[i], predictions[i]

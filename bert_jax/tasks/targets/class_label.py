@@ -9,16 +9,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
-from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.metrics import labels as metrics
 from bert_jax.tasks.targets import losses, view
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
   Arrays,
-  Fitting,
   Means,
   Metrics,
   Records,
@@ -90,16 +88,10 @@ class ClassLabel(LabelledTarget):
     if self.balanced and self.class_weights and not self.labels:
       raise ValueError("balanced: give either balanced or class_weights")
 
-  def head(self, config: EncoderConfig) -> heads.Head:
-    """A linear layer on the pooled vector."""
-    return heads.SequenceHead(config, len(self.names), bias=True)
-
   def found(self, record: Record) -> Iterable[str]:
-    """The label's name."""
     return [fields.label(record.get("label"))]
 
   def gold(self, record: Record) -> int:
-    """The label's id."""
     return fields.index("label", record.get("label"), self.names)
 
   def arrays(self, record: Record, training: bool) -> Arrays:
@@ -108,8 +100,7 @@ class ClassLabel(LabelledTarget):
     weight = self.class_weights.get(self.names[label], 1) if training else 1
     return {"labels": np.int32(label), "weights": np.float32(weight)}
 
-  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
-    """Labels and class weights."""
+  def fit(self, records: Splits, pretrained: Self | None) -> Self:
     fitted = super().fit(records, pretrained)
     names = fitted.names
     for name in fitted.class_weights:
@@ -135,13 +126,11 @@ class ClassLabel(LabelledTarget):
     return {"loss": losses.mean(values, arrays["weights"])}
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """The accuracy."""
     return losses.accuracy(outputs, arrays["labels"], arrays["weights"])
 
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
-    """Probabilities."""
     return list(np.asarray(jax.nn.softmax(outputs, axis=-1))[: len(records)])
 
   def decode(
@@ -160,7 +149,6 @@ class ClassLabel(LabelledTarget):
   def correct(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> np.ndarray:
-    """Which labels are right."""
     gold, predicted = self._ids(records, predictions)
     return gold == predicted
 
@@ -171,9 +159,8 @@ class ClassLabel(LabelledTarget):
     return metrics.evaluate(*self._ids(records, predictions), len(self.names))
 
   def baselines(self, records: Records) -> Metrics:
-    """Of always giving the most frequent label."""
-    counts = np.bincount([self.gold(record) for record in records])
-    return {"accuracy_majority_baseline": float(counts.max() / counts.sum())}
+    gold = [self.gold(record) for record in records]
+    return {"accuracy_majority_baseline": metrics.majority_share(gold)}
 
   def _ids(
     self, records: Records, predictions: Sequence[Probabilities]

@@ -1,6 +1,7 @@
 """Names of labels: from a config, a pretrained model or the records."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -8,9 +9,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from bert_jax import settings
+from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
+from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
-from bert_jax.tasks.targets.target import Fitting, Target
+from bert_jax.tasks.targets.target import Target
 
 DEFAULT = ("LABEL_0", "LABEL_1")
 """The labels where nothing tells them, as in Transformers."""
@@ -42,8 +46,11 @@ class LabelledTarget(Target):
 
   @property
   def num_outputs(self) -> int:
-    """A logit a label."""
     return len(self.names)
+
+  def head(self, config: EncoderConfig) -> heads.Head:
+    """A linear layer on the pooled vector."""
+    return heads.SequenceHead(config, self.num_outputs, bias=True)
 
   def found(self, record: Record) -> Iterable[str]:
     """The names of a record's gold labels.
@@ -53,9 +60,10 @@ class LabelledTarget(Target):
     """
     raise NotImplementedError
 
-  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+  def fit(self, records: Splits, pretrained: Self | None) -> Self:
     """Takes the labels of the pretrained model, or of the records."""
-    found = _flat(records.each_known(lambda record: list(self.found(record))))
+    named = records.each_known(lambda record: list(self.found(record)))
+    found = list(itertools.chain.from_iterable(named))
     known = pretrained.labels if pretrained else ()
     return dataclasses.replace(self, labels=choose(self.labels, known, found))
 
@@ -72,7 +80,6 @@ class LabelledTarget(Target):
 
   @classmethod
   def from_huggingface(cls, config: Mapping[str, Any], where: str) -> Self:
-    """With the labels of `id2label`."""
     fields = {"labels": of_huggingface(config, where)}
     for name in cls.TUNED:
       if name in config:
@@ -159,7 +166,3 @@ def of_huggingface(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
       f" {sorted(by_id)!r:.80}"
     )
   return tuple(by_id[id] for id in range(len(by_id)))
-
-
-def _flat(lists: Iterable[Iterable[str]]) -> list[str]:
-  return [label for labels in lists for label in labels]

@@ -1,7 +1,6 @@
 """The tokens at masked positions."""
 
 import dataclasses
-from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -12,10 +11,12 @@ from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.metrics import labels as metrics
 from bert_jax.tasks.targets import losses
 from bert_jax.tasks.targets.target import (
   Arrays,
   Means,
+  Metrics,
   Records,
   Target,
   Vocabulary,
@@ -74,32 +75,19 @@ class MaskedTokens(Target):
   ARCHITECTURE: ClassVar = "ForMaskedLM"
 
   def head(self, config: EncoderConfig) -> heads.Head:
-    """The masked-LM head, its decoder tied to the word embedding."""
     return heads.MaskedLanguageHead(config)
 
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """Cross-entropy of the masked tokens, in nats."""
     values = losses.cross_entropy(outputs, arrays["ids"])
     return {"mlm_loss": losses.mean(values, arrays["weights"])}
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """The accuracy of masked tokens."""
     found = losses.accuracy(outputs, arrays["ids"], arrays["weights"])
     return {"mlm_accuracy": found["accuracy"]}
 
-  def batch_baselines(self, batches: Iterable[Arrays]) -> dict[str, float]:
-    """Of always giving the most frequent token.
-
-    It is taken from the given arrays themselves, so that no constant answer
-    has a higher accuracy on them.
-    """
-    counts = np.zeros(1)
-    for arrays in batches:
-      found = np.bincount(arrays["ids"].ravel(), arrays["weights"].ravel())
-      if len(found) > len(counts):
-        counts, found = found, counts
-      counts[: len(found)] += found
-    share = float(counts.max() / max(counts.sum(), 1))
+  def corpus_baselines(self, arrays: Arrays) -> Metrics:
+    """Of always giving the token that is most frequent in these arrays."""
+    share = metrics.majority_share(arrays["ids"], arrays["weights"])
     return {"mlm_accuracy_unigram_baseline": share}
 
   def predict(
@@ -131,14 +119,12 @@ class MaskedTokens(Target):
   def decode(
     self, record: Record, prediction: Candidates, tokenizer: Vocabulary
   ) -> list[list[Candidate]]:
-    """The candidates for each mask, the most probable first."""
     return [
       [Candidate(_word(tokenizer, id), p) for id, p in zip(*mask)]
       for mask in zip(*(column.tolist() for column in prediction))
     ]
 
   def lines(self, answer: list[list[Candidate]]) -> list[str]:
-    """A line for each mask."""
     words = (
       "  ".join(f"{c.token} {c.probability:.3f}" for c in candidates)
       for candidates in answer

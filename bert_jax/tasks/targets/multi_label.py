@@ -10,8 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
-from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.metrics import multi_label as metrics
@@ -83,12 +81,7 @@ class MultiLabel(LabelledTarget):
   def _cuts(self) -> tuple[float, ...]:
     return self.thresholds or (_DEFAULT_THRESHOLD,) * len(self.names)
 
-  def head(self, config: EncoderConfig) -> heads.Head:
-    """A linear layer on the pooled vector."""
-    return heads.SequenceHead(config, len(self.names), bias=True)
-
   def found(self, record: Record) -> Iterable[str]:
-    """The names of a record's labels, maybe none."""
     given = record.get("labels")
     if not isinstance(given, list | tuple):
       raise UserError(
@@ -104,7 +97,6 @@ class MultiLabel(LabelledTarget):
     return row
 
   def arrays(self, record: Record, training: bool) -> Arrays:
-    """As `gold`."""
     return {"labels": self.gold(record)}
 
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
@@ -124,7 +116,6 @@ class MultiLabel(LabelledTarget):
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
-    """Probabilities."""
     return list(np.asarray(jax.nn.sigmoid(outputs))[: len(records)])
 
   def decode(
@@ -145,7 +136,6 @@ class MultiLabel(LabelledTarget):
   def correct(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> np.ndarray:
-    """Which sets of labels are right."""
     gold, probabilities = self._arrays(records, predictions)
     return ((probabilities >= self._cuts) == (gold > 0)).all(-1)
 
@@ -170,7 +160,6 @@ class MultiLabel(LabelledTarget):
   def tune(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> Self:
-    """With the thresholds of the best F1 of each label."""
     thresholds = metrics.tune_thresholds(*self._arrays(records, predictions))
     return dataclasses.replace(self, thresholds=tuple(thresholds.tolist()))
 
@@ -232,7 +221,6 @@ class MultiLabel(LabelledTarget):
   def average(
     self, batch: Batch, members: Float[Array, "members batch labels"]
   ) -> Logits:
-    """The logit of the mean probabilities."""
     del batch
     return losses.log_mean_odds(members)
 

@@ -1,7 +1,6 @@
 """Whether one text follows another; ALBERT's order of sentences too."""
 
 import dataclasses
-from collections.abc import Iterable
 from typing import ClassVar
 
 import jax
@@ -11,10 +10,12 @@ from jaxtyping import Array, Float
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
+from bert_jax.tasks.metrics import labels as metrics
 from bert_jax.tasks.targets import losses
 from bert_jax.tasks.targets.target import (
   Arrays,
   Means,
+  Metrics,
   Records,
   Target,
   Vocabulary,
@@ -55,38 +56,27 @@ class NextSentence(Target):
   ARCHITECTURE: ClassVar = "ForNextSentencePrediction"
 
   def head(self, config: EncoderConfig) -> heads.Head:
-    """A linear layer on the pooled vector of each sequence."""
     return heads.NextSentenceHead(config, 2, bias=True)
 
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """Cross-entropy, in nats."""
     values = losses.cross_entropy(outputs, arrays["labels"])
     return {"nsp_loss": losses.mean(values, arrays["weights"])}
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """The accuracy of pairs."""
     found = losses.accuracy(outputs, arrays["labels"], arrays["weights"])
     return {"nsp_accuracy": found["accuracy"]}
 
-  def batch_baselines(self, batches: Iterable[Arrays]) -> dict[str, float]:
-    """Of always giving the more frequent label."""
-    counts = np.zeros(2)
-    for arrays in batches:
-      counts += np.bincount(
-        arrays["labels"].ravel(), arrays["weights"].ravel(), minlength=2
-      )
-    share = float(counts.max() / max(counts.sum(), 1))
+  def corpus_baselines(self, arrays: Arrays) -> Metrics:
+    share = metrics.majority_share(arrays["labels"], arrays["weights"])
     return {"nsp_accuracy_majority_baseline": share}
 
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[float]:
-    """Probabilities."""
     found = np.asarray(jax.nn.softmax(outputs, axis=-1)[:, 0, 0])
     return found[: len(records)].tolist()
 
   def decode(
     self, record: Record, prediction: float, tokenizer: Vocabulary
   ) -> Follows:
-    """The probability that the second text follows."""
     return Follows(prediction)

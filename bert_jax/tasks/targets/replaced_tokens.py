@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks.inputs.inputs import PREFIX
+from bert_jax.tasks.inputs.rows import PREFIX
 from bert_jax.tasks.targets import losses
 from bert_jax.tasks.targets.target import (
   Arrays,
@@ -85,14 +85,12 @@ class ReplacedTokens(Target):
     return {"replaced_loss": losses.mean(values, _used(batch))}
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """The accuracy of tokens."""
     right = (outputs[..., 0] > 0) == (arrays["replaced"] > 0)
     return {"replaced_accuracy": losses.mean(right, _used(batch))}
 
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Replaced]:
-    """The tokens that each row predicts."""
     own = np.asarray(batch.targets[f"{PREFIX}own"])
     columns = (
       np.asarray(batch.token_ids),
@@ -106,20 +104,17 @@ class ReplacedTokens(Target):
     ]
 
   def merge(self, record: Record, predictions: Sequence[Replaced]) -> Replaced:
-    """The tokens of all chunks."""
     return Replaced(*map(np.concatenate, zip(*predictions)))
 
   def decode(
     self, record: Record, prediction: Replaced, tokenizer: Vocabulary
   ) -> list[Token]:
-    """The tokens with their probabilities."""
     columns = (column.tolist() for column in prediction)
     return [Token(tokenizer.token(id), *rest) for id, *rest in zip(*columns)]
 
   def average(
     self, batch: Batch, members: Float[Array, "members batch length 1"]
   ) -> Logits:
-    """The logit of the mean probabilities."""
     del batch
     return losses.log_mean_odds(members)
 

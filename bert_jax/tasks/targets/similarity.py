@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads, pooling
 from bert_jax.models.config import EncoderConfig
@@ -19,7 +20,6 @@ from bert_jax.tasks.metrics import regression, retrieval
 from bert_jax.tasks.targets import similarity_losses, view
 from bert_jax.tasks.targets.target import (
   Arrays,
-  Fitting,
   Means,
   Metrics,
   Records,
@@ -103,7 +103,6 @@ class Similarity(Target):
 
   @property
   def FIELDS(self) -> tuple[str, ...]:
-    """The gold fields of the objective."""
     return OBJECTIVES[self.objective]
 
   @property
@@ -112,7 +111,6 @@ class Similarity(Target):
     return ("negative",)
 
   def head(self, config: EncoderConfig) -> heads.Head:
-    """The vectors of tokens."""
     del config
     return heads.HiddenStates()
 
@@ -121,13 +119,11 @@ class Similarity(Target):
     return record.get("pair") is not None
 
   def gold(self, record: Record) -> float:
-    """The number `label`."""
     if record.get("label") is None:
       raise UserError("expected the field 'label', a number")
     return number("label", record["label"])
 
   def arrays(self, record: Record, training: bool) -> Arrays:
-    """The wanted cosine, where there are labels."""
     if not self._has_labels:
       return {}
     (low, high), label = self.label_range, self.gold(record)
@@ -147,7 +143,7 @@ class Similarity(Target):
     similarities = {"similarities": (np.float32, "")}
     return super().array_specs | (similarities if self._has_labels else {})
 
-  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+  def fit(self, records: Splits, pretrained: Self | None) -> Self:
     """The range of the labels; the pooling of a pretrained model."""
     if pretrained:
       fitted = dataclasses.replace(
@@ -158,7 +154,7 @@ class Similarity(Target):
       return fitted.fit(records, None)
     if self.objective != "similarity" or self.label_range:
       return self
-    found = {*records.each_record(self.gold)}
+    found = {*records.each_of_both(self.gold)}
     if len(found) < 2:
       raise UserError(
         "label_range: expected records with different numbers as labels to"
@@ -167,11 +163,9 @@ class Similarity(Target):
     return dataclasses.replace(self, label_range=(min(found), max(found)))
 
   def loss(self, outputs: Hidden, arrays: Arrays, batch: Batch) -> Means:
-    """The loss of the objective; see `similarity_losses`."""
     return self._learned(outputs, arrays, batch)[0]
 
   def metrics(self, outputs: Hidden, arrays: Arrays, batch: Batch) -> Means:
-    """The share of pairs that are told from all others of their batch."""
     return self._learned(outputs, arrays, batch)[1]
 
   def _learned(
@@ -206,7 +200,6 @@ class Similarity(Target):
     records: Records,
     tokenizer: Vocabulary,
   ) -> list[Vectors]:
-    """Vectors."""
     vectors = np.asarray(self.pool(outputs, batch.sequence_ids))
     vectors = vectors[: len(records)]
     if vectors.ndim == 2:
@@ -270,7 +263,6 @@ class Similarity(Target):
   def summary(
     self, record: Record, prediction: Vectors, tokenizer: Vocabulary
   ) -> dict[str, float]:
-    """The cosine of the pair."""
     first, second = _unit([prediction], 0), _unit([prediction], 1)
     return {"cosine": float((first * second).sum())}
 

@@ -18,19 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from bert_jax.data.records import Splits
 from bert_jax.data.sources import squad
 from bert_jax.data.sources.labelled import Record, RefusedError
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
-from bert_jax.tasks.inputs.inputs import PREFIX
-from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.inputs.rows import PREFIX, Row
 from bert_jax.tasks.metrics import answers as metrics
 from bert_jax.tasks.targets import losses, spans, view
 from bert_jax.tasks.targets.target import (
   Arrays,
-  Fitting,
   Means,
   Metrics,
   Records,
@@ -132,7 +131,6 @@ class Span(Target):
       )
 
   def head(self, config: EncoderConfig) -> heads.Head:
-    """Two logits for each token."""
     return heads.TokenHead(config, 2, bias=True)
 
   def has_gold(self, record: Record) -> bool:
@@ -188,7 +186,7 @@ class Span(Target):
       )
     return np.flatnonzero(hit) + row.pieces.start
 
-  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+  def fit(self, records: Splits, pretrained: Self | None) -> Self:
     """Finds out whether there are questions without answers."""
     start = pretrained or self
     has_answer = records.each(lambda record: bool(record["answers"]))
@@ -208,7 +206,6 @@ class Span(Target):
     return means
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """The accuracy of starts, and of ends."""
     return {
       f"{name}_accuracy": losses.accuracy(logits, labels, weights)["accuracy"]
       for name, logits, labels, weights in _both(outputs, arrays, batch)

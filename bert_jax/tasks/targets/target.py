@@ -1,16 +1,16 @@
 """What is predicted from an encoder's outputs: the base of all targets."""
 
 import dataclasses
-import functools
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool
 
+from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
@@ -28,23 +28,6 @@ Metrics = dict[str, float]
 """Metrics by name."""
 Records = Sequence[Record]
 Vocabulary = Tokenizer | None
-
-
-class Fitting(NamedTuple):
-  """The labelled records that a target learns its labels or scales from.
-
-  Attributes:
-    each: applies a function of a record to all training records; a `UserError`
-      that it raises makes a bad row.
-    each_known: the same over all records that labels are taken from: those of
-      the evaluation too, where they were split off the training records.
-    each_record: the same over the records of both, whatever file they are
-      from.
-  """
-
-  each: Callable[[Callable[[Record], Any]], list[Any]]
-  each_known: Callable[[Callable[[Record], Any]], list[Any]]
-  each_record: Callable[[Callable[[Record], Any]], list[Any]]
 
 
 def to_json(value: Any) -> Any:
@@ -187,7 +170,7 @@ class Target:
     del outputs, arrays, batch
     return {}
 
-  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+  def fit(self, records: Splits, pretrained: Self | None) -> Self:
     """The target with labels or scales from the training records.
 
     Args:
@@ -231,6 +214,11 @@ class Target:
   def baselines(self, records: Records) -> Metrics:
     """The metrics of the best constant answer, `METRIC_KIND_baseline`."""
     del records
+    return {}
+
+  def corpus_baselines(self, arrays: Arrays) -> Metrics:
+    """The same from flat arrays of all batches, where there are no records."""
+    del arrays
     return {}
 
   def tune(self, records: Records, predictions: Sequence[Any]) -> Self:
@@ -309,7 +297,10 @@ class Target:
 
 def options_of(method: Callable[..., Any]) -> frozenset[str]:
   """The names of a method's arguments that have a default."""
-  return _options_of(getattr(method, "__func__", method))
+  parameters = inspect.signature(method).parameters.values()
+  return frozenset(
+    p.name for p in parameters if p.default is not inspect.Parameter.empty
+  )
 
 
 def accepted(
@@ -318,11 +309,3 @@ def accepted(
   """Those of the options that a method takes."""
   known = options_of(method)
   return {name: value for name, value in options.items() if name in known}
-
-
-@functools.cache
-def _options_of(function: Callable[..., Any]) -> frozenset[str]:
-  parameters = inspect.signature(function).parameters.values()
-  return frozenset(
-    p.name for p in parameters if p.default is not inspect.Parameter.empty
-  )

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy import special
 
+from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
-from bert_jax.tasks.inputs.inputs import PREFIX
-from bert_jax.tasks.inputs.rows import Row
+from bert_jax.tasks.inputs.rows import PREFIX, Row
 from bert_jax.tasks.inputs.words import source_text
 from bert_jax.tasks.metrics import entities as metrics
 from bert_jax.tasks.metrics import labels as label_metrics
@@ -23,7 +23,6 @@ from bert_jax.tasks.targets import losses, view
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
   Arrays,
-  Fitting,
   Means,
   Metrics,
   Records,
@@ -119,7 +118,6 @@ class TokenLabels(LabelledTarget):
   ARCHITECTURE: ClassVar = "ForTokenClassification"
 
   def head(self, config: EncoderConfig) -> heads.Head:
-    """A linear layer on the vector of each token."""
     return heads.TokenHead(config, len(self.names), bias=True)
 
   def found(self, record: Record) -> Iterable[str]:
@@ -134,7 +132,6 @@ class TokenLabels(LabelledTarget):
     return [fields.label(tag) for tag in found]
 
   def gold(self, record: Record) -> Int[np.ndarray, " words"]:
-    """The ids of the gold tags."""
     tags = self.found(record)
     return np.array([fields.index("tags", x, self.names) for x in tags], int)
 
@@ -149,7 +146,7 @@ class TokenLabels(LabelledTarget):
       made.append({"labels": labels, "weights": weights})
     return made
 
-  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+  def fit(self, records: Splits, pretrained: Self | None) -> Self:
     """Labels, `O` first among those that are taken from the records."""
     fitted = super().fit(records, pretrained)
     known = pretrained.labels if pretrained else ()
@@ -159,18 +156,15 @@ class TokenLabels(LabelledTarget):
     return dataclasses.replace(fitted, labels=tuple(ordered))
 
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """Cross-entropy of the words' labels, in nats."""
     values = losses.cross_entropy(outputs, arrays["labels"])
     return {"loss": losses.mean(values, arrays["weights"])}
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
-    """The accuracy of words."""
     return losses.accuracy(outputs, arrays["labels"], arrays["weights"])
 
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Labelled]:
-    """The words that each row predicts."""
     arrays = batch.targets
     used = np.asarray(arrays[f"{PREFIX}word_weights"]) > 0
     places = [np.asarray(arrays[PREFIX + name]) for name in ("starts", "ends")]
@@ -250,7 +244,6 @@ class TokenLabels(LabelledTarget):
   def correct(
     self, records: Records, predictions: Sequence[Labelled]
   ) -> np.ndarray:
-    """Which texts have no wrong tag."""
     gold, predicted, _ = self._tags(records, predictions)
     pairs = zip(gold, predicted, strict=True)
     return np.array([np.array_equal(g, p) for g, p in pairs], bool)
@@ -267,9 +260,8 @@ class TokenLabels(LabelledTarget):
     return {"f1": found["f1"], **found}
 
   def baselines(self, records: Records) -> Metrics:
-    """Of always giving the most frequent tag."""
-    counts = np.bincount(np.concatenate([self.gold(r) for r in records]))
-    return {"accuracy_majority_baseline": float(counts.max() / counts.sum())}
+    gold = np.concatenate([self.gold(record) for record in records])
+    return {"accuracy_majority_baseline": label_metrics.majority_share(gold)}
 
   def view(self, records: Records, predictions: Sequence[Labelled]) -> View:
     """Entities by type, tags by tag, and the texts with most errors."""

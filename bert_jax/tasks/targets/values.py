@@ -10,16 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
-from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import regression as metrics
 from bert_jax.tasks.targets import labels, losses, view
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
   Arrays,
-  Fitting,
   Means,
   Metrics,
   Records,
@@ -89,12 +87,7 @@ class Values(LabelledTarget):
 
   @property
   def names(self) -> tuple[str, ...]:
-    """The names of the values."""
     return self.labels or _DEFAULT
-
-  def head(self, config: EncoderConfig) -> heads.Head:
-    """A linear layer on the pooled vector."""
-    return heads.SequenceHead(config, len(self.names), bias=True)
 
   def found(self, record: Record) -> Iterable[str]:
     """Values have no names in the records."""
@@ -117,12 +110,11 @@ class Values(LabelledTarget):
     return values
 
   def arrays(self, record: Record, training: bool) -> Arrays:
-    """The standardized values."""
     gold = np.array(self.gold(record))
     scaled = (gold - np.array(self.means)) / np.array(self.scales)
     return {"values": scaled.astype(np.float32)}
 
-  def fit(self, records: Fitting, pretrained: Self | None) -> Self:
+  def fit(self, records: Splits, pretrained: Self | None) -> Self:
     """Names, means and scales; a pretrained model's stay if they fit."""
     first, *_ = records.each(_values)
     names = self.labels
@@ -158,14 +150,12 @@ class Values(LabelledTarget):
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Numbers]:
-    """Numbers in the unit of the records."""
     values = np.asarray(outputs) * np.array(self.scales) + np.array(self.means)
     return list(values[: len(records)])
 
   def decode(
     self, record: Record, prediction: Numbers, tokenizer: Vocabulary
   ) -> list[Value]:
-    """The values, in the order of the labels."""
     return list(map(Value, self.names, prediction.tolist()))
 
   def evaluate(
@@ -201,7 +191,6 @@ class Values(LabelledTarget):
   def average(
     self, batch: Batch, members: Float[Array, "members batch labels"]
   ) -> Logits:
-    """The mean of the numbers."""
     del batch
     return members.mean(0)
 
