@@ -12,7 +12,7 @@ from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.tasks import labelled, multi_task
 from bert_jax.tasks.labelled import LabelledConfig
-from bert_jax.tasks.task import Predictions, Task
+from bert_jax.tasks.task import Prediction, Task
 from bert_jax.training import workdir
 
 
@@ -34,7 +34,7 @@ class Evaluation:
   task: Task
   data: LabelledConfig
   records: Sequence[Record]
-  predictions: Sequence[Predictions]
+  predictions: Sequence[Prediction]
   skipped: Sequence[str]
   metrics: Mapping[str, float]
   baselines: Mapping[str, float]

@@ -22,8 +22,9 @@ from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.inputs import Inputs
+from bert_jax.tasks.targets.target import Records
 from bert_jax.tasks.targets.view import View
-from bert_jax.tasks.task import Predictions, Task
+from bert_jax.tasks.task import Prediction, Predictions, Task
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean, Parameters
 
@@ -165,23 +166,21 @@ class MultiTask(Task):
     return options
 
   def predict(
-    self, outputs: Any, batch: Batch, records: Sequence[Record], **options: Any
-  ) -> list[Predictions]:
+    self, outputs: Any, batch: Batch, records: Records, **options: Any
+  ) -> list[Prediction]:
     """As in `Task`, by the batch's task."""
     return self.of(batch).predict(outputs, batch, records, **options)
 
-  def merge(
-    self, record: Record, predictions: Sequence[Predictions]
-  ) -> Predictions:
+  def merge(self, record: Record, predictions: Predictions) -> Prediction:
     return self.tasks[record["task"]].merge(record, predictions)
 
   def decode(
-    self, record: Record, prediction: Predictions, **options: Any
+    self, record: Record, prediction: Prediction, **options: Any
   ) -> Any:
     return self.tasks[record["task"]].decode(record, prediction, **options)
 
   def _shares(
-    self, records: Sequence[Record], *columns: Sequence[Any]
+    self, records: Records, *columns: Sequence[Any]
   ) -> Iterator[tuple[str, Task, list[list[Any]]]]:
     """The tasks that there are records for, with their share of columns."""
     for name, task in self.tasks.items():
@@ -191,7 +190,7 @@ class MultiTask(Task):
         yield name, task, list(shares)
 
   def evaluate(
-    self, records: Sequence[Record], predictions: Sequence[Predictions]
+    self, records: Records, predictions: Predictions
   ) -> dict[str, float]:
     """The metrics of every task, `NAME/METRIC`, and their `mean`.
 
@@ -204,24 +203,20 @@ class MultiTask(Task):
       found |= _prefixed(name, own)
     return {"mean": float(np.mean(firsts)), **found}
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> dict[str, float]:
     """As in `Task`, `NAME/METRIC`."""
     found = {}
     for name, task, (own,) in self._shares(records):
       found |= _prefixed(name, task.baselines(own))
     return found
 
-  def tune(
-    self, records: Sequence[Record], predictions: Sequence[Predictions]
-  ) -> Self:
+  def tune(self, records: Records, predictions: Predictions) -> Self:
     tuned = dict(self.tasks)
     for name, task, share in self._shares(records, predictions):
       tuned[name] = task.tune(*share)
     return dataclasses.replace(self, tasks=tuned)
 
-  def view(
-    self, records: Sequence[Record], predictions: Sequence[Predictions]
-  ) -> View:
+  def view(self, records: Records, predictions: Predictions) -> View:
     return View.joined(
       {
         name: task.view(*share)

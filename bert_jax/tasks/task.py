@@ -22,6 +22,7 @@ from bert_jax.tasks.metrics.labels import accuracy
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
   Arrays,
+  Records,
   Target,
   accepted,
   options_of,
@@ -30,17 +31,16 @@ from bert_jax.tasks.targets.view import View
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.types import Batch, Mean, Parameters
 
-Predictions = dict[str, Any]
+Prediction = dict[str, Any]
 """The prediction of each target for one record, or one row."""
+Predictions = Sequence[Prediction]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
   """What is learned and predicted: inputs and named targets.
 
-  An entry of `TASKS` is not yet bound to an encoder; `bind` does that, and
-  `fit_to` gives it what it learns from labelled records. Attributes after
-  `targets` are set by these.
+  An entry of `TASKS` is not bound to an encoder; `bind` does that.
 
   Attributes:
     name: its key in `TASKS`.
@@ -290,9 +290,9 @@ class Task:
     self,
     outputs: Mapping[str, Any],
     batch: Batch,
-    records: Sequence[Record],
+    records: Records,
     **options: Any,
-  ) -> list[Predictions]:
+  ) -> list[Prediction]:
     """The arrays predicted for each row of a batch.
 
     Args:
@@ -311,9 +311,7 @@ class Task:
       dict(zip(columns, row)) for row in zip(*columns.values(), strict=True)
     ]
 
-  def merge(
-    self, record: Record, predictions: Sequence[Predictions]
-  ) -> Predictions:
+  def merge(self, record: Record, predictions: Predictions) -> Prediction:
     """The prediction for a record, from those of its rows."""
     return {
       name: target.merge(record, [row[name] for row in predictions])
@@ -321,7 +319,7 @@ class Task:
     }
 
   def decode(
-    self, record: Record, prediction: Predictions, **options: Any
+    self, record: Record, prediction: Prediction, **options: Any
   ) -> Any:
     """The answer for people: of several targets one each, by name."""
     return self._answer(
@@ -358,7 +356,7 @@ class Task:
     return options
 
   def evaluate(
-    self, records: Sequence[Record], predictions: Sequence[Predictions]
+    self, records: Records, predictions: Predictions
   ) -> dict[str, float]:
     """Corpus-level metrics; the first is what the task is known by.
 
@@ -374,10 +372,7 @@ class Task:
     return {"sentence_accuracy": accuracy(np.all(correct, axis=0)), **found}
 
   def _each(
-    self,
-    method: str,
-    records: Sequence[Record],
-    predictions: Sequence[Predictions],
+    self, method: str, records: Records, predictions: Predictions
   ) -> dict[str, Any]:
     """The results of a method of each target, on its own predictions."""
     return {
@@ -385,7 +380,7 @@ class Task:
       for name, target in self.targets.items()
     }
 
-  def baselines(self, records: Sequence[Record]) -> dict[str, float]:
+  def baselines(self, records: Records) -> dict[str, float]:
     """The metrics of the best constant answers."""
     return self._joined(
       (k, x.baselines(records)) for k, x in self.targets.items()
@@ -403,27 +398,21 @@ class Task:
       if (own := _arrays_of(name, flat))
     )
 
-  def tune(
-    self, records: Sequence[Record], predictions: Sequence[Predictions]
-  ) -> Self:
+  def tune(self, records: Records, predictions: Predictions) -> Self:
     """The task with thresholds fitted to evaluation records."""
     return self.with_targets(self._each("tune", records, predictions))
 
-  def view(
-    self, records: Sequence[Record], predictions: Sequence[Predictions]
-  ) -> View:
+  def view(self, records: Records, predictions: Predictions) -> View:
     """What the evaluation page shows besides the metrics."""
     return View.joined(self._each("view", records, predictions))
 
-  def summary(self, record: Record, prediction: Predictions) -> Any:
+  def summary(self, record: Record, prediction: Prediction) -> Any:
     """What an evaluation's `predictions.jsonl` holds of a record's answer."""
     return self._answer(
       lambda name, x: x.summary(record, prediction[name], self.tokenizer)
     )
 
-  def files(
-    self, records: Sequence[Record], predictions: Sequence[Predictions]
-  ) -> dict[str, str]:
+  def files(self, records: Records, predictions: Predictions) -> dict[str, str]:
     """Further files of an evaluation, by their names."""
     found = self._each("files", records, predictions).values()
     return dict(itertools.chain.from_iterable(x.items() for x in found))

@@ -8,7 +8,7 @@ import jax
 
 from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
-from bert_jax.tasks.task import Predictions, Task
+from bert_jax.tasks.task import Prediction, Task
 from bert_jax.training.mesh import meshes
 from bert_jax.types import Batch, Parameters
 
@@ -51,7 +51,7 @@ def predict(
   length_buckets: Sequence[int] | None = None,
   multiple: int = 1,
   **options: Any,
-) -> list[Predictions]:
+) -> list[Prediction]:
   """The predictions for records.
 
   Examples of about one length are batched together. While the device computes

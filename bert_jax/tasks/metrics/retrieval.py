@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from bert_jax.settings import UserError
-from bert_jax.tasks.metrics import checks, regression
+from bert_jax.tasks.metrics import checks
 
 _DEPTH = 10
 _QUERIES = 1024
@@ -64,32 +64,6 @@ def evaluate(
     "ndcg_at_10": hits @ discounts / ideal,
   }
   return {name: float(each.mean()) for name, each in values.items()}
-
-
-def spearman_cosine(
-  first: ArrayLike, second: ArrayLike, gold: ArrayLike
-) -> float:
-  """Spearman's correlation of cosine similarity and gold similarity.
-
-  Args:
-    first: [pairs, width].
-    second: [pairs, width].
-    gold: [pairs].
-
-  Returns:
-    From -1 to 1; 0 where one side is constant.
-
-  Raises:
-    UserError: there are no pairs, the shapes differ, or a number is not
-      finite.
-  """
-  checks.same_length(gold, first, "vectors")
-  left = checks.numbers(first, "vectors", 2)
-  right = checks.numbers(second, "vectors", 2)
-  checks.same_shape(left, right)
-  cosines = (_unit(left) * _unit(right)).sum(1)
-  values = checks.numbers(gold, "gold similarities", 1)
-  return regression.spearman(values, cosines)
 
 
 def _top(

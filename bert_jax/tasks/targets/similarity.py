@@ -77,6 +77,7 @@ class Similarity(Target):
   symmetric: bool = False
   label_range: tuple[float, ...] = ()
 
+  OPTIONAL: ClassVar = ("negative",)
   EVALUATED: ClassVar = ("label", "negative")
   HEAD: ClassVar = "hidden_states"
   # Vectors mean something only beside others of the same model.
@@ -105,17 +106,11 @@ class Similarity(Target):
   def FIELDS(self) -> tuple[str, ...]:
     return OBJECTIVES[self.objective]
 
-  @property
-  def OPTIONAL(self) -> tuple[str, ...]:
-    """A record may lack a negative."""
-    return ("negative",)
-
   def head(self, config: EncoderConfig) -> heads.Head:
     del config
     return heads.HiddenStates()
 
   def has_gold(self, record: Record) -> bool:
-    """Any pair can be learned from."""
     return record.get("pair") is not None
 
   def gold(self, record: Record) -> float:
@@ -169,7 +164,7 @@ class Similarity(Target):
     return self._learned(outputs, arrays, batch)[1]
 
   def _learned(
-    self, outputs: Array, arrays: Arrays, batch: Batch
+    self, outputs: Hidden, arrays: Arrays, batch: Batch
   ) -> tuple[Means, Means]:
     vectors = self.pool(outputs, batch.sequence_ids)
     weights = arrays["weights"]
@@ -230,7 +225,9 @@ class Similarity(Target):
       fields.text(record, "pair")
     if _have_labels(records):
       labels = np.array([self.gold(record) for record in records])
-      return _correlations(predictions, labels)
+      cosines = _cosines(predictions)[:, None]
+      found = regression.evaluate(labels[:, None], cosines, ["cosine"])
+      return {name: found[name] for name in ("spearman", "pearson")}
     documents, relevant = _documents(records)
     return retrieval.evaluate(
       np.array([vectors[0] for vectors in predictions]),
@@ -254,17 +251,17 @@ class Similarity(Target):
     With labels, these are pairs that rank differently by cosine and by label;
     without, pairs whose text is nearer to that of another.
     """
-    cosines = (_unit(predictions, 0) * _unit(predictions, 1)).sum(-1)
     if _have_labels(records):
       labels = [self.gold(record) for record in records]
-      return View(mistakes=view.worst(_misplaced(cosines, labels, records)))
-    return View(mistakes=view.worst(_mistaken(predictions, cosines, records)))
+      mistakes = _misplaced(_cosines(predictions), labels, records)
+    else:
+      mistakes = _mistaken(predictions, records)
+    return View(mistakes=view.worst(mistakes))
 
   def summary(
     self, record: Record, prediction: Vectors, tokenizer: Vocabulary
   ) -> dict[str, float]:
-    first, second = _unit([prediction], 0), _unit([prediction], 1)
-    return {"cosine": float((first * second).sum())}
+    return {"cosine": float(_cosines([prediction])[0])}
 
 
 @functools.partial(jax.jit, static_argnames=("modes", "normalize"))
@@ -291,23 +288,24 @@ def _have_labels(records: Records) -> bool:
   return any(record.get("label") is not None for record in records)
 
 
-def _correlations(
-  predictions: Sequence[Vectors], labels: Float[np.ndarray, " pairs"]
-) -> dict[str, float]:
+def _unit(
+  predictions: Sequence[Vectors],
+) -> Float[np.ndarray, "pairs 2 width"]:
+  """The vectors of text and pair, scaled to length 1."""
   # In float64, so that noise makes no ranks.
   vectors = np.array([pair[:2] for pair in predictions], np.float64)
-  vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-  cosines = vectors.prod(1).sum(-1)
-  found = regression.evaluate(labels[:, None], cosines[:, None], ["cosine"])
-  return {name: found[name] for name in ("spearman", "pearson")}
+  norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+  return vectors / np.maximum(norms, 1e-12)
+
+
+def _cosines(predictions: Sequence[Vectors]) -> Float[np.ndarray, " pairs"]:
+  return _unit(predictions).prod(1).sum(-1)
 
 
 def _documents(records: Records) -> tuple[dict[str, int], list[set[int]]]:
-  """All different pairs, and which of them go with each record's text.
+  """The distinct pairs, and the places of those that each text has.
 
-  Returns:
-    The pairs, each with the index of the first record that has it, and for
-    each record the indices of its own pairs among them.
+  A distinct pair comes with the index of the first record that has it.
   """
   first: dict[str, int] = {}
   for row, record in enumerate(records):
@@ -343,35 +341,23 @@ def _misplaced(
 
 
 def _mistaken(
-  predictions: Sequence[Vectors],
-  cosines: Float[np.ndarray, " pairs"],
-  records: Records,
+  predictions: Sequence[Vectors], records: Records
 ) -> list[tuple[float, dict[str, Any]]]:
   first, relevant = _documents(records)
-  documents, queries = list(first), _unit(predictions, 0)
-  candidates = _unit([predictions[row] for row in first.values()], 1)
-  mistakes = []
+  documents, vectors = list(first), _unit(predictions)
+  candidates = vectors[[*first.values()], 1]
+  cosines, mistakes = vectors.prod(1).sum(-1), []
   for start in range(0, len(records), _QUERIES):
-    near = queries[start : start + _QUERIES] @ candidates.T
-    for row, record in enumerate(records[start : start + _QUERIES], start):
-      others = near[row - start]
-      others[[*relevant[row]]] = -np.inf
+    near = vectors[start : start + _QUERIES, 0] @ candidates.T
+    for i, others in enumerate(near, start):
+      others[[*relevant[i]]] = -np.inf
       best = int(others.argmax())
-      if others[best] > cosines[row]:
+      if others[best] > cosines[i]:
         seen = {
-          **view.texts(record),
-          "cosine": float(cosines[row]),
+          **view.texts(records[i]),
+          "cosine": float(cosines[i]),
           "nearer": documents[best],
           "its cosine": float(others[best]),
         }
-        mistakes.append((float(others[best] - cosines[row]), seen))
+        mistakes.append((float(others[best] - cosines[i]), seen))
   return mistakes
-
-
-def _unit(
-  predictions: Sequence[Vectors], place: int
-) -> Float[np.ndarray, "pairs width"]:
-  """One vector of each pair, scaled to length 1."""
-  vectors = np.array([pair[place] for pair in predictions], np.float32)
-  norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-  return vectors / np.maximum(norms, 1e-12)

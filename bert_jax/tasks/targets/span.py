@@ -76,7 +76,7 @@ class Candidates(NamedTuple):
   """The possible answers in a chunk, or in a whole context.
 
   Attributes:
-    best: those with the greatest logits.
+    best: those with the greatest logits, the best first.
     normalizer: the log of the sum of all answers' exponentials.
     null_logit: the logit of there being no answer.
   """
@@ -327,7 +327,7 @@ class Span(Target):
 
   def _texts(self, predictions: Sequence[Candidates]) -> list[str]:
     """The best answer with words to each question; empty if there is none."""
-    return [_first(p).text if p.best else "" for p in predictions]
+    return [p.best[0].text if p.best else "" for p in predictions]
 
   def _null_scores(self, predictions: Sequence[Candidates]) -> list[float]:
     """By how much the logit of no answer exceeds that of the best answer.
@@ -335,7 +335,7 @@ class Span(Target):
     This is what run_squad.py writes to `null_odds.json`.
     """
     return [
-      p.null_logit - _first(p).logit if p.best else _NO_CANDIDATE
+      p.null_logit - p.best[0].logit if p.best else _NO_CANDIDATE
       for p in predictions
     ]
 
@@ -453,15 +453,11 @@ def _candidate(
   return Candidate(logit, text, end - len(text), end)
 
 
-def _first(found: Candidates) -> Candidate:
-  return max(found.best, key=lambda candidate: candidate.logit)
-
-
 def _distinct(candidates: Iterable[Candidate], add: bool) -> list[Candidate]:
-  """The best of the candidates with the same words; empty ones are left out.
+  """The best of the candidates with the same words, the best first.
 
   Args:
-    candidates: some may be empty.
+    candidates: those without text are left out.
     add: whether the exponentials of the others are added to its own.
   """
   found: dict[str, Candidate] = {}
@@ -470,17 +466,21 @@ def _distinct(candidates: Iterable[Candidate], add: bool) -> list[Candidate]:
     old = found.setdefault(key, new)
     if old is new:
       continue
-    best = max(old, new, key=lambda candidate: candidate.logit)
+    best = max(old, new, key=_by_logit)
     if add:
       best = best._replace(logit=float(np.logaddexp(old.logit, new.logit)))
     found[key] = best
-  return list(found.values())
+  return sorted(found.values(), key=_by_logit, reverse=True)
+
+
+def _by_logit(candidate: Candidate) -> float:
+  return candidate.logit
 
 
 def _around(record: Record, found: Candidates) -> str:
   """The part of a context with the gold or the predicted answer."""
   gold = [answer["start"] for answer in record["answers"]]
-  seen = [_first(found).start] if found.best else []
+  seen = [candidate.start for candidate in found.best]
   place = next(iter(gold + seen), 0)
   begin, end = max(place - _BEFORE, 0), place + 2 * _BEFORE
   part = record["context"][begin:end]

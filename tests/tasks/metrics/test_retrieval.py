@@ -75,19 +75,6 @@ def test_parts_give_what_all_at_once_gives(monkeypatch):
   )
 
 
-def test_spearman_of_cosines():
-  # Cosines fall as angles grow, whatever the lengths.
-  first, second = angles(0, 0, 0, 0), angles(5, 80, 30, 60)
-  first *= [[1], [2], [3], [4]]
-  assert retrieval.spearman_cosine(first, second, [5, 0, 3, 1]) == (
-    pytest.approx(1)
-  )
-  assert retrieval.spearman_cosine(first, second, [5, 0, 1, 3]) == (
-    pytest.approx(1 - 6 * 2 / (4 * 15))
-  )
-  assert retrieval.spearman_cosine(first, second, [1, 1, 1, 1]) == 0
-
-
 @pytest.mark.parametrize(
   ("queries", "documents", "relevant", "message"),
   [
@@ -106,16 +93,3 @@ def test_what_cannot_be_evaluated_is_an_error(
 ):
   with pytest.raises(UserError, match=message):
     retrieval.evaluate(queries, documents, relevant)
-
-
-@pytest.mark.parametrize(
-  ("first", "second", "gold", "message"),
-  [
-    ([], [], [], "nothing to evaluate"),
-    (angles(1, 2), angles(1), [1, 2], "answers for 2 rows, got 1"),
-    (angles(1), angles(1), [1, 2], "vectors for 2 rows, got 1"),
-  ],
-)
-def test_pairs_that_cannot_be_evaluated(first, second, gold, message):
-  with pytest.raises(UserError, match=message):
-    retrieval.spearman_cosine(first, second, gold)
