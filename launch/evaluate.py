@@ -98,6 +98,8 @@ def evaluate_model(values: cli.Values) -> None:
     raise UserError(_in_flags(str(error))) from error
   files = output.write(evaluation, folder, ",".join(names))
   report.print_table({**evaluation.metrics, **evaluation.baselines})
+  for line in evaluation.task.unseen(evaluation.records):
+    print(line)
   if evaluation.skipped:
     print(
       f"{len(evaluation.skipped)} rows left out; the first:"

@@ -99,6 +99,8 @@ def _facts(evaluation: Evaluation) -> Mapping[str, Any]:
       f"{config.family}, {config.num_layers} layers of {config.hidden_size}"
     ),
   }
+  if unseen := evaluation.task.unseen(evaluation.records):
+    facts["unknown labels"] = "; ".join(unseen)
   if evaluation.skipped:
     facts["left out"] = f"{len(evaluation.skipped):,} rows; see below"
   return facts

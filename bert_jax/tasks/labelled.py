@@ -244,6 +244,7 @@ def _training_data(
       f"{len(train.rows):,} training and {len(evaluation.rows):,} evaluation"
       f" records; {mean:.1f} tokens a row",
       *([f"{len(changed):,} changed copies of records"] if changed else []),
+      *task.unseen([row.record for row in evaluation.rows]),
       *(
         f"{len(part.skipped):,} records skipped of config.data.{part.split};"
         f" the first: {part.skipped[0]}"

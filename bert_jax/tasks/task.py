@@ -380,6 +380,15 @@ class Task:
       for name, target in self.targets.items()
     }
 
+  def unseen(self, records: Records) -> list[str]:
+    """A line for each target about gold labels that the model cannot give."""
+    return [
+      f"{name}: the model has no label {', '.join(unseen):.80}; records with it"
+      " count as errors"
+      for name, target in self.targets.items()
+      if (unseen := target.unseen(records))
+    ]
+
   def baselines(self, records: Records) -> dict[str, float]:
     """The metrics of the best constant answers."""
     return self._joined(

@@ -87,18 +87,27 @@ def test_the_files_have_metrics_answers_and_a_page(name, tmp_path):
 
 
 def test_bad_rows_stop_or_are_left_out_and_said(tmp_path):
-  rows = [*RECORDS["classification"], {"text": "a", "label": "<none>"}]
+  rows = [*RECORDS["classification"], {"text": "<none>", "label": 0.5}]
   path = write_lines(tmp_path / "eval.jsonl", rows)
-  with pytest.raises(UserError, match=r"eval\.jsonl:3: label: unknown"):
+  with pytest.raises(UserError, match=r"eval\.jsonl:3: the label 0.5"):
     run("classification", path)
   found = run("classification", path, bad_rows="skip")
   assert len(found.records) == 2
-  assert "eval.jsonl:3: label: unknown" in found.skipped[0]
+  assert "eval.jsonl:3: the label 0.5" in found.skipped[0]
   files = output.write(found, tmp_path / "out", "model")
   assert json.loads(files[0].read_text())["skipped"] == found.skipped
   text = " ".join(Reader(files[1].read_text()).words)
   assert "1 rows left out" in text
-  assert "unknown '<none>'" in text
+  assert "expected a name or a number" in text
+
+
+def test_unknown_labels_count_as_errors_and_are_said(tmp_path):
+  rows = [{"text": "a", "label": x} for x in ("no", "yes", "<none>")]
+  found = run("classification", write_lines(tmp_path / "eval.jsonl", rows))
+  assert len(found.records) == 3
+  _, page, *_ = output.write(found, tmp_path / "out", "model")
+  text = " ".join(Reader(page.read_text()).words)
+  assert "the model has no label <none>" in text
 
 
 def test_records_of_a_regression_need_their_values(tmp_path):
@@ -125,7 +134,7 @@ RUN = {
 
 def test_a_file_is_read_as_the_run_read_its_own(tmp_path):
   (tmp_path / "bert_jax.json").write_text(json.dumps(RUN))
-  (tmp_path / "a.tsv").write_text("yes\tthe list\nwhat\tit\nno\tnames\n")
+  (tmp_path / "a.tsv").write_text("yes\tthe list\n\tit\nno\tnames\n")
   (tmp_path / "b.tsv").write_text("it\tno\n")
   own = run("classification", str(tmp_path / "a.tsv"), tmp_path)
   assert list(own.records) == [

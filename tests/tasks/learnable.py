@@ -77,10 +77,10 @@ _RULES = {
 }
 # A field of each, and what may not be in it, with what is said of it.
 WRONG = {
-  "classification": ("label", "nothing", "label: unknown 'nothing'; known: "),
-  "dialogue": ("label", "nothing", "label: unknown 'nothing'; known: "),
+  "classification": ("label", 0.5, "the label 0.5: expected a name"),
+  "dialogue": ("label", 0.5, "the label 0.5: expected a name"),
   "embedding": ("pair", 3, "the field 'pair', a text"),
-  "multi_label": ("labels", ["nothing"], "labels: unknown 'nothing'; known: "),
+  "multi_label": ("labels", [0.5], "the label 0.5: expected a name"),
   "multiple_choice": ("label", 3, "the label '3': expected the place of one"),
   "question_answering": (
     "answers",
@@ -88,7 +88,7 @@ WRONG = {
     "the answer 'array' is not at character 1",
   ),
   "regression": ("values", ["much"], "expected a number, got 'much'"),
-  "tagging": ("tags", ["X"] * 5, "tags: unknown 'X'; known: O, "),
+  "tagging": ("tags", [0.5] * 5, "the label 0.5: expected a name"),
 }
 # The field that is the text.
 TEXTS = {"dialogue": "words", "question_answering": "context"}

@@ -108,7 +108,6 @@ def test_max_length_is_kept_with_the_task(make):
 @pytest.mark.parametrize(
   ("evaluation", "message"),
   [
-    ("it\tyes\na\tmaybe\n", r"eval\.tsv:2: label: unknown 'maybe'; known: no,"),
     ("it\tyes\na\t\n", r"eval\.tsv:2: the label '': expected a name"),
     ("it\tyes\n \tno\n", r"eval\.tsv:2: the field 'text' is empty"),
   ],
@@ -122,6 +121,29 @@ def test_a_record_that_is_not_for_the_task_is_named_by_its_place(
   _, data = make(TRAIN, evaluation, bad_rows="skip")
   assert data.evaluation().records == [{"text": "it", "label": "yes"}]
   assert "1 records skipped of config.data.eval" in data.notes[1]
+
+
+def test_a_label_that_training_never_saw_is_an_error_of_the_model(make):
+  rows = [{"text": "it", "label": x} for x in ("yes", "no", "maybe", "yes")]
+  task, data = make(TRAIN, "".join(f"it\t{row['label']}\n" for row in rows))
+  examples = [example for (example,) in data.evaluation().examples]
+  weights = [example.targets["label/weights"] for example in examples]
+  np.testing.assert_array_equal(weights, [1, 1, 0, 1])
+  assert data.notes[1].startswith("label: the model has no label maybe;")
+  predictions = [{"label": np.array([0.1, 0.9])}] * len(rows)
+  found = task.evaluate(rows, predictions)
+  assert found["accuracy"] == 1 / 2
+  # As scikit-learn has it of the names: recalls of 1, 0 and 0.
+  assert found["macro_recall"] == pytest.approx(1 / 3)
+  shown = task.view(rows, predictions)
+  assert tuple(shown.confusion.labels) == ("no", "yes", "maybe")
+  assert [row["gold"] for row in shown.mistakes] == ["no", "maybe"]
+  assert shown.mistakes[1]["probability of gold"] == 0
+
+
+def test_records_that_share_no_label_with_the_model_are_refused(make):
+  with pytest.raises(UserError, match=r"have 1, 0, but the model's .* no, yes"):
+    make(TRAIN, "it\t1\nthem\t0\n")
 
 
 def test_training_records_without_a_label_are_bad_rows_too(make):

@@ -92,7 +92,6 @@ def test_tables_separate_the_labels(tmp_path):
 @pytest.mark.parametrize(
   ("row", "message"),
   [
-    ({"text": "a", "labels": ["d"]}, "labels: unknown 'd'; known: a, b, c"),
     ({"text": "a", "labels": ["a", None]}, "the label None: expected a name"),
     ({"text": "a", "labels": "a"}, "field 'labels': expected a list"),
     ({"text": " ", "labels": ["a"]}, "the field 'text' is empty"),
@@ -106,6 +105,21 @@ def test_a_record_that_is_not_for_the_task_is_named_by_its_place(
     make(evaluation=[*ROWS, row])
   _, data = make(evaluation=[*ROWS, row], bad_rows="skip")
   assert list(data.evaluation().records) == ROWS
+
+
+def test_a_label_that_training_never_saw_is_an_error_of_the_model(make):
+  row = {"text": "a", "labels": ["a", "d"]}
+  task, data = make(evaluation=[*ROWS, row])
+  *_, (example,) = data.evaluation().examples
+  np.testing.assert_array_equal(example.targets["labels/labels"], [1, 0, 0])
+  chances = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0.0]])
+  predictions = [{"labels": row} for row in chances]
+  found = task.evaluate([*ROWS, row], predictions)
+  assert found["micro_precision"] == 1
+  assert found["micro_recall"] == 5 / 6
+  assert found["subset_accuracy"] == 4 / 5
+  tuned = task.tune([*ROWS, row], predictions)
+  assert len(tuned.targets["labels"].thresholds) == 3
 
 
 def test_no_label_at_all_is_said(make):

@@ -8,7 +8,7 @@ from bert_jax.data.grouping import pad
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.words import Words
 from bert_jax.tasks.metrics import entities as metrics
-from bert_jax.tasks.targets.token_labels import TokenLabels
+from bert_jax.tasks.targets.token_labels import Labelled, TokenLabels
 from bert_jax.training import inference
 from tests import small
 from tests.tasks import cases
@@ -270,15 +270,28 @@ def test_parts_of_speech_are_tags_too(tmp_path):
   assert metrics_["accuracy"] == pytest.approx(2 / 3)
 
 
-def test_an_unknown_tag_is_a_bad_row(tmp_path):
+def test_a_tag_that_training_never_saw_is_an_error_of_the_model(tmp_path):
   held_out = [*HELD_OUT, (["a", "list"], ["O", "B-ORG"])]
-  lines = sum(len(words) + 1 for words, _ in HELD_OUT)
-  place = f"dev.conll:{lines + 1}: tags: unknown 'B-ORG'; known: O, B-LOC"
-  with pytest.raises(UserError, match=place):
-    task_of(tmp_path, held_out=held_out)
-  _, data = task_of(tmp_path, held_out=held_out, bad_rows="skip")
-  assert len(data.evaluation().records) == len(HELD_OUT)
-  assert any(place in note for note in data.notes)
+  task, data = task_of(tmp_path, held_out=held_out)
+  records = data.evaluation().records
+  *_, (example,) = data.evaluation().examples
+  assert example.targets["tags/weights"].sum() == 1
+  tags = task.targets["tags"]
+  predictions = []
+  for record in records:
+    ids = [
+      tags.labels.index(x) if x in tags.labels else 0 for x in record["tags"]
+    ]
+    index = np.arange(len(ids))
+    found = (index, index + 1, np.array(ids), np.ones(len(ids)))
+    predictions.append({"tags": Labelled(*found)})
+  found = task.evaluate(records, predictions)
+  assert found["precision"] == 1
+  assert found["recall"] < 1
+  shown = task.view(records, predictions)
+  assert shown.tables["entities"]["ORG"]["recall"] == 0
+  assert [row["missed"] for row in shown.mistakes] == ["ORG: list"]
+  assert shown.confusion.labels[-1] == "B-ORG"
 
 
 def test_bad_tags_of_training_records_are_bad_rows_too(tmp_path):

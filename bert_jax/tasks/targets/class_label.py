@@ -91,14 +91,13 @@ class ClassLabel(LabelledTarget):
   def found(self, record: Record) -> Iterable[str]:
     return [fields.label(record.get("label"))]
 
-  def gold(self, record: Record) -> int:
-    return fields.index("label", record.get("label"), self.names)
-
   def arrays(self, record: Record, training: bool) -> Arrays:
     """The label's id and, in training, its class weight."""
-    label = self.gold(record)
-    weight = self.class_weights.get(self.names[label], 1) if training else 1
-    return {"labels": np.int32(label), "weights": np.float32(weight)}
+    (label,) = self.learned_ids(record, training)
+    weight = float(label >= 0)
+    if training:
+      weight = self.class_weights.get(self.names[label], 1)
+    return {"labels": np.int32(max(label, 0)), "weights": np.float32(weight)}
 
   def fit(self, records: Splits, pretrained: Self | None) -> Self:
     fitted = super().fit(records, pretrained)
@@ -149,46 +148,50 @@ class ClassLabel(LabelledTarget):
   def correct(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> np.ndarray:
-    gold, predicted = self._ids(records, predictions)
+    gold, predicted, _ = self._ids(records, predictions)
     return gold == predicted
 
   def evaluate(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> Metrics:
     """See `metrics.labels.evaluate`."""
-    return metrics.evaluate(*self._ids(records, predictions), len(self.names))
+    gold, predicted, names = self._ids(records, predictions)
+    return metrics.evaluate(gold, predicted, len(names))
 
   def baselines(self, records: Records) -> Metrics:
-    gold = [self.gold(record) for record in records]
+    names = self.gold_names(records)
+    gold = [self.ids(record, names) for record in records]
     return {"accuracy_majority_baseline": metrics.majority_share(gold)}
 
   def _ids(
     self, records: Records, predictions: Sequence[Probabilities]
-  ) -> tuple[np.ndarray, np.ndarray]:
-    gold = np.array([self.gold(record) for record in records], int)
-    return gold, np.array([p.argmax() for p in predictions], int)
+  ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Gold and predicted ids, and the names of all ids."""
+    names = self.gold_names(records)
+    gold = np.array([id for x in records for id in self.ids(x, names)], int)
+    return gold, np.array([p.argmax() for p in predictions], int), names
 
   def view(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> View:
     """Precision and recall by label, and the most confident mistakes."""
-    gold, predicted = self._ids(records, predictions)
+    gold, predicted, names = self._ids(records, predictions)
     mistakes = []
     for i in np.flatnonzero(gold != predicted):
       probability = float(predictions[i][predicted[i]])
       row: dict[str, Any] = {
         **view.texts(records[i]),
-        "gold": self.names[gold[i]],
-        "predicted": self.names[predicted[i]],
+        "gold": names[gold[i]],
+        "predicted": names[predicted[i]],
         "probability": probability,
-        "probability of gold": float(predictions[i][gold[i]]),
+        "probability of gold": float(
+          predictions[i][gold[i]] if gold[i] < len(self.names) else 0
+        ),
       }
       mistakes.append((probability, row))
     return View(
-      {"labels": metrics.per_label(gold, predicted, self.names)},
-      Confusion(
-        self.names, metrics.confusion_matrix(gold, predicted, len(self.names))
-      ),
+      {"labels": metrics.per_label(gold, predicted, names)},
+      Confusion(names, metrics.confusion_matrix(gold, predicted, len(names))),
       view.worst(mistakes),
     )
 

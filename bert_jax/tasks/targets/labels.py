@@ -14,6 +14,7 @@ from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
+from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.targets.target import Target
 
 DEFAULT = ("LABEL_0", "LABEL_1")
@@ -59,6 +60,41 @@ class LabelledTarget(Target):
       UserError: a field is missing or of a wrong type.
     """
     raise NotImplementedError
+
+  def ids(self, record: Record, names: Sequence[str] = ()) -> list[int]:
+    """The ids of a record's gold labels, by default among `self.names`.
+
+    Raises:
+      UserError: as `found`; or a label is unknown.
+    """
+    known = names or self.names
+    return [fields.index(self.FIELDS[0], x, known) for x in self.found(record)]
+
+  def learned_ids(self, record: Record, training: bool) -> list[int]:
+    """As `ids`; in evaluations -1 for a label that the model does not know."""
+    if training:
+      return self.ids(record)
+    names = self.names
+    return [names.index(x) if x in names else -1 for x in self.found(record)]
+
+  def unseen(self, records: Sequence[Record]) -> tuple[str, ...]:
+    """The gold labels that the model does not know; it gets them all wrong.
+
+    Raises:
+      UserError: it knows none of the gold labels.
+    """
+    found = dict.fromkeys(x for record in records for x in self.found(record))
+    unseen = tuple(name for name in found if name not in self.names)
+    if unseen and len(unseen) == len(found):
+      raise UserError(
+        f"{self.FIELDS[0]}: the records have {', '.join(unseen):.80}, but the"
+        f" model's labels are {', '.join(self.names):.80}"
+      )
+    return unseen
+
+  def gold_names(self, records: Sequence[Record]) -> tuple[str, ...]:
+    """The labels of the model, then those that it does not know."""
+    return self.names + self.unseen(records)
 
   def fit(self, records: Splits, pretrained: Self | None) -> Self:
     """Takes the labels of the pretrained model, or of the records."""

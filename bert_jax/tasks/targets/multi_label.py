@@ -28,7 +28,7 @@ from bert_jax.tasks.targets.view import View
 from bert_jax.types import Batch
 
 _DEFAULT_THRESHOLD = 0.5
-_Matrix = Float[np.ndarray, "rows labels"]
+_Matrix = Float[np.ndarray, "rows names"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,15 +89,10 @@ class MultiLabel(LabelledTarget):
       )
     return [fields.label(name) for name in given]
 
-  def gold(self, record: Record) -> Float[np.ndarray, " labels"]:
-    """1 for each label that the record has; float32."""
-    row = np.zeros(len(self.names), np.float32)
-    for name in self.found(record):
-      row[fields.index("labels", name, self.names)] = 1
-    return row
-
   def arrays(self, record: Record, training: bool) -> Arrays:
-    return {"labels": self.gold(record)}
+    row = np.zeros(len(self.names), np.float32)
+    row[[id for id in self.learned_ids(record, training) if id >= 0]] = 1
+    return {"labels": row}
 
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """Binary cross-entropy in nats, the mean over the labels.
@@ -136,8 +131,8 @@ class MultiLabel(LabelledTarget):
   def correct(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> np.ndarray:
-    gold, probabilities = self._arrays(records, predictions)
-    return ((probabilities >= self._cuts) == (gold > 0)).all(-1)
+    gold, probabilities, cuts = self._arrays(records, predictions)
+    return ((probabilities >= cuts) == (gold > 0)).all(-1)
 
   def evaluate(
     self, records: Records, predictions: Sequence[Probabilities]
@@ -147,10 +142,10 @@ class MultiLabel(LabelledTarget):
     Where these were tuned on the same records they flatter; `micro_f1_untuned`
     and `macro_f1_untuned` are the metrics with 0.5 for all labels.
     """
-    gold, probabilities = self._arrays(records, predictions)
-    default = np.full(len(self.names), _DEFAULT_THRESHOLD)
+    gold, probabilities, cuts = self._arrays(records, predictions)
+    default = np.full(len(cuts), _DEFAULT_THRESHOLD)
     untuned = metrics.evaluate(gold, probabilities, default)
-    found = metrics.evaluate(gold, probabilities, self._cuts)
+    found = metrics.evaluate(gold, probabilities, cuts)
     return {
       "micro_f1": found["micro_f1"],
       **found,
@@ -160,17 +155,22 @@ class MultiLabel(LabelledTarget):
   def tune(
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> Self:
-    thresholds = metrics.tune_thresholds(*self._arrays(records, predictions))
-    return dataclasses.replace(self, thresholds=tuple(thresholds.tolist()))
+    gold, probabilities, _ = self._arrays(records, predictions)
+    found = metrics.tune_thresholds(gold, probabilities)[: len(self.names)]
+    return dataclasses.replace(self, thresholds=tuple(found.tolist()))
 
   def _arrays(
     self, records: Records, predictions: Sequence[Probabilities]
-  ) -> tuple[
-    Float[np.ndarray, "rows labels"], Float[np.ndarray, "rows labels"]
-  ]:
-    shape = (len(records), len(self.names))
-    gold = np.array([self.gold(record) for record in records], float)
-    return gold.reshape(shape), np.array(predictions, float).reshape(shape)
+  ) -> tuple[_Matrix, _Matrix, Float[np.ndarray, " names"]]:
+    """Gold labels, probabilities and thresholds, for all `gold_names`."""
+    names, known = self.gold_names(records), len(self.names)
+    gold = np.zeros((len(records), len(names)))
+    for row, record in zip(gold, records):
+      row[self.ids(record, names)] = 1
+    probabilities, cuts = np.zeros_like(gold), np.full(len(names), 0.5)
+    probabilities[:, :known] = np.reshape(predictions, (len(records), known))
+    cuts[:known] = self._cuts
+    return gold, probabilities, cuts
 
   def baselines(self, records: Records) -> Metrics:
     """Of the best answer that is the same for all records.
@@ -193,8 +193,8 @@ class MultiLabel(LabelledTarget):
     self, records: Records, predictions: Sequence[Probabilities]
   ) -> View:
     """Precision and recall by label, and the records with most error."""
-    gold, chances = self._arrays(records, predictions)
-    chosen = (chances >= self._cuts).astype(float)
+    gold, chances, cuts = self._arrays(records, predictions)
+    chosen = (chances >= cuts).astype(float)
     mistakes = []
     for row in np.flatnonzero((gold != chosen).any(-1)):
       wrong = gold[row] != chosen[row]
@@ -211,10 +211,10 @@ class MultiLabel(LabelledTarget):
       }
       mistakes.append((off, seen))
     columns = rates((gold * chosen).sum(0), chosen.sum(0), gold.sum(0))
-    columns |= {"support": gold.sum(0), "threshold": np.array(self._cuts)}
+    columns |= {"support": gold.sum(0), "threshold": cuts}
     table = {
       label: {name: float(column[id]) for name, column in columns.items()}
-      for id, label in enumerate(self.names)
+      for id, label in enumerate(self.gold_names(records))
     }
     return View({"labels": table}, mistakes=view.worst(mistakes))
 

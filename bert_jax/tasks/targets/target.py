@@ -211,6 +211,11 @@ class Target:
     """Corpus-level metrics; the first one is what the target is known by."""
     raise NotImplementedError
 
+  def unseen(self, records: Records) -> tuple[str, ...]:
+    """The gold labels of evaluation records that the model does not know."""
+    del records
+    return ()
+
   def baselines(self, records: Records) -> Metrics:
     """The metrics of the best constant answer, `METRIC_KIND_baseline`."""
     del records

@@ -131,18 +131,14 @@ class TokenLabels(LabelledTarget):
       )
     return [fields.label(tag) for tag in found]
 
-  def gold(self, record: Record) -> Int[np.ndarray, " words"]:
-    tags = self.found(record)
-    return np.array([fields.index("tags", x, self.names) for x in tags], int)
-
   def encode(
     self, record: Record, rows: Sequence[Row], training: bool = False
   ) -> list[Arrays]:
-    gold, made = self.gold(record), []
+    gold, made = np.array(self.learned_ids(record, training)), []
     for row in rows:
-      weights = row.example.targets[f"{PREFIX}word_weights"]
-      starts = row.example.targets[f"{PREFIX}starts"]
-      labels = np.where(weights > 0, gold[starts], 0).astype(np.int32)
+      at = row.example.targets[f"{PREFIX}starts"]
+      weights = row.example.targets[f"{PREFIX}word_weights"] * (gold[at] >= 0)
+      labels = np.where(weights > 0, gold[at], 0).astype(np.int32)
       made.append({"labels": labels, "weights": weights})
     return made
 
@@ -236,10 +232,11 @@ class TokenLabels(LabelledTarget):
     A word without tokens is `O` even where there is no such label, which then
     is a further one.
     """
-    names = tuple(dict.fromkeys([*self.names, OUTSIDE]))
+    names = tuple(dict.fromkeys([*self.gold_names(records), OUTSIDE]))
     outside = names.index(OUTSIDE)
     predicted = [np.where(p.labels < 0, outside, p.labels) for p in predictions]
-    return [self.gold(record) for record in records], predicted, names
+    gold = [np.array(self.ids(record, names)) for record in records]
+    return gold, predicted, names
 
   def correct(
     self, records: Records, predictions: Sequence[Labelled]
@@ -260,7 +257,8 @@ class TokenLabels(LabelledTarget):
     return {"f1": found["f1"], **found}
 
   def baselines(self, records: Records) -> Metrics:
-    gold = np.concatenate([self.gold(record) for record in records])
+    names = self.gold_names(records)
+    gold = [id for record in records for id in self.ids(record, names)]
     return {"accuracy_majority_baseline": label_metrics.majority_share(gold)}
 
   def view(self, records: Records, predictions: Sequence[Labelled]) -> View:
@@ -281,9 +279,8 @@ class TokenLabels(LabelledTarget):
         }
         mistakes.append((wrong, row))
     flat = np.concatenate(gold), np.concatenate(predicted)
-    used = [
-      id for id in range(len(names)) if id < len(self.names) or id in flat[1]
-    ]
+    seen = {*range(len(self.names)), *np.concatenate(flat).tolist()}
+    used = [id for id in range(len(names)) if id in seen]
     return View(
       {"entities": metrics.per_type(gold, predicted, names)},
       Confusion(
