@@ -91,7 +91,7 @@ def augment(
   """
   if not config.copies:
     return []
-  made: list[tuple[Record, dict[str, Any]]] = []
+  made = []
   for number, record in enumerate(records):
     if "answers" in record or not {"text", "words"} & {*record}:
       raise UserError(

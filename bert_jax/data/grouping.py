@@ -3,32 +3,17 @@
 import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Int64
 
+from bert_jax.data.stream import Positioned, check_seed
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
-LENGTH_BUCKETS = (
-  16,
-  24,
-  32,
-  40,
-  48,
-  64,
-  80,
-  96,
-  128,
-  192,
-  256,
-  320,
-  384,
-  448,
-  512,
-)
+LENGTH_BUCKETS = (16, 24, 32, 40, 48, 64, 80, 96, 128, *range(192, 513, 64))
 """The default lengths of rows; longer rows use powers of two."""
 
 # The number of batches whose examples are sorted by length together. A larger
@@ -116,7 +101,7 @@ def pad(
   return jax.tree_util.tree_map_with_path(stack, *examples)
 
 
-class LengthGroupedStream:
+class LengthGroupedStream(Positioned):
   """All epochs of some examples, in batches of similar length.
 
   An epoch is a random permutation of the examples, sorted by length within
@@ -146,15 +131,14 @@ class LengthGroupedStream:
       lengths: the lengths that rows are padded to, ascending.
       batch_size: the number of rows of a batch, over all hosts.
       seed: the seed of the order, not negative.
-      start: a position from `position_after`; None starts at the beginning.
+      start: a position from `position_after`, or None.
 
     Raises:
       UserError: there are no examples, or the seed is negative.
     """
     if not examples:
       raise UserError("config.data.train: there are no examples")
-    if not 0 <= seed < 1 << 63:
-      raise UserError(f"config.seed: expected 0 to 2**63 - 1, got {seed}")
+    check_seed(seed)
     self._arguments = (examples, axes, lengths, batch_size, seed, start)
     self._examples, self._axes, self._seed = examples, axes, seed
     self._grow = functools.partial(bucket, lengths)
@@ -167,9 +151,6 @@ class LengthGroupedStream:
     )
     self._plans: dict[int, list[Int64[np.ndarray, "rows"]]] = {}
     self._lock = threading.Lock()
-
-  def __reduce__(self) -> tuple[object, ...]:
-    return LengthGroupedStream, self._arguments
 
   def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """The given rows of batch `index`, counted from the start; NumPy arrays.
@@ -184,10 +165,6 @@ class LengthGroupedStream:
       exact=True,
       only=rows,
     )
-
-  def at(self, position: Mapping[str, int]) -> Self:
-    """The stream of the same examples that starts at a position."""
-    return LengthGroupedStream(*self._arguments[:-1], position)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """The position after some batches, at which a new stream can start.

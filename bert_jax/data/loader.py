@@ -32,12 +32,7 @@ class Batches(Iterator[Batch]):
   """An iterator over prefetched batches of NumPy arrays; a context manager."""
 
   def __init__(self, iterator: grain.DatasetIterator[Batch], shared: bool):
-    """Starts prefetching.
-
-    Args:
-      iterator: the iterator of Grain.
-      shared: whether the batches are in memory shared with a worker process.
-    """
+    """Starts prefetching; `shared` is memory shared with a worker process."""
     self._iterator = iterator
     self._shared = shared
     # Also at exit, before the modules that closing needs are unloaded.
@@ -128,8 +123,7 @@ def evaluation_batches(
       f"config.evaluation.examples: {limit} of"
       f" {examples.epoch_length(0)} examples; expected at least 1"
     )
-  batches = _EvaluationBatches(examples, batch_size, count)
-  return _prefetch(batches, workers)
+  return _prefetch(_EvaluationBatches(examples, batch_size, count), workers)
 
 
 @dataclasses.dataclass(frozen=True)

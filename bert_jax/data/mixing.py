@@ -2,19 +2,18 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import numpy as np
 from jaxtyping import Int64
 
-from bert_jax.data.stream import BatchStream
+from bert_jax.data.stream import BatchStream, Positioned
 from bert_jax.types import Batch
 
 # The number of batches whose streams are sampled together.
 _BLOCK = 1024
 
 
-class MixedStream:
+class MixedStream(Positioned):
   """Samples the stream of each batch, by size and temperature.
 
   Batch `b` is a function of (seed, b) and the streams. A stream is thread-safe
@@ -40,7 +39,7 @@ class MixedStream:
       temperature: the probability of a stream is proportional to
         size ** (1 / temperature): 1 samples by size, infinity uniformly.
       seed: the seed of the sampling, not negative.
-      start: a position from `position_after`; None starts at the beginning.
+      start: a position from `position_after`, or None.
     """
     self._arguments = (streams, temperature, seed, start)
     self._streams, self._seed = streams, seed
@@ -55,9 +54,6 @@ class MixedStream:
     self._blocks: list[tuple[Int64[np.ndarray, "block"], np.ndarray]] = []
     self._lock = threading.Lock()
 
-  def __reduce__(self) -> tuple[object, ...]:
-    return MixedStream, self._arguments
-
   def batch(self, index: int, rows: Sequence[int]) -> Batch:
     """The given rows of batch `index`, counted from the start."""
     block, place = divmod(self._first + index, _BLOCK)
@@ -68,10 +64,6 @@ class MixedStream:
     chosen = choices[place]
     earlier = before[chosen] + np.count_nonzero(choices[:place] == chosen)
     return self._streams[chosen].batch(int(earlier), rows)
-
-  def at(self, position: Mapping[str, int]) -> Self:
-    """The stream of the same examples that starts at a position."""
-    return MixedStream(*self._arguments[:-1], position)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """The position after some batches, at which a new stream can start."""

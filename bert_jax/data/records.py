@@ -15,8 +15,6 @@ from bert_jax.storage import paths as paths_lib
 T = TypeVar("T")
 Split = Literal["train", "eval"]
 
-_POLICIES = ("fail", "skip")
-
 
 @dataclasses.dataclass(frozen=True)
 class RecordsConfig:
@@ -55,9 +53,7 @@ class RecordsConfig:
 
   def __post_init__(self):
     for name in ("train", "eval"):
-      parts = (part for text in getattr(self, name) for part in text.split(","))
-      paths = tuple(part.strip() for part in parts if part.strip())
-      object.__setattr__(self, name, paths)
+      object.__setattr__(self, name, files_lib.split(getattr(self, name)))
     if self.format and self.format not in formats.FORMATS:
       raise ValueError(
         f"format: unknown {self.format!r}; known: {', '.join(formats.FORMATS)}"
@@ -66,9 +62,9 @@ class RecordsConfig:
       raise ValueError(
         f"dataset: {self.dataset!r} needs the format tfds, got {self.format!r}"
       )
-    if self.bad_rows not in _POLICIES:
+    if self.bad_rows not in ("fail", "skip"):
       raise ValueError(
-        f"bad_rows: expected {' or '.join(_POLICIES)}, got {self.bad_rows!r}"
+        f"bad_rows: expected fail or skip, got {self.bad_rows!r}"
       )
     if not self.separator:
       raise ValueError(
@@ -114,9 +110,6 @@ class Records:
 
   def each(self, function: Callable[[Record], T]) -> tuple["Records", list[T]]:
     """Applies a function to each record; a `UserError` makes a bad row.
-
-    Args:
-      function: a function of a record.
 
     Returns:
       The rows without the bad ones, and the result of the function for each.
@@ -215,7 +208,8 @@ def read(
   for name, rows in _sources(config, split, layout):
     before = len(records.rows) + len(records.skipped)
     for row in rows:
-      row = _checked(row)
+      if isinstance(row, Row) and "answers" in row.record:
+        row = labelled.row(row.where, _with_answers, row.record)
       if isinstance(row, BadRow):
         records.reject(*row)
       else:
@@ -233,20 +227,13 @@ def fingerprint(
 
   File names are not included.
 
-  Args:
-    config: the source of the records.
-    split: "train" or "eval".
-    section: the config key of `config`, for messages.
-
   Raises:
     UserError: a file does not exist, or the data set is not prepared.
   """
   described = []
   for format_, paths in _found(config, split, section):
     if format_ == "tfds":
-      described += tfds.describe_records(
-        _dataset(config, paths[0], split, section)
-      )
+      described += tfds.describe(_dataset(config, paths[0], split, section))
       continue
     for path in paths:
       folder = paths_lib.is_folder(path)
@@ -302,13 +289,7 @@ def _dataset(
   )
 
 
-def _checked(row: Row | BadRow) -> Row | BadRow:
-  """Converts answers to the same form for all formats."""
-  if isinstance(row, BadRow) or "answers" not in row.record:
-    return row
-  return labelled.row(row.where, _with_answers, row.record)
-
-
 def _with_answers(record: Record) -> Record:
+  """Converts answers to the same form for all formats."""
   answers = squad.answers(record["answers"], record.get("context"))
   return {**record, "answers": answers}

@@ -70,7 +70,29 @@ class _Epoch(NamedTuple):
   seed: int  # The seed of the order.
 
 
-class Stream:
+class Positioned:
+  """What all `BatchStream`s share: they are made again from their arguments.
+
+  The last argument is the position of the start; None for the beginning.
+  """
+
+  _arguments: tuple[Any, ...]
+
+  def __reduce__(self) -> tuple[object, ...]:
+    return type(self), self._arguments
+
+  def at(self, position: Mapping[str, Any]) -> Self:
+    """The stream of the same data that starts at a position."""
+    return type(self)(*self._arguments[:-1], position)
+
+
+def check_seed(seed: int) -> None:
+  """Raises a `UserError` for a seed that is out of range."""
+  if not 0 <= seed < 1 << 63:
+    raise UserError(f"config.seed: expected 0 to 2**63 - 1, got {seed}")
+
+
+class Stream(Positioned):
   """The concatenation of all epochs, each shuffled.
 
   Batch b holds the positions `b * batch_size` to `(b + 1) * batch_size`, so a
@@ -90,12 +112,6 @@ class Stream:
   ):
     """Creates the stream; batches are made on request.
 
-    Args:
-      examples: the examples of each epoch.
-      batch_size: the number of rows of a batch, over all hosts.
-      seed: the seed of the order, not negative.
-      start: a position from `position_after`; None starts at the beginning.
-
     Raises:
       UserError: the batch size or the seed is out of range.
     """
@@ -103,8 +119,7 @@ class Stream:
       raise UserError(
         f"config.batch_size: expected at least 1, got {batch_size}"
       )
-    if not 0 <= seed < 1 << 63:
-      raise UserError(f"config.seed: expected 0 to 2**63 - 1, got {seed}")
+    check_seed(seed)
     self._arguments = (examples, batch_size, seed, start)
     self._examples = examples
     self.batch_size = batch_size
@@ -114,9 +129,6 @@ class Stream:
     self._offset = start["index"]
     self._epochs: list[_Epoch] = []
     self._lock = threading.Lock()
-
-  def __reduce__(self) -> tuple[object, ...]:
-    return Stream, self._arguments
 
   @property
   def batches_per_epoch(self) -> int:
@@ -135,10 +147,6 @@ class Stream:
         chunk = indices[at : at + _AT_ONCE]
         parts.append(self._examples.batch(epoch, chunk))
     return concatenate(parts)
-
-  def at(self, position: Mapping[str, int]) -> Self:
-    """The stream of the same examples that starts at a position."""
-    return Stream(*self._arguments[:-1], position)
 
   def position_after(self, batches: int) -> dict[str, int]:
     """The position after some batches, at which a new stream can start.

@@ -112,9 +112,6 @@ def prepare(
     overwrite: whether to replace another corpus at `output`.
     runner: runs the work on the shards; None for processes of this machine.
 
-  Returns:
-    The report, which is read if the same corpus exists already.
-
   Raises:
     UserError: the source is empty or unreadable, `output` is another corpus or
       something else, the disk is full, or a process was killed.

@@ -68,11 +68,7 @@ class ShardWriter:
     ids: Int[np.ndarray, "tokens"],
     lengths: Int[np.ndarray, "sentences"],
   ) -> None:
-    """Appends a document.
-
-    Args:
-      ids: the concatenated token ids of its sentences.
-      lengths: the number of tokens of each sentence, at least 1.
+    """Appends a document: the ids and the lengths of its sentences.
 
     Raises:
       UserError: the disk is full, or the file cannot be written.
@@ -231,11 +227,7 @@ class Corpus:
 
   @classmethod
   def open(cls, folder: paths.Path, split: str = "train") -> "Corpus":
-    """Opens a corpus made by `bert-jax prepare`.
-
-    Args:
-      folder: the folder of the corpus (`config.data.corpus`).
-      split: "train" or "eval".
+    """Opens a split, "train" or "eval", of a corpus by `bert-jax prepare`.
 
     Raises:
       UserError: the corpus is not complete, a file is missing or has the wrong
@@ -254,7 +246,15 @@ class Corpus:
         " config.corpus.eval_fraction)"
       )
     for name, file in manifest["files"].items():
-      _check_size(folder / name, file["bytes"])
+      path, size = folder / name, file["bytes"]
+      found = path.stat().st_size if path.is_file() else None
+      if found != size:
+        reason = (
+          "is missing" if found is None else f"has {found} bytes, not {size}"
+        )
+        raise settings.UserError(
+          f"config.data.corpus: {path} {reason}; prepare the corpus again"
+        )
     # Slices of a plain array are several times faster than those of a memmap.
     lengths, starts = (
       np.asarray(np.load(folder / name, mmap_mode="r"))
@@ -314,12 +314,3 @@ class Corpus:
 
   def __reduce__(self) -> tuple[Any, ...]:
     return Corpus.open, (self.folder, self.split)
-
-
-def _check_size(path: pathlib.Path, size: int) -> None:
-  found = path.stat().st_size if path.is_file() else None
-  if found != size:
-    what = "is missing" if found is None else f"has {found} bytes, not {size}"
-    raise settings.UserError(
-      f"config.data.corpus: {path} {what}; prepare the corpus again"
-    )

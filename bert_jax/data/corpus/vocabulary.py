@@ -20,10 +20,8 @@ _PROBED = 200
 def load(given: str, lowercase: bool | None) -> Tokenizer:
   """The tokenizer that `config.corpus.vocabulary` names.
 
-  Args:
-    given: a folder or file, as for `bert_jax.text.load`.
-    lowercase: whether text is lower-cased, which a `vocab.txt` does not say;
-      None follows the files.
+  `lowercase` tells whether text is lower-cased, which a `vocab.txt` does not;
+  None follows the files.
 
   Raises:
     UserError: it cannot be read, or contradicts `lowercase`.

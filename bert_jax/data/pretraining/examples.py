@@ -17,6 +17,7 @@ from bert_jax.data.pretraining import (
   pairing,
   planning,
 )
+from bert_jax.data.stream import check_seed
 from bert_jax.settings import UserError
 from bert_jax.text.tokenizer import SpecialIds
 from bert_jax.types import Batch
@@ -71,17 +72,18 @@ class ExamplesConfig:
         raise ValueError(
           f"{name}: expected at least 1, got {getattr(self, name)}"
         )
-    for name in ("mask_rate", "mask_share", "random_share"):
+    for name in (
+      "mask_rate",
+      "mask_share",
+      "random_share",
+      "short_probability",
+    ):
       if not 0 <= getattr(self, name) <= 1:
         raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
     if self.mask_share + self.random_share > 1 + 1e-9:
       raise ValueError(
         "random_share: with mask_share expected at most 1, got"
         f" {self.mask_share} + {self.random_share}"
-      )
-    if not 0 <= self.short_probability <= 1:
-      raise ValueError(
-        f"short_probability: expected 0 to 1, got {self.short_probability}"
       )
 
   @property
@@ -175,8 +177,7 @@ class PretrainingExamples:
     """
     if not len(corpus):
       raise UserError("config.data.corpus: the corpus has no documents")
-    if not 0 <= seed < 1 << 63:
-      raise UserError(f"config.seed: expected 0 to 2**63 - 1, got {seed}")
+    check_seed(seed)
     self._corpus = corpus
     self._special = special
     self._config = config

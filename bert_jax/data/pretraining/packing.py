@@ -96,14 +96,7 @@ def pack(
 def _fill(
   left: list[int], row_length: int, max_sequences: int, spared: float
 ) -> list[_Rows]:
-  """Fills rows with all sequences.
-
-  Args:
-    left: the number of sequences of each length, from 0; modified in place.
-    row_length: the number of positions of a row.
-    max_sequences: the maximum number of sequences of a row.
-    spared: see `_SPARED`.
-  """
+  """Fills rows with `left[n]` sequences of each length n; modifies `left`."""
   lengths = [length for length, count in enumerate(left) if count]
   sequences, tokens = sum(left), sum(n * left[n] for n in lengths)
   groups = []

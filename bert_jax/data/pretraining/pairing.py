@@ -72,10 +72,6 @@ def excess(
 
   The closed form of removing one token at a time: first the longer segment is
   cut to the length of the other, then both in turn, beginning with B.
-
-  Args:
-    sizes: the number of tokens of A and of B.
-    max_tokens: the maximum number of tokens of both together.
   """
   a, b = sizes.T.astype(np.int64)
   total = np.maximum(a + b - max_tokens, 0)

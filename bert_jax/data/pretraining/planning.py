@@ -140,13 +140,7 @@ def _pieces(starts: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "m"]:
 
 
 class _Random(NamedTuple):
-  """The random choices for each sentence, independent of the blocks.
-
-  Attributes:
-    lengths: the lengths of all sentences of the corpus.
-    starts: the starts of its documents, and the end of the last one.
-    key: the key of the epoch.
-  """
+  """The random choices for each sentence of a corpus, with the epoch's key."""
 
   lengths: UInt32[np.ndarray, "sentences"]
   starts: Int64[np.ndarray, "documents+1"]
@@ -161,12 +155,7 @@ class _Random(NamedTuple):
   def elsewhere(
     self, first: Int64[np.ndarray, "n"], count: Int64[np.ndarray, "n"]
   ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
-    """The start of the random B for segments A, and the end of its document.
-
-    Args:
-      first: the first sentence of each A.
-      count: the number of sentences of each A.
-    """
+    """The start of the random B for segments A, and the end of its document."""
     others = len(self.starts) - 2
     at = self.draw(first, _SENTENCE)
     if others:
@@ -202,10 +191,7 @@ class _Random(NamedTuple):
 class _Block(NamedTuple):
   """Consecutive documents that are planned together.
 
-  Attributes:
-    lengths: the lengths of their sentences.
-    bounds: their starts in the corpus, and the end of the last one.
-    random: the random choices.
+  `bounds` are their starts in the corpus, and the end of the last one.
   """
 
   lengths: UInt32[np.ndarray, "sentences"]

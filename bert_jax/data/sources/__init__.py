@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources import installed_docs, text_files, tfds
 from bert_jax.storage import paths
@@ -54,9 +53,7 @@ class SourceConfig:
   data_dir: str | None = None
 
   def __post_init__(self):
-    patterns = (part for text in self.files for part in text.split(","))
-    files = tuple(part.strip() for part in patterns if part.strip())
-    object.__setattr__(self, "files", files)
+    object.__setattr__(self, "files", files_lib.split(self.files))
     for name, known in (
       ("source", tuple(SOURCES)),
       ("documents", text_files.DOCUMENTS),
@@ -67,45 +64,34 @@ class SourceConfig:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class SourceKind:
-  """The functions of a kind of source.
-
-  Attributes:
-    open: opens the source, given the settings, a scratch folder that exists as
-      long as the source is used, and the number of processes.
-    describe: a description of the input for JSON; equal descriptions mean
-      equal documents.
-  """
-
-  open: Callable[[SourceConfig, pathlib.Path, int], Source]
-  describe: Callable[[SourceConfig], list[dict[str, Any]]]
-
-
-SOURCES: Mapping[str, SourceKind] = {
-  "text_files": SourceKind(
-    open=lambda config, scratch, processes: text_files.open_source(
+# For each source: a function that opens it, from the settings, a scratch folder
+# that exists as long as the source is used, and the number of processes; and a
+# description of its input for JSON. Equal descriptions mean equal documents.
+SOURCES: Mapping[str, tuple[Callable[..., Source], Callable[..., Any]]] = {
+  "text_files": (
+    lambda config, scratch, processes: text_files.open_source(
       config.files, config.documents, config.field, scratch
     ),
-    describe=lambda config: files_lib.describe(
+    lambda config: files_lib.describe(
       files_lib.find(config.files, "config.corpus.files")
     ),
   ),
-  "tfds": SourceKind(
-    open=lambda config, scratch, processes: tfds.open_source(
-      config.dataset, config.split, config.data_dir, config.field
-    ),
-    describe=lambda config: tfds.describe(
-      config.dataset, config.split, config.data_dir, config.field
-    ),
+  "tfds": (
+    lambda config, scratch, processes: _open_tfds(config),
+    lambda config: tfds.describe(_open_tfds(config).dataset),
   ),
-  "installed_docs": SourceKind(
-    open=lambda config, scratch, processes: installed_docs.open_source(
+  "installed_docs": (
+    lambda config, scratch, processes: installed_docs.open_source(
       scratch, processes
     ),
-    describe=lambda config: installed_docs.describe(),
+    lambda config: installed_docs.describe(),
   ),
 }
+
+
+def _open_tfds(config: SourceConfig) -> tfds.TfdsTexts:
+  dataset = tfds.Dataset(config.dataset, config.split, config.data_dir)
+  return tfds.open_source(dataset, config.field)
 
 
 def open_source(
@@ -116,23 +102,18 @@ def open_source(
   Raises:
     UserError: the settings are wrong, or the documents cannot be read.
   """
-  kind = settings.choice("config.corpus.source", config.source, SOURCES)
-  return kind.open(config, scratch, processes)
+  return SOURCES[config.source][0](config, scratch, processes)
 
 
 def describe(config: SourceConfig) -> list[dict[str, Any]]:
   """The input of the source: files with SHA-256, or packages with versions."""
-  kind = settings.choice("config.corpus.source", config.source, SOURCES)
-  return kind.describe(config)
+  return SOURCES[config.source][1](config)
 
 
 def shared(source: Source, scratch: pathlib.Path, where: str) -> Source:
   """The same source for use on other machines.
 
-  Args:
-    source: a source from `open_source`.
-    scratch: the scratch folder of the source, which is uploaded.
-    where: the folder in a store to upload to.
+  Uploads its scratch folder to `where`, a folder in a store.
 
   Raises:
     UserError: the store refuses the upload.

@@ -34,13 +34,8 @@ def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
   with -DOCSTART-, and comments, which begin with # and have another number of
   columns, are ignored.
 
-  Args:
-    path: the path of the file.
-    layout: the fields. Their columns are numbers, by default the first for
-      `words` and the last for `tags`.
-
-  Yields:
-    Rows with the location of the first word of the sentence.
+  The columns of fields are numbers, by default the first for `words` and the
+  last for `tags`. The location of a row is that of its first word.
 
   Raises:
     UserError: the file cannot be read, or a column does not exist.
@@ -63,16 +58,16 @@ def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
 def _form(path: str) -> tuple[_Split, int]:
   """The function that splits lines, and the number of columns."""
   with labelled.open_text(path) as file:
-    words = (line for line in file if not _holds_no_word(line))
+    words = (
+      line
+      for line in file
+      if line.strip(_BLANK) and not line.startswith(("#", _DOCUMENT))
+    )
     sample = list(itertools.islice(words, _SAMPLE))
   tabs = sum("\t" in line for line in sample) * 2 > len(sample)
   split = _at_tabs if tabs else _at_spaces
   widths = collections.Counter(len(split(line)) for line in sample)
   return split, widths.most_common(1)[0][0] if widths else 0
-
-
-def _holds_no_word(line: str) -> bool:
-  return not line.strip(_BLANK) or line.startswith(("#", _DOCUMENT))
 
 
 def _at_tabs(line: str) -> list[str]:
@@ -108,15 +103,13 @@ def _sentences(
 ) -> Iterator[list[_Line]]:
   """Yields the line numbers and columns of each sentence."""
   sentence = []
-  for number, line in enumerate(file, 1):
+  for number, line in enumerate(itertools.chain(file, [""]), 1):
     if not line.strip(_BLANK) or line.startswith(_DOCUMENT):
       if sentence:
         yield sentence
       sentence = []
     elif not line.startswith("#") or len(split(line)) == width:
       sentence.append((number, split(line)))
-  if sentence:
-    yield sentence
 
 
 def _wrong(

@@ -13,17 +13,11 @@ from bert_jax import settings
 from bert_jax.storage import checksums
 from bert_jax.storage import paths as paths_lib
 
+# fmt: off
 _OTHER_FORMATS = (
-  ".xz",
-  ".bz2",
-  ".zst",
-  ".zip",
-  ".7z",
-  ".tar",
-  ".tgz",
-  ".tar.gz",
-  ".parquet",
+  ".xz", ".bz2", ".zst", ".zip", ".7z", ".tar", ".tgz", ".tar.gz", ".parquet"
 )
+# fmt: on
 
 # The characters of "surrogateescape" for bytes that are not UTF-8.
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
@@ -32,6 +26,12 @@ _BAD_BYTE = re.compile("[\udc80-\udcff]")
 def replace_bad_bytes(text: str) -> tuple[str, int]:
   """Replaces surrogates of "surrogateescape" by U+FFFD, and counts them."""
   return (text, 0) if text.isascii() else _BAD_BYTE.subn("\ufffd", text)
+
+
+def split(given: tuple[str, ...]) -> tuple[str, ...]:
+  """Paths and patterns, which commas may separate too."""
+  parts = (part.strip() for text in given for part in text.split(","))
+  return tuple(filter(None, parts))
 
 
 def find(patterns: tuple[str, ...], key: str) -> list[str]:

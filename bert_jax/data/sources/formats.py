@@ -34,16 +34,8 @@ FILE_FORMATS: Mapping[str, Callable[[Sequence[str], Layout], _Rows]] = {
 FORMATS = (*FILE_FORMATS, "tfds")
 """The names of all formats."""
 
-_SUFFIXES = {
-  ".tsv": "tsv",
-  ".csv": "csv",
-  ".jsonl": "jsonl",
-  ".ndjson": "jsonl",
-  ".conll": "conll",
-  ".bio": "conll",
-  ".iob": "conll",
-  ".json": "squad",
-}
+# The formats of suffixes that are not the name of one.
+_SUFFIXES = {"ndjson": "jsonl", "bio": "conll", "iob": "conll", "json": "squad"}
 
 
 def find(
@@ -83,10 +75,11 @@ def find(
 
 def _format(path: str, section: str) -> str:
   """The format of a file by its suffix."""
-  suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
-  if suffix not in _SUFFIXES:
+  suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1][1:]
+  found = _SUFFIXES.get(suffix, suffix)
+  if found not in ("tsv", "csv", "jsonl", "conll", "squad"):
     raise settings.UserError(
       f"{section}.format: the suffix of {path} is of no known format; set one"
       f" of {', '.join(FORMATS)}"
     )
-  return _SUFFIXES[suffix]
+  return found

@@ -207,11 +207,9 @@ def _modules() -> list[tuple[str, str, str]]:
 
 def describe() -> list[dict[str, Any]]:
   """The packages and their versions, for JSON."""
-  described = [{"package": "python", "version": platform.python_version()}]
-  return described + [
-    {"package": name, "version": distribution.version}
-    for name, distribution in distributions().items()
-  ]
+  versions = {"python": platform.python_version()}
+  versions |= {name: found.version for name, found in distributions().items()}
+  return [{"package": name, "version": x} for name, x in versions.items()]
 
 
 def open_source(
@@ -219,11 +217,8 @@ def open_source(
 ) -> text_files.TextFiles:
   """Extracts the docstrings and opens them as a source.
 
-  Repeated paragraphs are kept only in their first document.
-
-  Args:
-    scratch: the folder for the extracted text, which the source reads.
-    processes: the number of processes.
+  Repeated paragraphs are kept only in their first document. The source reads
+  the extracted text, in the folder `scratch`.
 
   Returns:
     A source of records {"text", "replaced_bytes", "label", "module"}.

@@ -71,11 +71,7 @@ class Layout:
     return None if column in ("", field) else column
 
   def number(self, field: str) -> int | None:
-    """`column` for formats whose columns are numbers.
-
-    Raises:
-      UserError: the config has something else.
-    """
+    """`column` for formats whose columns are numbers; else a `UserError`."""
     column = self.column(field)
     try:
       return None if column is None else int(column)
@@ -86,11 +82,7 @@ class Layout:
       ) from None
 
   def only(self, known: Sequence[str], what: str) -> list[str]:
-    """The fields of a record that a format has.
-
-    Args:
-      known: the fields of the format.
-      what: the name of the format, for messages.
+    """The fields of a record that are `known` to the format `what`.
 
     Raises:
       UserError: the format lacks a required field.
@@ -143,10 +135,6 @@ def open_text(path: str, newline: str = "\n") -> Iterator[TextIO]:
   Skips a byte order mark. Lines end only with "\n" by default, because texts
   contain other line separators of Unicode. Bytes that are not UTF-8 become
   lone surrogates, which `check_text` finds.
-
-  Args:
-    path: the path of the file, local or in a store.
-    newline: the argument of `open`.
 
   Raises:
     UserError: the file cannot be read, is damaged, or is not UTF-8 text.

@@ -26,11 +26,7 @@ def write(
 ) -> dict[str, int]:
   """Writes `train.jsonl` and `eval.jsonl` with records {"text", "label"}.
 
-  Args:
-    folder: the output folder; created if it does not exist.
-    train: the maximum number of training passages per package.
-    evaluation: the maximum number of evaluation passages per package.
-    processes: the number of processes that read the docstrings.
+  `train` and `evaluation` are the maximum numbers of passages per package.
 
   Returns:
     The number of records of each split.
@@ -44,13 +40,10 @@ def write(
       record = source[i]
       split = "eval" if rng.randrange(_EVAL_EVERY) == 0 else "train"
       passages[record["label"], split] += _cut(record["text"])
-  sizes = collections.Counter(
-    {
-      label: len(found)
-      for (label, split), found in passages.items()
-      if split == "train"
-    }
-  )
+  sizes: collections.Counter[str] = collections.Counter()
+  for (label, split), found in passages.items():
+    if split == "train":
+      sizes[label] = len(found)
   labels = sorted(label for label, _ in sizes.most_common(LABELS))
   counts = {}
   for split, most in (("train", train), ("eval", evaluation)):

@@ -12,13 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bert_jax import settings
 from bert_jax.data.sources import labelled
-from bert_jax.data.sources.labelled import (
-  BadRow,
-  Layout,
-  Record,
-  RefusedError,
-  Row,
-)
+from bert_jax.data.sources.labelled import BadRow, Layout, Record, Row
 from bert_jax.storage import paths as paths_lib
 
 FILES: Mapping[str, str] = {
@@ -34,9 +28,10 @@ _WORD = re.compile("[^ \t\r\n]+")
 def read(paths: Sequence[str], layout: Layout) -> Iterator[Row | BadRow]:
   """Yields one record per line; lists are split at spaces and tabs.
 
+  Lines that are blank in all files are ignored.
+
   Args:
-    paths: a folder, or the files of the fields in their order. Lines that are
-      blank in all files are ignored.
+    paths: a folder, or the files of the fields in their order.
     layout: the fields; in a folder their columns are file names.
 
   Raises:
@@ -104,11 +99,11 @@ def _record(texts: Mapping[str, str], layout: Layout) -> Record:
   for field, text in texts.items():
     labelled.check_text(text)
     if not text:
-      raise RefusedError(f"no {field} on this line")
+      raise labelled.RefusedError(f"no {field} on this line")
     record[field] = _WORD.findall(text) if field in layout.lists else text
   counts = {f: len(record[f]) for f in ("words", "tags") if f in record}
   if len(set(counts.values())) > 1:
-    raise RefusedError(
+    raise labelled.RefusedError(
       "expected a tag for each word, got"
       f" {counts['words']} words and {counts['tags']} tags"
     )

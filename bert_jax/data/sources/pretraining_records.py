@@ -150,12 +150,10 @@ class PretrainingRecords:
 
 
 _CONFIG_KEYS = {
-  "input_ids": "max_length",
-  "input_mask": "max_length",
-  "segment_ids": "max_length",
-  "masked_lm_positions": "max_predictions",
-  "masked_lm_ids": "max_predictions",
-  "masked_lm_weights": "max_predictions",
+  **dict.fromkeys(("input_ids", "input_mask", "segment_ids"), "max_length"),
+  **{
+    f"masked_lm_{x}": "max_predictions" for x in ("positions", "ids", "weights")
+  },
 }
 
 

@@ -10,26 +10,13 @@ from typing import Any
 
 from bert_jax import settings
 from bert_jax.data.sources import labelled
-from bert_jax.data.sources.labelled import (
-  BadRow,
-  Layout,
-  Record,
-  RefusedError,
-  Row,
-)
+from bert_jax.data.sources.labelled import BadRow, Layout, Record, Row
 
 _FIELDS = ("id", "question", "context", "answers")
 
 
 def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
-  """Yields one record per question.
-
-  Args:
-    path: the path of the file.
-    layout: the fields: some of `id`, `question`, `context` and `answers`.
-
-  Yields:
-    Rows with the ID of the question as location.
+  """Yields one record per question; the location of a row is its ID.
 
   Raises:
     UserError: the file cannot be read, or is not JSON in this format.
@@ -64,35 +51,39 @@ def answers(value: Any, context: Any) -> list[dict[str, Any]]:
     A list of {"text": str, "start": int}, empty if there is no answer.
 
   Raises:
-    RefusedError: an answer is malformed, or not at its position.
+    labelled.RefusedError: an answer is malformed, or not at its position.
   """
   if not isinstance(context, str):
-    raise RefusedError(f"the context is not text: {context!r:.40}")
+    raise labelled.RefusedError(f"the context is not text: {context!r:.40}")
   if isinstance(value, Mapping):
     texts, starts = value.get("text"), value.get("answer_start")
     if not isinstance(texts, list) or not isinstance(starts, list):
-      raise RefusedError("answers: expected lists under text, answer_start")
+      raise labelled.RefusedError(
+        "answers: expected lists under text, answer_start"
+      )
     if len(texts) != len(starts):
-      raise RefusedError(
+      raise labelled.RefusedError(
         f"answers: {len(texts)} texts and {len(starts)} starts"
       )
     value = [{"text": t, "start": start} for t, start in zip(texts, starts)]
   if not isinstance(value, list):
-    raise RefusedError(f"answers: expected a list, got {value!r:.40}")
+    raise labelled.RefusedError(f"answers: expected a list, got {value!r:.40}")
   return [_answer(item, context) for item in value]
 
 
 def _answer(item: Any, context: str) -> dict[str, Any]:
   if not isinstance(item, Mapping):
-    raise RefusedError(f"an answer: expected text and start, got {item!r:.40}")
+    raise labelled.RefusedError(
+      f"an answer: expected text and start, got {item!r:.40}"
+    )
   text, start = item.get("text"), item.get("answer_start", item.get("start"))
   if not isinstance(text, str) or type(start) is not int or not text:
-    raise RefusedError(
+    raise labelled.RefusedError(
       f"an answer: expected text and start, got {text!r:.40} and {start!r:.20}"
     )
   if start < 0 or not context.startswith(text, start):
     there = context[max(start, 0) :][: len(text)]
-    raise RefusedError(
+    raise labelled.RefusedError(
       f"the answer {text!r:.60} is not at character {start} of the context,"
       f" where {there!r:.60} is"
     )
@@ -116,7 +107,7 @@ def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
           identity = question.get("id")
           where = place + f".qas[{index}]" if identity is None else identity
           yield str(where), context, question
-  except RefusedError as error:
+  except labelled.RefusedError as error:
     raise settings.UserError(f"{path}: {error}") from None
   except (
     ValueError,
@@ -145,12 +136,12 @@ def _record(
     record["id"] = str(record["id"])
   for name, value in record.items():
     if name in fields and not isinstance(value, str):
-      raise RefusedError(f"{name}: expected text, got {value!r:.40}")
+      raise labelled.RefusedError(f"{name}: expected text, got {value!r:.40}")
     labelled.check_text(value or "")
   if question.get("is_impossible"):
     record["answers"] = []
   elif "answers" in question:
     record["answers"] = question["answers"]
   elif "answers" not in layout.optional:
-    raise RefusedError("has neither answers nor is_impossible")
+    raise labelled.RefusedError("has neither answers nor is_impossible")
   return {field: record[field] for field in fields if field in record}

@@ -7,16 +7,10 @@ from typing import Any
 
 from bert_jax import settings
 from bert_jax.data.sources import labelled
-from bert_jax.data.sources.labelled import (
-  BadRow,
-  Layout,
-  Record,
-  RefusedError,
-  Row,
-)
+from bert_jax.data.sources.labelled import BadRow, Layout, Record, Row
 
 # The line number of a row and its cells, or the reason why it is malformed.
-_Cells = tuple[int, list[str] | RefusedError]
+_Cells = tuple[int, list[str] | labelled.RefusedError]
 
 # The largest limit that csv accepts on systems with a C long of 32 bits.
 _LONGEST = 2**31 - 1
@@ -25,10 +19,7 @@ _LONGEST = 2**31 - 1
 def read_tsv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
   """Yields one record per line of tab-separated cells, without quoting.
 
-  Args:
-    path: the path of the file; lines end with LF or CR LF, empty ones are
-      ignored.
-    layout: the fields.
+  Lines end with LF or CR LF; empty ones are ignored.
 
   Raises:
     UserError: the file cannot be read, or lacks a column.
@@ -44,9 +35,7 @@ def read_tsv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
 def read_csv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
   """Yields one record per row of comma-separated values (RFC 4180).
 
-  Args:
-    path: the path of the file; the location of a row is its first line.
-    layout: the fields.
+  The location of a row is its first line.
 
   Raises:
     UserError: the file cannot be read, or lacks a column.
@@ -57,11 +46,9 @@ def read_csv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
 
 
 def read_jsonl(path: str, layout: Layout) -> Iterator[Row | BadRow]:
-  """Yields one record per line with a JSON object.
+  """Yields one record per line with a JSON object; blank lines are ignored.
 
-  Args:
-    path: the path of the file; blank lines are ignored.
-    layout: the fields; their columns are keys, `a.b` for nested ones.
+  The columns of fields are keys, `a.b` for nested ones.
 
   Raises:
     UserError: the file cannot be read, or a column is a number.
@@ -90,7 +77,9 @@ def _csv_rows(file: Iterator[str]) -> Iterator[_Cells]:
     except StopIteration:
       return
     except csv.Error as error:
-      cells = RefusedError(f"malformed CSV; check the quotes ({error})")
+      cells = labelled.RefusedError(
+        f"malformed CSV; check the quotes ({error})"
+      )
     if cells:
       yield number, cells
 
@@ -102,7 +91,7 @@ def _table(
   width, places = 0, None
   for number, cells in rows:
     where = f"{path}:{number}"
-    if isinstance(cells, RefusedError):
+    if isinstance(cells, labelled.RefusedError):
       yield BadRow(where, str(cells))
       continue
     if places is None:
@@ -118,7 +107,7 @@ def _named(path: str, header: Sequence[str], layout: Layout) -> dict[str, int]:
   """The column numbers of the fields, by the header."""
   try:
     labelled.check_text("".join(header))
-  except RefusedError as error:
+  except labelled.RefusedError as error:
     raise settings.UserError(f"{path}: the header: {error}") from None
   names = [name.strip() for name in header]
   places = {}
@@ -174,7 +163,7 @@ def _record(
   cells: Sequence[str], width: int, places: Mapping[str, int], layout: Layout
 ) -> Record:
   if len(cells) != width:
-    raise RefusedError(f"expected {width} columns, got {len(cells)}")
+    raise labelled.RefusedError(f"expected {width} columns, got {len(cells)}")
   record = {}
   for field, place in places.items():
     cell = cells[place]
@@ -193,9 +182,11 @@ def _object(line: str, columns: Mapping[str, str], layout: Layout) -> Record:
   try:
     values = json.loads(line)
   except (ValueError, RecursionError) as error:
-    raise RefusedError(f"expected one JSON object per line: {error}") from None
+    raise labelled.RefusedError(
+      f"expected one JSON object per line: {error}"
+    ) from None
   if not isinstance(values, dict):
-    raise RefusedError(
+    raise labelled.RefusedError(
       f"expected one JSON object per line, got {line.strip():.40}"
     )
   if "\\u" in line:
@@ -207,9 +198,11 @@ def _object(line: str, columns: Mapping[str, str], layout: Layout) -> Record:
       continue
     if value is None:
       known = ", ".join(values) or "none"
-      raise RefusedError(f"has no field {column!r}; its fields: {known:.200}")
+      raise labelled.RefusedError(
+        f"has no field {column!r}; its fields: {known:.200}"
+      )
     if field in layout.lists and not isinstance(value, list):
-      raise RefusedError(
+      raise labelled.RefusedError(
         f"field {column!r}: expected a list, got {value!r:.40}"
       )
     record[field] = value

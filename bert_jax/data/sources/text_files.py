@@ -57,18 +57,19 @@ class TextFiles:
   field: str
 
   def __post_init__(self):
-    blocks, document = [], 0
+    self._blocks, document = [], 0
     self._here: dict[int, pathlib.Path] = {}
     for file, name in enumerate(self.files):
       line = 0
       split = self._split(file)
       for offset, data in _blocks(self._path(file), self._unit(file), name):
-        blocks.append(_Block(file, offset, len(data), line, document))
+        self._blocks.append(_Block(file, offset, len(data), line, document))
         document += len(split(data))
         line += data.count(b"\n")
     self._length = document
-    self._blocks = blocks
-    self._starts = np.array([block.document for block in blocks], np.int64)
+    self._starts = np.array(
+      [block.document for block in self._blocks], np.int64
+    )
     self._parsed: tuple[_Block, list[str]] = (_Block(0, 0, 0, 0, 0), [])
 
   def __getstate__(self) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class TextFiles:
     block, texts = self._parsed
     if not block.document <= index < block.document + len(texts):
       number = int(np.searchsorted(self._starts, index, side="right")) - 1
-      block = _Block(*self._blocks[number])
+      block = self._blocks[number]
       with self._path(block.file).open("rb") as file:
         file.seek(block.offset)
         texts = self._split(block.file)(file.read(block.size))
@@ -242,22 +243,12 @@ def _check_text(start: bytes, name: str) -> None:
 
 
 def open_source(
-  files: tuple[str, ...],
-  documents: str,
-  field: str,
-  scratch: pathlib.Path,
+  files: tuple[str, ...], documents: str, field: str, scratch: pathlib.Path
 ) -> TextFiles:
-  """Opens text files as a source.
+  """Opens text files as a source; see `SourceConfig`.
 
-  Args:
-    files: glob patterns.
-    documents: "blank_line", "line" or "file"; JSON lines are always split by
-      lines.
-    field: the field of JSON lines with the text.
-    scratch: a folder for decompressed copies of gzip'd files.
-
-  Returns:
-    A source. Documents of more than 16 MiB are split, blank ones are dropped.
+  Documents of more than 16 MiB are split, blank ones are dropped. `scratch` is
+  a folder for decompressed copies of gzip'd files.
 
   Raises:
     UserError: no file matches, or one is not text or cannot be decompressed.

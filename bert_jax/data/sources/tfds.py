@@ -11,13 +11,7 @@ import numpy as np
 from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources import labelled
-from bert_jax.data.sources.labelled import (
-  BadRow,
-  Layout,
-  Record,
-  RefusedError,
-  Row,
-)
+from bert_jax.data.sources.labelled import BadRow, Layout, Record, Row
 from bert_jax.storage import paths as paths_lib
 
 
@@ -138,14 +132,12 @@ class TfdsTexts:
   Pickled as the arguments of `open_source`.
   """
 
-  dataset: str
-  split: str
-  data_dir: str | None
+  dataset: Dataset
   field: str
   records: Any = dataclasses.field(repr=False)
 
   def __reduce__(self) -> tuple[Any, ...]:
-    return open_source, (self.dataset, self.split, self.data_dir, self.field)
+    return open_source, (self.dataset, self.field)
 
   def __len__(self) -> int:
     """The number of documents."""
@@ -163,53 +155,34 @@ class TfdsTexts:
     return features | {"text": text, "replaced_bytes": replaced}
 
 
-def open_source(
-  dataset: str, split: str, data_dir: str | None, field: str
-) -> TfdsTexts:
-  """Opens the documents of a data set that is prepared as ArrayRecord.
-
-  Args:
-    dataset: the TFDS name, `name[/config][:version]`.
-    split: a TFDS split or slice, for instance `train[:10%]`.
-    data_dir: the folder of prepared data sets; None for the default of TFDS.
-    field: the feature with the text.
+def open_source(dataset: Dataset, field: str) -> TfdsTexts:
+  """Opens the texts in a feature of a data set.
 
   Raises:
     UserError: there is no such data set, split or feature, or the data set is
       not prepared.
   """
-  records = open_records(Dataset(dataset, split, data_dir))
+  records = open_records(dataset)
   known = records.dataset_info.features
   if field not in known:
     raise settings.UserError(
-      f"config.corpus.field: {dataset!r} has no feature {field!r}; its"
+      f"config.corpus.field: {dataset.name!r} has no feature {field!r}; its"
       f" features: {', '.join(known)}"
     )
   if len(records) and not isinstance(records[0][field], bytes | str):
     raise settings.UserError(
-      f"config.corpus.field: feature {field!r} of {dataset!r} is not text"
+      f"config.corpus.field: feature {field!r} of {dataset.name!r} is not text"
     )
-  return TfdsTexts(dataset, split, data_dir, field, records)
+  return TfdsTexts(dataset, field, records)
 
 
-def describe(
-  dataset: str, split: str, data_dir: str | None, field: str
-) -> list[dict[str, Any]]:
+def describe(dataset: Dataset) -> list[dict[str, Any]]:
   """The data set and the files of its split, for JSON."""
-  return _describe(open_source(dataset, split, data_dir, field).records, split)
-
-
-def describe_records(dataset: Dataset) -> list[dict[str, Any]]:
-  """`describe` for labelled records."""
-  return _describe(open_records(dataset), dataset.split)
-
-
-def _describe(records: Any, split: str) -> list[dict[str, Any]]:
-  info = records.dataset_info
-  used = info.splits[split].file_instructions
+  info = open_records(dataset).dataset_info
+  used = info.splits[dataset.split].file_instructions
   paths = sorted({os.fspath(part.filename) for part in used})
   return [
-    {"dataset": info.full_name, "split": split},
+    {"dataset": info.full_name, "split": dataset.split},
     *files_lib.describe(paths),
   ]
 
@@ -217,10 +190,8 @@ def _describe(records: Any, split: str) -> list[dict[str, Any]]:
 def read(dataset: Dataset, layout: Layout) -> Iterator[Row | BadRow]:
   """Yields one record per example, with label names instead of numbers.
 
-  Args:
-    dataset: the split to read.
-    layout: the fields; their columns are features, `a.b` for nested ones, and
-      `hypothesis.en` for a language of a translation.
+  Columns are features: `a.b` for nested ones, and `hypothesis.en` for a
+  language of a translation.
 
   Raises:
     UserError: there is no such data set, split or feature, or the data set is
@@ -266,7 +237,7 @@ def _nested(value: Any, feature: Any, path: Sequence[str]) -> Any:
     if "language" in value and name not in value:
       languages = [language.decode() for language in value["language"]]
       if name not in languages:
-        raise RefusedError(f"has no text in {name!r}")
+        raise labelled.RefusedError(f"has no text in {name!r}")
       value = value["translation"][languages.index(name)]
       return _plain(value, None)
     value, feature = value[name], feature[name]
@@ -296,6 +267,8 @@ def _plain(value: Any, feature: Any) -> Any:
     }
   if hasattr(feature, "int2str"):
     if value < 0:
-      raise RefusedError(f"the label is {value}: this example has none")
+      raise labelled.RefusedError(
+        f"the label is {value}: this example has none"
+      )
     return feature.int2str(value)
   return value
