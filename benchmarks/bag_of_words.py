@@ -24,26 +24,14 @@ from launch import cli
 
 
 def define(values: cli.Values) -> None:
-  for name, meaning in (("train", "train on"), ("eval", "evaluate on")):
-    flags.DEFINE_string(
-      name,
-      None,
-      f"Labelled texts to {meaning}.",
-      required=True,
-      flag_values=values,
-    )
-  flags.DEFINE_bool(
-    "header", True, "Whether tables have a header.", flag_values=values
-  )
-  flags.DEFINE_list(
-    "columns", [], "FIELD=COLUMN, such as text=review.", flag_values=values
-  )
-  flags.DEFINE_bool(
-    "characters",
-    False,
-    "Whether features are n-grams of characters instead of words.",
-    flag_values=values,
-  )
+  own = {"flag_values": values}
+  for name, use in (("train", "train on"), ("eval", "evaluate on")):
+    meaning = f"Labelled texts to {use}."
+    flags.DEFINE_string(name, None, meaning, required=True, **own)
+  flags.DEFINE_bool("header", True, "Whether tables have a header.", **own)
+  flags.DEFINE_list("columns", [], "FIELD=COLUMN, such as text=review.", **own)
+  meaning = "Whether features are n-grams of characters instead of words."
+  flags.DEFINE_bool("characters", False, meaning, **own)
 
 
 def _texts(found: records.Records) -> tuple[list[str], list[str]]:

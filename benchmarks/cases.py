@@ -9,6 +9,7 @@ from typing import Any
 
 from bert_jax import settings
 from bert_jax.data.corpus import build
+from bert_jax.interop.families.bert import KEYS
 from bert_jax.models.config import EncoderConfig, encoder_config
 from bert_jax.training import sweep
 from bert_jax.training.optim.optimizer import OptimizerConfig
@@ -27,16 +28,6 @@ TINY = {
 """The sizes of a model for testing the benchmarks themselves."""
 
 _OPTIMIZER = ("learning_rate", "b1", "b2", "eps", "weight_decay", "clip_norm")
-_MODEL = (
-  "vocab_size",
-  "hidden_size",
-  "num_layers",
-  "num_heads",
-  "intermediate_size",
-  "max_positions",
-  "hidden_dropout",
-  "attention_dropout",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +60,9 @@ class Case:
     return encoder_config({"vocab_size": VOCABULARY, **self.model})
 
   @property
-  def sizes(self) -> dict[str, Any]:
-    """The sizes and dropout rates of the encoder, for `Job.model`."""
-    return {name: getattr(self.encoder, name) for name in _MODEL}
+  def bert_config(self) -> dict[str, Any]:
+    """The encoder as arguments of `transformers.BertConfig`."""
+    return {key.name: getattr(self.encoder, key.field) for key in KEYS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +81,7 @@ class Text:
   def prepare(
     cls, files: Sequence[str], documents: str, folder: pathlib.Path
   ) -> "Text":
-    """Prepares a corpus.
-
-    Args:
-      files: text files; if empty, the documentation of installed packages.
-      documents: the key `config.corpus.documents`.
-      folder: where to write the corpus.
+    """Prepares a corpus of files, or of the documentation of packages.
 
     Raises:
       UserError: the files cannot be read.
@@ -124,9 +110,9 @@ def config(
     changes: values by dotted keys, such as `model.attention`.
   """
   made = bert_base.get_config().to_dict()
-  del made["corpus"], made["model"]["preset"]
+  del made["corpus"]
   made |= {"steps": 1_000_000, "batch_size": case.rows}
-  made["model"] |= {"dtype": "float32", **case.sizes}
+  made["model"] |= {"dtype": "float32", "vocab_size": VOCABULARY, **case.model}
   made["data"] = {
     "corpus": folder,
     "max_length": case.length,

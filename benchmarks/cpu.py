@@ -21,23 +21,18 @@ Writes benchmarks/results/cpu.json. `--tiny` only tests the benchmark itself.
 """
 
 import argparse
-import dataclasses
-import os
 import pathlib
 import statistics
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 from rich.table import Table
 
 from benchmarks import batches, cases, runner
 from benchmarks.cases import Case, Text
 from benchmarks.peers import Job
 from benchmarks.runner import Entry
-from bert_jax.settings import UserError
 
 _RESULTS = runner.RESULTS / "cpu.json"
 # The sizes of the matrices whose products give the peak of the machine.
@@ -81,10 +76,9 @@ def entries(
   """The job of each implementation; writes its batches."""
   count = arguments.warmup + arguments.steps
   packs = arguments.max_sequences if case.real else 1
-  changes = dict(arguments.ours)
   configs = {
     "peers": cases.config(case, corpus.folder, 1, {}),
-    "ours": cases.config(case, corpus.folder, packs, changes),
+    "ours": cases.config(case, corpus.folder, packs, dict(arguments.ours)),
   }
   if case.kind == "training":
     own, padded = (
@@ -95,6 +89,9 @@ def entries(
     )
   else:
     own, padded = batches.write_texts(case, corpus, arguments.steps, folder)
+  # Our inference starts from text.
+  own_options = {"tokenizer": corpus.folder, "length": case.length}
+  own_options["rows"] = case.rows
   made = {}
   for name in arguments.implementations:
     implementation = _IMPLEMENTATIONS[name]
@@ -105,9 +102,9 @@ def entries(
     job = Job(
       module=implementation.module,
       kind=case.kind,
-      model=configs["ours"]["model"] if is_ours else case.sizes,
+      model=configs["ours"]["model"] if is_ours else case.bert_config,
       optimizer=cases.optimizer(configs["ours"]),
-      options=_options(case, corpus) if is_ours else implementation.options,
+      options=own_options if is_ours else implementation.options,
       config=configs["ours"],
       batches=file.path,
       warmup=arguments.warmup,
@@ -120,21 +117,15 @@ def entries(
 def peak_entries(arguments: argparse.Namespace) -> dict[str, Entry]:
   """The jobs of matrix products in JAX and in PyTorch."""
   size = _TINY_SIZE if arguments.tiny else _SIZE
-  made = {}
-  for name in ("ours", "pytorch"):
-    job = Job(
-      module=name,
-      kind="peak",
-      options={"size": size},
-      threads=arguments.threads,
+  options, threads = {"size": size}, arguments.threads
+  return {
+    name: Entry(
+      Job(module=name, kind="peak", options=options, threads=threads),
+      None,
+      _python(name, arguments),
     )
-    made[name] = Entry(job, None, _python(name, arguments))
-  return made
-
-
-def _options(case: Case, corpus: Text) -> dict[str, Any]:
-  """The options of our inference, which starts from text."""
-  return {"tokenizer": corpus.folder, "length": case.length, "rows": case.rows}
+    for name in ("ours", "pytorch")
+  }
 
 
 def _python(module: str, arguments: argparse.Namespace) -> str:
@@ -144,13 +135,12 @@ def _python(module: str, arguments: argparse.Namespace) -> str:
 def peak(results: Mapping[str, Any]) -> float:
   """The maximum FLOPs per second of matrix products in JAX and PyTorch."""
   size = _TINY_SIZE if results["arguments"]["tiny"] else _SIZE
-  best = [
+  return max(
     2 * size**3 * ran["count"] / ran["seconds"]
     for result in results["peak"].values()
     for ran in result["runs"]
     if "error" not in ran
-  ]
-  return max(best)
+  )
 
 
 def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
@@ -200,46 +190,8 @@ def verdict(case: Mapping[str, Any]) -> str:
   return f"{case['name']}: {ratio} times the fastest peer, {best}"
 
 
-def print_results(results: Mapping[str, Any]) -> None:
-  """Prints the tables."""
-  if results["arguments"]["tiny"]:
-    print("A tiny model, to test the benchmark: the figures are meaningless.")
-  print(runner.title(results))
-  print(f"float32 peak: {peak(results) / 1e9:,.0f} GFLOP/s")
-  for case in results["cases"]:
-    runner.print_table(table(results, case))
-  for case in results["cases"]:
-    print(verdict(case))
-
-
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-  """Measures all cases, and writes the results after each."""
-  model = cases.TINY if arguments.tiny else {"preset": "bert_base"}
-  known = make_cases(arguments.batch, model)
-  results = {
-    "machine": runner.machine(),
-    "arguments": vars(arguments),
-    "peak": runner.alternate(peak_entries(arguments), 1),
-    "cases": [],
-  }
-  with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
-    corpus = Text.prepare(arguments.text, arguments.documents, folder)
-    for case in [known[name] for name in arguments.cases]:
-      found = runner.alternate(
-        entries(case, corpus, arguments, folder), arguments.rounds
-      )
-      entry = {"name": case.name, **dataclasses.asdict(case), "results": found}
-      results["cases"].append(entry)
-      if not arguments.tiny:
-        runner.write_results(arguments.output, results)
-  return results
-
-
-def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+def _arguments() -> argparse.Namespace:
+  parser = runner.parser(__doc__)
   known = list(make_cases(1, {}))
   parser.add_argument("--cases", nargs="+", default=known, choices=known)
   parser.add_argument(
@@ -261,22 +213,26 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
   parser.add_argument("--output", type=pathlib.Path, default=_RESULTS)
   runner.add_arguments(parser)
   cases.add_arguments(parser)
-  arguments = parser.parse_args(argv)
+  arguments = parser.parse_args()
   runner.check(parser, arguments)
   return arguments
 
 
 def main() -> None:
   arguments = _arguments()
-  # New threads and processes inherit these cores.
-  cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
-  os.sched_setaffinity(0, cores)
-  jax.config.update("jax_platforms", "cpu")
-  try:
-    results = measure(arguments)
-  except UserError as error:
-    raise SystemExit(f"error: {error}") from None
-  print_results(results)
+  runner.use_cores(arguments.threads)
+  model = cases.TINY if arguments.tiny else {"preset": "bert_base"}
+  known = make_cases(arguments.batch, model)
+  results = {
+    "machine": runner.machine(),
+    "peak": runner.alternate(peak_entries(arguments), 1),
+  }
+  chosen = {name: known[name] for name in arguments.cases}
+  runner.measure(results, chosen, entries, arguments, arguments.output)
+  limit = f"float32 peak: {peak(results) / 1e9:,.0f} GFLOP/s"
+  runner.print_results(results, f"{runner.title(results)}\n{limit}", table)
+  for case in results["cases"]:
+    print(verdict(case))
 
 
 if __name__ == "__main__":

@@ -77,8 +77,8 @@ class Runs:
       build.CorpusConfig(**self.config["corpus"]), folder / "corpus", 1
     )
 
-  def launch(self, name: str, *arguments: str, devices: int = 1) -> Process:
-    """Starts a command on simulated devices."""
+  def launch(self, workdir: str, devices: int = 1) -> Process:
+    """Starts or resumes a run on simulated devices."""
     env = {
       "JAX_PLATFORMS": "cpu",
       # All runs share a compilation cache.
@@ -90,17 +90,12 @@ class Runs:
     if devices > 1:
       flags = f"--xla_force_host_platform_device_count={devices}"
       env["XLA_FLAGS"] = flags
-    return Process(
-      name, "--config=config.py", *arguments, cwd=self.folder, env=env
-    )
+    arguments = ("--config=config.py", f"--workdir={workdir}")
+    return Process("train", *arguments, cwd=self.folder, env=env)
 
-  def train(self, workdir: str, *arguments: str, devices: int = 1) -> None:
+  def train(self, workdir: str, devices: int = 1) -> None:
     """Trains to the end."""
-    self._end(
-      self.launch("train", f"--workdir={workdir}", *arguments, devices=devices)
-    )
-
-  def _end(self, process: Process) -> None:
+    process = self.launch(workdir, devices)
     code, out, err = process.end(seconds=3600)
     if code:
       sys.exit(out + err)
@@ -145,7 +140,7 @@ def kill(runs: Runs, kills: int, rng: random.Random) -> dict[str, Any]:
   redone, under_way, before = [], 0, 0
   workdir = runs.folder / "killed"
   for _ in track(range(kills), "kills", console=_CONSOLE):
-    with runs.launch("train", "--workdir=killed") as process:
+    with runs.launch("killed") as process:
       if rng.random() < 0.2:
         time.sleep(rng.uniform(0, 6))  # Often before the first update.
       else:
@@ -219,11 +214,11 @@ def meshes(runs: Runs) -> dict[str, Any]:
   losses = {}
   for devices in (1, 2, 4, 8):
     workdir, other = f"devices_{devices}", 8 // devices
-    with runs.launch("train", f"--workdir={workdir}", devices=other) as process:
+    with runs.launch(workdir, other) as process:
       small_runs.wait_for_step(runs.folder / workdir, half + 1, [process])
       process.terminate()
       process.wait()
-    runs.train(workdir, devices=devices)
+    runs.train(workdir, devices)
     losses[devices] = runs.losses(workdir)
   expected = runs.losses("plain")
   return {

@@ -191,9 +191,7 @@ def print_results(results: Mapping[str, Any]) -> None:
 
 
 def _arguments() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = runner.parser(__doc__)
   parser.add_argument("model", help="what bert_jax.load takes")
   parser.add_argument("--train", required=True)
   parser.add_argument("--eval", required=True)
@@ -229,10 +227,7 @@ def main() -> None:
   for name in ("seeds", "threads"):
     if getattr(arguments, name) < 1:
       parser.error(f"--{name}: expected at least 1")
-  # New threads, and the peer, get these cores and count only them.
-  cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
-  os.sched_setaffinity(0, cores)
-  jax.config.update("jax_platforms", "cpu")
+  runner.use_cores(arguments.threads)
   try:
     results = compare(arguments)
   except UserError as error:

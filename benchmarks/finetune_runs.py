@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -129,7 +128,6 @@ def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
 def ours(plan: Plan, workdir: pathlib.Path) -> Result:
   """Trains with `train_recipe`, and reads its log."""
   found = run.train_recipe(plan.recipe, workdir)
-  loss = "loss"
   before, *log = logging.read_metrics(workdir)
   assert before["split"] == "eval", "a part of the model is newly initialized"
   windows = [row for row in log if row["split"] == "train"]
@@ -140,8 +138,8 @@ def ours(plan: Plan, workdir: pathlib.Path) -> Result:
   # Steps per second do not include compilation; `seconds` does.
   compiling = windows[-1]["seconds"] - before["seconds"] - sum(seconds)
   return Result(
-    before[loss],
-    found[loss],
+    before["loss"],
+    found["loss"],
     found[plan.metric],
     plan.rate(seconds),
     compiling,
@@ -153,11 +151,7 @@ def theirs(
 ) -> tuple[Result, dict[str, str]]:
   """Trains with PyTorch in a new process, and evaluates its outputs as ours.
 
-  Args:
-    plan: the work.
-    folder: for the job file.
-    peer: the Python of the peer.
-    threads: the number of threads of PyTorch.
+  The job file is written to `folder`.
 
   Returns:
     The result, and the versions of its packages.
@@ -175,14 +169,7 @@ def theirs(
   }
   path = folder / "job.json"
   path.write_text(json.dumps(job))
-  ran = subprocess.run(
-    [peer, "-m", "benchmarks.finetune_torch", str(path)],
-    cwd=runner.ROOT,
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  )
-  found = json.loads(ran.stdout.splitlines()[-1])
+  found = runner.json_of(peer, "benchmarks.finetune_torch", str(path))
   result = Result(
     found["loss_before"],
     found["loss_after"],

@@ -26,7 +26,6 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +37,6 @@ from benchmarks.cases import Case, Text
 from benchmarks.peers import Job
 from benchmarks.runner import Entry
 from bert_jax.models import flops
-from bert_jax.settings import UserError
 
 _RESULTS = runner.RESULTS / "gpu.json"
 _MODELS = ("bert_base", "bert_large")
@@ -105,7 +103,7 @@ def entries(
     job = Job(
       module="pytorch",
       kind="training",
-      model=case.sizes,
+      model=case.bert_config,
       optimizer=cases.optimizer(config),
       options=options,
     )
@@ -155,38 +153,22 @@ def table(results: Mapping[str, Any], case: Mapping[str, Any]) -> Table:
   return made
 
 
-def measure(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
-  """Measures all cases, and writes the results after each."""
-  results = {
-    "machine": runner.machine(),
-    "device": kind,
-    "arguments": vars(arguments),
-    "cases": [],
-  }
-  with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
-    corpus = Text.prepare(arguments.text, arguments.documents, folder)
-    for preset in arguments.models:
-      for length in arguments.lengths:
-        model = cases.TINY if arguments.tiny else {"preset": preset}
-        # Large models need more memory.
-        share = 1 if preset == "bert_base" else 2
-        rows = max(1, arguments.tokens // length // share)
-        case = Case("training", length, rows, _LENGTHS[length], model)
-        found = runner.alternate(
-          entries(case, corpus, arguments, folder), arguments.rounds
-        )
-        entry = {**dataclasses.asdict(case), "name": f"{preset}-{length}"}
-        results["cases"].append(entry | {"results": found})
-        if not arguments.tiny:
-          runner.write_results(_RESULTS, results)
-  return results
+def make_cases(arguments: argparse.Namespace) -> dict[str, Case]:
+  """The cases by name."""
+  made = {}
+  for preset in arguments.models:
+    for length in arguments.lengths:
+      model = cases.TINY if arguments.tiny else {"preset": preset}
+      # Large models need more memory.
+      share = 1 if preset == "bert_base" else 2
+      rows = max(1, arguments.tokens // length // share)
+      case = Case("training", length, rows, _LENGTHS[length], model)
+      made[f"{preset}-{length}"] = case
+  return made
 
 
 def _arguments() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = runner.parser(__doc__)
   parser.add_argument("--models", nargs="+", default=_MODELS, choices=_MODELS)
   parser.add_argument(
     "--lengths", nargs="+", type=int, default=[*_LENGTHS], choices=_LENGTHS
@@ -219,15 +201,9 @@ def main() -> None:
     raise SystemExit("error: JAX finds no GPU; see --help")
   # This process leaves the GPU to those of the implementations.
   jax.config.update("jax_platforms", "cpu")
-  try:
-    results = measure(arguments, kind)
-  except UserError as error:
-    raise SystemExit(f"error: {error}") from None
-  if arguments.tiny:
-    print("A tiny model, to test the benchmark: the figures are meaningless.")
-  print(f"{kind}; {runner.title(results)}")
-  for case in results["cases"]:
-    runner.print_table(table(results, case))
+  results = {"machine": runner.machine(), "device": kind}
+  runner.measure(results, make_cases(arguments), entries, arguments, _RESULTS)
+  runner.print_results(results, f"{kind}; {runner.title(results)}", table)
 
 
 if __name__ == "__main__":

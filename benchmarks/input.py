@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks import runner
+from benchmarks.cases import PREDICTIONS
 from bert_jax.data import counter_rng, loader
 from bert_jax.data.corpus.shards import Document
 from bert_jax.data.pretraining import (
@@ -42,7 +43,6 @@ _SPECIAL = SpecialIds(pad=0, unknown=100, cls=101, sep=102, mask=103)
 _BATCH = 256
 _SEQUENCES = 4
 _ROUNDS = 3
-_PREDICTIONS = {128: 20, 512: 76}
 _RESULTS = runner.RESULTS / "input.json"
 
 
@@ -72,18 +72,19 @@ class SyntheticCorpus:
 
 
 def rate(
+  tokens: float,
   work: Callable[[int], object],
   seconds: float,
   clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-  """Calls of `work` per second of a clock, in `_ROUNDS` rounds, ascending."""
+  """Tokens per second of a clock, of some a call, by round, ascending."""
   rates, call = [], 0
   for _ in range(_ROUNDS):
     begin, calls = clock(), 0
     while (took := clock() - begin) < seconds / _ROUNDS:
       work(call)
       call, calls = call + 1, calls + 1
-    rates.append(calls / took)
+    rates.append(tokens * calls / took)
   return sorted(rates)
 
 
@@ -92,7 +93,7 @@ def measure(
 ) -> Iterator[tuple[str, list[float]]]:
   """Non-padding tokens per second by part, in one process."""
   config = ExamplesConfig(
-    max_length=length, max_predictions=_PREDICTIONS[length]
+    max_length=length, max_predictions=PREDICTIONS[length]
   )
 
   def plan(epoch: int) -> planning.Plan:
@@ -109,17 +110,14 @@ def measure(
   special = length - config.max_tokens
   lengths = planned.tokens + np.uint16(special)
   total = float(lengths.sum())
-  yield "plan", [total * value for value in rate(plan, seconds)]
+  yield "plan", rate(total, plan, seconds)
 
   def pack(call: int) -> packing.Packing:
     rng = np.random.default_rng(call)
     return packing.pack(lengths, length, _SEQUENCES, rng)
 
-  packed = pack(0)
-  yield (
-    f"pack (efficiency {packed.efficiency:.1%})",
-    [total * value for value in rate(pack, seconds)],
-  )
+  name = f"pack (efficiency {pack(0).efficiency:.1%})"
+  yield name, rate(total, pack, seconds)
 
   yield from measure_parts(corpus, planned, config, seconds)
   for most in (1, _SEQUENCES):
@@ -154,7 +152,7 @@ def measure_parts(
       corpus, planned, chosen[call % 16], max_tokens=config.max_tokens, key=key
     )
 
-  yield "pairs", [tokens * value for value in rate(pair, seconds)]
+  yield "pairs", rate(tokens, pair, seconds)
   sequences = assembly.join(pair(0), _SPECIAL, has_next=True)
   continuations = np.arange(_VOCABULARY) % 4 == 0
   for name, groups in (("mask", None), ("mask whole words", continuations)):
@@ -170,7 +168,7 @@ def measure_parts(
       key,
     )
     own = len(sequences.token_ids)
-    yield name, [own * value for value in rate(lambda _, f=mask: f(), seconds)]
+    yield name, rate(own, lambda _, f=mask: f(), seconds)
 
 
 def measure_rows(
@@ -181,18 +179,16 @@ def measure_rows(
   tokens = np.mean(
     [(stream.batch(i, range(_BATCH)).sequence_ids > 0).sum() for i in range(8)]
   )
-  values = rate(lambda i: stream.batch(i, range(_BATCH)), seconds)
-  yield kind, [tokens * value for value in values]
+  yield kind, rate(tokens, lambda i: stream.batch(i, range(_BATCH)), seconds)
   for workers in (0, 2):
     with loader.training_batches(stream, workers=workers) as batches:
       for _ in range(8):  # Workers start, and buffers fill.
         next(batches)
-      values = rate(lambda _, b=batches: next(b), seconds)
-      yield f"{kind}, {workers} workers", [tokens * value for value in values]
+      receive = functools.partial(lambda b, _: next(b), batches)
+      yield f"{kind}, {workers} workers", rate(tokens, receive, seconds)
       if workers:
-        clock = time.process_time
-        values = rate(lambda _, b=batches: next(b), seconds / 3, clock)
-        yield f"{kind}, received", [tokens * value for value in values]
+        values = rate(tokens, receive, seconds / 3, time.process_time)
+        yield f"{kind}, received", values
 
 
 def main() -> None:
@@ -210,7 +206,7 @@ def main() -> None:
   )
   print(f"{'length':>6}  {'part':<22} {'non-padding tokens/s':>15} range")
   rows = []
-  for length in _PREDICTIONS:
+  for length in PREDICTIONS:
     for part, rates in measure(corpus, length, arguments.seconds):
       print(
         f"{length:6}  {part:<22} {statistics.median(rates):15,.0f}"

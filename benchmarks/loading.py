@@ -19,7 +19,6 @@ import pathlib
 import platform
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,9 +28,7 @@ from typing import Any
 import rich
 from rich.table import Table
 
-_ROOT = pathlib.Path(__file__).parents[1]
-_RESULTS = _ROOT / "benchmarks" / "results" / "loading.json"
-_PEER = _ROOT / ".venv-parity" / "bin" / "python"
+_PEER = pathlib.Path(__file__).parents[1] / ".venv-parity" / "bin" / "python"
 _SIZES = {"base": (12, 768), "large": (24, 1024)}
 
 
@@ -45,9 +42,7 @@ def ours(folder: str) -> Callable[[], Any]:
   import jax
   import numpy as np
 
-  import bert_jax
-
-  load = bert_jax.load
+  from bert_jax import load
 
   def read() -> None:
     for leaf in jax.tree.leaves(load(folder).params):
@@ -106,25 +101,16 @@ def measure(prepare: Callable[[str], Callable[[], Any]], folder: str) -> None:
   print(json.dumps(result))
 
 
-def _in_new_process(python: str, *arguments: str) -> str:
-  ran = subprocess.run(
-    [python, "-m", "benchmarks.loading", *arguments],
-    cwd=_ROOT,
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  )
-  return ran.stdout
-
-
 def compare(folder: str, peer: str, rounds: int) -> dict[str, Any]:
   """Runs both loaders in alternating rounds."""
+  from benchmarks import runner  # Not in the environment of the peer.
+
   size = sum(p.stat().st_size for p in pathlib.Path(folder).glob("*.safet*"))
   runs: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
   for _ in range(rounds):
     for name, python in (("ours", sys.executable), ("theirs", peer)):
-      output = _in_new_process(python, folder, "--only", name)
-      runs[name].append(json.loads(output.splitlines()[-1]))
+      arguments = ("benchmarks.loading", folder, "--only", name)
+      runs[name].append(runner.json_of(python, *arguments))
   ratios = sorted(
     a["seconds"] / b["seconds"] for a, b in zip(runs["ours"], runs["theirs"])
   )
@@ -152,10 +138,14 @@ def main() -> None:
   parser.add_argument("--only", choices=["ours", "theirs", *_SIZES])
   arguments = parser.parse_args()
   if arguments.only in _SIZES:
-    return make_random(arguments.only, arguments.folders[0])
+    make_random(arguments.only, arguments.folders[0])
+    print("null")  # For `runner.json_of`.
+    return None
   if arguments.only:
     prepare = {"ours": ours, "theirs": theirs}[arguments.only]
     return measure(prepare, arguments.folders[0])
+  from benchmarks import runner  # Not in the environment of the peer.
+
   results = [
     compare(
       str(pathlib.Path(folder).resolve()), arguments.peer, arguments.rounds
@@ -165,11 +155,12 @@ def main() -> None:
   for size in arguments.random:
     with tempfile.TemporaryDirectory() as name:
       folder = str(pathlib.Path(name) / f"bert-{size}")
-      _in_new_process(arguments.peer, folder, "--only", size)
+      runner.json_of(
+        arguments.peer, "benchmarks.loading", folder, "--only", size
+      )
       results.append(compare(folder, arguments.peer, arguments.rounds))
-  _RESULTS.parent.mkdir(exist_ok=True)
   content = {"machine": platform.platform(), "folders": results}
-  _RESULTS.write_text(json.dumps(content, indent=1))
+  runner.write_results(runner.RESULTS / "loading.json", content)
   print_results(results)
 
 

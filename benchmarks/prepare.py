@@ -69,28 +69,24 @@ def write_text(
           break
 
 
-def _peak(pid: int) -> int:
+def _read(path: str) -> str:
+  try:
+    return pathlib.Path(f"/proc/{path}").read_text()
+  except OSError:
+    return ""  # The process has ended.
+
+
+def _peak(pid: int | str) -> int:
   """The peak resident memory of a process, in bytes."""
-  try:
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-  except OSError:
-    return 0
-  found = re.search(r"VmHWM:\s+(\d+) kB", status)
+  found = re.search(r"VmHWM:\s+(\d+) kB", _read(f"{pid}/status"))
   return int(found[1]) * 1024 if found else 0
-
-
-def _children(pid: int) -> list[int]:
-  try:
-    path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()]
-  except OSError:
-    return []
 
 
 def watch_memory(pid: int, stop: threading.Event) -> Iterator[tuple[int, int]]:
   """Yields the peak memory of a process, and the largest of its children."""
   while not stop.wait(0.05):
-    yield _peak(pid), max(map(_peak, _children(pid)), default=0)
+    children = _read(f"{pid}/task/{pid}/children").split()
+    yield _peak(pid), max(map(_peak, children), default=0)
 
 
 def measure_prepare(

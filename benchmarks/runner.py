@@ -12,15 +12,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import rich.box
 import rich.console
 from rich.table import Table
 
 from benchmarks.batches import BatchFile
+from benchmarks.cases import Case, Text
 from benchmarks.peers import Job
+from bert_jax.settings import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -146,6 +149,41 @@ def title(results: Mapping[str, Any]) -> str:
   )
 
 
+def measure(
+  results: dict[str, Any],
+  named: Mapping[str, Case],
+  entries: Callable[..., dict[str, Entry]],
+  arguments: argparse.Namespace,
+  output: pathlib.Path,
+) -> None:
+  """Adds the results of all cases to `results`, and writes them after each."""
+  results |= {"arguments": vars(arguments), "cases": []}
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    try:
+      corpus = Text.prepare(arguments.text, arguments.documents, folder)
+      for title, case in named.items():
+        jobs = entries(case, corpus, arguments, folder)
+        found = alternate(jobs, arguments.rounds)
+        entry = {**dataclasses.asdict(case), "name": title, "results": found}
+        results["cases"].append(entry)
+        if not arguments.tiny:
+          write_results(output, results)
+    except UserError as error:
+      raise SystemExit(f"error: {error}") from None
+
+
+def print_results(
+  results: Mapping[str, Any], heading: str, table: Callable[..., Table]
+) -> None:
+  """Prints the table of each case."""
+  if results["arguments"]["tiny"]:
+    print("A tiny model, to test the benchmark: the figures are meaningless.")
+  print(heading)
+  for case in results["cases"]:
+    print_table(table(results, case))
+
+
 def print_table(table: Table) -> None:
   """Prints a table as Markdown."""
   table.box = rich.box.MARKDOWN
@@ -156,6 +194,32 @@ def write_results(path: pathlib.Path, results: Any) -> None:
   """Writes results as JSON."""
   path.parent.mkdir(exist_ok=True)
   path.write_text(json.dumps(results, indent=1, default=str) + "\n")
+
+
+def json_of(python: str, module: str, *arguments: str) -> Any:
+  """Runs a module in a new process; the JSON in its last line."""
+  ran = subprocess.run(
+    [python, "-m", module, *arguments],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  )
+  return json.loads(ran.stdout.splitlines()[-1])
+
+
+def use_cores(count: int) -> None:
+  """Limits this process, new threads and processes to some cores."""
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+  jax.config.update("jax_platforms", "cpu")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+  """A parser whose help is the docstring of a module."""
+  return argparse.ArgumentParser(
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

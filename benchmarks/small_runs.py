@@ -29,16 +29,10 @@ def get_config():
 def write(
   folder: pathlib.Path, steps: int, documents: int = 30, **changes: Any
 ) -> dict[str, Any]:
-  """Writes a text and the config of a run on it.
+  """Writes `text.txt`, and `config.py` of a run on it.
 
   `launch.prepare --config=config.py --output=corpus` in the folder prepares the
-  corpus of the config.
-
-  Args:
-    folder: the folder for `text.txt` and `config.py`.
-    steps: the number of steps of the run.
-    documents: the number of documents of the text, of five lines each.
-    **changes: keys of the config or of its sections.
+  corpus of the config. `changes` are keys of the config or of its sections.
 
   Returns:
     The config.
@@ -91,14 +85,7 @@ class Process(subprocess.Popen):
     cwd: pathlib.Path,
     env: Mapping[str, str],
   ):
-    """Starts the process.
-
-    Args:
-      command: the module in `launch`.
-      *arguments: its flags.
-      cwd: its working directory.
-      env: environment variables in addition to those of this process.
-    """
+    """Starts a module in `launch`; `env` is added to the environment."""
     self.began = time.time()
     # Read when the process has ended.
     self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115

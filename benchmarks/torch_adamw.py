@@ -11,9 +11,7 @@ def adamw(
 ) -> torch.optim.Optimizer:
   """Fused AdamW, the default of the Trainer of Transformers.
 
-  Args:
-    model: the model, whose norms and biases are not decayed.
-    numbers: hyperparameters by the names of `OptimizerConfig`.
+  Hyperparameters have the names of `OptimizerConfig`.
   """
   tensors = list(model.parameters())
   groups = [

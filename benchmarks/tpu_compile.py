@@ -15,7 +15,6 @@ benchmarks/results/tpu_compile.json and, for the last topology, the predicted
 weak scaling as tpu_compile.png.
 """
 
-import argparse
 import importlib.metadata
 import shutil
 from collections.abc import Sequence
@@ -71,9 +70,7 @@ def compile_all(
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = runner.parser(__doc__)
   parser.add_argument("--topology", nargs="+", help="CHIP:SHAPE")
   parser.add_argument(
     "--models",

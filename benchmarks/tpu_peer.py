@@ -14,7 +14,6 @@ hold tokens: `--packing_efficiency`, measured by `python -m benchmarks.packing`.
 import dataclasses
 import json
 import pathlib
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -46,15 +45,7 @@ class PackingEfficiency(NamedTuple):
 
 
 class Cost(NamedTuple):
-  """The cost of an update on one chip; None if it does not fit.
-
-  Attributes:
-    cycles: by the cost model of the compiler, and inside of kernels by its
-      schedule.
-    hbm: the memory in bytes.
-    kernel_cycles: the part of `cycles` inside of kernels.
-    uncounted_kernels: the number of kernels that `cycles` does not include.
-  """
+  """The cost of an update on one chip, as in `Analysis`; None: does not fit."""
 
   cycles: int | None
   hbm: int | None
@@ -71,7 +62,7 @@ def theirs(python: str, model: str, length: int, topology: str) -> Cost:
     job = Job(
       module="flax_aot",
       kind="compile",
-      model=case.sizes,
+      model=case.bert_config,
       optimizer=cases.optimizer(cases.config(case, "", 1, {})),
       options={
         "topology": topology,
@@ -82,14 +73,7 @@ def theirs(python: str, model: str, length: int, topology: str) -> Cost:
       },
     )
     path.write_text(json.dumps(dataclasses.asdict(job)))
-    ran = subprocess.run(
-      [python, "-m", "benchmarks.peers.flax_aot", str(path)],
-      cwd=runner.ROOT,
-      stdout=subprocess.PIPE,
-      text=True,
-      check=True,
-    )
-    hbm = json.loads(ran.stdout.splitlines()[-1])
+    hbm = runner.json_of(python, "benchmarks.peers.flax_aot", str(path))
     if hbm is None:
       return Cost(None, None)
     program = hlo.parse(text.read_text())
@@ -139,13 +123,8 @@ def compare(
 ) -> None:
   """Compiles all updates; writes and prints their costs.
 
-  Args:
-    python: the Python of the peers.
-    topology: the slice, such as `v5e:2x2`.
-    models: presets.
-    packing_efficiency: that of rows of 512, if it is known.
-    max_sequences: the maximum number of sequences of a packed row.
-    versions: the versions of the compiler.
+  `packing_efficiency` is that of rows of 512, if it is known; `max_sequences`
+  of a packed row.
   """
   console = rich.console.Console(stderr=True)
   results = {

@@ -33,7 +33,7 @@ class Job:
   Attributes:
     module: a module of this package.
     kind: `training`, `inference` or `peak`.
-    model: sizes and dropout rates, by the names of `EncoderConfig`.
+    model: arguments of `transformers.BertConfig`; for bert_jax, `config.model`.
     optimizer: hyperparameters of AdamW, by the names of `OptimizerConfig`.
     options: options of the module.
     config: the recipe, for bert_jax.

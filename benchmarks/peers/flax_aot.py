@@ -30,7 +30,6 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.peers import Job, flax_bert
-from benchmarks.peers.bert_config import config
 
 
 def lower(job: Job) -> jax.stages.Lowered:
@@ -51,7 +50,7 @@ def lower(job: Job) -> jax.stages.Lowered:
   replicated = NamedSharding(mesh, PartitionSpec())
   split = NamedSharding(mesh, PartitionSpec("data"))
   model = transformers.FlaxBertForPreTraining(
-    config(job), dtype=jnp.bfloat16, _do_init=False
+    transformers.BertConfig(**job.model), dtype=jnp.bfloat16, _do_init=False
   )
   init, step = flax_bert.make_step(job, model)
   state = jax.tree.map(

@@ -15,7 +15,6 @@ import transformers
 
 from benchmarks import peers
 from benchmarks.peers import Job, Rows, Run
-from benchmarks.peers.bert_config import config
 
 _IGNORED = -1
 State = tuple[Any, Any, jax.Array]
@@ -23,7 +22,9 @@ State = tuple[Any, Any, jax.Array]
 
 
 def training(job: Job) -> Run:
-  model = transformers.FlaxBertForPreTraining(config(job))
+  model = transformers.FlaxBertForPreTraining(
+    transformers.BertConfig(**job.model)
+  )
   init, step = make_step(job, model)
   state = jax.jit(init)(model.params)
   update = jax.jit(step, donate_argnums=0)
@@ -38,7 +39,8 @@ def training(job: Job) -> Run:
 
 
 def inference(job: Job) -> Run:
-  model = transformers.FlaxBertModel(config(job), add_pooling_layer=False)
+  config = transformers.BertConfig(**job.model)
+  model = transformers.FlaxBertModel(config, add_pooling_layer=False)
 
   @jax.jit
   def embed(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
@@ -65,11 +67,7 @@ def make_step(
   optimizer = optax.chain(
     optax.clip_by_global_norm(wanted["clip_norm"]),
     optax.adamw(
-      wanted["learning_rate"],
-      b1=wanted["b1"],
-      b2=wanted["b2"],
-      eps=wanted["eps"],
-      weight_decay=wanted["weight_decay"],
+      **{name: x for name, x in wanted.items() if name != "clip_norm"},
       # Norms and biases are vectors, all other parameters are not.
       mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
     ),

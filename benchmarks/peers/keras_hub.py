@@ -81,12 +81,12 @@ def _backbone(job: Job) -> keras_hub.models.BertBackbone:
   model = job.model
   return keras_hub.models.BertBackbone(
     vocabulary_size=model["vocab_size"],
-    num_layers=model["num_layers"],
-    num_heads=model["num_heads"],
+    num_layers=model["num_hidden_layers"],
+    num_heads=model["num_attention_heads"],
     hidden_dim=model["hidden_size"],
     intermediate_dim=model["intermediate_size"],
-    dropout=model["hidden_dropout"],
-    max_sequence_length=model["max_positions"],
+    dropout=model["hidden_dropout_prob"],
+    max_sequence_length=model["max_position_embeddings"],
   )
 
 

@@ -14,7 +14,6 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks.peers import Job, Rows, Run
-from benchmarks.peers.bert_config import config
 from benchmarks.torch_adamw import adamw
 
 _IGNORED = -100
@@ -54,7 +53,7 @@ def training(job: Job) -> Run:
   make = (
     Gathered if job.options.get("gathered") else transformers.BertForPreTraining
   )
-  model = make(config(job)).to(device).train()
+  model = make(transformers.BertConfig(**job.model)).to(device).train()
   optimizer = adamw(model, job.optimizer)
   forward = torch.compile(model) if job.options.get("compile") else model
 
@@ -74,7 +73,8 @@ def training(job: Job) -> Run:
 
 def inference(job: Job) -> Run:
   device = _device(job)
-  model = transformers.BertModel(config(job), add_pooling_layer=False)
+  config = transformers.BertConfig(**job.model)
+  model = transformers.BertModel(config, add_pooling_layer=False)
   model.to(device).eval()
   forward = torch.compile(model) if job.options.get("compile") else model
 
