@@ -53,13 +53,6 @@ class WordRules:
   strip_accents: bool | None = None
   split_cjk: bool = True
 
-  @property
-  def strips_accents(self) -> bool:
-    """`strip_accents`, or `lowercase` if it is None."""
-    if self.strip_accents is None:
-      return self.lowercase
-    return self.strip_accents
-
 
 def normalizer(rules: WordRules) -> normalizers.Normalizer:
   """Normalizes text: all rules except splitting into words."""
@@ -74,7 +67,8 @@ def normalizer(rules: WordRules) -> normalizers.Normalizer:
       lowercase=rules.lowercase,
     )
   )
-  if rules.strips_accents:
+  strips = rules.strip_accents
+  if rules.lowercase if strips is None else strips:
     steps += [normalizers.NFD(), normalizers.Replace(Regex(r"\p{Mn}"), "")]
   return normalizers.Sequence(steps)
 

@@ -30,13 +30,10 @@ def load(folder: pathlib.Path) -> JsonTokenizer:
   added = config_files.added_tokens(folder)
   names = config_files.special_tokens(folder, ids, added, str(path))
   prefix = config_files.flag(folder, "add_prefix_space") or False
-  backend = build(
-    ids,
-    parse_merges(files.decode(merges_data, merges_path), str(merges_path)),
-    names,
-    add_prefix_space=prefix,
-    where=str(merges_path),
+  merges = parse_merges(
+    files.decode(merges_data, merges_path), str(merges_path)
   )
+  backend = build(ids, merges, names, prefix, str(merges_path))
   return JsonTokenizer.of_backend(
     backend,
     {VOCABULARY: data, MERGES: merges_data},

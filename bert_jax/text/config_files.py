@@ -60,14 +60,10 @@ def tokenizer_class(folder: pathlib.Path) -> str | None:
 
 
 def check_class(path: pathlib.Path, known: Sequence[str]) -> None:
-  """Checks the class of Transformers for a vocabulary.
-
-  Args:
-    path: the file of the vocabulary, not a `tokenizer.json`.
-    known: the classes that read the file in the same way as bert_jax.
+  """Checks that a vocabulary's class of Transformers is known to read it alike.
 
   Raises:
-    UserError: the settings name another class.
+    UserError: the settings next to the file name another class.
   """
   name = tokenizer_class(path.parent)
   if name and name.removesuffix("Fast") not in (*known, "PreTrainedTokenizer"):
@@ -143,13 +139,7 @@ def special_tokens(
 
 
 def added_tokens(folder: pathlib.Path) -> dict[int, tokenizers.AddedToken]:
-  """The tokens added to a vocabulary that has no `tokenizer.json`.
-
-  Args:
-    folder: the folder of the settings.
-
-  Returns:
-    The added tokens by id.
+  """The tokens added to a vocabulary that has no `tokenizer.json`, by id.
 
   Raises:
     UserError: the settings are damaged; the message names the file.
@@ -166,24 +156,25 @@ def added_tokens(folder: pathlib.Path) -> dict[int, tokenizers.AddedToken]:
     }
   if not isinstance(listed, dict):
     raise UserError(f"{path}: added_tokens_decoder: expected an object")
-  return {
-    _id(id, path): added_token(token, f"{path}: added token {id}")
-    for id, token in listed.items()
-  }
+  added = {}
+  for value, token in listed.items():
+    try:
+      id = int(value)
+    except (TypeError, ValueError) as error:
+      raise UserError(
+        f"{path}: expected the id of an added token, got {value!r:.40}"
+      ) from error
+    added[id] = added_token(token, f"{path}: added token {id}")
+  return added
 
 
 def _extra_special_tokens(
   folder: pathlib.Path, config: Mapping[str, Any]
 ) -> set[str]:
   """All tokens that the settings declare special."""
-  parts = (config, read_settings(folder, _MAP))
-  values = [
-    value
-    for part in parts
-    for key, value in part.items()
-    if key.endswith("_token")
-  ]
-  for part in parts:
+  values = []
+  for part in (config, read_settings(folder, _MAP)):
+    values += [x for key, x in part.items() if key.endswith("_token")]
     more = part.get("additional_special_tokens")
     values += more if isinstance(more, list) else []
   names = (v.get("content") if isinstance(v, dict) else v for v in values)
@@ -204,12 +195,3 @@ def added_token(token: Any, where: str) -> tokenizers.AddedToken:
     raise UserError(f"{where}: expected true or false, got {flags!r:.90}")
   flags.setdefault("normalized", not flags.get("special", False))
   return tokenizers.AddedToken(content, **flags)
-
-
-def _id(value: Any, path: pathlib.Path) -> int:
-  try:
-    return int(value)
-  except (TypeError, ValueError) as error:
-    raise UserError(
-      f"{path}: expected the id of an added token, got {value!r:.40}"
-    ) from error

@@ -22,11 +22,7 @@ million tokens, have about half of it."""
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
-  """The content of a file.
-
-  Raises:
-    UserError: the file cannot be read, or is larger than `MAX_BYTES`.
-  """
+  """The content of a file; a `UserError` if it is larger than `MAX_BYTES`."""
   try:
     with path.open("rb") as file:
       data = file.read(MAX_BYTES + 1)
@@ -40,11 +36,7 @@ def read_bytes(path: pathlib.Path) -> bytes:
 
 
 def decode(data: bytes, path: pathlib.Path) -> str:
-  """Decodes UTF-8.
-
-  Raises:
-    UserError: the data are not UTF-8; the message names the file and line.
-  """
+  """Decodes UTF-8; a `UserError` names the file and line."""
   try:
     return data.decode("utf-8")
   except UnicodeDecodeError as error:
@@ -53,11 +45,7 @@ def decode(data: bytes, path: pathlib.Path) -> str:
 
 
 def parse_json(data: bytes, path: pathlib.Path) -> dict[str, Any]:
-  """Parses a JSON object.
-
-  Raises:
-    UserError: the data are not a JSON object; the message names the file.
-  """
+  """Parses a JSON object; a `UserError` names the file."""
   try:
     content = json.loads(decode(data, path))
   except UserError:
@@ -71,19 +59,11 @@ def parse_json(data: bytes, path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """The JSON object in a file.
-
-  Raises:
-    UserError: the file cannot be read, or is not a JSON object.
-  """
+  """The JSON object in a file, or a `UserError`."""
   return parse_json(read_bytes(path), path)
 
 
 def read_settings(folder: pathlib.Path, name: str) -> dict[str, Any]:
-  """The JSON object in the file `name` of a folder, or {} without the file.
-
-  Raises:
-    UserError: the file cannot be read, or is not a JSON object.
-  """
+  """The JSON object in the file `name` of a folder, or {} without the file."""
   path = folder / name
   return read_json(path) if path.is_file() else {}

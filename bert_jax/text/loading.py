@@ -62,9 +62,7 @@ def from_vocabulary_file(
 ) -> WordPiece:
   """Loads a `vocab.txt`, which has one token per line, in the order of ids.
 
-  Args:
-    path: the file, local or in a store.
-    rules: how text is split into words; None for the rules of `load`.
+  Without `rules`, text is split into words as by `load`.
 
   Raises:
     UserError: the file does not exist, is empty or not UTF-8, has duplicate
@@ -146,12 +144,7 @@ def _check_agreement(
   content: Mapping[str, Any],
   ids: Mapping[str, int],
 ) -> None:
-  """Checks that older files next to a `tokenizer.json` agree with it.
-
-  Raises:
-    UserError: they have another id for a token, lack a token, or have other
-      merges.
-  """
+  """Checks that older files next to a `tokenizer.json` agree with it."""
   others: list[tuple[pathlib.Path, Mapping[str, int]]] = []
   if (other := folder / "vocab.txt").is_file():
     others.append(

@@ -74,12 +74,7 @@ def load(path: pathlib.Path) -> JsonTokenizer:
 
 
 def parse(data: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
-  """Parses a `.model` file.
-
-  Raises:
-    UserError: the data are not a SentencePiece model, or the model is not a
-      Unigram model, or has damaged pieces.
-  """
+  """Parses a `.model` file; a `UserError` if it is no sound Unigram model."""
   try:
     proto = sentencepiece_model_pb2.ModelProto.FromString(data)
   except DecodeError as error:
@@ -104,11 +99,7 @@ def parse(data: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
 
 
 def family(proto: sentencepiece_model_pb2.ModelProto, where: str) -> str:
-  """The class of Transformers for a model, `ALBERT` or `XLM_R`.
-
-  Raises:
-    UserError: the model is of neither family.
-  """
+  """The class of Transformers, `ALBERT` or `XLM_R`, or a `UserError`."""
   first = tuple(piece.piece for piece in proto.pieces[:3])
   pieces = {piece.piece for piece in proto.pieces}
   if {"[CLS]", "[SEP]", "[MASK]"} <= pieces:

@@ -63,7 +63,11 @@ class Tokenizer(Protocol):
     """The size of the vocabulary, special tokens included."""
 
   def encode(self, text: str, pair: str | None = None) -> Encoding:
-    """Encodes a text or a pair, with special tokens and offsets."""
+    """Encodes a text or a pair, with special tokens and offsets.
+
+    Raises:
+      UserError: `text` or `pair` is not a string.
+    """
 
   def encode_masked(self, text: str) -> Encoding:
     """Encodes a text in which the name of the mask token is the mask token.
@@ -71,10 +75,17 @@ class Tokenizer(Protocol):
     The name is `token(special.mask)`, for instance `[MASK]` or `<mask>`; it
     includes the space before it in families that do so. The names of the other
     special tokens are encoded as text.
+
+    Raises:
+      UserError: `text` is not a string.
     """
 
   def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
-    """Encodes a batch of texts without special tokens and offsets; fast."""
+    """Encodes a batch of texts without special tokens and offsets; fast.
+
+    Raises:
+      UserError: `texts` is not a sequence of strings.
+    """
 
   def token(self, id: int) -> str:
     """The token with an id.
@@ -84,7 +95,11 @@ class Tokenizer(Protocol):
     """
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Joins tokens to text, without the special tokens."""
+    """Joins tokens to text, without the special tokens.
+
+    Raises:
+      IndexError: the vocabulary has no such id.
+    """
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes files that `bert_jax.text.load` reads.
@@ -117,13 +132,12 @@ class TokenizersBackend:
     return len(self.tokens)
 
   def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
-    """See `Tokenizer.encode_pieces`.
-
-    Raises:
-      UserError: `texts` is not a sequence of strings.
-    """
+    """See `Tokenizer.encode_pieces`."""
+    if isinstance(texts, str):
+      raise UserError("texts: expected a list of strings, got one string")
     encodings = self._backend.encode_batch_fast(
-      check_texts(texts), add_special_tokens=False
+      [check_text(text, f"texts[{n}]") for n, text in enumerate(texts)],
+      add_special_tokens=False,
     )
     return [encoding.ids for encoding in encodings]
 
@@ -140,31 +154,14 @@ def check_text(text: object, name: str = "text") -> str:
   Lone surrogates come from JSON such as `"\ud800"` and cannot be encoded as
   UTF-8. Each becomes U+FFFD, so offsets do not change.
 
-  Args:
-    text: the value to check.
-    name: the name of the value in the error message.
-
   Raises:
-    UserError: it is not a string.
+    UserError: `text` is not a string; the message has the `name` of the value.
   """
   if not isinstance(text, str):
     raise UserError(
       f"{name}: expected a string, got {text!r:.40} ({type(text).__name__})"
     )
   return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
-def check_texts(texts: Sequence[object], name: str = "texts") -> list[str]:
-  """Applies `check_text` to each item of a sequence.
-
-  Raises:
-    UserError: `texts` is a single string, or an item is not a string.
-  """
-  if isinstance(texts, str):
-    raise UserError(f"{name}: expected a list of strings, got one string")
-  return [
-    check_text(text, f"{name}[{number}]") for number, text in enumerate(texts)
-  ]
 
 
 def truncate(

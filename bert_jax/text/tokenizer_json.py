@@ -86,7 +86,13 @@ class JsonTokenizer(TokenizersBackend):
         for token in self.tokens
       ]
     )
-    self._check_unknown(content["model"], where)
+    # Unigram fails only at the first text with an unknown character.
+    model, unknown = content["model"], self.special.unknown
+    if isinstance(model["vocab"], list) and model.get("unk_id") != unknown:
+      raise UserError(
+        f"{where}: unk_id: expected {unknown}, the id of {names['unknown']},"
+        f" got {model.get('unk_id')!r:.40}"
+      )
     self._backend = self._make(content, where)
     self._check_frame(where)
 
@@ -102,11 +108,12 @@ class JsonTokenizer(TokenizersBackend):
   ) -> Self:
     """Creates the tokenizer of files that are older than `tokenizer.json`.
 
+    The mask includes the space before it, as in the families of these files.
+
     Args:
       backend: the tokenizer of the files, without added tokens.
       files: the files, by name.
-      names: see `JsonTokenizer`. The mask includes the space before it, as in
-        the families of these files.
+      names: see `JsonTokenizer`.
       settings: see `JsonTokenizer`.
       added: the tokens added to the vocabulary, by id.
       where: the name of the files in messages.
@@ -141,18 +148,11 @@ class JsonTokenizer(TokenizersBackend):
     Offsets exclude leading and trailing white space, unless the token is
     nothing else; Transformers does so only for RoBERTa. If normalization makes
     several tokens of one character, each has the offsets of that character.
-
-    Raises:
-      UserError: `text` or `pair` is not a string.
     """
     return self._encode(self._backend, text, pair)
 
   def encode_masked(self, text: str) -> Encoding:
-    """See `Tokenizer.encode_masked`.
-
-    Raises:
-      UserError: `text` is not a string.
-    """
+    """See `Tokenizer.encode_masked`."""
     return self._encode(self._masking_backend, text, None)
 
   def _encode(
@@ -171,11 +171,7 @@ class JsonTokenizer(TokenizersBackend):
     return Encoding(encoding.ids, segments, offsets)
 
   def decode(self, ids: Sequence[int]) -> str:
-    """See `Tokenizer.decode`.
-
-    Raises:
-      IndexError: the vocabulary has no such id.
-    """
+    """See `Tokenizer.decode`."""
     for id in ids:
       self.token(id)
     return self._backend.decode(
@@ -225,29 +221,16 @@ class JsonTokenizer(TokenizersBackend):
           del listed[name]
     content["added_tokens"] = sorted(listed.values(), key=lambda t: t["id"])
     content["truncation"] = content["padding"] = None
-    self._set_prefix_space(content)
+    prefix_space = self._settings.get("add_prefix_space")
+    for name in ("pre_tokenizer", "post_processor"):
+      step = content.get(name)
+      has_key = isinstance(step, dict) and "add_prefix_space" in step
+      if has_key and prefix_space is not None:
+        content[name] = step | {"add_prefix_space": prefix_space}
     with library_errors(where):
       backend = tokenizers.Tokenizer.from_str(json.dumps(content))
     backend.encode_special_tokens = True
     return backend
-
-  def _set_prefix_space(self, content: dict[str, Any]) -> None:
-    value = self._settings.get("add_prefix_space")
-    if value is None:
-      return
-    for name in ("pre_tokenizer", "post_processor"):
-      step = content.get(name)
-      if isinstance(step, dict) and "add_prefix_space" in step:
-        content[name] = step | {"add_prefix_space": value}
-
-  def _check_unknown(self, model: Mapping[str, Any], where: str) -> None:
-    # Unigram fails only at the first text with an unknown character.
-    unigram, found = isinstance(model["vocab"], list), model.get("unk_id")
-    if unigram and found != self.special.unknown:
-      raise UserError(
-        f"{where}: unk_id: expected {self.special.unknown}, the id of"
-        f" {self.token(self.special.unknown)}, got {found!r:.40}"
-      )
 
   def _check_frame(self, where: str) -> None:
     cls, sep = self.special.cls, self.special.sep
@@ -300,8 +283,7 @@ def token_ids(content: Mapping[str, Any], where: str) -> dict[str, int]:
   """The id of each token in the content of a `tokenizer.json`.
 
   Raises:
-    UserError: the vocabulary is malformed, or tokens or ids are not unique, or
-      ids are not contiguous.
+    UserError: the vocabulary is malformed, or ids are not unique, contiguous.
   """
   model = content.get("model")
   vocab = model.get("vocab") if isinstance(model, dict) else None

@@ -1,6 +1,5 @@
 """WordPiece, the tokenizer of BERT, on the `tokenizers` library."""
 
-import dataclasses
 import functools
 import json
 import pathlib
@@ -12,7 +11,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, processors
 
 from bert_jax.settings import UserError
-from bert_jax.text import basic_tokenizer
+from bert_jax.text import basic_tokenizer, config_files
 from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.tokenizer import (
   Encoding,
@@ -86,9 +85,6 @@ class WordPiece(TokenizersBackend):
 
     Offsets include accents and control characters that normalization removes
     inside a token.
-
-    Raises:
-      UserError: `text` or `pair` is not a string.
     """
     encoding = self._backend.encode(
       check_text(text), None if pair is None else check_text(pair, "pair")
@@ -96,20 +92,12 @@ class WordPiece(TokenizersBackend):
     return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
 
   def encode_masked(self, text: str) -> Encoding:
-    """See `Tokenizer.encode_masked`.
-
-    Raises:
-      UserError: `text` is not a string.
-    """
+    """See `Tokenizer.encode_masked`."""
     encoding = self._masking_backend.encode(check_text(text))
     return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
 
   def decode(self, ids: Sequence[int]) -> str:
-    """See `Tokenizer.decode`.
-
-    Raises:
-      IndexError: the vocabulary has no such id.
-    """
+    """See `Tokenizer.decode`."""
     for id in ids:
       self.token(id)
     return self._backend.decode(list(map(int, ids)), skip_special_tokens=True)
@@ -124,10 +112,7 @@ class WordPiece(TokenizersBackend):
       "do_lower_case": self.rules.lowercase,
       "strip_accents": self.rules.strip_accents,
       "tokenize_chinese_chars": self.rules.split_cjk,
-      **{
-        f"{field.name.replace('unknown', 'unk')}_token": token
-        for field, token in zip(dataclasses.fields(SpecialIds), SPECIAL_TOKENS)
-      },
+      **dict(zip(config_files.KEYS.values(), SPECIAL_TOKENS)),
     }
     for name, text in (
       ("vocab.txt", vocabulary),
