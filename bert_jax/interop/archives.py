@@ -28,14 +28,7 @@ _ENCRYPTED = 0x1
 
 @contextlib.contextmanager
 def extracted(archive: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Extracts an archive into a temporary folder for the time of the context.
-
-  Yields:
-    The folder that `extract` returns.
-
-  Raises:
-    UserError: see `extract`.
-  """
+  """`extract` into a temporary folder for the time of the context."""
   with tempfile.TemporaryDirectory(prefix="bert_jax-") as scratch:
     yield extract(archive, pathlib.Path(scratch) / "release")
 
@@ -59,7 +52,7 @@ def extract(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
   try:
     with _File(archive) as file, zipfile.ZipFile(file) as zipped:
       entries = zipped.infolist()
-      _check(entries, pathlib.Path(archive).stat().st_size)
+      _check(entries, archive.stat().st_size)
       release = _release_folder(entries)
       folder.mkdir()
       try:

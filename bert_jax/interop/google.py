@@ -46,10 +46,7 @@ _HEADS = {
 
 
 def open_folder(folder: pathlib.Path) -> Pretrained:
-  """Opens a release without reading its weights.
-
-  Args:
-    folder: the extracted zip archive of the release.
+  """Opens an extracted release without reading its weights.
 
   Raises:
     UserError: a file is missing or damaged.

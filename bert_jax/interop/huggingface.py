@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -33,14 +34,14 @@ _IGNORED = (r".*\.position_ids", r".*\.token_type_ids")
 
 
 def open_folder(folder: pathlib.Path) -> Pretrained:
-  """Reads all but the weights of a folder.
+  """Opens a folder without reading its weights.
 
   Args:
     folder: as `save_pretrained` of Transformers or of sentence-transformers
-      leaves it.
+      writes it.
 
   Raises:
-    UserError: a file is damaged, or the model is none that is supported.
+    UserError: a file is damaged, or the model is not supported.
   """
   path = folder / CONFIG_FILE
   config = files.read_json(path)
@@ -53,11 +54,11 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
     )
   has_prefix = any(name.startswith(family.prefix) for name in tensors.shapes)
   where = str(path)
-  task = sentence_transformers.read(folder, encoder)
-  if task is None:
-    task = huggingface_config.read_task(family, config, tensors.shapes, where)
-  if task is None:  # A base model.
-    task = EMBEDDING
+  task = (
+    sentence_transformers.read(folder, encoder)
+    or huggingface_config.read_task(family, config, tensors.shapes, where)
+    or EMBEDDING  # A base model.
+  )
 
   def read(task: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
     table = _table(family, task, has_prefix)
@@ -77,12 +78,8 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
 def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
   """Writes a folder that Transformers opens, with the same outputs.
 
-  A model for sentence embeddings opens in sentence-transformers too.
-
-  Args:
-    task: what the parameters' head is for.
-    params: all of the model's.
-    folder: made if it is not there; an unfinished one lacks config.json.
+  A model for sentence embeddings opens in sentence-transformers too. The folder
+  is created if necessary; config.json is written last.
 
   Raises:
     UserError: Transformers has no such model.
@@ -118,13 +115,16 @@ def named_tensors(task: Task, params: Parameters) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class _Renamed:
-  """A checkpoint whose norms have the old names, those of TensorFlow."""
+  """A checkpoint with `gamma` and `beta` of norms renamed as in PyTorch."""
 
   tensors: TensorReader
 
   @functools.cached_property
   def _names(self) -> Mapping[str, str]:
-    return {_modern(name): name for name in self.tensors.shapes}
+    return {
+      re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)): name
+      for name in self.tensors.shapes
+    }
 
   @functools.cached_property
   def shapes(self) -> Mapping[str, TensorInfo]:
@@ -132,13 +132,6 @@ class _Renamed:
 
   def read(self, name: str) -> np.ndarray:
     return self.tensors.read(self._names[name])
-
-
-def _modern(name: str) -> str:
-  for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
-    if name.endswith(old):
-      return name.removesuffix(old) + new
-  return name
 
 
 def _table(family: Family, task: Task, has_prefix: bool) -> name_table.Table:

@@ -12,19 +12,18 @@ from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 
 BASE_MODEL = "Model"
-"""The end of the class's name of a model without a head."""
+"""The end of the class name of a model without a head."""
 
-_ACTIVATIONS = {
-  "gelu": "gelu",
-  "gelu_new": "gelu_tanh",
-  "gelu_pytorch_tanh": "gelu_tanh",
-}
-# Words of config.json for ours, by the field that they are of.
+# Values in config.json and ours, by field.
 _WORDS = {
-  "activation": _ACTIVATIONS,
+  "activation": {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+  },
   "pooling": {"cls": "first", "mean": "mean"},
 }
-# Fields that say how a model is run, not which model it is.
+# Fields of how a model is run, not of the model.
 _NOT_OF_THE_MODEL = (*RUNTIME_FIELDS, "layer_dropouts")
 
 
@@ -64,17 +63,17 @@ def read_config(
 
 
 def write_config(config: EncoderConfig, where: str) -> dict[str, Any]:
-  """The keys of config.json that make this encoder.
+  """The keys of config.json for an encoder.
 
   Raises:
-    UserError: no config.json of its family does.
+    UserError: config.json of its family cannot describe it.
   """
   family, fields = FAMILIES[config.family], dataclasses.asdict(config)
   keys = {"model_type": config.family, **family.fixed}
   for key in family.keys:
     value = fields[key.field]
     if key.field == "head_dropout" and key.default is not None:
-      # Its classes take no null there.
+      # The classes of the family do not accept null.
       value = fields["hidden_dropout"] if value is None else value
     words = {ours: theirs for theirs, ours in _WORDS.get(key.field, {}).items()}
     keys[key.name] = words.get(value, value)
@@ -108,7 +107,7 @@ def read_task(
   known = {family.class_name + end: end for end in family.heads}
   end = known.get(name, BASE_MODEL) if isinstance(name, str) else BASE_MODEL
   if end == "ForMaskedLM" and "ForPreTraining" in family.heads:
-    # Published as a masked language model, with all of BERT's heads in it.
+    # Published as a masked language model, but with all heads of BERT.
     row = family.heads["ForPreTraining"].get("next_sentence")
     if row is not None and f"{row}.weight" in tensors:
       end = "ForPreTraining"

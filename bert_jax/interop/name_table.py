@@ -64,7 +64,22 @@ class Table(NamedTuple):
 
   def locate(self, path: str) -> Tensor | None:
     """The tensor of a parameter; None if no row applies to its path."""
-    return _locate(self.rows, self.leaves, path)
+    numbers = _LAYER.findall(path)
+    key = _LAYER.sub("layer_{n}", path)
+    module, leaf = key.rsplit("/", 1)
+    row = self.rows.get(key, self.rows.get(module))
+    if row is None:
+      return None
+    if isinstance(row, str):
+      tensor = self.leaves(row, leaf)
+    elif key in self.rows:
+      tensor = row
+    else:
+      named = self.leaves(row.name, leaf)
+      tensor = row._replace(name=named.name, transposed=named.transposed)
+    if numbers:
+      tensor = tensor._replace(name=tensor.name.replace("{n}", numbers[0]))
+    return tensor
 
   def is_in(self, tensors: TensorReader, path: str) -> bool:
     """Whether a checkpoint has the parameter of this path."""
@@ -85,25 +100,6 @@ def tensorflow_leaves(module: str, leaf: str) -> Tensor:
   is_norm = module.endswith("LayerNorm")
   norm_names = {"scale": "gamma", "bias": "beta"}
   return Tensor(f"{module}/{norm_names[leaf] if is_norm else leaf}")
-
-
-def _locate(rows: Rows, leaves: Leaves, path: str) -> Tensor | None:
-  numbers = _LAYER.findall(path)
-  key = _LAYER.sub("layer_{n}", path)
-  module, leaf = key.rsplit("/", 1)
-  row = rows.get(key, rows.get(module))
-  if row is None:
-    return None
-  if isinstance(row, str):
-    tensor = leaves(row, leaf)
-  elif key in rows:
-    tensor = row
-  else:
-    named = leaves(row.name, leaf)
-    tensor = row._replace(name=named.name, transposed=named.transposed)
-  if numbers:
-    tensor = tensor._replace(name=tensor.name.replace("{n}", numbers[0]))
-  return tensor
 
 
 class LoadedParams(NamedTuple):
@@ -201,7 +197,8 @@ def _check(
       misshaped.append(
         f"{tensor.name} is {list(info.shape)}, expected {expected}"
       )
-    elif not _is_float(info.dtype):
+    # For NumPy, bfloat16 is a "void" dtype.
+    elif info.dtype.kind != "f" and info.dtype.name != "bfloat16":
       misshaped.append(f"{tensor.name} is {info.dtype}, expected floats")
   heads = {path.split("/")[0] for path in shapes} - {"encoder"}
   found = {path.split("/")[0] for path in set(shapes) - set(missing)}
@@ -220,16 +217,10 @@ def _check(
   return new
 
 
-def _is_float(dtype: np.dtype) -> bool:
-  # For NumPy, bfloat16 is a "void" dtype.
-  return dtype.kind == "f" or dtype.name == "bfloat16"
-
-
 def _first(names: Sequence[str]) -> str:
   more = len(names) - _MAX_LISTED
-  return ", ".join(names[:_MAX_LISTED]) + (
-    f" and {more} more" if more > 0 else ""
-  )
+  rest = f" and {more} more" if more > 0 else ""
+  return ", ".join(names[:_MAX_LISTED]) + rest
 
 
 def _unexpected(

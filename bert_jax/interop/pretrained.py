@@ -1,4 +1,4 @@
-"""A model whose weights are yet to be read, wherever it comes from."""
+"""An opened model whose weights have not been read yet, from any source."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
@@ -19,20 +19,20 @@ from bert_jax.types import Parameters
 _ENCODER = "encoder"
 
 Place = Callable[[str, np.ndarray], Any]
-"""Puts the parameter of a path where it is to stay."""
+"""From the path and array of a parameter to an array on devices."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pretrained:
-  """A model whose weights are yet to be read.
+  """An opened model whose weights have not been read yet.
 
   Attributes:
     where: its folder or address, for messages.
     config: the encoder's configuration.
-    task: what its heads are for, with labels and thresholds; not bound.
-    tokenizer: None where no vocabulary came with it.
-    read: from a task and shape structs of its parameters, to those that are
-      there.
+    task: the task of its heads, with labels and thresholds; not bound.
+    tokenizer: None without a vocabulary.
+    read: from a task and shape structs of its parameters to the parameters
+      that the model has.
   """
 
   where: str
@@ -64,15 +64,15 @@ class Pretrained:
   ) -> LoadedParams:
     """Reads the weights of a task's module.
 
-    Heads that the weights lack start from initial values; so do the output
-    layers of another task or of other labels.
+    Heads that the model lacks are newly initialized, as are the output layers
+    of another task or of other labels.
 
     Args:
       task: bound, on the same encoder.
       place: by default, on the first local device.
       seed: of the initial values.
       reinitialize: from shape structs of the parameters to a tree of bools:
-        what starts from initial values besides.
+        whether a parameter is newly initialized too.
 
     Returns:
       All parameters of the task's module, and the names of those that are
@@ -101,7 +101,7 @@ class Pretrained:
     return LoadedParams(trees.unflatten(flat | made), _module_names(missing))
 
   def part(self, name: str) -> Self:
-    """One of the tasks that share the encoder, as a model of its own."""
+    """A separate model of one of the tasks that share the encoder."""
 
     def read(
       task: Task, wanted: Parameters, place: Place | None
@@ -118,7 +118,7 @@ class Pretrained:
   def _read(
     self, task: Task, shapes: Parameters, place: Place | None
   ) -> LoadedParams:
-    """What there is of a task's parameters that means the same to it."""
+    """The parameters that a task can use unchanged."""
     if not task.parts:
       wanted = {
         name: x for name, x in shapes.items() if task.reuses(name, self.task)
@@ -128,7 +128,8 @@ class Pretrained:
       same = {
         name: shapes[name]
         for name, part in task.parts.items()
-        if name in self.task.parts and self._reuses_all(name, part)
+        if (known := self.task.parts.get(name))
+        and all(part.reuses(head, known) for head in part.head_names.values())
       }
       return self.read(self.task, {_ENCODER: shapes[_ENCODER], **same}, place)
     params: dict[str, Any] = {}
@@ -143,29 +144,25 @@ class Pretrained:
       params[name] = {key: found[key] for key in own if key in found}
     return LoadedParams(params, ())
 
-  def _reuses_all(self, name: str, part: Task) -> bool:
-    known = self.task.parts[name]
-    return all(part.reuses(head, known) for head in part.head_names.values())
-
 
 def _module_names(paths: Collection[str]) -> tuple[str, ...]:
-  """What to call parameters by: their heads, or their parts of the encoder."""
+  """The heads of parameters, or their parts of the encoder."""
   steps = (path.split("/") for path in paths)
   return tuple(sorted({"/".join(s[: 1 + (s[0] == "encoder")]) for s in steps}))
 
 
 def _shapes(task: Task) -> Parameters:
-  """Shape structs of a model's parameters, from tracing its first two layers.
+  """Shape structs of a model's parameters, by tracing two layers only.
 
-  The layers after these have the shapes of the second; tracing all of them
-  takes most of the time of loading a large model.
+  The others have the shapes of the second. Tracing all of them takes most of
+  the time of loading a large model.
   """
   config = task.config
   few = dataclasses.replace(
     config, num_layers=min(2, config.num_layers), layer_dropouts=()
   )
   module = task.module.clone(config=few)
-  # Inside eval_shape not even the key is compiled for.
+  # Inside of eval_shape, not even the key is compiled.
   shapes = jax.eval_shape(lambda: task.init_params(jax.random.key(0), module))
   if config.shared_layers:
     return shapes
@@ -179,10 +176,9 @@ def _shapes(task: Task) -> Parameters:
 def with_pooler(
   wanted: Parameters, config: EncoderConfig, is_there: Callable[[str], bool]
 ) -> Parameters:
-  """Adds the pooler that an encoder was published with.
+  """Adds the pooler that an encoder was published with, for saved copies.
 
-  A task without heads needs none, but a saved copy shall have it. `is_there`
-  tells whether there is a parameter of this path.
+  `is_there` tells whether the checkpoint has the parameter of a path.
   """
   if {*wanted} != {_ENCODER} or not is_there("pooler/dense/kernel"):
     return wanted
@@ -192,11 +188,7 @@ def with_pooler(
 def check_vocabulary(
   tokenizer: Tokenizer | None, config: EncoderConfig, where: str
 ) -> None:
-  """Refuses a vocabulary with ids beyond the word embedding.
-
-  Raises:
-    UserError: it has more entries than the embedding has rows.
-  """
+  """Raises a `UserError` for a vocabulary larger than the word embedding."""
   if tokenizer is not None and len(tokenizer) > config.vocab_size:
     raise settings.UserError(
       f"{where}: the vocabulary has {len(tokenizer)} entries, but the word"

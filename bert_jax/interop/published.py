@@ -1,4 +1,4 @@
-"""Published models, wherever they are."""
+"""Opens published models: on the Hub, in a folder, in a zip or in a store."""
 
 import contextlib
 import dataclasses
@@ -12,11 +12,11 @@ from bert_jax.storage import paths
 
 
 def open_published(where: paths.Path) -> Pretrained:
-  """Reads all but the weights of a published model.
+  """Opens a published model without reading its weights.
 
   Args:
-    where: `hf://org/name[@revision]`, a folder of Hugging Face's form, or a
-      release of Google's, a folder or a zip; on this machine or in a store.
+    where: `hf://org/name[@revision]`; a folder in the Hugging Face format; or
+      the folder or zip archive of a Google release. Local or in a store.
 
   Raises:
     UserError: there is no such model, or it is damaged or not supported.
@@ -33,11 +33,11 @@ def open_published(where: paths.Path) -> Pretrained:
     return google.open_folder(path)
   if (path / huggingface.CONFIG_FILE).is_file():
     return huggingface.open_folder(path)
-  raise UserError(f"{where}: {_what_is(path)}")
+  raise UserError(f"{where}: {_fault(path)}")
 
 
 def _open_zip(path: pathlib.Path) -> Pretrained:
-  """Unpacks a release for as long as what is returned is in use."""
+  """Opens a release; its extracted files live as long as the result."""
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(archives.extracted(path))
     pretrained = google.open_folder(folder)
@@ -46,7 +46,8 @@ def _open_zip(path: pathlib.Path) -> Pretrained:
   return pretrained
 
 
-def _what_is(path: pathlib.Path) -> str:
+def _fault(path: pathlib.Path) -> str:
+  """The reason why a path is not a published model."""
   expected = (
     "expected the --workdir of a run, a folder with config.json (Hugging"
     " Face) or bert_config.json (Google), Google's zip, or hf://ORG/NAME"

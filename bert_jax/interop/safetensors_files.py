@@ -42,14 +42,8 @@ _DTYPES = {
   "F32": np.dtype(np.float32),
   "F16": np.dtype(np.float16),
   "BF16": np.dtype(ml_dtypes.bfloat16),
-  "I64": np.dtype(np.int64),
-  "I32": np.dtype(np.int32),
-  "I16": np.dtype(np.int16),
-  "I8": np.dtype(np.int8),
-  "U64": np.dtype(np.uint64),
-  "U32": np.dtype(np.uint32),
-  "U16": np.dtype(np.uint16),
-  "U8": np.dtype(np.uint8),
+  **{f"I{n}": np.dtype(f"int{n}") for n in (64, 32, 16, 8)},
+  **{f"U{n}": np.dtype(f"uint{n}") for n in (64, 32, 16, 8)},
   "BOOL": np.dtype(np.bool_),
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}

@@ -1,4 +1,4 @@
-"""The settings that sentence-transformers keeps beside a model."""
+"""The settings of sentence-transformers in the folder of a model."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ _MODULES = "modules.json"
 _SETTINGS = "sentence_bert_config.json"
 _POOLING = "1_Pooling"
 _PREFIX = "sentence_transformers.models."
-# Before its release 6, a key for each; in the order in which it joins them.
+# The keys before release 6, in the order of concatenation.
 _MODES = {
   "pooling_mode_cls_token": "cls",
   "pooling_mode_max_tokens": "max",
@@ -30,11 +30,10 @@ _PROMPTS = "config_sentence_transformers.json"
 
 
 def read(folder: pathlib.Path, config: EncoderConfig) -> Task | None:
-  """How sentences become vectors; None where `modules.json` is not there.
+  """The task of sentence embeddings; None without `modules.json`.
 
   Raises:
-    UserError: a file is damaged, or a module is none of Transformer, Pooling
-      and Normalize.
+    UserError: a file is damaged, or a module is not supported.
   """
   path = folder / _MODULES
   if not path.exists():
@@ -61,7 +60,7 @@ def read(folder: pathlib.Path, config: EncoderConfig) -> Task | None:
 def write(folder: pathlib.Path, task: Task) -> None:
   """Writes the files that `read` and sentence-transformers read.
 
-  Nothing is written for a task of another kind than sentence embeddings.
+  Writes nothing for tasks other than sentence embeddings.
   """
   target = next(iter(task.targets.values()))
   if not isinstance(target, Similarity):
@@ -126,7 +125,7 @@ def _pooling(folder: pathlib.Path, name: str) -> tuple[str, ...]:
 
 
 def _max_length(folder: pathlib.Path, config: EncoderConfig) -> int:
-  """The longest text in tokens, which release 6 keeps with the tokenizer."""
+  """The maximum length in tokens; since release 6 a tokenizer setting."""
   path, key = folder / _SETTINGS, "max_seq_length"
   length = files.read_settings(folder, _SETTINGS).get(key)
   if length is None:
@@ -135,12 +134,12 @@ def _max_length(folder: pathlib.Path, config: EncoderConfig) -> int:
   # Without a limit it is 10^30, as a float in some files.
   if type(length) not in (int, float) or length < 0:
     raise UserError(f"{path}: {key}: expected a length, got {length!r:.80}")
-  # 0 is the encoder's own, whatever that is.
+  # 0 is the maximum of the encoder.
   return int(length) if length < config.max_positions else 0
 
 
 def _prompt(folder: pathlib.Path) -> str:
-  """What every text begins with, unless it is said otherwise."""
+  """The default prompt, which every text starts with."""
   settings = files.read_settings(folder, _PROMPTS)
   name = settings.get("default_prompt_name")
   if name is None:

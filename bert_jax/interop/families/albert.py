@@ -12,15 +12,13 @@ from bert_jax.interop.families.family import (
   Family,
   Key,
   layer,
+  masked_lm,
 )
 
 _POOLER = {"pooler/dense": "albert.pooler"}
-_MASKED_LM = {
-  "masked_lm/transform/dense": "predictions.dense",
-  "masked_lm/transform/norm": "predictions.LayerNorm",
-  "masked_lm": "predictions",
-}
-_LAYER = "encoder.albert_layer_groups.0.albert_layers.0."
+_MASKED_LM = masked_lm(
+  "predictions.dense", "predictions.LayerNorm", "predictions"
+)
 ALBERT = Family(
   class_name="Albert",
   prefix="albert.",
@@ -43,14 +41,15 @@ ALBERT = Family(
   encoder=EMBEDDINGS
   | {"encoder/embeddings/projection": "encoder.embedding_hidden_mapping_in"}
   | layer(
-    attention__query=_LAYER + "attention.query",
-    attention__key=_LAYER + "attention.key",
-    attention__value=_LAYER + "attention.value",
-    attention__output=_LAYER + "attention.dense",
-    attention_norm=_LAYER + "attention.LayerNorm",
-    feed_forward__intermediate=_LAYER + "ffn",
-    feed_forward__output=_LAYER + "ffn_output",
-    feed_forward_norm=_LAYER + "full_layer_layer_norm",
+    "encoder.albert_layer_groups.0.albert_layers.0.",
+    attention__query="attention.query",
+    attention__key="attention.key",
+    attention__value="attention.value",
+    attention__output="attention.dense",
+    attention_norm="attention.LayerNorm",
+    feed_forward__intermediate="ffn",
+    feed_forward__output="ffn_output",
+    feed_forward_norm="full_layer_layer_norm",
   ),
   heads={
     # Sentence order in place of the next sentence: the same head.

@@ -1,4 +1,4 @@
-"""BERT, MiniLM, and what their kin share with them."""
+"""BERT and MiniLM, and the rows and keys that other families share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from bert_jax.interop.families.family import (
   Family,
   Key,
   layer,
+  masked_lm,
 )
 
 FIXED = {
@@ -39,14 +40,15 @@ EMBEDDINGS = {
   "encoder/embeddings/norm": "embeddings.LayerNorm",
 }
 ENCODER = EMBEDDINGS | layer(
-  attention__query="encoder.layer.{n}.attention.self.query",
-  attention__key="encoder.layer.{n}.attention.self.key",
-  attention__value="encoder.layer.{n}.attention.self.value",
-  attention__output="encoder.layer.{n}.attention.output.dense",
-  attention_norm="encoder.layer.{n}.attention.output.LayerNorm",
-  feed_forward__intermediate="encoder.layer.{n}.intermediate.dense",
-  feed_forward__output="encoder.layer.{n}.output.dense",
-  feed_forward_norm="encoder.layer.{n}.output.LayerNorm",
+  "encoder.layer.{n}.",
+  attention__query="attention.self.query",
+  attention__key="attention.self.key",
+  attention__value="attention.self.value",
+  attention__output="attention.output.dense",
+  attention_norm="attention.output.LayerNorm",
+  feed_forward__intermediate="intermediate.dense",
+  feed_forward__output="output.dense",
+  feed_forward_norm="output.LayerNorm",
 )
 HEAD_DROPOUT = Key("head_dropout", "classifier_dropout", None)
 
@@ -59,11 +61,12 @@ def with_defaults(keys: Sequence[Key], **defaults: Any) -> tuple[Key, ...]:
 
 
 _POOLER = {"pooler/dense": "bert.pooler.dense"}
-_MASKED_LM = {
-  "masked_lm/transform/dense": "cls.predictions.transform.dense",
-  "masked_lm/transform/norm": "cls.predictions.transform.LayerNorm",
-  "masked_lm": "cls.predictions",
-}
+_MASKED_LM = masked_lm(
+  "cls.predictions.transform.dense",
+  "cls.predictions.transform.LayerNorm",
+  "cls.predictions",
+)
+_NEXT_SENTENCE = {"next_sentence": "cls.seq_relationship"}
 BERT = Family(
   class_name="Bert",
   prefix="bert.",
@@ -72,12 +75,9 @@ BERT = Family(
   fixed=FIXED,
   encoder=ENCODER,
   heads={
-    "ForPreTraining": _POOLER
-    | _MASKED_LM
-    | {"next_sentence": "cls.seq_relationship"},
+    "ForPreTraining": _POOLER | _MASKED_LM | _NEXT_SENTENCE,
     "ForMaskedLM": _MASKED_LM,
-    "ForNextSentencePrediction": _POOLER
-    | {"next_sentence": "cls.seq_relationship"},
+    "ForNextSentencePrediction": _POOLER | _NEXT_SENTENCE,
     "ForSequenceClassification": _POOLER | TOKENS,
     "ForMultipleChoice": _POOLER | TOKENS,
     "ForTokenClassification": TOKENS,

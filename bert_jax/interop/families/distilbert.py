@@ -6,6 +6,7 @@ from bert_jax.interop.families.family import (
   Family,
   Key,
   layer,
+  masked_lm,
 )
 
 _POOLED = {"pooler/dense": "pre_classifier", "classifier": "classifier"}
@@ -33,21 +34,20 @@ DISTILBERT = Family(
     "encoder/embeddings/norm": "embeddings.LayerNorm",
   }
   | layer(
-    attention__query="transformer.layer.{n}.attention.q_lin",
-    attention__key="transformer.layer.{n}.attention.k_lin",
-    attention__value="transformer.layer.{n}.attention.v_lin",
-    attention__output="transformer.layer.{n}.attention.out_lin",
-    attention_norm="transformer.layer.{n}.sa_layer_norm",
-    feed_forward__intermediate="transformer.layer.{n}.ffn.lin1",
-    feed_forward__output="transformer.layer.{n}.ffn.lin2",
-    feed_forward_norm="transformer.layer.{n}.output_layer_norm",
+    "transformer.layer.{n}.",
+    attention__query="attention.q_lin",
+    attention__key="attention.k_lin",
+    attention__value="attention.v_lin",
+    attention__output="attention.out_lin",
+    attention_norm="sa_layer_norm",
+    feed_forward__intermediate="ffn.lin1",
+    feed_forward__output="ffn.lin2",
+    feed_forward_norm="output_layer_norm",
   ),
   heads={
-    "ForMaskedLM": {
-      "masked_lm/transform/dense": "vocab_transform",
-      "masked_lm/transform/norm": "vocab_layer_norm",
-      "masked_lm": "vocab_projector",
-    },
+    "ForMaskedLM": masked_lm(
+      "vocab_transform", "vocab_layer_norm", "vocab_projector"
+    ),
     "ForSequenceClassification": _POOLED,
     "ForMultipleChoice": _POOLED,
     "ForTokenClassification": TOKENS,

@@ -12,9 +12,11 @@ from bert_jax.interop.families.bert import (
 )
 from bert_jax.interop.families.family import (
   ANSWERS,
+  CLASSIFIER,
   TOKENS,
   Family,
   Key,
+  masked_lm,
 )
 
 
@@ -58,17 +60,12 @@ ELECTRA = Family(
       "transform/dense": "discriminator_predictions.dense",
       "classifier": "discriminator_predictions.dense_prediction",
     },
-    "ForMaskedLM": {
-      "masked_lm/transform/dense": "generator_predictions.dense",
-      "masked_lm/transform/norm": "generator_predictions.LayerNorm",
-      "masked_lm": "generator_lm_head",
-    },
-    "ForSequenceClassification": (
-      {
-        "pooler/dense": "classifier.dense",
-        "classifier": "classifier.out_proj",
-      }
+    "ForMaskedLM": masked_lm(
+      "generator_predictions.dense",
+      "generator_predictions.LayerNorm",
+      "generator_lm_head",
     ),
+    "ForSequenceClassification": CLASSIFIER,
     "ForMultipleChoice": {
       "pooler/dense": "sequence_summary.summary",
       "classifier": "classifier",

@@ -1,4 +1,4 @@
-"""What is to know of a family to read and write its checkpoints."""
+"""The description of a family, for reading and writing its checkpoints."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -21,22 +21,21 @@ def _same(values: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-  """What is to know of a family.
+  """A family of checkpoints.
 
   Attributes:
-    class_name: what the names of its classes begin with.
-    prefix: what the encoder's tensors begin with in a model with a head.
-    keys: how config.json says what varies.
-    mechanics: the other fields of `EncoderConfig`, the same in all of them.
+    class_name: the start of the names of its classes in Transformers.
+    prefix: the prefix of the encoder's tensors in a model with a head.
+    keys: the fields of `EncoderConfig` that are in config.json.
+    mechanics: the fields that have one value in the whole family.
     fixed: keys of config.json, and the only value that is supported.
-    encoder: rows, to which the prefix is to be added.
-    heads: rows by the end of the class's name, such as `ForMaskedLM`, complete
-      with prefixes; `Model` is the base model, with the pooler where it has
-      one.
+    encoder: rows without the prefix.
+    heads: rows with their prefixes, by the end of the class name, such as
+      `ForMaskedLM`; `Model` is the base model, with its pooler if it has one.
     copies: see `name_table.Table`.
-    read: puts right, where the keys alone do not tell, the fields made from
-      the config.json that it is given too.
-    write: the other way: keys, and the `EncoderConfig` as a mapping.
+    read: corrects the fields made from the keys, given the config.json.
+    write: the inverse: corrects the keys, given the `EncoderConfig` as a
+      mapping.
   """
 
   class_name: str
@@ -51,14 +50,27 @@ class Family:
   write: Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]] = _same
 
 
-def layer(**modules: str) -> dict[str, str]:
-  """The rows of a layer, from the names of its modules."""
+def layer(prefix: str, **modules: str) -> dict[str, str]:
+  """The rows of a layer, from the names of its modules below `prefix`."""
   return {
-    "encoder/layer_{n}/" + ours.replace("__", "/"): theirs
+    "encoder/layer_{n}/" + ours.replace("__", "/"): prefix + theirs
     for ours, theirs in modules.items()
+  }
+
+
+def masked_lm(dense: str, norm: str, decoder: str) -> dict[str, str]:
+  """The rows of a masked-LM head."""
+  return {
+    "masked_lm/transform/dense": dense,
+    "masked_lm/transform/norm": norm,
+    "masked_lm": decoder,
   }
 
 
 # Rows of heads that several families have.
 TOKENS = {"classifier": "classifier"}
 ANSWERS = {"classifier": "qa_outputs"}
+CLASSIFIER = {
+  "pooler/dense": "classifier.dense",
+  "classifier": "classifier.out_proj",
+}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.interop.families.family import Family, Key, layer
+from bert_jax.interop.families.family import Family, Key, layer, masked_lm
 from bert_jax.interop.name_table import Tensor
 
 
@@ -81,17 +81,14 @@ MODERNBERT = Family(
     "encoder/final_norm": "final_norm",
   }
   | layer(
-    attention_norm="layers.{n}.attn_norm",
-    attention__output="layers.{n}.attn.Wo",
-    feed_forward_norm="layers.{n}.mlp_norm",
-    feed_forward__output="layers.{n}.mlp.Wo",
+    "layers.{n}.",
+    attention_norm="attn_norm",
+    attention__output="attn.Wo",
+    feed_forward_norm="mlp_norm",
+    feed_forward__output="mlp.Wo",
   ),
   heads={
-    "ForMaskedLM": {
-      "masked_lm/transform/dense": "head.dense",
-      "masked_lm/transform/norm": "head.norm",
-      "masked_lm": "decoder",
-    },
+    "ForMaskedLM": masked_lm("head.dense", "head.norm", "decoder"),
     "ForSequenceClassification": _POOLED,
     "ForMultipleChoice": _POOLED,
     "ForTokenClassification": _TOKENS,

@@ -12,8 +12,10 @@ from bert_jax.interop.families.bert import (
 )
 from bert_jax.interop.families.family import (
   ANSWERS,
+  CLASSIFIER,
   TOKENS,
   Family,
+  masked_lm,
 )
 
 _POOLER = {"pooler/dense": "roberta.pooler.dense"}
@@ -42,17 +44,10 @@ def _family(class_name: str, vocab_size: int) -> Family:
     fixed=FIXED | {"hidden_act": "gelu"},
     encoder=ENCODER,
     heads={
-      "ForMaskedLM": {
-        "masked_lm/transform/dense": "lm_head.dense",
-        "masked_lm/transform/norm": "lm_head.layer_norm",
-        "masked_lm": "lm_head",
-      },
-      "ForSequenceClassification": (
-        {
-          "pooler/dense": "classifier.dense",
-          "classifier": "classifier.out_proj",
-        }
+      "ForMaskedLM": masked_lm(
+        "lm_head.dense", "lm_head.layer_norm", "lm_head"
       ),
+      "ForSequenceClassification": CLASSIFIER,
       "ForMultipleChoice": _POOLER | TOKENS,
       "ForTokenClassification": TOKENS,
       "ForQuestionAnswering": ANSWERS,
