@@ -40,7 +40,7 @@ def search(values: cli.Values) -> int:
   except interruption.Interrupted as stop:
     print(stop, file=sys.stderr)
     return interruption.EXIT_CODE
-  sweep.print_table(rows, config["evaluation"]["metric"])
+  sweep.print_trials(rows, config["evaluation"]["metric"])
   return 0
 
 

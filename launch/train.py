@@ -22,7 +22,7 @@ import sys
 from bert_jax.cluster import interruption
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
-from bert_jax.training import run, seeds
+from bert_jax.training import run, sweep
 from bert_jax.training.recipe import Recipe
 
 from . import cli
@@ -73,9 +73,9 @@ def train(values: cli.Values) -> int:
     if values.seeds is None:
       run.train_recipe(recipe, workdir, profile)
     else:
-      summary = seeds.repeat(recipe, workdir, _seeds(values.seeds))
+      summary = sweep.repeat(recipe, workdir, _seeds(values.seeds))
       if processes.is_first():
-        seeds.print_table(summary)
+        sweep.print_seeds(summary)
   except interruption.Interrupted as stop:
     print(stop, file=sys.stderr)
     return interruption.EXIT_CODE

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 
 from bert_jax import trees
 from bert_jax.models import encoder
@@ -76,15 +75,11 @@ def check(config: FinetuningConfig, model: EncoderConfig) -> None:
 
 
 def frozen(params: Parameters, config: FinetuningConfig) -> Parameters:
-  """The mask of the parameters that are not trained.
+  """The mask of the parameters that are not trained, a tree of bools.
 
   Args:
-    params: a model's parameters or their shape structs, of one task or of
-      several on one encoder.
+    params: a model's parameters or their shape structs.
     config: checked against the encoder with `check`.
-
-  Returns:
-    A tree of bools like `params`.
 
   Raises:
     UserError: a pattern matches no parameter.
@@ -93,20 +88,14 @@ def frozen(params: Parameters, config: FinetuningConfig) -> Parameters:
   if not config.freeze_embeddings and not config.freeze_layers:
     return mask
   distances = encoder.distances(params)
-  embeddings = max(jax.tree.leaves(distances))
-  return jax.tree.map(
-    lambda distance, matched: (
-      matched or embeddings - distance <= config.freeze_layers
-    ),
-    distances,
-    mask,
-  )
+  lowest = max(jax.tree.leaves(distances)) - config.freeze_layers
+  return jax.tree.map(lambda x, found: found or x >= lowest, distances, mask)
 
 
 def matching(
   params: Parameters, patterns: Sequence[str], key: str = "patterns"
 ) -> Parameters:
-  """The mask of the parameters whose paths match one of some patterns.
+  """The mask of the parameters whose paths match a pattern.
 
   >>> matching({"encoder": {"bias": 0}, "head": {"bias": 0}}, ["encoder/.*"])
   {'encoder': {'bias': True}, 'head': {'bias': False}}
@@ -115,9 +104,6 @@ def matching(
     params: parameters, or their shape structs.
     patterns: regular expressions that must match the whole path.
     key: the name of the patterns in messages.
-
-  Returns:
-    A tree of bools like `params`.
 
   Raises:
     UserError: a pattern matches no parameter.
@@ -137,15 +123,7 @@ def matching(
 
 
 def reinitialized(params: Parameters, config: FinetuningConfig) -> Parameters:
-  """The mask of the parameters that are initialized instead of loaded.
-
-  Args:
-    params: as for `frozen`.
-    config: checked against the encoder with `check`.
-
-  Returns:
-    A tree of bools like `params`.
-  """
+  """The mask of the parameters to initialize, not to load; as `frozen`."""
   distances = trees.flatten(encoder.distances(params))
 
   def is_reinitialized(path: str, _) -> bool:
@@ -158,23 +136,10 @@ def reinitialized(params: Parameters, config: FinetuningConfig) -> Parameters:
 
 
 def stop_frozen(params: Parameters, mask: Parameters) -> Parameters:
-  """The parameters, with the gradient stopped under True.
+  """The parameters, with the gradient stopped where the mask is True.
 
-  Their gradients are zeros, and the compiler removes what only computes them.
-
-  Args:
-    params: the parameters, inside the function to be differentiated.
-    mask: from `frozen`.
+  The compiler removes the computations of these gradients, which are zeros.
   """
   return jax.tree.map(
-    lambda leaf, stop: jax.lax.stop_gradient(leaf) if stop else leaf,
-    params,
-    mask,
-  )
-
-
-def zero_frozen(updates: Parameters, mask: Parameters) -> Parameters:
-  """The updates, with zeros under True, whatever the optimizer returned."""
-  return jax.tree.map(
-    lambda leaf, stop: jnp.zeros_like(leaf) if stop else leaf, updates, mask
+    lambda x, stop: jax.lax.stop_gradient(x) if stop else x, params, mask
   )

@@ -1,5 +1,6 @@
 """The one driver that runs a model over many records."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -7,10 +8,18 @@ from typing import Any
 import jax
 
 from bert_jax.data import grouping
+from bert_jax.data.augmentation import MaskedLanguageModel
 from bert_jax.data.sources.labelled import Record
+from bert_jax.settings import UserError
+from bert_jax.tasks import MASKED_LM
 from bert_jax.tasks.task import Prediction, Task
+from bert_jax.training import workdir
 from bert_jax.training.mesh import meshes
 from bert_jax.types import Batch, Parameters
+
+# Of the masked language model that proposes words.
+_CANDIDATES = 10
+_BATCH_SIZE = 64
 
 Forward = Callable[[Batch], Any]
 """Maps a padded batch of NumPy arrays to the outputs of the model."""
@@ -59,9 +68,9 @@ def predict(
 
   Args:
     task: bound to its encoder.
-    forward: from a batch to the model's outputs.
+    forward: the model.
     records: what to predict for.
-    examples: what `task.preprocess` made of each record.
+    examples: the rows that `task.preprocess` made of each record.
     batch_size: rows that go through the model at once, at most.
     length_buckets: the row lengths of batches, rising, which then all have
       `batch_size` rows; None for `grouping.LENGTH_BUCKETS`, and numbers of
@@ -134,3 +143,47 @@ def _batches(examples: Sequence[Batch], size: int) -> Iterator[list[int]]:
     places.sort(key=lambda i: -examples[i].token_ids.size)
     for start in range(0, len(places), size):
       yield places[start : start + size]
+
+
+def masked_language_model(where: str) -> MaskedLanguageModel:
+  """Opens a model that proposes words, for augmentation.
+
+  Args:
+    where: what `bert_jax.load` takes, with a masked-LM head.
+
+  Raises:
+    UserError: there is no such model, or it has no masked-LM head.
+  """
+  try:
+    pretrained = workdir.open_model(where)
+  except UserError as error:
+    raise UserError(f"config.data.augmentation.model: {error}") from error
+  task = MASKED_LM.bind(pretrained.config, pretrained.tokenizer)
+  params, newly_initialized = pretrained.params(task)
+  if newly_initialized:
+    raise UserError(
+      f"config.data.augmentation.model: {where} has no masked-LM head"
+    )
+  forward = make_forward(task, params)
+
+  def words(texts: Sequence[str]) -> list[list[list[str]]]:
+    found: list[list[list[str]]] = [[] for _ in texts]
+    records, examples, kept = [], [], []
+    for number, text in enumerate(texts):
+      # A text that is longer than the model takes stays as it is.
+      with contextlib.suppress(UserError):
+        examples.append(task.preprocess({"text": text}))
+        records.append({"text": text})
+        kept.append(number)
+    predictions = predict(
+      task, forward, records, examples, _BATCH_SIZE, top_k=_CANDIDATES
+    )
+    for number, record, prediction in zip(kept, records, predictions):
+      found[number] = [
+        [c.token for c in candidates if c.token.strip().isalpha()]
+        for candidates in task.decode(record, prediction)
+      ]
+    return found
+
+  tokenizer = task.tokenizer
+  return MaskedLanguageModel(tokenizer.token(tokenizer.special.mask), words)

@@ -23,12 +23,12 @@ from bert_jax.tasks.task import Task
 from bert_jax.training import (
   evaluation,
   finetuning,
+  inference,
   logging,
-  masked_lm_augmentation,
 )
 from bert_jax.training import train as train_lib
 from bert_jax.training import workdir as workdirs
-from bert_jax.training.early_stopping import EarlyStopping
+from bert_jax.training.evaluation import EarlyStopping
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.metrics import Meter
 from bert_jax.training.optim import ema, guard
@@ -54,8 +54,7 @@ def train_recipe(
       writes to `workdir/profile`, to be read by XProf or TensorBoard.
 
   Returns:
-    The metrics of the best evaluation, or of the last one where the recipe
-    names no metric.
+    The metrics of the best evaluation, or of the last one without a metric.
 
   Raises:
     UserError: the recipe, its data or the folder are invalid.
@@ -67,10 +66,14 @@ def train_recipe(
       Checkpoints(folder.checkpoints, keep=recipe.checkpoint.keep)
     )
     recorder = GoodputRecorder(folder.here)
-    pretrained = _pretrained(recipe, workdir, bool(checkpoints.steps()))
+    pretrained = None
+    if recipe.init is not None:
+      # The run itself, once it has begun.
+      where = workdir if checkpoints.steps() else recipe.init
+      pretrained = workdirs.open_model(where)
     model = recipe.augmentation.model
     task, data = recipe.make_task(
-      pretrained, masked_lm_augmentation.open_model(model) if model else None
+      pretrained, inference.masked_language_model(model) if model else None
     )
     workdirs.claim(folder, recipe, task, data)
     layout = partitioning.make_layout(recipe.mesh)
@@ -83,9 +86,7 @@ def train_recipe(
     logger = stack.enter_context(
       logging.open_logger(folder.here, recipe.logging.loggers, recipe.to_dict())
     )
-    hooks = _RunHooks(recipe, folder, recorder, stack)
-    if profile is not None:
-      hooks.profile(*profile)
+    hooks = _RunHooks(recipe, folder, recorder, stack, profile)
 
     def params() -> Parameters:
       loaded, new = load_params(recipe, task, layout, pretrained)
@@ -96,7 +97,6 @@ def train_recipe(
         )
       return loaded
 
-    evaluation_config = recipe.evaluation
     _, metrics = train_lib.train(
       task,
       data,
@@ -115,15 +115,15 @@ def train_recipe(
         task,
         data,
         layout.mesh,
-        evaluation_config.batch_size
+        recipe.evaluation.batch_size
         or recipe.batch_size // recipe.accumulation,
-        evaluation_config.examples or None,
+        recipe.evaluation.examples or None,
       ),
-      evaluate_every=evaluation_config.every,
+      evaluate_every=recipe.evaluation.every,
       early_stopping=EarlyStopping(
-        evaluation_config.metric,
-        evaluation_config.patience,
-        evaluation_config.target,
+        recipe.evaluation.metric,
+        recipe.evaluation.patience,
+        recipe.evaluation.target,
       ),
       checkpoints=checkpoints,
       checkpoint_every=recipe.checkpoint.every,
@@ -141,30 +141,14 @@ def train_recipe(
     return metrics
 
 
-def _pretrained(
-  recipe: Recipe, workdir: paths.Path, has_begun: bool
-) -> Pretrained | None:
-  """The model to start from; the run itself, once it has begun."""
-  if recipe.init is None:
-    return None
-  return workdirs.open_model(workdir if has_begun else recipe.init)
-
-
 def make_optimizer(
   recipe: Recipe, task: Task
 ) -> tuple[optax.GradientTransformation, Parameters]:
-  """The optimizer of a recipe, and which parameters are frozen.
+  """The optimizer of a recipe, and the mask of frozen parameters.
 
-  Args:
-    recipe: with its number of steps.
-    task: made by the recipe.
-
-  Returns:
-    An Optax transformation, and a tree of bools like the parameters.
+  The recipe has its number of steps, and has made the task.
   """
-  shapes = jax.eval_shape(
-    functools.partial(train_lib.init_params, task, recipe.seed)
-  )
+  shapes = train_lib.param_shapes(task)
   frozen = finetuning.frozen(shapes, recipe.finetuning)
   optimizer = optimizers.make(
     recipe.optimizer, recipe.steps, frozen, clocked=recipe.hours > 0
@@ -190,8 +174,7 @@ def load_params(
 ) -> tuple[Parameters, tuple[str, ...]]:
   """Loads the parameters of `config.init`, placed as the layout says.
 
-  Returns:
-    The parameters, and the names of those that are newly initialized.
+  The second value are the names of those that are newly initialized.
   """
   params, new = pretrained.params(
     task,
@@ -200,10 +183,7 @@ def load_params(
     functools.partial(finetuning.reinitialized, config=recipe.finetuning),
   )
   # A published encoder may bring a pooler that the task does not use.
-  shapes = jax.eval_shape(
-    functools.partial(train_lib.init_params, task, recipe.seed)
-  )
-  return {name: params[name] for name in shapes}, new
+  return {name: params[name] for name in train_lib.param_shapes(task)}, new
 
 
 def schedule_step(recorder: GoodputRecorder, hours: float, steps: int) -> float:
@@ -235,23 +215,16 @@ class _RunHooks(train_lib.Hooks):
     folder: run_folder.Folder,
     recorder: GoodputRecorder,
     stack: contextlib.ExitStack,
+    profile: tuple[int, int] | None,
   ):
     self._recipe, self._folder, self._recorder = recipe, folder, recorder
     self._stack, self._has_trained = stack, False
-    self._first_traced = self._last_traced = 0
-
-  def profile(self, first: int, last: int) -> None:
-    """Asks for a trace of some steps.
-
-    Raises:
-      UserError: the run does not have these steps.
-    """
-    if not 1 <= first <= last <= self._recipe.steps:
+    self._first_traced, self._last_traced = profile or (0, 0)
+    if profile and not 1 <= profile[0] <= profile[1] <= recipe.steps:
       raise UserError(
-        f"--profile={first}:{last}: expected FIRST:LAST within 1 and"
-        f" {self._recipe.steps}, the steps of the run"
+        f"--profile={profile[0]}:{profile[1]}: expected FIRST:LAST within 1"
+        f" and {recipe.steps}, the steps of the run"
       )
-    self._first_traced, self._last_traced = first, last
 
   def started(self, step: int, metadata: Mapping[str, Any]) -> None:
     self._recorder.resume(metadata.get("goodput"))

@@ -1,22 +1,121 @@
-"""A search over values of config keys, with Optuna."""
+"""Several runs of a recipe: with other seeds, or other values of some keys."""
 
+import dataclasses
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import rich.console
 import rich.table
 
+from bert_jax.cluster import processes
 from bert_jax.settings import UserError
-from bert_jax.storage import paths
+from bert_jax.storage import folders, paths
 from bert_jax.training import run
-from bert_jax.training.metrics import DivergedError, is_better
+from bert_jax.training.metrics import (
+  DivergedError,
+  baselines_of,
+  is_better,
+  without_baselines,
+)
 from bert_jax.training.recipe import Recipe
 
+SEEDS_FILE = "seeds.json"
 TRIALS_FILE = "trials.jsonl"
 _RANGE = re.compile(r"([^:]+):([^:]+)(:log)?")
+
+
+def repeat(
+  recipe: Recipe, workdir: paths.Path, seeds: Sequence[int]
+) -> dict[str, Any]:
+  """Trains a recipe once per seed, in `workdir/seed_N`.
+
+  The results of fine-tuning a large model on little data vary from seed to
+  seed, and some runs fail (Mosbach et al. 2021, arXiv:2006.04884), so a single
+  run says little.
+
+  A run has failed if its losses are not finite, or if its `evaluation.metric`
+  (or the first metric that has a baseline) is no better than that baseline.
+
+  Args:
+    recipe: the configuration; its seed is replaced.
+    workdir: the folder for all runs.
+    seeds: different seeds, at least one.
+
+  Returns:
+    The contents of `workdir/seeds.json`: `runs`, the metrics of each seed,
+    null for a run that diverged; `mean` and `std` (with n - 1) of every metric
+    over the other runs; `failed`, the seeds of failed runs.
+
+  Raises:
+    UserError: the recipe, its data or the seeds are invalid.
+    Interrupted: the process was asked to stop; the same call resumes.
+  """
+  if not seeds or len({*seeds}) < len(seeds):
+    raise UserError(f"--seeds: expected different seeds, got {list(seeds)}")
+  workdir = paths.as_path(workdir)
+  runs = {
+    seed: _train(
+      dataclasses.replace(recipe, seed=seed), workdir / f"seed_{seed}"
+    )
+    for seed in seeds
+  }
+  ended = [values for values in runs.values() if values is not None]
+  names = list(ended[0]) if ended else []
+  columns = {name: [values[name] for values in ended] for name in names}
+  summary = {
+    "runs": runs,
+    "mean": {name: float(np.mean(x)) for name, x in columns.items()},
+    "std": {
+      name: float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
+      for name, x in columns.items()
+    },
+    "failed": [
+      seed
+      for seed, values in runs.items()
+      if values is None or _is_no_better(recipe.evaluation.metric, values)
+    ],
+  }
+  if processes.is_first():
+    text = json.dumps(summary, indent=2) + "\n"
+    folders.write_text(workdir / SEEDS_FILE, text)
+  return summary
+
+
+def _train(recipe: Recipe, workdir: paths.Path) -> dict[str, float] | None:
+  try:
+    return run.train_recipe(recipe, workdir)
+  except DivergedError:
+    return None
+
+
+def _is_no_better(metric: str, values: Mapping[str, float]) -> bool:
+  """Whether a run is no better than the best constant answer."""
+  for name in [metric] if metric else without_baselines(values):
+    for baseline in baselines_of(name, values).values():
+      return not is_better(name, values[name], baseline)
+  return False
+
+
+def print_seeds(summary: Mapping[str, Any]) -> None:
+  """Prints mean and deviation of every metric, and the failed runs."""
+  runs, failed = summary["runs"], summary["failed"]
+  table = rich.table.Table("eval metric", "mean", "std", "runs")
+  for name in without_baselines(summary["mean"]):
+    values = [f"{x[name]:.4g}" for x in runs.values() if x is not None]
+    table.add_row(
+      name,
+      f"{summary['mean'][name]:.4g}",
+      f"{summary['std'][name]:.2g}",
+      " ".join(values),
+    )
+  console = rich.console.Console()
+  console.print(table)
+  seeds = f": seeds {', '.join(map(str, failed))}" if failed else ""
+  console.print(f"{len(failed)} of {len(runs)} runs failed{seeds}")
 
 
 class Search(NamedTuple):
@@ -106,20 +205,20 @@ def sweep(
     workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / TRIALS_FILE
   done = _done(path)
-  space = {search.key: _distribution(optuna, search) for search in searches}
-  study = optuna.create_study(direction=direction)
   for row in done:
     _check_same(path, row["config"], searches)
-    _tell(optuna, study, space, row)
+  space = {search.key: _distribution(optuna, search) for search in searches}
   for number in range(len(done), trials):
-    study.sampler = optuna.samplers.TPESampler(seed=seed + number)
-    values = study.ask(space).params
-    row = _try(config, workdir / f"trial_{number}", number, values, metric)
-    _append(path, json.dumps(row) + "\n")
-    done.append(row)
-    study = optuna.create_study(direction=direction)
-    for row in done:
-      _tell(optuna, study, space, row)
+    sampler = optuna.samplers.TPESampler(seed=seed + number)
+    study = optuna.create_study(direction=direction, sampler=sampler)
+    study.add_trials([_told(optuna, space, row) for row in done])
+    values = dict(study.ask(space).params)
+    recipe = Recipe.from_dict(changed(config, values))
+    metrics = _train(recipe, workdir / f"trial_{number}") or {}
+    row = {"trial": number, "config": values}
+    done.append({**row, "value": metrics.get(metric), "metrics": metrics})
+    lines = [json.dumps(row) + "\n" for row in done]
+    folders.write_text(path, "".join(lines))
   sign = -1 if direction == "maximize" else 1
 
   def worst_last(row: Mapping[str, Any]) -> float:
@@ -128,25 +227,14 @@ def sweep(
   return sorted(done, key=worst_last)
 
 
-def _append(path: Any, line: str) -> None:
-  if not paths.is_remote(path):
-    with path.open("a", encoding="utf-8") as file:
-      file.write(line)
-    return
-  before = paths.read_bytes(path) if paths.exists(path) else b""
-  paths.write_bytes(path, before + line.encode())
-
-
 def _done(path: Any) -> list[dict[str, Any]]:
-  """The trials of a file; a truncated last line is removed from it.
+  """The trials of a file, without a truncated last line.
 
   Raises:
     UserError: the file is damaged.
   """
   text = paths.read_bytes(path).decode() if paths.exists(path) else ""
   whole = text[: text.rfind("\n") + 1]
-  if whole != text:
-    paths.write_bytes(path, whole.encode())
   try:
     return [json.loads(line) for line in whole.splitlines()]
   except ValueError as error:
@@ -170,7 +258,7 @@ def _check_same(
     )
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], metric: str) -> None:
+def print_trials(rows: Sequence[Mapping[str, Any]], metric: str) -> None:
   """Prints the trials, best first."""
   keys = list(rows[0]["config"]) if rows else []
   table = rich.table.Table("trial", *keys, metric)
@@ -202,39 +290,15 @@ def _distribution(optuna: Any, search: Search) -> Any:
   return of(search.low, search.high, log=search.log)
 
 
-def _tell(
-  optuna: Any, study: Any, space: Mapping[str, Any], row: Mapping[str, Any]
-) -> None:
-  failed = row["value"] is None
+def _told(optuna: Any, space: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
+  """A trial that is done, for a study."""
   state = optuna.trial.TrialState
-  study.add_trial(
-    optuna.trial.create_trial(
-      params=row["config"],
-      distributions=dict(space),
-      value=row["value"],
-      state=state.FAIL if failed else state.COMPLETE,
-    )
+  return optuna.trial.create_trial(
+    params=row["config"],
+    distributions=dict(space),
+    value=row["value"],
+    state=state.FAIL if row["value"] is None else state.COMPLETE,
   )
-
-
-def _try(
-  config: Mapping[str, Any],
-  workdir: Any,
-  number: int,
-  values: Mapping[str, Any],
-  metric: str,
-) -> dict[str, Any]:
-  recipe = Recipe.from_dict(changed(config, values))
-  try:
-    metrics = run.train_recipe(recipe, workdir)
-  except DivergedError:
-    metrics = {}
-  return {
-    "trial": number,
-    "config": dict(values),
-    "value": metrics.get(metric),
-    "metrics": metrics,
-  }
 
 
 def changed(
@@ -243,7 +307,7 @@ def changed(
   """A copy of a config with other values at some paths, `a.b.c`.
 
   Args:
-    config: the config, which is not changed.
+    config: the config.
     values: the values by path.
     flag: the flag that the paths come from, for messages.
 

@@ -24,8 +24,7 @@ from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.training import evaluation, finetuning, metrics
 from bert_jax.training.compilation import CompiledUpdate
-from bert_jax.training.early_stopping import EarlyStopping
-from bert_jax.training.evaluation import Evaluate, Evaluated
+from bert_jax.training.evaluation import EarlyStopping, Evaluate, Evaluated
 from bert_jax.training.logging import Logger
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.metrics import Meter
@@ -52,7 +51,7 @@ def make_update(
 
   Args:
     task: gives the module, the loss and the metrics.
-    optimizer: an Optax transformation.
+    optimizer: updates the parameters.
     accumulation: the number of micro-batches that a batch is split into to
       save memory. Without dropout the result does not depend on it.
     frozen: a tree of bools like the parameters; those under True are not
@@ -105,7 +104,10 @@ def make_update(
       gradients, state.optimizer_state, state.params, **now
     )
     if frozen is not None:
-      updates = finetuning.zero_frozen(updates, frozen)
+      # Whatever the optimizer returned.
+      updates = jax.tree.map(
+        lambda x, stop: jnp.zeros_like(x) if stop else x, updates, frozen
+      )
     means |= {"gradient_norm": Mean(optax.tree.norm(gradients), one)}
     skipped = guard.skipped_in_a_row(optimizer_state)
     means = {name: _if_finite(x, skipped > 0) for name, x in means.items()}
@@ -142,11 +144,14 @@ def _loss_weights(
   A weight depends on the batch alone, so outputs of zeros will do, and the
   compiler removes what only computes them.
   """
-  shapes = jax.eval_shape(task.module.apply, {"params": params}, batch)
-  zeros = jax.tree.map(
-    lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes
-  )
+  zeros = _zeros(task.module.apply, {"params": params}, batch)
   return {name: mean.weight for name, mean in loss(zeros, batch).items()}
+
+
+def _zeros(function: Callable[..., Any], *arguments: Any) -> Any:
+  """Zeros like the outputs of a function."""
+  shapes = jax.eval_shape(function, *arguments)
+  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
 def _accumulate(gradient, params, batch, weights, key, accumulation):
@@ -163,12 +168,8 @@ def _accumulate(gradient, params, batch, weights, key, accumulation):
     return jax.tree.map(jnp.add, carry, new), None
 
   micro_batches = jax.tree.map(split, batch)
-  shapes = jax.eval_shape(
-    gradient, params, jax.tree.map(lambda x: x[0], micro_batches), weights, key
-  )
-  zeros = jax.tree.map(
-    lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes
-  )
+  first = jax.tree.map(lambda x: x[0], micro_batches)
+  zeros = _zeros(gradient, params, first, weights, key)
   indices = jnp.arange(accumulation)
   total, _ = jax.lax.scan(body, zeros, (indices, micro_batches))
   return total
@@ -177,6 +178,11 @@ def _accumulate(gradient, params, batch, weights, key, accumulation):
 def init_params(task: Task, seed: int = 0) -> Parameters:
   """The initial parameters of a task's module; a function of the seed."""
   return task.init_params(jax.random.key(seed))
+
+
+def param_shapes(task: Task) -> Parameters:
+  """The shape structs of a task's parameters."""
+  return jax.eval_shape(functools.partial(init_params, task))
 
 
 def init_state(
@@ -192,7 +198,7 @@ def init_state(
 
 
 class Hooks:
-  """Calls from the loop of `train` to its surroundings; these do nothing."""
+  """Calls from the loop of `train`; these do nothing."""
 
   def started(self, step: int, metadata: Mapping[str, Any]) -> None:
     """Training starts after `step` updates, with a checkpoint's metadata."""
@@ -219,8 +225,7 @@ class Hooks:
     """Further metadata for a checkpoint.
 
     Args:
-      evaluated: the evaluation of the state that is saved, if the model is
-        taken from this state from now on.
+      evaluated: the evaluation of this state, if it is the model from now on.
     """
     del evaluated
     return {}
@@ -315,8 +320,7 @@ def train(
   meter = meter or Meter.of(task, data)
 
   if isinstance(frozen, Sequence):
-    shapes = jax.eval_shape(functools.partial(init_params, task))
-    frozen = finetuning.matching(shapes, frozen, "frozen")
+    frozen = finetuning.matching(param_shapes(task), frozen, "frozen")
 
   state, metadata = _restore_or_init(
     task, optimizer, layout, seed, params, checkpoints
@@ -343,7 +347,7 @@ def train(
     logger.write(step, "eval", found.values)
     return found
 
-  if (hooks.clock() or first) >= steps or best.should_stop:
+  if (hooks.clock() or first) >= steps or best.reason:
     logger.say(f"nothing to do: the run ended at step {first}")
     return state, _outcome(
       best, evaluate(ema.model_params(state)).values, logger
@@ -355,7 +359,7 @@ def train(
     make_update(task, optimizer, accumulation, frozen, loss),
     mesh,
     batch_size,
-    compiler_options or {},
+    compiler_options,
   )
   rows = meshes.own_rows(mesh, batch_size)
   meter.resume()
@@ -392,7 +396,7 @@ def train(
       found = evaluated_at(step, state) if look else None
       hooks.enter("saving")
       is_best = found is not None and best.update(step, found.values)
-      if checkpoints and (save or is_best or best.should_stop):
+      if checkpoints and (save or is_best or best.reason):
         from_now_on = found if is_best or not best.metric else None
         metadata = {
           "position": stream.position_after(step - first),
@@ -402,9 +406,9 @@ def train(
         checkpoints.save(state, metadata, best=is_best)
       if stop:
         raise Interrupted(f"stopped at step {step} of {steps}; it is saved")
-      if best.should_stop:
+      if best.reason:
         logger.say(f"stopped at step {step}: {best.reason}")
-      if is_last or best.should_stop:
+      if is_last or best.reason:
         break
       meter.resume()
   logger.say(update.summary())

@@ -6,7 +6,7 @@ import bert_jax
 from bert_jax.data import augmentation
 from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
 from bert_jax.settings import UserError, from_dict
-from bert_jax.training import masked_lm_augmentation
+from bert_jax.training import inference
 from bert_jax.training.recipe import Recipe
 from tests import small
 from tests.interop import folders
@@ -172,7 +172,7 @@ def test_without_a_likely_word_the_text_stays():
 def test_a_masked_language_model_proposes_words(tmp_path):
   model = tmp_path / "model"
   bert_jax.save(folders.model("bert", "masked_lm"), model)
-  opened = masked_lm_augmentation.open_model(str(model))
+  opened = inference.masked_language_model(str(model))
   text, long = "the [MASK] is in [MASK] place", "[MASK] " + "names " * 40
   found = opened.predict([text, long])
   assert [len(masks) for masks in found] == [2, 0]
@@ -200,4 +200,4 @@ def test_a_task_learns_from_its_records_and_their_copies(tmp_path):
 def test_an_encoder_alone_proposes_nothing(tmp_path):
   bert_jax.save(folders.model("bert", "embedding"), tmp_path / "model")
   with pytest.raises(UserError, match="has no masked-LM head"):
-    masked_lm_augmentation.open_model(str(tmp_path / "model"))
+    inference.masked_language_model(str(tmp_path / "model"))

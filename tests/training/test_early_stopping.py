@@ -4,7 +4,7 @@ import math
 import pytest
 
 from bert_jax.settings import UserError
-from bert_jax.training.early_stopping import EarlyStopping
+from bert_jax.training.evaluation import EarlyStopping
 from bert_jax.training.metrics import is_better
 
 
@@ -16,7 +16,7 @@ def test_the_first_is_best_and_then_what_is_really_better():
   best = EarlyStopping("accuracy")
   assert see(best, [0.5, 0.5, 0.4, 0.6]) == [True, False, False, True]
   assert (best.step, best.values, best.waited) == (4, {"accuracy": 0.6}, 0)
-  assert not best.should_stop
+  assert best.reason is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_it_waits_as_long_as_its_patience(patience, over):
   best, found = EarlyStopping("mae", patience), []
   for step, value in enumerate([3.0, 2.0, 2.5, 1.0, 1.0]):
     best.update(step, {"mae": value})
-    found.append(best.should_stop)
+    found.append(best.reason is not None)
   assert found == over
 
 
@@ -84,7 +84,7 @@ def test_it_ends_at_its_target(metric, target, values, over):
   best, found = EarlyStopping(metric, target=target), []
   for step, value in enumerate(values):
     best.update(step, {metric: value})
-    found.append(best.should_stop)
+    found.append(best.reason is not None)
   assert found == over
 
 
@@ -116,7 +116,7 @@ def test_it_goes_on_from_its_state():
   other.resume(json.loads(json.dumps(one.state())))
   assert (other.step, other.values, other.waited) == (1, {"accuracy": 0.5}, 1)
   assert not other.update(3, {"accuracy": 0.5})
-  assert other.should_stop
+  assert other.reason
 
 
 @pytest.mark.parametrize("metric", ["", "loss"])

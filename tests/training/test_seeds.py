@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bert_jax.settings import UserError
-from bert_jax.training import run, seeds
+from bert_jax.training import run, sweep
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.metrics import DivergedError
 from bert_jax.training.recipe import Recipe
@@ -29,7 +29,7 @@ def runs(monkeypatch):
 
 def repeat(tmp_path, numbers, metric=""):
   config = {"batch_size": 4, "steps": 3, "evaluation": {"metric": metric}}
-  return seeds.repeat(Recipe.from_dict(config), tmp_path, numbers)
+  return sweep.repeat(Recipe.from_dict(config), tmp_path, numbers)
 
 
 def figures(accuracy, rmse=1.0):
@@ -50,7 +50,7 @@ def test_means_and_spreads_are_those_of_numpy(runs, tmp_path):
   assert summary["std"]["rmse"] == pytest.approx(np.std([1, 3, 0.5], ddof=1))
   assert summary["std"]["accuracy_majority_baseline"] == pytest.approx(0)
   assert summary["failed"] == []
-  kept = json.loads((tmp_path / seeds.SEEDS_FILE).read_text())
+  kept = json.loads((tmp_path / sweep.SEEDS_FILE).read_text())
   assert kept["mean"] == summary["mean"]
   assert kept["runs"]["5"] == runs[5]
   assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -68,7 +68,7 @@ def test_runs_that_end_early_or_learn_nothing_have_failed(
   summary = repeat(tmp_path, [0, 1, 2, 3], metric="accuracy")
   assert summary["failed"] == [1, 2, 3]
   assert summary["runs"][1] is None
-  seeds.print_table({**summary, "mean": {"accuracy": 0.65}})
+  sweep.print_seeds({**summary, "mean": {"accuracy": 0.65}})
   printed = capsys.readouterr().out
   assert "3 of 4 runs failed: seeds 1, 2, 3" in printed
   assert "0.7 0.6 nan" in " ".join(printed.split())
@@ -103,7 +103,7 @@ def test_all_runs_may_end_early(runs, tmp_path, capsys):
   runs |= {0: None, 1: None}
   summary = repeat(tmp_path, [0, 1])
   assert (summary["mean"], summary["std"]) == ({}, {})
-  seeds.print_table(summary)
+  sweep.print_seeds(summary)
   assert "2 of 2 runs failed" in capsys.readouterr().out
 
 
@@ -123,10 +123,10 @@ def test_seeds_make_different_runs_and_are_not_trained_twice(
 ):
   home = finetune_runs.shared_home(tmp_path_factory)
   recipe = Recipe.from_dict(finetune_runs.recipe(home))
-  first = seeds.repeat(recipe, tmp_path / "runs", [0, 1])
+  first = sweep.repeat(recipe, tmp_path / "runs", [0, 1])
   losses = [values["loss"] for values in first["runs"].values()]
   assert losses[0] != losses[1]
   rows = read_metrics(tmp_path / "runs" / "seed_1")
-  more = seeds.repeat(recipe, tmp_path / "runs", [1, 0])
+  more = sweep.repeat(recipe, tmp_path / "runs", [1, 0])
   assert read_metrics(tmp_path / "runs" / "seed_1") == rows
   assert more["mean"] == pytest.approx(first["mean"], rel=1e-5)

@@ -99,7 +99,7 @@ def test_the_best_comes_first_and_what_failed_last(tried, tmp_path, capsys):
   assert {*sizes} == {4, 8, 16}
   assert rows[0]["metrics"]["accuracy"] == rows[0]["value"]
   assert rows[-1]["value"] is None
-  sweep.print_table(rows, "accuracy")
+  sweep.print_trials(rows, "accuracy")
   assert "failed" in capsys.readouterr().out
 
 
