@@ -31,8 +31,9 @@ def compile_lowered(
 class CompiledUpdate:
   """The update on a mesh; a state's buffers are donated to the next state.
 
-  Compilation is a call of its own, so that it is never part of a measured
-  time.
+  Compilation is a separate call, so that it is never part of a measured time.
+  `update_fn` is from `train.make_update`, and `batch_size` the number of rows
+  of an update over all hosts.
   """
 
   def __init__(
@@ -42,14 +43,6 @@ class CompiledUpdate:
     batch_size: int,
     compiler_options: Mapping[str, Any] | None = None,
   ):
-    """Compiles nothing yet.
-
-    Args:
-      update_fn: from `bert_jax.training.train.make_update`.
-      mesh: where batches are placed.
-      batch_size: rows of an update, over all hosts.
-      compiler_options: options of XLA.
-    """
     self._update_fn = update_fn
     self._mesh, self._batch_size = mesh, batch_size
     self._options = compiler_options or {}
@@ -94,7 +87,7 @@ class CompiledUpdate:
 
     Args:
       state: is donated.
-      batch: the rows of this process; NumPy arrays of a compiled shape.
+      batch: the rows of this process, of a compiled shape.
       clock: the step of a schedule that follows the time.
     """
     update = self._compiled[_shape(batch)]

@@ -10,7 +10,6 @@ import os
 import pathlib
 import sys
 import time
-import types
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -42,13 +41,7 @@ class Logger(contextlib.AbstractContextManager):
     """
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-    """Records metrics.
-
-    Args:
-      step: the number of updates done.
-      split: `train` or `eval`.
-      values: metrics by name.
-    """
+    """Records metrics by name, of the split `train` or `eval`."""
 
   def say(self, message: str) -> None:
     """Shows a message."""
@@ -59,20 +52,14 @@ class Logger(contextlib.AbstractContextManager):
   def close(self) -> None:
     """Writes what is buffered and closes files."""
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: types.TracebackType | None,
-  ) -> None:
+  def __exit__(self, *error: Any) -> None:
     self.close()
 
 
 class Loggers(Logger):
-  """Several loggers as one."""
+  """Several loggers as one, which closes them."""
 
   def __init__(self, loggers: Iterable[Logger]):
-    """Takes them over, to be closed with this one."""
     self._stack = contextlib.ExitStack()
     self._loggers = [self._stack.enter_context(logger) for logger in loggers]
 
@@ -108,7 +95,7 @@ def open_logger(
   Args:
     workdir: the run's folder.
     names: keys of `LOGGERS`.
-    config: the configuration of the run, for services that show it.
+    config: that of the run, for services that show it.
 
   Raises:
     UserError: a package is not installed.
@@ -126,7 +113,6 @@ class JsonLines(Logger):
   """
 
   def __init__(self, workdir: pathlib.Path):
-    """Opens no file yet."""
     self._workdir, self._file = workdir, None
 
   def start(self, step: int, steps: int) -> None:
@@ -167,7 +153,6 @@ class Console(Logger):
   """Prints to stderr: a progress bar on a terminal, and a line a log."""
 
   def __init__(self) -> None:
-    """Shows no progress bar before `start`."""
     self._steps = 0
     self._console = rich.console.Console(file=sys.stderr, highlight=False)
     self._bar = rich.progress.Progress(
@@ -205,7 +190,6 @@ class TensorBoard(Logger):
   """Writes `workdir/tensorboard`."""
 
   def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any]):
-    """Opens no file yet."""
     del config
     self._workdir, self._writer = workdir, None
 
@@ -232,11 +216,6 @@ class WeightsAndBiases(Logger):
   """
 
   def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any]):
-    """Starts no run yet.
-
-    Raises:
-      UserError: the extra `wandb` is not installed.
-    """
     self._wandb = _import("wandb")
     self._workdir, self._config, self._run = workdir, config, None
 
@@ -270,11 +249,6 @@ class MLflow(Logger):
   """
 
   def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any]):
-    """Starts no run yet.
-
-    Raises:
-      UserError: the extra `mlflow` is not installed.
-    """
     self._mlflow = _import("mlflow")
     self._workdir, self._config, self._run = workdir, config, None
 

@@ -99,10 +99,7 @@ class Meter:
   def means(self, step: int) -> dict[str, float]:
     """The values of all updates since the last call; resets the meter.
 
-    To be called while the clock is stopped.
-
-    Args:
-      step: the number of updates done.
+    To be called while the clock is stopped, after `step` updates.
 
     Returns:
       The means by name, the number of skipped updates if there were any, the
@@ -147,16 +144,11 @@ def check_finite(
   skipped: int = 0,
   max_skipped: int = 1,
 ) -> None:
-  """Checks that training has not diverged.
-
-  Args:
-    values: means that should be finite.
-    step: the number of updates done.
-    skipped: the number of updates skipped in a row.
-    max_skipped: the number that ends a run.
+  """Checks that training has not diverged after `step` updates.
 
   Raises:
-    DivergedError: it has.
+    DivergedError: a value is not finite, or `max_skipped` updates in a row
+      were skipped.
   """
   wrong = [name for name, value in values.items() if not math.isfinite(value)]
   if wrong:

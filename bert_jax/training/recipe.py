@@ -195,11 +195,7 @@ class Recipe:
           f"compiler_options.{name}: expected a number, a string, True or"
           f" False, got {value!r}"
         )
-    for section, least in (
-      ("evaluation", 0),
-      ("checkpoint", 0),
-      ("logging", 1),
-    ):
+    for section, least in ("evaluation", 0), ("checkpoint", 0), ("logging", 1):
       if getattr(self, section).every < least:
         raise ValueError(f"{section}.every: expected at least {least}")
     if not self.init:
@@ -230,19 +226,17 @@ class Recipe:
   def planned(self, batches_per_epoch: int) -> Self:
     """The recipe with `steps`, and intervals of one epoch given in steps."""
     steps = self.steps or math.ceil(self.epochs * batches_per_epoch)
+
+    def planned(section: Any) -> Any:
+      every = section.every or batches_per_epoch
+      return dataclasses.replace(section, every=every)
+
     return dataclasses.replace(
       self,
       steps=steps,
       epochs=0.0,
-      **{
-        name: dataclasses.replace(
-          section, every=section.every or batches_per_epoch
-        )
-        for name, section in (
-          ("evaluation", self.evaluation),
-          ("checkpoint", self.checkpoint),
-        )
-      },
+      evaluation=planned(self.evaluation),
+      checkpoint=planned(self.checkpoint),
     )
 
   @property
@@ -258,8 +252,7 @@ class Recipe:
     """Makes the task and its training data.
 
     Args:
-      pretrained: the model that `init` names, if any: the encoder and the
-        vocabulary are its.
+      pretrained: the model that `init` names, if any.
       augmentation_model: the opened `config.data.augmentation.model`, if any.
 
     Raises:
@@ -275,10 +268,8 @@ class Recipe:
     if pretrained is None:
       config, known = self._encoder_config(tokenizer), None
     else:
-      config, known = (
-        self._pretrained_config(pretrained.config),
-        pretrained.task,
-      )
+      config = self._pretrained_config(pretrained.config)
+      known = pretrained.task
       tokenizer = self._pretrained_tokenizer(pretrained, tokenizer)
       finetuning.check(self.finetuning, config)
     return tasks.make(data, config, tokenizer, known, self.seed)
@@ -295,10 +286,7 @@ class Recipe:
           f"config.model.{name}: {value!r}, but config.init {self.init} has"
           f" {getattr(config, name, None)!r}; leave it out"
         )
-    fields = dataclasses.asdict(config) | {
-      name: value for name, value in self.model.items() if name != "preset"
-    }
-    return encoder_config(fields)
+    return settings.replace(config, self.model, "config.model")
 
   def _pretrained_tokenizer(
     self, pretrained: Pretrained, tokenizer: Tokenizer | None

@@ -80,10 +80,6 @@ def draw(workdir: Any, file: pathlib.Path | BinaryIO) -> None:
   A metric that training logs too, or that has a baseline, gets a panel;
   further metrics between -1 and 1 share one.
 
-  Args:
-    workdir: the folder of the run.
-    file: a path, or a file that is open for writing.
-
   Raises:
     UserError: as `report`.
   """

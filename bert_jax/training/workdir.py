@@ -70,11 +70,7 @@ def claim(
 ) -> None:
   """Writes the config of a run, or checks that the folder's is the same.
 
-  Args:
-    folder: the run's folder, which is locked.
-    recipe: the recipe.
-    task: made by the recipe.
-    data: made by the recipe.
+  The folder is locked; task and data are made by the recipe.
 
   Raises:
     UserError: the folder has a run with another config or other data.
@@ -125,23 +121,17 @@ def differences(
     before, after = old.get(key), new.get(key)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
       lines += differences(before, after, f"{name}.")
-    elif _plain(before) != _plain(after):
+    elif before != after:
       lines.append(f"config.{name}: {before!r} -> {after!r}")
   return lines
-
-
-def _plain(value: Any) -> Any:
-  """The value as JSON has it, with lists instead of tuples."""
-  return list(value) if isinstance(value, tuple) else value
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
   """A saved config, with defaults for keys that were added since."""
   try:
-    full = json.loads(json.dumps(Recipe.from_dict(config).to_dict()))
+    return json.loads(json.dumps(Recipe.from_dict(config).to_dict()))
   except UserError:  # Of a version with other keys: they are in the diff.
     return config
-  return full
 
 
 def open_model(where: paths.Path) -> Pretrained:
@@ -153,7 +143,35 @@ def open_model(where: paths.Path) -> Pretrained:
   Raises:
     UserError: there is no such model, or it is damaged or not supported.
   """
-  return open_workdir(where) if is_run(where) else open_published(where)
+  if not is_run(where):
+    return open_published(where)
+  workdir = paths.as_path(where)
+  entry, source = _read(workdir), workdir / MODEL_FILE
+  folder = workdir / TOKENIZER
+  tokenizer = text.load(folder) if paths.exists(folder) else None
+  if fingerprint(tokenizer) != entry["vocabulary"]:
+    raise UserError(
+      f"{folder}: this is not the vocabulary that the model was trained with"
+    )
+  task = tasks.from_state(entry["task"], f"{source}: task")
+  config = settings.from_dict(EncoderConfig, entry["model"], f"{source}: model")
+  # The backend of the run may not exist where the model is used.
+  config = dataclasses.replace(config, attention="auto")
+
+  def read(_: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
+    step = parameters.best_folder(workdir / CHECKPOINTS)
+    saved = parameters.saved_paths(step)
+    wanted = with_pooler(wanted, config, saved.__contains__)
+    found = {path.split("/")[0] for path in saved}
+    there = {name: tree for name, tree in wanted.items() if name in found}
+    params = parameters.restore_step(step, there)
+    if place is not None:
+      params = trees.map_with_path(
+        lambda path, x: place(path, np.asarray(x)), params
+      )
+    return LoadedParams(params, tuple(sorted(set(wanted) - set(there))))
+
+  return Pretrained(str(workdir), config, task, tokenizer, read)
 
 
 def vocabulary_of(where: paths.Path) -> pathlib.Path:
@@ -176,49 +194,8 @@ def vocabulary_of(where: paths.Path) -> pathlib.Path:
   return paths.local(folder / TOKENIZER if is_run(folder) else folder)
 
 
-def open_workdir(workdir: paths.Path) -> Pretrained:
-  """Opens a model that a run has trained, or `save` has saved.
-
-  Raises:
-    UserError: the folder's files are damaged, or cannot be reached.
-  """
-  workdir = paths.as_path(workdir)
-  entry, where = _read(workdir), f"{workdir / MODEL_FILE}"
-  folder = workdir / TOKENIZER
-  tokenizer = text.load(folder) if paths.exists(folder) else None
-  if fingerprint(tokenizer) != entry["vocabulary"]:
-    raise UserError(
-      f"{folder}: this is not the vocabulary that the model was trained with"
-    )
-  task = tasks.from_state(entry["task"], f"{where}: task")
-  config = settings.from_dict(EncoderConfig, entry["model"], f"{where}: model")
-  # The backend of the run may not exist where the model is used.
-  config = dataclasses.replace(config, attention="auto")
-
-  def read(_: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
-    step = parameters.best_folder(workdir / CHECKPOINTS)
-    saved = parameters.saved_paths(step)
-    wanted = with_pooler(wanted, config, saved.__contains__)
-    found = {path.split("/")[0] for path in saved}
-    there = {name: tree for name, tree in wanted.items() if name in found}
-    params = parameters.restore_step(step, there)
-    if place is not None:
-      params = trees.map_with_path(
-        lambda path, x: place(path, np.asarray(x)), params
-      )
-    return LoadedParams(params, tuple(sorted(set(wanted) - set(there))))
-
-  return Pretrained(
-    where=str(workdir),
-    config=config,
-    task=task,
-    tokenizer=tokenizer,
-    read=read,
-  )
-
-
 def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
-  """Saves a model that was not trained here, as `open_workdir` reads it.
+  """Saves a model that was not trained here, for `open_model`.
 
   Raises:
     UserError: it could not be written.

@@ -67,9 +67,7 @@ def make_mesh(
 ) -> jax.sharding.Mesh:
   """A mesh with the axes `data`, `fsdp` and `model`.
 
-  Args:
-    config: the sizes of the axes.
-    devices: the devices; by default all devices of all processes.
+  By default it has all devices of all processes.
 
   Raises:
     UserError: the axes do not use exactly these devices.
@@ -141,10 +139,6 @@ def own_rows(mesh: jax.sharding.Mesh, batch_size: int) -> tuple[int, ...]:
   Every row belongs to a process, and to several only where the axis `model`
   spans them.
 
-  Args:
-    mesh: from `make_mesh`.
-    batch_size: rows of a batch over all processes.
-
   Raises:
     UserError: the rows do not divide over the devices.
   """
@@ -163,16 +157,13 @@ def own_rows(mesh: jax.sharding.Mesh, batch_size: int) -> tuple[int, ...]:
 def put_batch(
   batch: Batch, mesh: jax.sharding.Mesh, batch_size: int | None = None
 ) -> Batch:
-  """Puts this process's rows of a batch on its devices.
+  """A global batch, split over `data` and `fsdp`, of this process's rows.
 
   Args:
     batch: a pytree of NumPy arrays, with rows on the leading axis.
     mesh: from `make_mesh`.
     batch_size: rows of a batch over all processes, where this one has only
       its `own_rows`; None where every process has all.
-
-  Returns:
-    The global batch, split by rows over `data` and `fsdp`.
 
   Raises:
     UserError: the rows do not divide over the devices.

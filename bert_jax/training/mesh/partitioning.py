@@ -78,10 +78,6 @@ def make_layout(
 ) -> Layout:
   """The layout of a recipe, whose own rules come before the default ones.
 
-  Args:
-    config: the section `config.mesh`.
-    devices: the devices; by default all devices of all processes.
-
   Raises:
     UserError: the mesh does not use exactly these devices.
   """
@@ -101,14 +97,7 @@ def replicated(devices: Sequence[jax.Device] | None = None) -> Layout:
 
 
 def shardings(layout: Layout, params: Any) -> Any:
-  """The sharding of each parameter.
-
-  Args:
-    layout: the mesh and the rules.
-    params: parameters or their shape structs.
-
-  Returns:
-    A tree of shardings like `params`.
+  """The sharding of each parameter, or of each shape struct.
 
   Raises:
     UserError: no row matches a parameter, or its row does not fit its shape.
@@ -122,18 +111,11 @@ def shardings(layout: Layout, params: Any) -> Any:
 
 
 def state_shapes(init: Callable[[], TrainState], layout: Layout) -> TrainState:
-  """The shapes, dtypes and shardings of a state, without its arrays.
+  """A state of `jax.ShapeDtypeStruct` with shardings; `init` is traced only.
 
   The moments of the optimizer have the sharding of their parameters, or are
   split further (`Layout.shard_optimizer`). Scalars, the key, and arrays of the
   optimizer with another shape than their parameter's are replicated.
-
-  Args:
-    init: makes the state; it is traced, not run.
-    layout: the mesh and the rules.
-
-  Returns:
-    A state of `jax.ShapeDtypeStruct`.
 
   Raises:
     UserError: see `shardings`.
@@ -169,7 +151,7 @@ def init_state(
 
   Args:
     init: makes the state; its values do not depend on the mesh.
-    layout: the mesh and the rules.
+    layout: where the state lies.
     state_of: makes the state of `params` instead, which are donated.
     params: parameters in their shardings.
 
