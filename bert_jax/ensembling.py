@@ -1,7 +1,6 @@
 """One model made of several: soups and ensembles."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -63,7 +62,8 @@ def soup(
   total, tasks = jax.tree.map(_to_float32, first.params), [first.task]
   for name, member in members:
     _check_task(name, member.task, first.task)
-    _check_encoder(name, member.task, first.task)
+    own, others = map(dataclasses.asdict, (member.config, first.config))
+    _check_fields(f"{name}: model", own, others, _FREE)
     _check_parameters(name, member.params, first.params)
     total = jax.tree.map(lambda x, y: x + _to_float32(y), total, member.params)
     tasks.append(member.task)
@@ -100,26 +100,18 @@ def ensemble(
   for name, member in members:
     _check_task(name, member.task, first.task)
     _check_average(member.task)
-  joint = _mean_task([first.task, *(m.task for _, m in members)][1:])
-  joint = dataclasses.replace(
-    joint, config=first.config, tokenizer=first.tokenizer
+  task = dataclasses.replace(
+    _mean_task([member.task for _, member in members]),
+    config=first.config,
+    tokenizer=first.tokenizer,
   )
   modules = tuple(member.module for _, member in members)
-  joint = dataclasses.replace(
-    joint, wrap=functools.partial(_ensemble_module, modules, joint)
-  )
+  joint = dataclasses.replace(task, wrap=lambda _: Ensemble(modules, task))
   params = {
     ensembles.member_name(i): member.params
     for i, (_, member) in enumerate(members)
   }
   return dataclasses.replace(first, task=joint, params=params)
-
-
-def _ensemble_module(
-  modules: tuple[Any, ...], task: Task, module: Any
-) -> Ensemble:
-  del module
-  return Ensemble(modules, task)
 
 
 COMBINATIONS: Mapping[str, Callable[..., Model]] = {
@@ -131,10 +123,6 @@ COMBINATIONS: Mapping[str, Callable[..., Model]] = {
 
 def checkpoints(folder: Where, task: str | None = None) -> Iterator[Model]:
   """The models in a run's checkpoints, the oldest first.
-
-  Args:
-    folder: the `--workdir` of a run.
-    task: as for `bert_jax.load`.
 
   Raises:
     UserError: there is no such run, or it is damaged.
@@ -208,11 +196,6 @@ def _check_average(task: Task) -> None:
         raise UserError(
           f"ensemble: the outputs of the task {part.name} cannot be averaged"
         )
-
-
-def _check_encoder(name: str, task: Task, first: Task) -> None:
-  own, others = (dataclasses.asdict(x.config) for x in (task, first))
-  _check_fields(f"{name}: model", own, others, _FREE)
 
 
 def _check_fields(

@@ -150,13 +150,7 @@ class Model:
   ) -> tuple[list[Record], list[Any]]:
     """The records, and the task's predictions for them as arrays.
 
-    Args:
-      texts: as for a call.
-      **options: as for a call.
-
-    Raises:
-      InputError: a text or record does not fit the task.
-      UserError: the task has no such option.
+    Arguments and errors are those of a call.
     """
     records, examples = _preprocess(self.task, texts)
     return records, self.predict_examples(records, examples, **options)
@@ -167,13 +161,7 @@ class Model:
     examples: Sequence[list[Batch]],
     **options: Any,
   ) -> list[Any]:
-    """As `predict`, for records that are preprocessed.
-
-    Args:
-      records: what to predict for.
-      examples: what `task.preprocess` made of each record.
-      **options: as for a call.
-    """
+    """As `predict`, for records and what `task.preprocess` made of each."""
     self.task.check_options(options)
     return inference.predict(
       self.task,
@@ -462,18 +450,14 @@ def _preprocess(
   Raises:
     InputError: a text or record does not fit the task.
   """
-  records = [_record(item, number) for number, item in enumerate(texts, 1)]
-  examples = []
-  for number, record in enumerate(records, 1):
+  records, examples = [], []
+  for number, item in enumerate(texts, 1):
+    record = {"text": item} if isinstance(item, str) else item
+    if not isinstance(record, Mapping):
+      raise InputError(number, f"expected a text or a record, got {item!r:.80}")
     try:
       examples.append(task.preprocess(record))
     except UserError as error:
       raise InputError(number, str(error)) from error
+    records.append(record)
   return records, examples
-
-
-def _record(item: Any, number: int) -> Record:
-  record = {"text": item} if isinstance(item, str) else item
-  if not isinstance(record, Mapping):
-    raise InputError(number, f"expected a text or a record, got {item!r:.80}")
-  return record

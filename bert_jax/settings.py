@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -76,6 +76,19 @@ def choice(where: str, value: str, options: Mapping[str, T]) -> T:
   if value not in options:
     raise UserError(f"{where}: unknown {value!r}; {_hint(value, options)}")
   return options[value]
+
+
+def check(
+  section: Any, expected: str, is_valid: Callable[[Any], bool], *names: str
+) -> None:
+  """Checks some fields of a dataclass.
+
+  Raises:
+    ValueError: a value is not as expected, a text such as `at least 0`.
+  """
+  for name in names:
+    if not is_valid(value := getattr(section, name)):
+      raise ValueError(f"{name}: expected {expected}, got {value}")
 
 
 def _hint(key: str, known: Mapping[str, Any]) -> str:

@@ -51,10 +51,8 @@ class Checkpoints:
     """Opens the folder; the first save creates it.
 
     Args:
-      folder: in a local or shared file system or an object store, used by one
-        run at a time.
-      keep: the number of newest steps to keep; the best step is kept in
-        addition.
+      folder: local or in an object store, used by one run at a time.
+      keep: the number of newest steps to keep, besides the best one.
 
     Raises:
       UserError: `keep` is less than 1, or the path is not a folder.
@@ -79,9 +77,7 @@ class Checkpoints:
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(
-    self, kind: Any, error: BaseException | None, trace: Any
-  ) -> None:
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
     try:
       self.close()
     except UserError as failure:
@@ -123,7 +119,12 @@ class Checkpoints:
     target = self._folder / str(step)
     if processes.on_first(lambda: manifest.verify(target) is None):
       if best and processes.is_first():
-        _mark_best(target)
+        try:
+          manifest.mark_best(target)
+        except OSError as error:
+          raise UserError(
+            f"{target} could not be marked as the best: {error.strerror}"
+          ) from error
       return
     arrays = ocp.args.StandardSave(state)
     with self._writing(step):
@@ -150,7 +151,7 @@ class Checkpoints:
         does has other shapes than the target.
     """
     self.wait()
-    step = metadata_lib.newest_step(self._folder)
+    step = processes.on_first(lambda: manifest.newest_step(self._folder))
     if step is None:
       return None
     folder = self._folder / str(step)
@@ -162,21 +163,13 @@ class Checkpoints:
     return state, metadata
 
   def wait(self) -> None:
-    """Waits until the last save is on the disk.
-
-    Raises:
-      UserError: it could not be written.
-    """
+    """Waits until the last save is on the disk; UserError if it failed."""
     pending, self._pending = self._pending, None
     if pending:
       pending.result()
 
   def close(self) -> None:
-    """Waits for the last save and ends the background work.
-
-    Raises:
-      UserError: the last save could not be written.
-    """
+    """As `wait`, and ends the background work."""
     try:
       self.wait()
     finally:
@@ -206,7 +199,9 @@ class Checkpoints:
     kept += [old for old in best if old <= step][-1:]
     for old in manifest.steps(self._folder):
       folder = self._folder / str(old)
-      ours = _has_state(folder)
+      names = paths.list_names(folder, None)
+      # Complete or not; a folder without arrays is not ours.
+      ours = any(name.startswith(metadata_lib.STATE) for name in names)
       if ours and old < step and old not in kept:
         try:
           manifest.remove(folder)
@@ -228,21 +223,6 @@ class Checkpoints:
         f"the checkpoint of step {step} could not be written to"
         f" {self._folder}: {_reason(error)}"
       ) from error
-
-
-def _has_state(folder: Any) -> bool:
-  """Whether the folder of a step has arrays, complete or not."""
-  names = paths.list_names(folder, None)
-  return any(name.startswith(metadata_lib.STATE) for name in names)
-
-
-def _mark_best(folder: Any) -> None:
-  try:
-    manifest.mark_best(folder)
-  except OSError as error:
-    raise UserError(
-      f"{folder} could not be marked as the best: {error.strerror}"
-    ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -18,18 +18,13 @@ from bert_jax.storage import checksums, paths
 
 NAME = "manifest.json"
 _PARTIAL = NAME + ".tmp"
-NONE, ALL_DAMAGED = -1, -2
 
 
 def write(folder: Any, best: bool = False) -> None:
-  """Writes the manifest, after every file has reached the disk.
+  """Writes the manifest of a step, after every file has reached the disk.
 
   The write is atomic: if the process or the machine dies, the manifest is
   complete or missing.
-
-  Args:
-    folder: the folder of a step.
-    best: whether the step is the best so far.
 
   Raises:
     OSError: it cannot be written.
@@ -85,8 +80,9 @@ def verify(folder: Any) -> str | None:
     return f"{NAME} cannot be read ({error!r:.100})"
   try:
     contents = json.loads(data)
-    listed = contents["files"]
-    listed = {name: (e["size"], e["sha256"]) for name, e in listed.items()}
+    listed = {
+      name: (e["size"], e["sha256"]) for name, e in contents["files"].items()
+    }
     if contents.keys() - {"files", "best"}:
       return f"{NAME} is not a manifest"
   except (ValueError, LookupError, TypeError) as error:
@@ -135,31 +131,36 @@ def finished_steps(folder: Any) -> list[int]:
 
 
 def best_steps(folder: Any) -> list[int]:
-  """The finished steps that were the best when they were saved, ascending.
-
-  The last of them is the best of all.
-  """
+  """The finished steps that were the best when saved; the last is the best."""
   return [step for step in finished_steps(folder) if _is_best(folder, step)]
 
 
-def newest_step(folder: Any) -> int:
-  """The newest step that verifies, or else `NONE` or `ALL_DAMAGED`.
+def newest_step(folder: Any) -> int | None:
+  """The newest step that verifies; None if nothing was saved yet.
 
   What is wrong with newer steps is logged.
+
+  Raises:
+    UserError: there are steps, but none verifies.
   """
   step = _newest_verified(folder, steps(folder))
-  return ALL_DAMAGED if step == NONE and finished_steps(folder) else step
+  if step is None and finished_steps(folder):
+    raise UserError(
+      f"{folder}: all checkpoints are damaged (see the log); to start over,"
+      " move the folder away"
+    )
+  return step
 
 
-def best_step(folder: Any) -> int:
-  """The best step that verifies, or else `NONE`.
+def best_step(folder: Any) -> int | None:
+  """The best step that verifies, if any.
 
   What is wrong with better steps is logged.
   """
   return _newest_verified(folder, best_steps(folder))
 
 
-def _newest_verified(folder: Any, candidates: Sequence[int]) -> int:
+def _newest_verified(folder: Any, candidates: Sequence[int]) -> int | None:
   finished = finished_steps(folder)
   for step in reversed(candidates):
     if step in finished:
@@ -169,7 +170,7 @@ def _newest_verified(folder: Any, candidates: Sequence[int]) -> int:
     if wrong is None:
       return step
     logging.error("%s is skipped: %s", folder / str(step), wrong)
-  return NONE
+  return None
 
 
 def _is_best(folder: Any, step: int) -> bool:

@@ -5,8 +5,7 @@ import os
 from typing import Any
 
 from bert_jax import trees
-from bert_jax.checkpointing import manifest, s3
-from bert_jax.cluster import processes
+from bert_jax.checkpointing import s3
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 
@@ -30,26 +29,11 @@ def absolute(folder: paths.Path) -> Any:
   return path
 
 
-def newest_step(folder: Any) -> int | None:
-  """The newest step that verifies; None if nothing was saved yet.
-
-  Raises:
-    UserError: there are steps, but none verifies.
-  """
-  step = processes.on_first(lambda: manifest.newest_step(folder))
-  if step == manifest.ALL_DAMAGED:
-    raise UserError(
-      f"{folder}: all checkpoints are damaged (see the log); to start over,"
-      " move the folder away"
-    )
-  return None if step == manifest.NONE else step
-
-
 def check(folder: Any, target: Any, partly: bool = False) -> dict[str, Any]:
   """Checks the arrays of a step, and returns its metadata.
 
   Args:
-    folder: the folder of the step.
+    folder: that of the step.
     target: the expected tree of arrays or shape structs.
     partly: whether the step may have other arrays too.
 

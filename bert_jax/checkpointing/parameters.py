@@ -90,9 +90,12 @@ def best_folder(folder: paths.Path) -> Any:
     UserError: no step verifies.
   """
   folder = metadata.absolute(folder)
-  step = processes.on_first(lambda: manifest.best_step(folder))
-  if step == manifest.NONE:
-    step = metadata.newest_step(folder)
+
+  def found() -> int | None:
+    best = manifest.best_step(folder)
+    return manifest.newest_step(folder) if best is None else best
+
+  step = processes.on_first(found)
   if step is None:
     raise UserError(f"{folder}: no checkpoint")
   return folder / str(step)

@@ -69,10 +69,9 @@ class GoodputRecorder:
     return {"training": self._seconds["training"]}
 
   def resume(self, state: Mapping[str, Any] | None) -> None:
-    """Goes back to a checkpoint: training after it counts as `redone`.
+    """Goes back to a checkpoint's state: training after it is `redone`.
 
-    Args:
-      state: from that checkpoint; None goes back to the start.
+    None goes back to the start.
     """
     kept = state["training"] if state else 0.0
     lost = max(self._seconds["training"] - kept, 0.0)

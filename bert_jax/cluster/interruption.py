@@ -16,10 +16,7 @@ It is `EX_TEMPFAIL` of sysexits.h: the same command resumes the run.
 """
 
 ShouldStop = Callable[[int], bool]
-"""From the number of updates done: whether to save and stop now.
-
-To be called after every update.
-"""
+"""From the number of updates done, after each: whether to save and stop."""
 
 
 class Interrupted(Exception):
@@ -32,22 +29,15 @@ def watch() -> Iterator[ShouldStop]:
 
   A second Ctrl-C interrupts at once. Outside the main thread, where signals
   cannot be handled, a single process is never asked to stop.
-
-  Yields:
-    A function that tells whether to save and stop.
   """
   if jax.process_count() > 1:
-    with _interrupt_as(_terminate):
+    with _interrupt_as(lambda: os.kill(os.getpid(), signal.SIGTERM)):
       # The runtime handles SIGTERM, and agrees on a step to stop after.
       yield multihost_utils.reached_preemption_sync_point
     return
   requested = threading.Event()
   with _interrupt_as(requested.set), _handled(signal.SIGTERM, requested.set):
     yield lambda done: requested.is_set()
-
-
-def _terminate() -> None:
-  os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager

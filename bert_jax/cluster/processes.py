@@ -125,12 +125,9 @@ def is_first() -> bool:
 
 
 def on_first(function: Callable[[], _T]) -> _T:
-  """Calls a function in the first process; all processes get its result.
+  """Calls a function in the first process; all get its result, JSON values.
 
   Every process must call this, in the same order.
-
-  Args:
-    function: returns JSON values.
 
   Raises:
     UserError: the function raised UserError or OSError; in every process.
@@ -174,13 +171,9 @@ class LostError(Exception):
 
 
 def lost(error: BaseException | None) -> str | None:
-  """The message for an error that means that another process is gone.
+  """The message for an error, or its cause, if another process is gone.
 
-  Args:
-    error: the error, or one that it is the cause of.
-
-  Returns:
-    One line; None for any other error.
+  It is None for any other error.
   """
   while error is not None and not isinstance(error, LostError):
     is_runtimes = isinstance(

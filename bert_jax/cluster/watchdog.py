@@ -62,7 +62,10 @@ def _watch(
   while not over.wait(pause):
     if count > 1:
       with contextlib.suppress(OSError, UserError):
-        _report(folder / f"{me}.json", recorder)
+        if not paths.is_remote(folder):
+          folder.mkdir(exist_ok=True)
+        entry = json.dumps(_entry(recorder))
+        folders.write_text(folder / f"{me}.json", entry)
     if time.time() - recorder.since > seconds:
       # Wait until the others have reported again.
       over.wait(pause)
@@ -70,16 +73,13 @@ def _watch(
         _end(recorder, folder, seconds, 4 * pause)
 
 
-def _report(path: Any, recorder: GoodputRecorder) -> None:
-  entry = {
+def _entry(recorder: GoodputRecorder) -> dict[str, Any]:
+  return {
     "step": recorder.step,
     "phase": recorder.phase,
     "since": recorder.since,
     "reported": time.time(),
   }
-  if not paths.is_remote(path):
-    path.parent.mkdir(exist_ok=True)
-  folders.write_text(path, json.dumps(entry))
 
 
 def _end(
@@ -88,11 +88,7 @@ def _end(
   me, count = jax.process_index(), jax.process_count()
   faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
   found = {i: _read(folder / f"{i}.json") for i in range(count) if i != me}
-  found[me] = {
-    "step": recorder.step,
-    "phase": recorder.phase,
-    "reported": time.time(),
-  }
+  found[me] = _entry(recorder)
   lines = [
     f"process {i} of {count}: {_what(entry, silent)}"
     for i, entry in sorted(found.items())

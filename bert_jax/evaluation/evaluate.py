@@ -85,20 +85,14 @@ def source(
   given = {**section, "train": (), "eval": files, **changes}
   cls = tasks.LABELLED[task.name]
   data = settings.from_dict(cls, given, "config.data")
-  also = () if section else _evaluated(task)
-  return Source(data, also)
-
-
-def _evaluated(task: Task) -> tuple[str, ...]:
-  return tuple(x for t in task.targets.values() for x in t.EVALUATED)
+  if section:
+    return Source(data)
+  also = (name for x in task.targets.values() for name in x.EVALUATED)
+  return Source(data, tuple(also))
 
 
 def evaluate(model: Model, given: Source) -> Evaluation:
   """Evaluates a model, with the thresholds that it was tuned to.
-
-  Args:
-    model: the model.
-    given: the records.
 
   Raises:
     UserError: they cannot be read, or are not for the model's task.

@@ -23,7 +23,7 @@ def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
   """Writes metrics, predictions and a page.
 
   Args:
-    evaluation: what to write.
+    evaluation: of the model.
     folder: here or in an object store; made if it is not there; files of an
       earlier evaluation are replaced.
     model: the model's name; where it is the folder of a run, its curves are on
@@ -40,9 +40,13 @@ def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
   task, records = evaluation.task, evaluation.records
   predictions = evaluation.predictions
   view = task.view(records, predictions)
-  contents = {"model": model, "task": task.name}
-  contents["data"] = _data(evaluation)
-  contents |= {
+  names = (field.name for field in dataclasses.fields(RecordsConfig))
+  contents = {
+    "model": model,
+    "task": task.name,
+    "data": {
+      name: getattr(evaluation.data, name) for name in names if name != "train"
+    },
     "records": len(records),
     "skipped": list(evaluation.skipped),
     "metrics": evaluation.metrics,
@@ -79,14 +83,6 @@ def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
     for name, text in files.items():
       folders.write_text(here / name, text)
   return [paths.as_path(folder) / name for name in reversed(files)]
-
-
-def _data(evaluation: Evaluation) -> dict[str, Any]:
-  """How the records were read, by the keys of `config.data`."""
-  names = (field.name for field in dataclasses.fields(RecordsConfig))
-  return {
-    name: getattr(evaluation.data, name) for name in names if name != "train"
-  }
 
 
 def _facts(evaluation: Evaluation) -> Mapping[str, Any]:

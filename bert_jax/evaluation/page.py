@@ -55,12 +55,11 @@ def render(
   """The page.
 
   Args:
-    title: what was evaluated.
-    facts: what to say of it, in a line each.
+    title: the model and its task.
+    facts: shown in a line each.
     metrics: by name.
-    baselines: those of the best constant answer, by names that begin with the
-      measures'.
-    view: what else there is to see.
+    baselines: of the best constant answer; their names begin with the metrics'.
+    view: the task's tables, mistakes and confusion matrix.
     skipped: what is wrong with each row that was left out.
     curves: a PNG of the training, if there was one.
   """
@@ -116,14 +115,10 @@ def _number(value: float) -> str:
 
 
 def _cell(value: Any) -> str:
-  if _is_number(value):
+  if isinstance(value, float | int):
     return f'<td class="number">{_number(value)}</td>'
   kind = "long" if len(str(value)) > _SHORT else "short"
   return f'<td class="{kind}" dir="auto">{_text(value)}</td>'
-
-
-def _is_number(value: Any) -> bool:
-  return isinstance(value, float | int)
 
 
 def _table(rows: Iterable[tuple[Any, Mapping[str, Any]]], name: str) -> str:
@@ -132,9 +127,12 @@ def _table(rows: Iterable[tuple[Any, Mapping[str, Any]]], name: str) -> str:
   columns: dict[str, Any] = {}
   for _, values in rows:
     columns = values | columns
-  head = "".join(
-    f'<th class="{"number" if _is_number(value) else ""}">{_text(column)}</th>'
+  kinds = {
+    column: "number" if isinstance(value, float | int) else ""
     for column, value in columns.items()
+  }
+  head = "".join(
+    f'<th class="{kind}">{_text(column)}</th>' for column, kind in kinds.items()
   )
   body = "".join(
     f'<tr><th class="short">{_text(first)}</th>'

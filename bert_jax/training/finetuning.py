@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax
 
-from bert_jax import trees
+from bert_jax import settings, trees
 from bert_jax.models import encoder
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
@@ -40,11 +40,8 @@ class FinetuningConfig:
   from_scratch: bool = False
 
   def __post_init__(self):
-    for name in ("freeze_layers", "reinit_layers"):
-      if getattr(self, name) < 0:
-        raise ValueError(
-          f"{name}: expected at least 0, got {getattr(self, name)}"
-        )
+    layers = ("freeze_layers", "reinit_layers")
+    settings.check(self, "at least 0", lambda x: x >= 0, *layers)
     for pattern in self.freeze:
       try:
         re.compile(pattern)

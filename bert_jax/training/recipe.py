@@ -63,8 +63,7 @@ class EvaluationConfig:
   target: float | None = None
 
   def __post_init__(self):
-    if self.patience < 0:
-      raise ValueError(f"patience: expected at least 0, got {self.patience}")
+    settings.check(self, "at least 0", lambda x: x >= 0, "patience")
     if (self.patience or self.target is not None) and not self.metric:
       raise ValueError("metric: missing; patience and target need one")
 
@@ -179,11 +178,8 @@ class Recipe:
       )
     if self.finetuning != FinetuningConfig() and not self.init:
       raise ValueError("finetuning: there is no config.init to fine-tune")
-    for name in ("batch_size", "accumulation"):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f"{name}: expected at least 1, got {getattr(self, name)}"
-        )
+    sizes = ("batch_size", "accumulation")
+    settings.check(self, "at least 1", lambda x: x >= 1, *sizes)
     if self.batch_size % self.accumulation:
       raise ValueError(
         f"accumulation: {self.accumulation} micro-batches do not divide"

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from bert_jax import settings
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
@@ -42,11 +43,9 @@ class MeshConfig:
   rules: tuple[Any, ...] = ()
 
   def __post_init__(self):
-    sizes = {name: getattr(self, name) for name in AXES}
-    for name, size in sizes.items():
-      if size != -1 and size < 1:
-        raise ValueError(f"{name}: expected at least 1, or -1, got {size}")
-    if [*sizes.values()].count(-1) > 1:
+    expected = "at least 1, or -1"
+    settings.check(self, expected, lambda x: x == -1 or x >= 1, *AXES)
+    if [self.data, self.fsdp, self.model].count(-1) > 1:
       raise ValueError("data: only one of data, fsdp and model may be -1")
     for row in self.rules:
       if len(row) != 2 or not isinstance(row[0], str):

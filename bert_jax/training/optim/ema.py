@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bert_jax import settings
 from bert_jax.types import Parameters, TrainState
 
 
@@ -26,8 +27,7 @@ class EmaConfig:
   decay: float = 0.0
 
   def __post_init__(self):
-    if not 0 <= self.decay < 1:
-      raise ValueError(f"decay: expected in [0, 1), got {self.decay}")
+    settings.check(self, "in [0, 1)", lambda x: 0 <= x < 1, "decay")
 
 
 class EmaState(NamedTuple):
@@ -47,9 +47,7 @@ def with_ema(
 ) -> optax.GradientTransformationExtraArgs:
   """An optimizer that also keeps averages of the parameters in its state.
 
-  Args:
-    inner: makes the updates, which are not changed.
-    decay: see `EmaConfig`.
+  The updates are those of `inner`; for the decay see `EmaConfig`.
   """
   inner = optax.with_extra_args_support(inner)
 

@@ -6,12 +6,15 @@ batch. Skipped updates are counted, and too many in a row end the run.
 """
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+
+from bert_jax import settings
 
 # The number of updates before the deviation of gradient norms is used.
 _WARMUP = 100
@@ -39,15 +42,9 @@ class GuardConfig:
   stuck_seconds: float = 3600.0
 
   def __post_init__(self):
-    if self.max_skipped < 1:
-      raise ValueError(
-        f"max_skipped: expected at least 1, got {self.max_skipped}"
-      )
-    for name in ("spike_sigmas", "stuck_seconds"):
-      if not 0 <= getattr(self, name) < float("inf"):
-        raise ValueError(
-          f"{name}: expected at least 0, got {getattr(self, name)}"
-        )
+    settings.check(self, "at least 1", lambda x: x >= 1, "max_skipped")
+    limits = ("spike_sigmas", "stuck_seconds")
+    settings.check(self, "at least 0", lambda x: 0 <= x < math.inf, *limits)
 
 
 class GuardState(NamedTuple):
@@ -73,12 +70,7 @@ def guarded(
 ) -> optax.GradientTransformationExtraArgs:
   """Wraps an optimizer so that bad updates are zero.
 
-  Args:
-    inner: the optimizer.
-    config: which updates are skipped.
-
-  Returns:
-    A transformation whose state is a `GuardState`.
+  The state of the transformation is a `GuardState`.
   """
   inner = optax.with_extra_args_support(inner)
 

@@ -1,13 +1,14 @@
 """Optimizers: Optax chains that exempt norms and biases from decay, as BERT."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from bert_jax import trees
+from bert_jax import settings, trees
 from bert_jax.models import encoder
 from bert_jax.training.optim import schedules, transforms
 from bert_jax.training.optim.schedules import ScheduleConfig
@@ -49,27 +50,19 @@ class OptimizerConfig:
   l2_to_start: float = 0.0
 
   def __post_init__(self):
-    if self.name not in OPTIMIZERS:
-      raise ValueError(
-        f"name: unknown {self.name!r}; known: {', '.join(sorted(OPTIMIZERS))}"
-      )
-    for name in ("learning_rate", "eps"):
-      if not 0 < getattr(self, name) < float("inf"):
-        raise ValueError(f"{name}: expected above 0, got {getattr(self, name)}")
-    for name in ("b1", "b2"):
-      if not 0 <= getattr(self, name) < 1:
-        raise ValueError(
-          f"{name}: expected in [0, 1), got {getattr(self, name)}"
-        )
-    if not 0 < self.layer_decay <= 1:
-      raise ValueError(
-        f"layer_decay: expected in (0, 1], got {self.layer_decay}"
-      )
-    for name in ("weight_decay", "clip_norm", "l2_to_start"):
-      if not 0 <= (getattr(self, name) or 0) < float("inf"):
-        raise ValueError(
-          f"{name}: expected at least 0, got {getattr(self, name)}"
-        )
+    settings.choice("config.optimizer.name", self.name, OPTIMIZERS)
+    rates, shares = ("learning_rate", "eps"), ("b1", "b2")
+    settings.check(self, "above 0", lambda x: 0 < x < math.inf, *rates)
+    settings.check(self, "in [0, 1)", lambda x: 0 <= x < 1, *shares)
+    settings.check(self, "in (0, 1]", lambda x: 0 < x <= 1, "layer_decay")
+    settings.check(
+      self,
+      "at least 0",
+      lambda x: 0 <= (x or 0) < math.inf,
+      "weight_decay",
+      "clip_norm",
+      "l2_to_start",
+    )
 
 
 def make(
@@ -122,12 +115,8 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
 def decayed(params: Parameters) -> Parameters:
   """The mask of the parameters with weight decay and LAMB's trust ratio.
 
-  Args:
-    params: the parameters, or their shape structs.
-
-  Returns:
-    A tree of bools: False for a leaf named `bias` and for every leaf of a
-    module whose name ends in `norm`.
+  It is False for a leaf named `bias` and for every leaf of a module whose name
+  ends in `norm`.
   """
 
   def is_decayed(path: str, _) -> bool:
@@ -148,9 +137,6 @@ def layer_scales(params: Parameters, layer_decay: float) -> Parameters:
   Args:
     params: the parameters, or their shape structs.
     layer_decay: the factor of one layer.
-
-  Returns:
-    A tree of floats.
   """
   return jax.tree.map(
     lambda distance: layer_decay**distance, encoder.distances(params)

@@ -1,6 +1,7 @@
 """Learning rate schedules: a linear warm-up, then one of several decays."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 
@@ -43,39 +44,23 @@ class ScheduleConfig:
   power: float = 1.0
 
   def __post_init__(self):
-    if self.name not in DECAYS:
-      raise ValueError(
-        f"name: unknown {self.name!r}; known: {', '.join(sorted(DECAYS))}"
-      )
-    if self.warmup_steps < 0:
-      raise ValueError(
-        f"warmup_steps: expected at least 0, got {self.warmup_steps}"
-      )
-    if not 0 <= self.warmup_fraction < 1:
-      raise ValueError(
-        "warmup_fraction: expected a share in [0, 1),"
-        f" got {self.warmup_fraction}"
-      )
+    settings.choice("config.optimizer.schedule.name", self.name, DECAYS)
+    check = functools.partial(settings.check, self)
+    check("at least 0", lambda x: x >= 0, "warmup_steps")
+    check("a share in [0, 1)", lambda x: 0 <= x < 1, "warmup_fraction")
+    check("at least 1", lambda x: x is None or x >= 1, "decay_steps")
+    check("a share in [0, 1]", lambda x: 0 <= x <= 1, "end_fraction")
+    check("above 0", lambda x: 0 < x < math.inf, "power")
     if self.warmup_steps and self.warmup_fraction:
       raise ValueError(
         f"warmup_fraction: {self.warmup_fraction} and warmup_steps"
         f" {self.warmup_steps} are given; give one of the two"
-      )
-    if self.decay_steps is not None and self.decay_steps < 1:
-      raise ValueError(
-        f"decay_steps: expected at least 1, got {self.decay_steps}"
-      )
-    if not 0 <= self.end_fraction <= 1:
-      raise ValueError(
-        f"end_fraction: expected a share in [0, 1], got {self.end_fraction}"
       )
     if self.name == "exponential" and self.end_fraction == 0:
       raise ValueError(
         "end_fraction: an exponential decay never reaches 0; expected a share"
         " above 0"
       )
-    if not (self.power > 0 and math.isfinite(self.power)):
-      raise ValueError(f"power: expected above 0, got {self.power}")
 
 
 def make(
@@ -89,8 +74,7 @@ def make(
     total_steps: the number of updates of the run.
 
   Returns:
-    A function from a step (the number of updates done; int, or an int32
-    scalar inside jit) to a float32 scalar.
+    A function from the number of updates done to a float32 scalar.
 
   Raises:
     UserError: the run has no step, or none after the warm-up.
