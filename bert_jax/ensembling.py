@@ -50,7 +50,7 @@ def soup(
     task: as for `bert_jax.load`.
 
   Returns:
-    A model; thresholds that were tuned for each model are averaged too.
+    A model; tuned thresholds are averaged too.
 
   Raises:
     UserError: there is one model only, one cannot be loaded, or they differ
@@ -79,20 +79,10 @@ def ensemble(
   """A model that runs several models and averages their outputs.
 
   It takes as long as all of them together. See `tasks.ensembles.Ensemble`
-  for what is averaged.
-
-  Args:
-    models: models, or what `bert_jax.load` takes; or the folder of one run,
-      for all of its checkpoints. Their encoders may differ.
-    task: as for `bert_jax.load`.
-
-  Returns:
-    A model; thresholds that were tuned for each model are averaged too.
+  for what is averaged. Arguments are those of `soup`; encoders may differ.
 
   Raises:
-    UserError: there is one model only, one cannot be loaded, they differ in
-      task, labels or vocabulary, or the task is one whose outputs cannot be
-      averaged.
+    UserError: as `soup`, or the task's outputs cannot be averaged.
   """
   members = list(_members(models, task))
   # All inputs are prepared for the model with the fewest positions.

@@ -96,17 +96,16 @@ class Checkpoints:
   def save(
     self, state: TrainState, metadata: Mapping[str, Any], best: bool = False
   ) -> None:
-    """Starts to save a state as it is now.
+    """Starts to save a state as it is now; all hosts call it.
 
     If the step is saved already and verifies, only its mark as the best is
     updated. The caller may donate the state's buffers at once: JAX does not
     reuse a buffer that is being read.
 
     Args:
-      state: called by all hosts with their shards.
+      state: to be saved.
       metadata: JSON values that are saved with the state.
-      best: whether this is the best step so far, whose parameters
-        `parameters.restore_params` reads.
+      best: whether this is the best step so far, for `restore_params`.
 
     Raises:
       UserError: this or the previous save could not be written.

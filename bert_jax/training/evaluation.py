@@ -44,11 +44,10 @@ def make(
 
   Args:
     task: bound to its encoder.
-    data: gives the evaluation data.
+    data: of the task.
     mesh: where the parameters lie.
     batch_size: rows of a batch over all hosts.
-    limit: the number of examples, or records, always the first ones; None for
-      all.
+    limit: only this number of the first examples, or records; None for all.
 
   Raises:
     UserError: there are no evaluation data.

@@ -66,14 +66,11 @@ class Meter:
   ) -> Self:
     """The meter of a task on the devices of all processes."""
     peak = flops.peak_flops(jax.devices()[0].device_kind)
-    return cls(
-      flops.training_flops_per_token(
-        task.config, data.max_length, data.predictions
-      ),
-      peak and peak * jax.device_count(),
-      learning_rate,
-      max_skipped,
+    cost = flops.training_flops_per_token(
+      task.config, data.max_length, data.predictions
     )
+    peak = peak and peak * jax.device_count()
+    return cls(cost, peak, learning_rate, max_skipped)
 
   def add(self, means: dict[str, Mean]) -> dict[str, Mean] | None:
     """Adds an update, and waits until all but the newest updates are done.
@@ -111,7 +108,7 @@ class Meter:
       DivergedError: a value is not finite, or too many updates in a row were
         skipped.
     """
-    steps = len(self._means)
+    steps, seconds = len(self._means), self._seconds
     means = jax.device_get(list(self._means))
     in_a_row = max(m.pop("skipped_in_a_row").total for m in means)
     clocks = [m.pop("clock").total for m in means if "clock" in m]
@@ -123,7 +120,6 @@ class Meter:
     if self._learning_rate is not None:
       at = float(clocks[-1]) if clocks else step - 1
       values["learning_rate"] = float(self._learning_rate(at))
-    seconds = self._seconds
     tokens = values.pop("non_padding_tokens") * steps
     positions = values.pop("positions") * steps
     values["steps_per_second"] = steps / seconds
@@ -139,10 +135,7 @@ class Meter:
 
 
 def check_finite(
-  values: Mapping[str, float],
-  step: int,
-  skipped: int = 0,
-  max_skipped: int = 1,
+  values: Mapping[str, float], step: int, skipped: int = 0, max_skipped: int = 1
 ) -> None:
   """Checks that training has not diverged after `step` updates.
 

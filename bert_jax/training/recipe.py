@@ -9,11 +9,7 @@ from bert_jax import settings, tasks
 from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
 from bert_jax.data.corpus.build import CorpusConfig
 from bert_jax.interop.pretrained import Pretrained, check_vocabulary
-from bert_jax.models.config import (
-  RUNTIME_FIELDS,
-  EncoderConfig,
-  encoder_config,
-)
+from bert_jax.models.config import RUNTIME_FIELDS, EncoderConfig, encoder_config
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.labelled import LabelledConfig
@@ -216,8 +212,7 @@ class Recipe:
   @property
   def counts_epochs(self) -> bool:
     """Whether `planned` needs the length of an epoch."""
-    every = (self.evaluation.every, self.checkpoint.every)
-    return not (self.steps and all(every))
+    return not all((self.steps, self.evaluation.every, self.checkpoint.every))
 
   def planned(self, batches_per_epoch: int) -> Self:
     """The recipe with `steps`, and intervals of one epoch given in steps."""

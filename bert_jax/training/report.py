@@ -14,11 +14,7 @@ from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.logging import METRICS_FILE, read_metrics
-from bert_jax.training.metrics import (
-  baselines_of,
-  is_better,
-  without_baselines,
-)
+from bert_jax.training.metrics import baselines_of, is_better, without_baselines
 
 RESULTS_FILE = "results.json"
 CURVES_FILE = "curves.png"
@@ -55,8 +51,8 @@ def report(
     "seconds": max(train[-1]["seconds"], evals[-1]["seconds"]),
     "non_padding_tokens_per_second": _throughput(train),
   }
-  text = json.dumps(results, indent=2) + "\n"
   with paths.staged_folder(workdir) as here:
+    text = json.dumps(results, indent=2) + "\n"
     folders.write_text(here / RESULTS_FILE, text)
     draw(workdir, here / CURVES_FILE)
   return results
@@ -135,21 +131,16 @@ def _finish(axes: matplotlib.axes.Axes, title: str) -> None:
   axes.legend(fontsize="small")
 
 
-def _rows(
-  workdir: Any,
-) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+def _rows(workdir: Any) -> list[list[Mapping[str, Any]]]:
   """The rows of training, and those of evaluations."""
   rows = read_metrics(workdir)
-  train, evals = (
-    [row for row in rows if row["split"] == split]
-    for split in ("train", "eval")
-  )
-  if not train or not evals:
+  splits = [[r for r in rows if r["split"] == x] for x in ("train", "eval")]
+  if not all(splits):
     raise UserError(
       f"{workdir / METRICS_FILE}: expected rows of training and evaluation;"
       " train first, with --workdir of this folder"
     )
-  return train, evals
+  return splits
 
 
 def _best(evals: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
@@ -181,19 +172,15 @@ def _followed(others: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
-  return {
-    name: value
-    for name, value in row.items()
-    if name not in ("step", "split", "seconds")
-  }
+  others = ("step", "split", "seconds")
+  return {name: value for name, value in row.items() if name not in others}
 
 
 def _throughput(train: Sequence[Mapping[str, Any]]) -> float:
   """Non-padding tokens per second of the whole run."""
   tokens, seconds, before = 0.0, 0.0, 0
   for row in train:
-    steps = row["step"] - before
-    spent = steps / row["steps_per_second"]
+    spent = (row["step"] - before) / row["steps_per_second"]
     tokens += row["non_padding_tokens_per_second"] * spent
     seconds += spent
     before = row["step"]

@@ -20,12 +20,7 @@ from bert_jax.interop.pretrained import Pretrained
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.tasks.task import Task
-from bert_jax.training import (
-  evaluation,
-  finetuning,
-  inference,
-  logging,
-)
+from bert_jax.training import evaluation, finetuning, inference, logging
 from bert_jax.training import train as train_lib
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.evaluation import EarlyStopping
@@ -197,10 +192,7 @@ def schedule_step(recorder: GoodputRecorder, hours: float, steps: int) -> float:
   Args:
     recorder: of the run.
     hours: the time of the whole run, over restarts.
-    steps: the length of the schedule.
-
-  Returns:
-    At most `steps`.
+    steps: the length of the schedule, and the greatest value.
   """
   share = recorder.spent(_COUNTED) / (hours * 3600)
   return min(max(share * steps, recorder.step), steps)
@@ -271,6 +263,5 @@ class _RunHooks(train_lib.Hooks):
     return {"goodput": self._recorder.state()}
 
   def finish(self) -> None:
-    """Writes the goodput record at the end."""
     if self._has_trained:
       self._recorder.write()

@@ -146,9 +146,8 @@ def own_rows(mesh: jax.sharding.Mesh, batch_size: int) -> tuple[int, ...]:
       f"config.batch_size or config.evaluation.batch_size: {batch_size} rows"
       f" do not divide over {batch_devices(mesh)} devices"
     )
-  pieces = NamedSharding(mesh, _BATCH).addressable_devices_indices_map(
-    (batch_size,)
-  )
+  sharding = NamedSharding(mesh, _BATCH)
+  pieces = sharding.addressable_devices_indices_map((batch_size,))
   rows = {row for (p,) in pieces.values() for row in range(batch_size)[p]}
   return tuple(sorted(rows))
 

@@ -189,10 +189,8 @@ def _partition(
 ) -> PartitionSpec:
   """The first matching row, checked against the shape of the parameter."""
   mesh = layout.mesh
-  matching = (
-    axes for pattern, axes in layout.rules if re.fullmatch(pattern, path)
-  )
-  axes = next(matching, None)
+  rows = (axes for rule, axes in layout.rules if re.fullmatch(rule, path))
+  axes = next(rows, None)
   if axes is None:
     raise UserError(
       f"parameter {path}: no row of the partitioning table matches it; add"

@@ -81,8 +81,8 @@ def make(
   training starts with.
 
   Args:
-    config: the optimizer.
-    total_steps: the number of updates of the run, for the schedule.
+    config: the section `config.optimizer`.
+    total_steps: the length of the schedule.
     frozen: a tree of bools like the parameters, see `finetuning.frozen`. Under
       True updates are zero, gradients do not count for `clip_norm`, and the
       state has no moments.
@@ -146,8 +146,7 @@ def layer_scales(params: Parameters, layer_decay: float) -> Parameters:
 def _adamw(config: OptimizerConfig) -> optax.GradientTransformation:
   """Loshchilov and Hutter (2019, arXiv:1711.05101)."""
   return optax.chain(
-    optax.scale_by_adam(config.b1, config.b2, config.eps),
-    _decay(config),
+    optax.scale_by_adam(config.b1, config.b2, config.eps), _decay(config)
   )
 
 
