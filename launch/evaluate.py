@@ -17,7 +17,7 @@ import re
 import sys
 from typing import Any
 
-from bert_jax.evaluation import evaluate, output
+from bert_jax.evaluation import evaluate
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.training import report, workdir
@@ -96,7 +96,7 @@ def evaluate_model(values: cli.Values) -> None:
     evaluation = evaluate.evaluate(model, given)
   except UserError as error:
     raise UserError(_in_flags(str(error))) from error
-  files = output.write(evaluation, folder, ",".join(names))
+  files = evaluate.write(evaluation, folder, ",".join(names))
   report.print_table({**evaluation.metrics, **evaluation.baselines})
   for line in evaluation.task.unseen(evaluation.records):
     print(line)

@@ -21,12 +21,15 @@ from typing import Any, Self
 import orbax.checkpoint as ocp
 from absl import logging
 
-from bert_jax.checkpointing import manifest
-from bert_jax.checkpointing import metadata as metadata_lib
+from bert_jax import trees
+from bert_jax.checkpointing import manifest, s3
 from bert_jax.cluster import processes
 from bert_jax.settings import UserError
 from bert_jax.storage import object_stores, paths
 from bert_jax.types import TrainState
+
+STATE = "state"
+CONTENTS = "contents.json"
 
 
 def _not_of_orbax(record: python_logging.LogRecord) -> bool:
@@ -61,7 +64,7 @@ class Checkpoints:
       raise UserError(
         f"config.checkpoint.keep: expected at least 1, got {keep}"
       )
-    self._folder = metadata_lib.absolute(folder)
+    self._folder = absolute(folder)
     self._keep = keep
     # The manifest marks a finished step, so a store need not rename files.
     mode = ocp.options.AtomicityMode
@@ -112,9 +115,7 @@ class Checkpoints:
     """
     self.wait()
     step = int(state.step)
-    saved = json.dumps(
-      {"metadata": metadata, "arrays": metadata_lib.kinds(state)}
-    )
+    saved = json.dumps({"metadata": metadata, "arrays": kinds(state)})
     target = self._folder / str(step)
     if processes.on_first(lambda: manifest.verify(target) is None):
       if best and processes.is_first():
@@ -131,7 +132,7 @@ class Checkpoints:
         manifest.remove(target)
         if not paths.is_remote(target):
           target.mkdir(parents=True)
-      self._checkpointer.save(target / metadata_lib.STATE, args=arrays)
+      self._checkpointer.save(target / STATE, args=arrays)
     self._pending = self._executor.submit(self._finish, step, saved, best)
 
   def restore(
@@ -154,10 +155,10 @@ class Checkpoints:
     if step is None:
       return None
     folder = self._folder / str(step)
-    metadata = metadata_lib.check(folder, target)
+    metadata = check(folder, target)
     with object_stores.explain_errors(folder):
       state = self._checkpointer.restore(
-        folder / metadata_lib.STATE, args=ocp.args.StandardRestore(target)
+        folder / STATE, args=ocp.args.StandardRestore(target)
       )
     return state, metadata
 
@@ -181,7 +182,7 @@ class Checkpoints:
     with self._writing(step):
       self._checkpointer.wait_until_finished()
       if processes.is_first():
-        paths.write_bytes(folder / metadata_lib.FILE, saved.encode())
+        paths.write_bytes(folder / CONTENTS, saved.encode())
         manifest.write(folder, best)
     if processes.is_first():
       self._prune(step)
@@ -200,7 +201,7 @@ class Checkpoints:
       folder = self._folder / str(old)
       names = paths.list_names(folder, None)
       # Complete or not; a folder without arrays is not ours.
-      ours = any(name.startswith(metadata_lib.STATE) for name in names)
+      ours = any(name.startswith(STATE) for name in names)
       if ours and old < step and old not in kept:
         try:
           manifest.remove(folder)
@@ -222,6 +223,53 @@ class Checkpoints:
         f"the checkpoint of step {step} could not be written to"
         f" {self._folder}: {_reason(error)}"
       ) from error
+
+
+def absolute(folder: paths.Path) -> Any:
+  """The absolute path of a folder for checkpoints, local or remote.
+
+  Raises:
+    UserError: it is a file, or its kind of store is not supported.
+  """
+  if paths.is_remote(folder):
+    if os.fspath(folder).startswith("s3:"):
+      s3.patch_orbax()
+    return paths.as_path(folder)
+  path = paths.as_path(folder).absolute()
+  if path.exists() and not path.is_dir():
+    raise UserError(f"{path}: expected a folder for checkpoints, found a file")
+  return path
+
+
+def check(folder: Any, target: Any, partly: bool = False) -> dict[str, Any]:
+  """Checks the arrays of a step, and returns its metadata.
+
+  Args:
+    folder: that of the step.
+    target: the expected tree of arrays or shape structs.
+    partly: whether the step may have other arrays too.
+
+  Raises:
+    UserError: an array is missing or has another shape or dtype.
+  """
+  contents = json.loads(paths.read_bytes(folder / CONTENTS))
+  saved, expected = contents["arrays"], kinds(target)
+  names = expected.keys() if partly else saved.keys() | expected.keys()
+  for name in sorted(names, key=lambda name: (name[:7] != "params/", name)):
+    if saved.get(name) != expected.get(name):
+      raise UserError(
+        f"{folder}: {name} is saved as {saved.get(name, 'nothing')}, but the"
+        f" config makes it {expected.get(name, 'nothing')}"
+      )
+  return contents["metadata"]
+
+
+def kinds(tree: Any) -> dict[str, str]:
+  """The dtype and shape of every leaf by its path: `float32[30522,768]`."""
+  return {
+    name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    for name, leaf in trees.flatten(tree).items()
+  }
 
 
 def _reason(error: Exception) -> str:

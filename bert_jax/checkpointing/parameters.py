@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from bert_jax.checkpointing import manifest, metadata
+from bert_jax.checkpointing import checkpoints, manifest
 from bert_jax.cluster import processes
 from bert_jax.settings import UserError
 from bert_jax.storage import object_stores, paths
@@ -41,7 +41,7 @@ def restore_step(folder: Any, target: Parameters) -> Parameters:
   keys = _prefix(_arrays(folder)).split("/")[:-1]
   for key in reversed(keys):
     item = {key: item}
-  metadata.check(folder, item, partly=True)
+  checkpoints.check(folder, item, partly=True)
   with (
     object_stores.explain_errors(folder),
     ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
@@ -51,7 +51,7 @@ def restore_step(folder: Any, target: Parameters) -> Parameters:
       restore_args=ocp.checkpoint_utils.construct_restore_args(item),
       partial_restore=True,
     )
-    restored = checkpointer.restore(folder / metadata.STATE, args=args)
+    restored = checkpointer.restore(folder / checkpoints.STATE, args=args)
   for key in keys:
     restored = restored[key]
   return restored
@@ -68,7 +68,7 @@ def saved_paths(folder: Any) -> set[str]:
 
 def _arrays(folder: Any) -> Mapping[str, str]:
   """The dtypes and shapes of a step by path."""
-  return json.loads(paths.read_bytes(folder / metadata.FILE))["arrays"]
+  return json.loads(paths.read_bytes(folder / checkpoints.CONTENTS))["arrays"]
 
 
 def _prefix(arrays: Iterable[str]) -> str:
@@ -89,7 +89,7 @@ def best_folder(folder: paths.Path) -> Any:
   Raises:
     UserError: no step verifies.
   """
-  folder = metadata.absolute(folder)
+  folder = checkpoints.absolute(folder)
 
   def found() -> int | None:
     best = manifest.best_step(folder)

@@ -1,6 +1,7 @@
 """The one driver that runs a model over many records."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -84,10 +85,17 @@ def predict(
   rows = [(n, example) for n, made in enumerate(examples) for example in made]
   found: list[Any] = [None] * len(rows)
 
+  def padded(given: Sequence[Batch]) -> Batch:
+    axes = task.axes_of(given[0])
+    if length_buckets is None:
+      count = grouping.power_of_two(len(given))
+      return grouping.pad(given, axes, rows=-(-count // multiple) * multiple)
+    grow = functools.partial(grouping.bucket, length_buckets)
+    return grouping.pad(given, axes, rows=batch_size, grow=grow, exact=True)
+
   def started() -> Iterator[tuple[list[int], Batch, Any]]:
     for chosen in _batches([example for _, example in rows], batch_size):
-      given = [rows[i][1] for i in chosen]
-      batch = _pad(task, given, batch_size, length_buckets, multiple)
+      batch = padded([rows[i][1] for i in chosen])
       yield chosen, batch, forward(batch)
 
   for chosen, batch, outputs in _one_ahead(started()):
@@ -99,26 +107,6 @@ def predict(
     task.merge(record, list(itertools.islice(rest, len(made))))
     for record, made in zip(records, examples)
   ]
-
-
-def _pad(
-  task: Task,
-  examples: Sequence[Batch],
-  batch_size: int,
-  length_buckets: Sequence[int] | None,
-  multiple: int,
-) -> Batch:
-  axes = task.axes_of(examples[0])
-  if length_buckets is not None:
-    return grouping.pad(
-      examples,
-      axes,
-      rows=batch_size,
-      grow=lambda size: grouping.bucket(length_buckets, size),
-      exact=True,
-    )
-  rows = grouping.power_of_two(len(examples))
-  return grouping.pad(examples, axes, rows=-(-rows // multiple) * multiple)
 
 
 def _one_ahead(items: Iterator[Any]) -> Iterator[Any]:

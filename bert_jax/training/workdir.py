@@ -207,15 +207,19 @@ def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
   _write(workdir, task, run=None)
 
 
-def metric(workdir: Any) -> str:
-  """The metric that a run's recipe follows; empty if it follows none.
+def run_config(where: paths.Path) -> Mapping[str, Any]:
+  """The config of a run; empty for a model that is no run.
 
   Raises:
     UserError: the folder's files are damaged.
   """
-  run = _read(workdir)["run"] if is_run(workdir) else None
-  section = run["config"].get("evaluation", {}) if run else {}
-  return section.get("metric", "")
+  run = _read(paths.as_path(where))["run"] if is_run(where) else None
+  return run["config"] if run else {}
+
+
+def metric(workdir: Any) -> str:
+  """The metric that a run's recipe follows; empty if it follows none."""
+  return run_config(workdir).get("evaluation", {}).get("metric", "")
 
 
 def write_task(workdir: pathlib.Path, task: Task) -> None:

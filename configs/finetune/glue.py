@@ -18,43 +18,35 @@ from ml_collections import ConfigDict
 from .. import common
 
 _SENTENCES = ("sentence1", "sentence2")
-# Dataset, columns of the text and its pair, evaluation split, metric.
+# Dataset, columns of the text and its pair, metric.
 ARGUMENTS = {
-  "cola": ("glue/cola", ("sentence",), "validation", "mcc"),
-  "sst2": ("glue/sst2", ("sentence",), "validation", "accuracy"),
-  "mrpc": ("glue/mrpc", _SENTENCES, "validation", "f1"),
-  "stsb": ("glue/stsb", _SENTENCES, "validation", "pearson"),
-  "qqp": ("glue/qqp", ("question1", "question2"), "validation", "f1"),
-  "mnli": (
-    "glue/mnli",
-    ("premise", "hypothesis"),
-    "validation_matched",
-    "accuracy",
-  ),
-  "qnli": ("glue/qnli", ("question", "sentence"), "validation", "accuracy"),
-  "rte": ("glue/rte", _SENTENCES, "validation", "accuracy"),
-  "wnli": ("glue/wnli", _SENTENCES, "validation", "accuracy"),
-  "boolq": (
-    "super_glue/boolq",
-    ("question", "passage"),
-    "validation",
-    "accuracy",
-  ),
-  "cb": ("super_glue/cb", ("premise", "hypothesis"), "validation", "accuracy"),
-  "xnli": ("xnli", ("premise.en", "hypothesis.en"), "test", "accuracy"),
+  "cola": ("glue/cola", ("sentence",), "mcc"),
+  "sst2": ("glue/sst2", ("sentence",), "accuracy"),
+  "mrpc": ("glue/mrpc", _SENTENCES, "f1"),
+  "stsb": ("glue/stsb", _SENTENCES, "pearson"),
+  "qqp": ("glue/qqp", ("question1", "question2"), "f1"),
+  "mnli": ("glue/mnli", ("premise", "hypothesis"), "accuracy"),
+  "qnli": ("glue/qnli", ("question", "sentence"), "accuracy"),
+  "rte": ("glue/rte", _SENTENCES, "accuracy"),
+  "wnli": ("glue/wnli", _SENTENCES, "accuracy"),
+  "boolq": ("super_glue/boolq", ("question", "passage"), "accuracy"),
+  "cb": ("super_glue/cb", ("premise", "hypothesis"), "accuracy"),
+  "xnli": ("xnli", ("premise.en", "hypothesis.en"), "accuracy"),
 }
+# Evaluation splits other than `validation`.
+_SPLITS = {"mnli": "validation_matched", "xnli": "test"}
 
 
 def get_config(name: str = "sst2") -> ConfigDict:
   if name not in ARGUMENTS:
     raise ValueError(f"unknown {name!r}; known: {', '.join(ARGUMENTS)}")
-  dataset, columns, split, metric = ARGUMENTS[name]
+  dataset, columns, metric = ARGUMENTS[name]
   task = "regression" if name == "stsb" else "classification"
   config = common.finetuning(task, metric, learning_rate=2e-5)
   config.data.update(
     dataset=dataset,
     train="train",
-    eval=split,
+    eval=_SPLITS.get(name, "validation"),
     download=True,
     columns=dict(zip(("text", "pair"), columns)),
   )

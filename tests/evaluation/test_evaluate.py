@@ -4,8 +4,7 @@ import json
 import pytest
 
 import bert_jax
-from bert_jax.evaluation import output
-from bert_jax.evaluation.evaluate import evaluate, source
+from bert_jax.evaluation.evaluate import evaluate, source, write
 from bert_jax.settings import UserError
 from bert_jax.tasks import LABELLED, TASKS
 from bert_jax.tasks.multi_task import MultiTask
@@ -61,7 +60,7 @@ def test_metrics_are_those_of_the_answers_that_people_get(name, tmp_path):
 def test_the_files_have_metrics_answers_and_a_page(name, tmp_path):
   path = write_lines(tmp_path / "eval.jsonl", RECORDS[name])
   found = run(name, path)
-  files = output.write(found, tmp_path / "new" / "out", "model")
+  files = write(found, tmp_path / "new" / "out", "model")
   assert {*(tmp_path / "new" / "out").iterdir()} == {*files}
   text = {file.name: file.read_text() for file in files}
   squad = text.pop("predictions.json", None)
@@ -94,7 +93,7 @@ def test_bad_rows_stop_or_are_left_out_and_said(tmp_path):
   found = run("classification", path, bad_rows="skip")
   assert len(found.records) == 2
   assert "eval.jsonl:3: the label 0.5" in found.skipped[0]
-  files = output.write(found, tmp_path / "out", "model")
+  files = write(found, tmp_path / "out", "model")
   assert json.loads(files[0].read_text())["skipped"] == found.skipped
   text = " ".join(Reader(files[1].read_text()).words)
   assert "1 rows left out" in text
@@ -105,7 +104,7 @@ def test_unknown_labels_count_as_errors_and_are_said(tmp_path):
   rows = [{"text": "a", "label": x} for x in ("no", "yes", "<none>")]
   found = run("classification", write_lines(tmp_path / "eval.jsonl", rows))
   assert len(found.records) == 3
-  _, page, *_ = output.write(found, tmp_path / "out", "model")
+  _, page, *_ = write(found, tmp_path / "out", "model")
   text = " ".join(Reader(page.read_text()).words)
   assert "the model has no label <none>" in text
 

@@ -9,7 +9,6 @@ import pytest
 
 import bert_jax
 from bert_jax.checkpointing import manifest, parameters
-from bert_jax.checkpointing import metadata as checkpoint_metadata
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.cluster import interruption, lock
 from bert_jax.settings import UserError
@@ -134,7 +133,7 @@ def test_checkpoints_are_kept_verified_and_let_go(store, errors):
     assert as_bytes(state) == as_bytes(make_state(3))
   files = paths.list_files(f"{folder}/3")
   flip(max(files.values(), key=lambda path: len(paths.read_bytes(path))))
-  paths.write_bytes(f"{folder}/2/{checkpoint_metadata.STATE}/part", b"cut off")
+  paths.write_bytes(f"{folder}/2/state/part", b"cut off")
   with Checkpoints(folder) as checkpoints:
     state, _ = checkpoints.restore(shapes(make_state(0)))
   assert as_bytes(state) == as_bytes(make_state(1))
