@@ -128,11 +128,7 @@ def help_text(config: Mapping[str, Any] | None) -> str:
 
 
 def resolved_text(config: Mapping[str, Any]) -> str:
-  """The recipe with all defaults: lines `KEY: VALUE`, values as JSON.
-
-  Raises:
-    UserError: the config is wrong.
-  """
+  """The recipe with all defaults: lines `KEY: VALUE`, values as JSON."""
   recipe = Recipe.from_dict(config)
   model = dict(recipe.model)
   if not recipe.init:

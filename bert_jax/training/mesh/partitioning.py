@@ -88,12 +88,9 @@ def make_layout(
   )
 
 
-def replicated(devices: Sequence[jax.Device] | None = None) -> Layout:
-  """The layout for data parallelism, whatever the names of parameters.
-
-  All parameters are on every device; rows of batches are split over devices.
-  """
-  return Layout(make_mesh(MeshConfig(), devices), ((r".*", ()),))
+def replicated() -> Layout:
+  """Data parallelism: all parameters on every device, whatever their names."""
+  return Layout(make_mesh(MeshConfig()), ((r".*", ()),))
 
 
 def shardings(layout: Layout, params: Any) -> Any:
