@@ -70,7 +70,7 @@ def test_an_evaluation_gives_the_figures_of_training(home):
 
 
 def test_another_file_is_read_as_the_flags_say(home):
-  (home / "other.csv").write_text("kind,what\nlisted,the list\nno,it\n")
+  (home / "other.csv").write_text("kind,what\nlisted,the list\nno,it\nno\n")
   code, out, err = run(
     "evaluate",
     "--model=run",
@@ -82,9 +82,10 @@ def test_another_file_is_read_as_the_flags_say(home):
     cwd=home,
   )
   assert code == 0, err
-  assert "1 rows left out; the first: other.csv:3: label: unknown 'no'" in out
+  assert "the model has no label no; records with it count as errors" in out
+  assert "1 rows left out; the first: other.csv:4: " in out
   found = json.loads((home / "new" / "folder" / "evaluation.json").read_text())
-  assert found["records"] == 1
+  assert found["records"] == 2
 
 
 def test_a_pair_is_classified_and_by_all_checkpoints_too(home):
