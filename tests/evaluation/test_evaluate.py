@@ -115,24 +115,27 @@ def test_records_of_a_regression_need_their_values(tmp_path):
     run("regression", path)
 
 
-RUN = {
-  "run": {
-    "config": {
-      "task": "classification",
-      "data": {
-        "train": ["lost.tsv"],
-        "eval": ["lost.tsv"],
-        "header": False,
-        "columns": {"text": 1, "label": 0},
-        "bad_rows": "skip",
-      },
-    },
+CONFIG = {
+  "task": "classification",
+  "data": {
+    "train": ["lost.tsv"],
+    "eval": ["lost.tsv"],
+    "header": False,
+    "columns": {"text": 1, "label": 0},
+    "bad_rows": "skip",
   },
 }
 
 
+def write_run(folder, config):
+  """The file of a run, of which only the config is read."""
+  entry = {"task": {}, "model": {}, "vocabulary": None}
+  entry["run"] = {"config": config, "data": ""}
+  (folder / "bert_jax.json").write_text(json.dumps(entry))
+
+
 def test_a_file_is_read_as_the_run_read_its_own(tmp_path):
-  (tmp_path / "bert_jax.json").write_text(json.dumps(RUN))
+  write_run(tmp_path, CONFIG)
   (tmp_path / "a.tsv").write_text("yes\tthe list\n\tit\nno\tnames\n")
   (tmp_path / "b.tsv").write_text("it\tno\n")
   own = run("classification", str(tmp_path / "a.tsv"), tmp_path)
@@ -152,11 +155,10 @@ def test_a_file_is_read_as_the_run_read_its_own(tmp_path):
 
 
 def test_a_part_of_a_run_of_several_tasks_is_read_as_its_own(tmp_path):
-  data = RUN["run"]["config"]["data"]
+  data = CONFIG["data"]
   tasks = {"kind": {"task": "classification", **data}}
   config = {"task": "multi_task", "data": {"tasks": tasks}}
-  entry = {"run": {"config": config}}
-  (tmp_path / "bert_jax.json").write_text(json.dumps(entry))
+  write_run(tmp_path, config)
   (tmp_path / "a.tsv").write_text("yes\tthe list\n")
   path = str(tmp_path / "a.tsv")
   found = run("classification", path, tmp_path, part="kind")
@@ -168,8 +170,7 @@ def test_pairs_are_measured_by_what_they_were_learned_by(tmp_path):
   path = write_lines(tmp_path / "eval.jsonl", rows)
   assert "spearman" in run("embedding", path).metrics
   data = {"targets": {"similarity": {"objective": "contrastive"}}}
-  entry = {"run": {"config": {"task": "embedding", "data": data}}}
-  (tmp_path / "bert_jax.json").write_text(json.dumps(entry))
+  write_run(tmp_path, {"task": "embedding", "data": data})
   assert "mrr_at_10" in run("embedding", path, tmp_path).metrics
 
 
@@ -198,8 +199,7 @@ def test_a_contrastive_run_needs_no_labels_and_ignores_those_of_a_file(
   targets = {"similarity": {"objective": "contrastive"}}
   section = {"targets": targets, "columns": {}}
   config = {"task": "embedding", "data": section}
-  entry = {"run": {"config": config, "data": ""}}
-  (tmp_path / "bert_jax.json").write_text(json.dumps(entry))
+  write_run(tmp_path, config)
   rows = [
     {"text": "the array", "pair": "a list", "label": 1},
     {"text": "names", "pair": "it sorts", "negative": "it is"},
