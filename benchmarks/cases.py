@@ -103,11 +103,7 @@ def config(
 ) -> dict[str, Any]:
   """The recipe of a training case: that of BERT-base, with AdamW.
 
-  Args:
-    case: a case of training.
-    folder: the folder of the corpus.
-    max_sequences: the maximum number of sequences of a row; 1 does not pack.
-    changes: values by dotted keys, such as `model.attention`.
+  `max_sequences` is that of a row; `changes` are values by dotted keys.
   """
   made = bert_base.get_config().to_dict()
   del made["corpus"]

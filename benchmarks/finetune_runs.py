@@ -85,10 +85,7 @@ class Plan:
 def plan(config: Mapping[str, Any], seed: int, folder: pathlib.Path) -> Plan:
   """Saves the initial model of a seed, and makes all batches.
 
-  Args:
-    config: the config of a recipe, whose evaluation names the metric.
-    seed: the seed of a newly initialized head, of the order and of dropout.
-    folder: for the model, in the Hugging Face format.
+  `folder` is for the model, in the Hugging Face format.
 
   Raises:
     UserError: the config is invalid.

@@ -28,11 +28,7 @@ def analyze(
 ) -> Analysis:
   """Analyzes an update, data parallel in bfloat16.
 
-  Args:
-    model: a preset.
-    length: the positions of a row, a key of `ROWS`.
-    topology: the slice, such as `v5e:4x4`.
-    flags: further flags of `launch.compile`.
+  `flags` are further flags of `launch.compile`.
   """
   shape = topology.partition(":")[2]
   chips = math.prod(int(n) for n in shape.split("x"))

@@ -13,7 +13,7 @@ import rich.table
 
 from bert_jax.aot import chips, hlo, kernels
 from bert_jax.aot.chips import Chip
-from bert_jax.aot.lowering import LoweredUpdate, lower
+from bert_jax.aot.lowering import lower
 from bert_jax.models import flops
 from bert_jax.training import compilation
 from bert_jax.training.recipe import Recipe
@@ -107,7 +107,11 @@ def analyze(
     length=length,
     fits=False,
     hbm_capacity=chip.hbm_bytes,
-    hbm=_arguments(lowered),
+    hbm={
+      "parameters": _shard_bytes(lowered.state.params),
+      "optimizer state": _shard_bytes(lowered.state.optimizer_state),
+      "batch": _shard_bytes(lowered.batch),
+    },
     largest=(),
     flops=rows * length * per_token / len(devices),
     collectives={},
@@ -154,15 +158,6 @@ def _read(
     seconds=seconds,
     mfu=analysis.flops / seconds / chip.peak_flops,
   )
-
-
-def _arguments(lowered: LoweredUpdate) -> dict[str, int]:
-  """The bytes of a chip's shards of the arguments of an update."""
-  return {
-    "parameters": _shard_bytes(lowered.state.params),
-    "optimizer state": _shard_bytes(lowered.state.optimizer_state),
-    "batch": _shard_bytes(lowered.batch),
-  }
 
 
 def _shard_bytes(tree: Any) -> int:

@@ -53,9 +53,6 @@ CHIPS = {
 def topology(name: str) -> tuple[Chip, Sequence[jax.Device]]:
   """The abstract devices of a slice, for a mesh and for compilation.
 
-  Args:
-    name: the topology, such as `v5e:4x4`.
-
   Returns:
     The kind of chip, and the devices.
 

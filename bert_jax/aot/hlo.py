@@ -14,14 +14,7 @@ COLLECTIVES = (
   "collective-permute",
 )
 
-_BITS = {
-  "pred": 8,
-  "s4": 4,
-  "u4": 4,
-  "bf16": 16,
-  "f8e4m3fn": 8,
-  "f8e5m2": 8,
-}
+_BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f8e4m3fn": 8, "f8e5m2": 8}
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
 _OPCODE = re.compile(r"(?:^|\s)([a-z][\w-]*)\(")

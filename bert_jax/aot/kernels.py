@@ -43,11 +43,7 @@ class Kernels(NamedTuple):
 
 
 def write_schedules(folder: pathlib.Path | str) -> None:
-  """Makes the TPU compiler dump its schedules; before libtpu is loaded.
-
-  Args:
-    folder: the folder for the dumps, for `read_schedules`.
-  """
+  """Makes the TPU compiler dump its schedules; before libtpu is loaded."""
   options = (
     f"--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
     f" --xla_jf_dump_llo_pass_label_regex={_LABEL}"
@@ -74,11 +70,8 @@ def count(
 ) -> Kernels:
   """Counts the kernels that a program runs, and their cycles.
 
-  Args:
-    program: a compiled program.
-    schedules: from `read_schedules`. The cycles do not include kernels that it
-      lacks, nor kernels whose grid is unknown.
-    cores: the number of cores that share the steps of parallel grids.
+  Schedules are from `read_schedules`. Kernels that they lack, and kernels with
+  an unknown grid, have no cycles. `cores` share the steps of parallel grids.
   """
   runs = hlo.kernel_runs(program)
   cycles = {
@@ -96,9 +89,7 @@ def count(
 def grid_steps(kernel: str, cores: int = 1) -> int | None:
   """The grid steps of a kernel on one core; None if the grid is unknown.
 
-  Args:
-    kernel: its MLIR module, as bytecode in base64.
-    cores: the number of cores that share the steps of a parallel grid.
+  The kernel is an MLIR module, as bytecode in base64.
   """
   with ir.Context() as context:
     tpu.register_dialect(context)

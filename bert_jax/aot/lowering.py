@@ -43,10 +43,6 @@ def lower(recipe: Recipe, devices: Sequence[jax.Device]) -> LoweredUpdate:
 
   Reads no data: the size of the vocabulary is that of the recipe.
 
-  Args:
-    recipe: a recipe of pretraining, with its number of steps.
-    devices: the devices of a topology; see `jax.experimental.topologies`.
-
   Raises:
     UserError: the recipe lacks a value, or does not fit the devices.
   """

@@ -22,12 +22,7 @@ _COUNTS = tuple(2**n for n in range(13))  # 1 to 4,096.
 
 
 def seconds(analysis: Analysis, chips: int) -> float:
-  """The predicted step time, in seconds.
-
-  Args:
-    analysis: that of a data-parallel update that fits.
-    chips: the number of chips.
-  """
+  """The predicted step time, in seconds."""
   chip = CHIPS[analysis.topology.partition(":")[0]]
   moved = 2 * (chips - 1) / chips * analysis.collectives.get("all-reduce", 0)
   return analysis.seconds + moved / chip.link_bytes

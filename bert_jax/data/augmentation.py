@@ -81,10 +81,7 @@ def augment(
 
   Copies that equal their record are omitted.
 
-  Args:
-    records: with `text` and optionally `pair`, or with `words` and optionally
-      `tags`.
-    config: the settings; `loaded_model` is set if `masked_lm` is.
+  Records have `text` and optionally `pair`, or `words` and optionally `tags`.
 
   Raises:
     UserError: a record has other fields, or answers with character positions.

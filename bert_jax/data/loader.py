@@ -70,19 +70,15 @@ class Batches(Iterator[Batch]):
 
 
 def training_batches(
-  stream: BatchStream,
-  rows: Sequence[int] | None = None,
-  workers: int = 0,
+  stream: BatchStream, rows: Sequence[int] | None = None, workers: int = 0
 ) -> Batches:
   """The batches of a stream from its start, without end.
 
   Prefetching starts immediately. An error in a thread or worker process is
   raised by the `next` that would have returned the batch.
 
-  Args:
-    stream: the batches, the same on all hosts.
-    rows: the rows of each batch that this host makes; None for all.
-    workers: the number of worker processes; 0 uses a thread.
+  `rows` are those of each batch that this host makes; None for all. Without
+  `workers`, a thread makes the batches.
 
   Raises:
     UserError: `workers` is negative.
@@ -100,12 +96,6 @@ def evaluation_batches(
   """The batches of epoch 0 in order, once.
 
   The last batch is padded with rows of zeros, which have weight 0.
-
-  Args:
-    examples: the examples to evaluate on.
-    batch_size: the number of rows of a batch.
-    limit: the maximum number of examples; None for all.
-    workers: see `training_batches`.
 
   Raises:
     UserError: `batch_size` is less than 1, `workers` is negative, or there are

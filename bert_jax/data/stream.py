@@ -163,9 +163,7 @@ class Stream(Positioned):
     """The epoch of a position, and the index of its example."""
     epoch = self._epoch_at(position)
     index = _shuffled(
-      self._offset + position - epoch.begin,
-      epoch.end - epoch.begin,
-      epoch.seed,
+      self._offset + position - epoch.begin, epoch.end - epoch.begin, epoch.seed
     )
     return epoch.number, index
 

@@ -36,10 +36,6 @@ _IGNORED = (r".*\.position_ids", r".*\.token_type_ids")
 def open_folder(folder: pathlib.Path) -> Pretrained:
   """Opens a folder without reading its weights.
 
-  Args:
-    folder: as `save_pretrained` of Transformers or of sentence-transformers
-      writes it.
-
   Raises:
     UserError: a file is damaged, or the model is not supported.
   """

@@ -34,11 +34,8 @@ def advice(
 ) -> str | None:
   """A message about the unsafe weights of a folder without safetensors.
 
-  Args:
-    files: the names of the files in the folder.
-    source: the folder or the repository, as for `from_pretrained`.
-    target: the folder to convert to.
-    revision: the revision of the repository.
+  `source` is the folder or repository, as for `from_pretrained`; `target` the
+  folder to convert to.
 
   Returns:
     A part of a message that names the file and the command; None if there is

@@ -214,9 +214,7 @@ def _header(infos: Mapping[str, TensorInfo], names: list[str]) -> bytes:
   return header + b" " * (-len(header) % 8)
 
 
-def _read_header(
-  path: pathlib.Path,
-) -> dict[str, tuple[TensorInfo, _Place]]:
+def _read_header(path: pathlib.Path) -> dict[str, tuple[TensorInfo, _Place]]:
   """The tensors of a safetensors file and their bytes."""
   length = int.from_bytes(_read(path, 0, 8), "little")
   if length > _MAX_HEADER_BYTES:

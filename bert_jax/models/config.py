@@ -220,19 +220,16 @@ class EncoderConfig:
 def encoder_config(
   section: Mapping[str, Any], where: str = "config.model"
 ) -> EncoderConfig:
-  """An `EncoderConfig` from a config's section.
+  """An `EncoderConfig` from a config section.
 
-  Args:
-    section: fields of `EncoderConfig`, which override those of the preset
-      that the key `preset` may name.
-    where: the section's config key, for messages.
+  The fields in `section` override those of the preset that its key `preset`
+  may name. `where` is the key of the section, for messages.
 
   Raises:
-    UserError: an unknown preset or key, or a value that does not fit.
+    UserError: an unknown preset or key, or an invalid value.
   """
   fields = dict(section)
   preset = fields.pop("preset", None)
   if preset is not None:
-    known = settings.choice(f"{where}.preset", preset, PRESETS)
-    fields = {**known, **fields}
+    fields = {**settings.choice(f"{where}.preset", preset, PRESETS), **fields}
   return settings.from_dict(EncoderConfig, fields, where)

@@ -40,9 +40,7 @@ def mask_seeds(
 ) -> UInt32[Array, "..."]:
   """The seeds of the masks of `keep_mask`, one for each mask of two axes.
 
-  Args:
-    key: the PRNG key of the masks.
-    shape: the shape of all masks without the last two axes.
+  `shape` is that of all masks without the last two axes.
   """
   return _mix(_index(shape), jax.random.bits(key, (), jnp.uint32))
 
@@ -52,10 +50,7 @@ def is_kept(
 ) -> Bool[Array, "..."]:
   """The mask at some elements; also used inside of kernels.
 
-  Args:
-    place: the row-major indices of the elements within their mask.
-    seed: the seed of the mask, from `mask_seeds`.
-    rate: as for `keep_mask`.
+  `place` is their row-major index within a mask with a seed of `mask_seeds`.
   """
   # TPUs compare signed integers only, and would convert unsigned ones.
   mixed = _mix(place, seed).astype(jnp.int32)
@@ -68,14 +63,9 @@ def drop(
   rate: float,
   shape: tuple[int, ...] | None = None,
 ) -> Float[Array, "..."]:
-  """Sets elements to zero and scales the others up by `1 / (1 - rate)`.
+  """Sets a share `rate` to zero and scales the rest up by `1 / (1 - rate)`.
 
-  Args:
-    x: any array.
-    key: the PRNG key of the mask.
-    rate: the share of zeros.
-    shape: the shape of the mask, which broadcasts to that of `x`; by default
-      that of `x`.
+  `shape` is the shape of the mask, if it is to be broadcast to that of `x`.
   """
   mask = keep_mask(key, rate, x.shape if shape is None else shape)
   # In bfloat16, 1 / 0.9 has an error of 0.17 %.
@@ -84,11 +74,7 @@ def drop(
 
 
 class Dropout(nn.Module):
-  """`drop` with the PRNG `dropout`.
-
-  Attributes:
-    rate: the share of zeros, in [0, 1).
-  """
+  """`drop` with the PRNG `dropout`."""
 
   rate: float
 

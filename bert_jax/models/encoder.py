@@ -1,5 +1,6 @@
 """The encoder: embeddings and a stack of layers."""
 
+import dataclasses
 import re
 from typing import NamedTuple
 
@@ -119,22 +120,12 @@ class Encoder(nn.Module):
 
 def _as_rows(batch: Batch) -> Batch:
   """The id arrays with a single axis of rows, without the targets."""
-  rows = (-1, batch.token_ids.shape[-1])
-  return Batch(
-    token_ids=batch.token_ids.reshape(rows),
-    segment_ids=batch.segment_ids.reshape(rows),
-    position_ids=batch.position_ids.reshape(rows),
-    sequence_ids=batch.sequence_ids.reshape(rows),
-    targets={},
-  )
+  batch = dataclasses.replace(batch, targets={}, task="")
+  return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), batch)
 
 
 def distances(params: Parameters) -> Parameters:
-  """The distance of each parameter from the heads, in layers.
-
-  Args:
-    params: the parameters of a model, or their shape structs; only the top
-      layer must be there.
+  """The distance of each parameter, or shape struct, from the heads, in layers.
 
   Returns:
     The same tree of ints: 0 for heads, 1 for the top layer and the final norm,

@@ -30,12 +30,8 @@ def training_flops_per_token(
   """FLOPs of one training step per position of a row.
 
   Counts matrix products only, two FLOPs per multiply-add; the backward pass
-  counts twice the forward pass, rematerialization nothing.
-
-  Args:
-    config: the encoder's configuration.
-    length: positions of a row. Attention counts the keys within the window.
-    predictions: the positions of a row that the masked-LM head predicts.
+  counts twice the forward pass, rematerialization nothing. Attention counts the
+  keys within the window.
   """
   width, inner = config.hidden_size, config.intermediate_size
   embedding = config.embedding_size or width

@@ -1,4 +1,4 @@
-"""Heads, and the one module that joins an encoder with them."""
+"""Heads, and the module of an encoder with heads."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,11 +16,11 @@ from bert_jax.types import Batch, Parameters
 
 Head = nn.Module
 MakeHead = Callable[[EncoderConfig], Head]
-"""Makes a head: a module that maps an `Encoded` batch to its outputs."""
+"""From a config to a head: a module that maps `Encoded` to outputs."""
 
 
 class Transform(nn.Module):
-  """A dense layer and an activation in front of a head's output layer.
+  """A dense layer with an activation, before the output layer of a head.
 
   Attributes:
     config: the encoder's configuration.
@@ -45,15 +45,16 @@ class Transform(nn.Module):
 
 
 class EncoderWithHeads(nn.Module):
-  """An encoder and any number of heads on it.
+  """An encoder with any number of heads.
 
-  Heads share the pooler, the transform of token vectors and the dropout. Their
-  parameters exist only where a head uses them. The parameters of a head are
-  under its name, beside `encoder`, `pooler` and `transform`.
+  Heads share the pooler, the transform of token vectors and the dropout. The
+  pooler and the transform have parameters only if a head uses them. The top
+  level of the parameters has the names of the heads, `encoder`, `pooler` and
+  `transform`.
 
   Attributes:
     config: the encoder's configuration.
-    heads: makes each head, by its name.
+    heads: a function that makes each head, by name.
   """
 
   config: EncoderConfig
@@ -74,12 +75,12 @@ class EncoderWithHeads(nn.Module):
   def __call__(
     self, batch: Batch, deterministic: bool = True
   ) -> dict[str, Any]:
-    """The outputs of every head, by its name.
+    """The outputs of every head, by name.
 
     Args:
-      batch: the input. Heads read what they need of its targets, such as the
-        masked positions, and never the labels.
-      deterministic: whether dropout is off; when on, the PRNG `dropout` is
+      batch: the input. Heads may read targets such as the masked positions, but
+        no labels.
+      deterministic: whether dropout is off; otherwise the PRNG `dropout` is
         needed.
     """
     hidden = self.encoder(batch, deterministic)
@@ -88,7 +89,7 @@ class EncoderWithHeads(nn.Module):
 
 
 class Encoded:
-  """An encoded batch, as heads see it.
+  """An encoded batch, the input of heads.
 
   Attributes:
     batch: the input.
@@ -108,25 +109,25 @@ class Encoded:
 
   @property
   def word_embedding(self) -> Float[Array, "vocabulary width"]:
-    """The word embedding, for decoders that are tied to it."""
+    """The word embedding, for tied decoders."""
     return self._module.encoder.embeddings.word.embedding
 
   def pooled(self) -> Float[Array, "*rows hidden"]:
-    """The pooler's vector of each row."""
+    """The output of the pooler for each row."""
     config = self._module.config
     return self._module.pooler(pooling.pool(config, self.hidden, self.batch))
 
   def pooled_sequences(
     self, count: int
   ) -> Float[Array, "batch sequences hidden"]:
-    """The pooler's vector of each of up to `count` packed sequences a row."""
+    """The output of the pooler for up to `count` packed sequences per row."""
     config = self._module.config
     return self._module.pooler(
       pooling.pool_each(config, self.hidden, self.batch, count)
     )
 
   def transformed(self) -> Float[Array, "*rows length hidden"]:
-    """The vector of each token, after the shared transform."""
+    """The output of the shared transform for each token."""
     return self._module.transform(self.hidden)
 
   def dropout(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -135,7 +136,7 @@ class Encoded:
 
 
 class SequenceHead(layers.Dense):
-  """Logits for each row, from the pooled vector."""
+  """Logits for each row, from the output of the pooler."""
 
   def __call__(self, encoded: Encoded) -> Float[Array, "*rows features"]:
     """Float32 logits."""
@@ -147,8 +148,8 @@ class TokenHead(layers.Dense):
   """Logits for each token.
 
   Attributes:
-    has_transform: whether the shared transform comes first, as in ELECTRA's
-      discriminator; it always does where the config has `head_norm`.
+    has_transform: whether the shared transform is applied first, as in the
+      discriminator of ELECTRA; always the case with `config.head_norm`.
   """
 
   has_transform: bool = False
@@ -162,21 +163,21 @@ class TokenHead(layers.Dense):
 
 
 class HiddenStates(nn.Module):
-  """A head without parameters: the last hidden state of each token."""
+  """A head without parameters that returns the last hidden states."""
 
   def __call__(self, encoded: Encoded) -> Float[Array, "*rows length hidden"]:
-    """The vectors in the config's dtype."""
+    """The vectors of tokens, in the config's dtype."""
     return encoded.hidden
 
 
 class NextSentenceHead(layers.Dense):
-  """Two logits for each sequence of a row: 0 is the next, 1 a random one."""
+  """Logits for each sequence of a row: 0 is a true next sentence, 1 random."""
 
   def __call__(self, encoded: Encoded) -> Float[Array, "batch sequences 2"]:
     """Float32 logits.
 
-    A row has as many pairs as the target array `next_sentence/labels` has
-    slots, or one where there are no such targets.
+    The number of sequences is that of the target `next_sentence/labels`; 1
+    without it.
     """
     labels = encoded.batch.targets.get("next_sentence/labels")
     count = 1 if labels is None else labels.shape[1]
@@ -185,10 +186,10 @@ class NextSentenceHead(layers.Dense):
 
 
 class MaskedLanguageHead(nn.Module):
-  """Logits over the vocabulary, the decoder tied to the word embedding.
+  """Logits over the vocabulary, by a decoder tied to the word embedding.
 
-  Only the positions in the target array `masked_lm/positions` are projected,
-  which at 15 % masking saves six sevenths of the projection.
+  Only the positions in the target `masked_lm/positions` are projected. With
+  15 % masked tokens, this saves six sevenths of the projection.
   """
 
   config: EncoderConfig
@@ -216,7 +217,7 @@ class MaskedLanguageHead(nn.Module):
 
 
 def pooler_shapes(config: EncoderConfig) -> Parameters:
-  """Shape structs of a pooler, which encoders are published with."""
+  """Shape structs of the parameters of a pooler."""
 
   def initial():
     hidden = jnp.zeros((1, config.hidden_size))

@@ -1,4 +1,4 @@
-"""From vectors of tokens to one of each sequence."""
+"""Pooling: one vector for each sequence, from the vectors of its tokens."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -11,7 +11,7 @@ def mean_of_tokens(
   hidden: Float[Array, "*#rows length hidden"],
   sequence_ids: Int[Array, "*#rows length"],
 ) -> Float[Array, "... hidden"]:
-  """The mean vector of each row's tokens, padding left out; float32."""
+  """The mean vector of the tokens of each row without padding; float32."""
   used = (sequence_ids > 0)[..., None]
   total = (hidden * used).sum(-2, dtype=jnp.float32)
   return total / jnp.maximum(used.sum(-2), 1)
@@ -22,7 +22,7 @@ def pool(
   hidden: Float[Array, "*rows length hidden"],
   batch: Batch,
 ) -> Float[Array, "*rows hidden"]:
-  """What heads for a whole sequence look at, where rows hold one each."""
+  """The input of the pooler for rows of one sequence each."""
   if config.pooling == "first":
     return hidden[..., 0, :]
   return mean_of_tokens(hidden, batch.sequence_ids).astype(hidden.dtype)
@@ -34,9 +34,9 @@ def pool_each(
   batch: Batch,
   count: int,
 ) -> Float[Array, "batch sequences hidden"]:
-  """What heads look at for each of up to `count` sequences of a row.
+  """The input of the pooler for each of up to `count` sequences of a row.
 
-  Where a row has fewer, the rest is finite and means nothing.
+  The vectors of sequences that a row lacks are finite and meaningless.
   """
   if count == 1:
     return pool(config, hidden, batch)[:, None]

@@ -51,9 +51,7 @@ def atomic_folder(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
   The folder is `OUTPUT.partial`, or a temporary one if the output is in a
   store.
 
-  Args:
-    output: a local path or one in a store; replaced if it exists.
-    last: the name of the marker file; see `paths.upload_folder`.
+  `last` is the name of the marker file; see `paths.upload_folder`.
 
   Raises:
     UserError: another process is writing to the folder, or the store refuses
@@ -94,13 +92,8 @@ def shared_folder(
 ) -> Iterator[paths.Path]:
   """A folder that all machines of a cluster can access.
 
-  Args:
-    output: the output of the work, on a network file system or in a store.
-    folder: the folder of `atomic_folder(output)`.
-
-  Yields:
-    `folder`, or for an output in a store a temporary folder next to the
-    output, which is removed when the block ends.
+  It is `folder`, from `atomic_folder(output)`; or for an output in a store a
+  temporary folder next to the output, which is removed when the block ends.
   """
   if not paths.is_remote(output):
     yield folder
@@ -135,10 +128,8 @@ def staging(folder: paths.Path, scratch: paths.Path) -> Iterator[pathlib.Path]:
   Two machines that do the same work at once, which happens when a cluster
   takes one of them for lost, do not mix their files.
 
-  Args:
-    folder: the destination; files of the same name are replaced.
-    scratch: the parent of the new folder, on the same file system; not used
-      if `folder` is in a store.
+  Files of the same name are replaced. `scratch` is the parent of the new
+  folder, on the same file system; not used if `folder` is in a store.
 
   Raises:
     UserError: the store refuses the upload.

@@ -71,9 +71,6 @@ def open_store(
 ) -> Iterator[fsspec.AbstractFileSystem]:
   """The filesystem of a path; errors in the block become a `UserError`.
 
-  Args:
-    where: a `gs://` or `s3://` path, named in error messages.
-
   Raises:
     FileNotFoundError: the block raised it.
     UserError: any other error of the network, the store or the local disk, or
@@ -153,12 +150,9 @@ def list_versions(
       continue
     if name and not {"", ".", ".."}.isdisjoint(name.split("/")):
       raise UserError(f"{url}: {name!r} is not a valid file name")
-    found[name] = _version(info)
+    version = (str(info[key]) for key in _VERSION if key in info)
+    found[name] = [info["size"], *version]
   return found
-
-
-def _version(info: Mapping[str, Any]) -> list[Any]:
-  return [info["size"], *(str(info[key]) for key in _VERSION if key in info)]
 
 
 def _reason(scheme: str, error: Exception) -> str:

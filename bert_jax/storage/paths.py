@@ -3,6 +3,8 @@
 Files are read from a store through the download cache, because memory maps and
 C++ readers need local files. They are written to a local folder and uploaded
 when complete, the marker file last. So nearly all code works on local files.
+
+All functions raise a `UserError` if a store cannot be reached or refuses.
 """
 
 import contextlib
@@ -60,9 +62,8 @@ def as_path(where: Path) -> Any:
 def local(where: Path) -> pathlib.Path:
   """A local path to read a file or folder from.
 
-  Args:
-    where: a local path, which is returned unchanged even if nothing is there;
-      or a path in a store, which is downloaded (see `download_cache`).
+  A local path is returned unchanged, even if nothing is there. A path in a
+  store is downloaded; see `download_cache`.
 
   Raises:
     UserError: the store has no such file or folder, cannot be reached, or the
@@ -74,13 +75,7 @@ def local(where: Path) -> pathlib.Path:
 
 
 def find(pattern: Path) -> list[str]:
-  """The files in a store that match a path or glob pattern, sorted.
-
-  Folders do not match.
-
-  Raises:
-    UserError: the store cannot be reached.
-  """
+  """The files, not folders, in a store that match a path or pattern, sorted."""
   url = os.fspath(pattern)
   with object_stores.open_store(url) as store:
     try:
@@ -94,11 +89,7 @@ def find(pattern: Path) -> list[str]:
 
 
 def exists(where: Path) -> bool:
-  """Whether a file or folder exists.
-
-  Raises:
-    UserError: the store cannot be reached.
-  """
+  """Whether a file or folder exists."""
   if not is_remote(where):
     return os.path.exists(where)
   with object_stores.open_store(where) as store:
@@ -106,11 +97,7 @@ def exists(where: Path) -> bool:
 
 
 def is_folder(where: Path) -> bool:
-  """Whether a path is a folder; stores have no empty folders.
-
-  Raises:
-    UserError: the store cannot be reached.
-  """
+  """Whether a path is a folder; stores have no empty folders."""
   if not is_remote(where):
     return os.path.isdir(where)
   with object_stores.open_store(where) as store:
@@ -118,11 +105,7 @@ def is_folder(where: Path) -> bool:
 
 
 def upload_file(file: Path, where: Path) -> None:
-  """Uploads a local file to a store, atomically.
-
-  Raises:
-    UserError: the file could not be written.
-  """
+  """Uploads a local file to a store, atomically."""
   with object_stores.open_for_writing(where) as store:
     store.put_file(os.fspath(file), os.fspath(where))
 
@@ -132,14 +115,8 @@ def upload_folder(folder: Path, where: Path, last: str | None = None) -> None:
 
   Files of the same name are replaced; others stay.
 
-  Args:
-    folder: the local folder.
-    where: the folder in the store.
-    last: the name of the marker file, whose presence means that the folder is
-      complete: it is removed before the upload and uploaded last.
-
-  Raises:
-    UserError: a file could not be written.
+  The marker file `last` means that the folder is complete: it is removed before
+  the upload and uploaded last.
   """
   folder, url = pathlib.Path(folder), os.fspath(where).rstrip("/")
   names = [
@@ -157,13 +134,9 @@ def upload_folder(folder: Path, where: Path, last: str | None = None) -> None:
 
 @contextlib.contextmanager
 def staged_folder(where: Path) -> Iterator[pathlib.Path]:
-  """A local folder whose files are uploaded when the block ends.
+  """A local folder whose files are uploaded to `where` when the block ends.
 
-  Args:
-    where: the destination; if it is local, it is itself the folder.
-
-  Raises:
-    UserError: a file could not be uploaded.
+  If `where` is local, it is the folder.
   """
   if not is_remote(where):
     yield pathlib.Path(where)
@@ -179,7 +152,6 @@ def open_binary(where: Path) -> Iterator[BinaryIO]:
 
   Raises:
     OSError: a local file cannot be read, or the store has no such file.
-    UserError: the store cannot be reached.
   """
   if not is_remote(where):
     with open(where, "rb") as file:
@@ -206,7 +178,6 @@ def write_bytes(where: Path, data: bytes) -> None:
 
   Raises:
     OSError: a local file cannot be written.
-    UserError: a file in a store cannot be written.
   """
   if not is_remote(where):
     pathlib.Path(where).write_bytes(data)
@@ -236,9 +207,7 @@ def list_files(folder: Path) -> dict[str, Any]:
 def list_names(folder: Path, kind: str | None = "file") -> list[str]:
   """The names in a folder; none if the folder does not exist.
 
-  Args:
-    folder: the folder to list.
-    kind: "file", "directory" or None for both.
+  `kind` is "file", "directory" or None for both.
   """
   if not is_remote(folder):
     paths = pathlib.Path(folder).iterdir() if os.path.isdir(folder) else ()
@@ -257,11 +226,7 @@ def list_names(folder: Path, kind: str | None = "file") -> list[str]:
 
 
 def remove(where: Path) -> None:
-  """Removes a file or folder from a store, if it exists.
-
-  Raises:
-    UserError: the store refuses, or cannot be reached.
-  """
+  """Removes a file or folder from a store, if it exists."""
   with (
     object_stores.open_store(where) as store,
     contextlib.suppress(FileNotFoundError),

@@ -73,12 +73,7 @@ def build(
 ) -> tokenizers.Tokenizer:
   """Builds the byte-level BPE of RoBERTa's published `tokenizer.json`.
 
-  Args:
-    ids: the id of each token.
-    merges: pairs of tokens in the order of merging.
-    names: the token of each field of `SpecialIds`.
-    add_prefix_space: whether a space is added before the first word.
-    where: the name of the files in messages.
+  `names` has the token of each field of `SpecialIds`.
 
   Raises:
     UserError: the files are inconsistent, for instance the result of a merge

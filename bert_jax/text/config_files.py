@@ -78,10 +78,8 @@ def to_save(
 ) -> dict[str, Any]:
   """The content of `tokenizer_config.json`.
 
-  Args:
-    name: the class of Transformers.
-    names: the token of each field of `SpecialIds`.
-    **more: further settings; None is omitted.
+  `name` is the class of Transformers, `names` the token of each field of
+  `SpecialIds`; further settings that are None are omitted.
   """
   settings: dict[str, Any] = {"tokenizer_class": name}
   if not name.startswith("PreTrained"):
@@ -98,12 +96,8 @@ def special_tokens(
 ) -> dict[str, str]:
   """The token of each field of `SpecialIds`.
 
-  Args:
-    folder: the folder of the settings. If they do not name a token, the names
-      of BERT and RoBERTa are tried.
-    ids: the tokens of the vocabulary.
-    added: the tokens added to the vocabulary.
-    where: the name of the vocabulary in messages, for instance its file.
+  If the settings in the folder do not name a token, the names of BERT and
+  RoBERTa are tried.
 
   Raises:
     UserError: the settings name a token that is not in the vocabulary, or the

@@ -15,13 +15,7 @@ from typing import Any
 import tokenizers
 from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import (
-  decoders,
-  models,
-  normalizers,
-  pre_tokenizers,
-  processors,
-)
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_jax.settings import UserError
 from bert_jax.text import config_files, files, tokenizer_json
@@ -151,12 +145,8 @@ def build(
 ) -> tokenizers.Tokenizer:
   """Builds the tokenizer of the family's published `tokenizer.json`.
 
-  Args:
-    proto: the model.
-    kind: the family, `ALBERT` or `XLM_R`.
-    names: the token of each field of `SpecialIds`.
-    settings: `do_lower_case` and `keep_accents`, for ALBERT.
-    where: the name of the model in messages.
+  `names` has the token of each field of `SpecialIds`; ALBERT has the settings
+  `do_lower_case` and `keep_accents`.
 
   Raises:
     UserError: the `tokenizers` library rejects the model.

@@ -174,11 +174,6 @@ def truncate(
   lengths that its fast tokenizers choose (its Python tokenizers assign an odd
   token differently).
 
-  Args:
-    encoding: from `Tokenizer.encode` or `Tokenizer.encode_masked`.
-    max_length: the maximum number of tokens, special tokens included.
-    special: the special ids of the tokenizer.
-
   Returns:
     The encoding, with all special tokens kept.
 

@@ -110,13 +110,7 @@ class JsonTokenizer(TokenizersBackend):
 
     The mask includes the space before it, as in the families of these files.
 
-    Args:
-      backend: the tokenizer of the files, without added tokens.
-      files: the files, by name.
-      names: see `JsonTokenizer`.
-      settings: see `JsonTokenizer`.
-      added: the tokens added to the vocabulary, by id.
-      where: the name of the files in messages.
+    `backend` has no added tokens; `added` has them by id.
 
     Raises:
       UserError: an added token cannot have its id; see also `JsonTokenizer`.

@@ -36,10 +36,6 @@ def count_words(
   The counts of the parts of a corpus can be added. Memory grows with the
   number of different words.
 
-  Args:
-    texts: the texts, read once.
-    rules: how text is split into words; None for those of uncased BERT.
-
   Raises:
     UserError: a text is not a string, or `texts` is a single string.
   """
@@ -62,9 +58,7 @@ def count_words(
 
 
 def _add_words(
-  counts: collections.Counter[str],
-  chunks: Mapping[str, int],
-  rules: WordRules,
+  counts: collections.Counter[str], chunks: Mapping[str, int], rules: WordRules
 ) -> None:
   normalize = basic_tokenizer.normalizer(rules).normalize_str
   split = basic_tokenizer.pre_tokenizer(rules).pre_tokenize_str

@@ -23,13 +23,7 @@ _FEW_TOKENS = 1_000_000
 def figures(
   counts: statistics.Statistics, vocabulary_size: int, wanted_size: int
 ) -> dict[str, Any]:
-  """The figures of a report, as plain numbers for JSON.
-
-  Args:
-    counts: the statistics of the corpus, which has at least one document.
-    vocabulary_size: the size of the vocabulary.
-    wanted_size: the requested size of the vocabulary.
-  """
+  """The figures of a report, as plain numbers for JSON."""
   return {
     "documents": counts.documents,
     "eval_documents": counts.eval_documents,

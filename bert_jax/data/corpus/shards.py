@@ -64,9 +64,7 @@ class ShardWriter:
     self._lengths: list[UInt32[np.ndarray, "sentences"]] = []
 
   def write(
-    self,
-    ids: Int[np.ndarray, "tokens"],
-    lengths: Int[np.ndarray, "sentences"],
+    self, ids: Int[np.ndarray, "tokens"], lengths: Int[np.ndarray, "sentences"]
   ) -> None:
     """Appends a document: the ids and the lengths of its sentences.
 

@@ -116,8 +116,7 @@ def write_shard(
   with folders.staging(job.folder, job.scratch) as folder:
     writers = [
       shards_lib.ShardWriter(
-        folder / shards_lib.shard_name(split, shard, job.shards),
-        len(tokenizer),
+        folder / shards_lib.shard_name(split, shard, job.shards), len(tokenizer)
       )
       for split in shards_lib.SPLITS
     ]

@@ -35,10 +35,8 @@ def run(
 ) -> Iterator[T]:
   """Yields `function(*task)` for each task, in the order of the tasks.
 
-  Args:
-    function: a function of a module, since it is pickled.
-    tasks: the arguments of each call.
-    processes: the number of worker processes; 1 uses this process.
+  The function must be one of a module, since it is pickled. A single process is
+  this one.
 
   Raises:
     UserError: a process was killed, most likely for lack of memory.

@@ -74,12 +74,7 @@ def lay(
 ) -> Batch:
   """Writes sequences into padded rows; unused slots of targets are 0.
 
-  Args:
-    sequences: the sequences, those of a row adjacent.
-    masked: the same sequences with masked tokens.
-    row: the row of each sequence, ascending from 0 without gaps.
-    shape: the shape of the rows, which the sequences must fit.
-    pad: the id of the padding token.
+  `row` is the row of each sequence, ascending from 0 without gaps.
   """
   lengths, rows = sequences.lengths, row[-1] + 1
   starts = np.cumsum(lengths) - lengths

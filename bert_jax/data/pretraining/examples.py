@@ -164,13 +164,8 @@ class PretrainingExamples:
   ):
     """Creates the data set; examples are made on request.
 
-    Args:
-      corpus: the tokenized documents.
-      special: the special ids of the tokenizer.
-      vocabulary_size: random replacement ids are less than this.
-      continuations: whether each id continues a word; for whole-word masking.
-      config: how documents become examples.
-      seed: the seed of all random choices, not negative.
+    Random replacement ids are less than `vocabulary_size`; `continuations` is
+    whether each id continues a word, for whole-word masking.
 
     Raises:
       UserError: the corpus is empty, or the seed is out of range.

@@ -159,9 +159,7 @@ def _whole_words(
   shuffled = _sorted(owner[first], order[first])
   left, taken = budgets.tolist(), []
   for place, sequence, size in zip(
-    shuffled.tolist(),
-    owner[first[shuffled]].tolist(),
-    sizes[shuffled].tolist(),
+    shuffled.tolist(), owner[first[shuffled]].tolist(), sizes[shuffled].tolist()
   ):
     if size <= left[sequence]:
       left[sequence] -= size

@@ -57,12 +57,7 @@ def pack(
   places at random. Takes about 20 bytes of memory per sequence; the result
   takes 6.
 
-  Args:
-    lengths: the number of tokens of each sequence, from 1 to `row_length`;
-      fewer than 2**32 sequences.
-    row_length: the number of positions of a row.
-    max_sequences: the maximum number of sequences of a row.
-    rng: the generator of the order.
+  Lengths are from 1 to `row_length`; fewer than 2**32 sequences.
   """
   assert max_sequences >= 1
   counts = np.bincount(lengths, minlength=row_length + 1)

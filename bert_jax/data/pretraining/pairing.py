@@ -39,13 +39,7 @@ def make_pairs(
   Tokens are removed one at a time from the longer segment, from its front or
   its back at random, until both fit.
 
-  Args:
-    corpus: the corpus of the plan.
-    plan: from `make_plan`.
-    examples: the indices of the examples.
-    max_tokens: the maximum number of tokens of both segments together, as in
-      the plan.
-    key: the key of the random sides; see `counter_rng`.
+  `max_tokens` is that of the plan, for both segments together.
   """
   chosen = Plan(*(array[examples] for array in plan))
   # In this order a true next sentence is in the document read last.
@@ -81,9 +75,7 @@ def excess(
 
 
 def _read(
-  corpus: Corpus,
-  first: Int[np.ndarray, "n"],
-  count: Int[np.ndarray, "n"],
+  corpus: Corpus, first: Int[np.ndarray, "n"], count: Int[np.ndarray, "n"]
 ) -> list[Int32[np.ndarray, "tokens"]]:
   """Reads segments: `count` sentences from each sentence `first`."""
   starts = corpus.document_starts

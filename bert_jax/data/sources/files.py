@@ -37,9 +37,8 @@ def split(given: tuple[str, ...]) -> tuple[str, ...]:
 def find(patterns: tuple[str, ...], key: str) -> list[str]:
   """The files that match glob patterns, sorted and without duplicates.
 
-  Args:
-    patterns: glob patterns, local or in a store; `**` matches any folders.
-    key: the config key for error messages.
+  Patterns are local or in a store; `**` matches any folders. `key` is the
+  config key for messages.
 
   Raises:
     UserError: a pattern matches no file, or a file that cannot be read.

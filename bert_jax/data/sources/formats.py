@@ -43,11 +43,8 @@ def find(
 ) -> list[tuple[str, list[str]]]:
   """Finds files and their formats.
 
-  Args:
-    given: paths and glob patterns.
-    format_: the format; empty to use the suffixes of the files.
-    section: the config section, for messages.
-    key: the key of `given` in the section.
+  Without a format, the suffixes of the files are used. `key` is the key of
+  `given` in the config section.
 
   Returns:
     Pairs of a format and the paths that are read together.

@@ -51,7 +51,7 @@ def answers(value: Any, context: Any) -> list[dict[str, Any]]:
     A list of {"text": str, "start": int}, empty if there is no answer.
 
   Raises:
-    labelled.RefusedError: an answer is malformed, or not at its position.
+    RefusedError: an answer is malformed, or not at its position.
   """
   if not isinstance(context, str):
     raise labelled.RefusedError(f"the context is not text: {context!r:.40}")
@@ -124,10 +124,7 @@ def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
 
 
 def _record(
-  context: Any,
-  question: Mapping[str, Any],
-  fields: list[str],
-  layout: Layout,
+  context: Any, question: Mapping[str, Any], fields: list[str], layout: Layout
 ) -> Record:
   record = {"context": context} | {
     name: question.get(name) for name in ("id", "question")

@@ -30,9 +30,6 @@ _Example = protos.message_classes(
 def parse(data: bytes) -> dict[str, np.ndarray]:
   """The features by name.
 
-  Args:
-    data: a serialized Example.
-
   Returns:
     One-dimensional arrays of dtype int64, float32, or object for bytes.
 

@@ -37,10 +37,7 @@ ELECTRA = Family(
   prefix="electra.",
   keys=(
     *with_defaults(
-      KEYS,
-      hidden_size=256,
-      num_attention_heads=4,
-      intermediate_size=1024,
+      KEYS, hidden_size=256, num_attention_heads=4, intermediate_size=1024
     ),
     HEAD_DROPOUT,
     Key("embedding_size", "embedding_size", 128),

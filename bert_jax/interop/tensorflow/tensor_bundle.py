@@ -40,9 +40,7 @@ class TensorBundle:
   def open(cls, prefix: pathlib.Path) -> "TensorBundle":
     """Reads and checks the index, without reading tensors.
 
-    Args:
-      prefix: the common prefix of the paths of the files, such as
-        `uncased_L-12_H-768_A-12/bert_model.ckpt`.
+    `prefix` is the common prefix of the files, `FOLDER/bert_model.ckpt`.
 
     Raises:
       UserError: a file is missing, damaged or not supported.

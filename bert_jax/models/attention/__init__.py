@@ -6,22 +6,12 @@ import importlib
 from jaxtyping import Array, Float, Int
 
 from bert_jax.models.attention import backends, devices, xla
-from bert_jax.models.attention.dropout import (
-  Dropout,
-  drop_keys,
-  weight_seeds,
-)
+from bert_jax.models.attention.dropout import Dropout, drop_keys, weight_seeds
 from bert_jax.models.attention.rotary import rotate
 from bert_jax.models.attention.xla import attention_weights
 from bert_jax.settings import UserError
 
-__all__ = [
-  "BACKENDS",
-  "Dropout",
-  "attention",
-  "attention_weights",
-  "rotate",
-]
+__all__ = ["BACKENDS", "Dropout", "attention", "attention_weights", "rotate"]
 
 BACKENDS = ("xla", "cudnn", "splash", "short")
 """The modules of this package that implement `attend`. All but `xla` are

@@ -40,8 +40,9 @@ def current() -> Device:
   device = mesh.abstract_device
   if device is None:
     device = jax.devices()[0]
-  sizes = [_size(mesh, axes) for axes in (_ROWS, (_HEADS,))]
-  return Device(device.platform, device.device_kind, *sizes)
+  rows = math.prod(mesh.shape.get(name, 1) for name in _ROWS)
+  heads = mesh.shape.get(_HEADS, 1)
+  return Device(device.platform, device.device_kind, rows, heads)
 
 
 def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
@@ -50,10 +51,8 @@ def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
   XLA does not partition kernels: without `shard_map`, each device would run
   them on all rows and heads.
 
-  Args:
-    function: attention of the arrays.
-    *arrays: queries, keys and values [rows, length, heads, depth], sequence
-      ids [rows, length], and for dropout of weights seeds [rows, heads].
+  The arrays are queries, keys and values [rows, length, heads, depth], sequence
+  ids [rows, length], and for dropout of weights seeds [rows, heads].
 
   Returns:
     The weighted values.
@@ -73,8 +72,3 @@ def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
     # Kernels do not declare over which axes their results vary.
     check_vma=False,
   )(*arrays)
-
-
-def _size(mesh: jax.sharding.AbstractMesh, axes: tuple[str, ...]) -> int:
-  sizes = (mesh.shape.get(name, 1) for name in axes)
-  return math.prod(sizes)

@@ -10,11 +10,7 @@ def attention_mask(
   """Whether a query (second axis) attends to a key (third axis).
 
   Padding attends to padding, so that no row is empty and no softmax divides by
-  zero.
-
-  Args:
-    sequence_ids: the sequence of each token in its row; 0 is padding.
-    window: above 0, the distance is at most `window // 2`.
+  zero. With a `window`, the distance is at most `window // 2`.
   """
   mask = sequence_ids[:, :, None] == sequence_ids[:, None, :]
   if window:

@@ -12,12 +12,8 @@ def rotate(
   """Rotary position embedding of queries or keys.
 
   RoFormer (Su et al. 2021, arXiv:2104.09864), with each dimension of the
-  first half paired with one of the second, as GPT-NeoX and ModernBERT do.
-
-  Args:
-    x: projected queries or keys; `depth` is even.
-    position_ids: the position of each token in its sequence.
-    base: the base of the geometric sequence of wavelengths.
+  first half paired with one of the second, as in GPT-NeoX and ModernBERT. The
+  depth is even; `base` is that of the geometric sequence of wavelengths.
   """
   half = x.shape[-1] // 2
   frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)

@@ -178,14 +178,7 @@ def _backward(
 def _drop(
   weights: Array, seed: Array, queries: int, options: _Options
 ) -> Array:
-  """Sets weights to zero, without scaling the others.
-
-  Args:
-    weights: the weights of a row and head.
-    seed: the seed of their mask.
-    queries: the axis of the queries.
-    options: the options.
-  """
+  """Sets weights to zero; `queries` is the axis of the queries."""
   if not options.rate:
     return weights
   query, key = (
@@ -201,10 +194,9 @@ def _mask(down: Array, across: Array, window: int) -> Array:
   length = across.shape[1]
   mask = jnp.tile(down, (1, length // LANES)) == across
   if window:
-    places = (
+    one, other = (
       jax.lax.broadcasted_iota(jnp.int32, mask.shape, axis) for axis in (0, 1)
     )
-    one, other = places
     mask &= abs(one - other) <= window // 2
   return mask
 
