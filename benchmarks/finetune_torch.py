@@ -20,7 +20,7 @@ import transformers
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.torch_adamw import adamw
+from benchmarks.peers.pytorch import adamw
 
 _IGNORED = -100
 Row = Mapping[str, Any]

@@ -6,7 +6,7 @@ not support.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import transformers
@@ -14,7 +14,6 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks.peers import Job, Rows, Run
-from benchmarks.torch_adamw import adamw
 
 _IGNORED = -100
 _ROW = ("token_ids", "segment_ids", "sequence_ids")
@@ -45,6 +44,29 @@ class Gathered(nn.Module):
     loss = nn.functional.cross_entropy(words.flatten(0, 1), labels.flatten())
     loss += nn.functional.cross_entropy(pairs, next_sentence_label.flatten())
     return {"loss": loss}
+
+
+def adamw(
+  model: nn.Module, numbers: Mapping[str, float]
+) -> torch.optim.Optimizer:
+  """Fused AdamW, the default of the Trainer of Transformers.
+
+  Hyperparameters have the names of `OptimizerConfig`.
+  """
+  tensors = list(model.parameters())
+  groups = [
+    # Norms and biases are vectors, all other parameters are not.
+    {"params": [x for x in tensors if x.ndim < 2], "weight_decay": 0.0},
+    {"params": [x for x in tensors if x.ndim > 1]},
+  ]
+  return torch.optim.AdamW(
+    groups,
+    lr=numbers["learning_rate"],
+    betas=(numbers["b1"], numbers["b2"]),
+    eps=numbers["eps"],
+    weight_decay=numbers["weight_decay"],
+    fused=True,
+  )
 
 
 def training(job: Job) -> Run:

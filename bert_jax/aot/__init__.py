@@ -1,5 +1,5 @@
 """Ahead-of-time (AOT) analysis: compiles updates for TPU slices without TPUs.
 
-`lowering` lowers the update of a recipe, `analysis` reads memory, communication
-and estimated time from the compiled program, and `scaling` extrapolates them.
+`analysis` compiles the update of a recipe and reads memory, communication and
+estimated time from the program; `scaling` extrapolates them.
 """

@@ -5,7 +5,7 @@ import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import rich.console
@@ -13,10 +13,17 @@ import rich.table
 
 from bert_jax.aot import chips, hlo, kernels
 from bert_jax.aot.chips import Chip
-from bert_jax.aot.lowering import lower
 from bert_jax.models import flops
-from bert_jax.training import compilation
+from bert_jax.models.config import encoder_config
+from bert_jax.settings import UserError
+from bert_jax.tasks import pretraining
+from bert_jax.tasks.pretraining import CorpusDataConfig
+from bert_jax.tasks.task import Task
+from bert_jax.training import compilation, run
+from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.recipe import Recipe
+from bert_jax.training.train import make_update
+from bert_jax.types import Batch, TrainState
 
 # The number of buffers to list if an update does not fit.
 _MAX_LISTED = 8
@@ -77,13 +84,59 @@ class Analysis:
     }
 
 
+class LoweredUpdate(NamedTuple):
+  """A lowered update; state and batch are shape structs with shardings."""
+
+  task: Task
+  data: CorpusDataConfig
+  mesh: jax.sharding.Mesh
+  state: TrainState
+  batch: Batch
+  lowered: jax.stages.Lowered
+
+
+def lower(recipe: Recipe, devices: Sequence[jax.Device]) -> LoweredUpdate:
+  """Lowers the update of `training.train` for some devices.
+
+  Reads no data: the size of the vocabulary is that of the recipe.
+
+  Raises:
+    UserError: the recipe lacks a value, or does not fit the devices.
+  """
+  if recipe.corpus is None or recipe.init:
+    raise UserError(
+      "--config: expected a recipe of pretraining from scratch, with a section"
+      " corpus"
+    )
+  if not recipe.steps:
+    raise UserError("config.steps: missing; epochs need the data to be counted")
+  model = {"vocab_size": recipe.corpus.vocab_size, **recipe.model}
+  data = recipe.data_config()
+  task = data.TASK.bind(encoder_config(model), None)
+  layout = partitioning.make_layout(recipe.mesh, devices)
+  mesh = layout.mesh
+  meshes.check_rows(recipe.batch_size, recipe.accumulation, mesh)
+  optimizer, frozen = run.make_optimizer(recipe, task)
+  state = partitioning.state_shapes(
+    lambda: run.initial_state(recipe, task, optimizer), layout
+  )
+  batch = meshes.batch_shapes(
+    pretraining.dummy_batch(data), mesh, recipe.batch_size
+  )
+  function = make_update(task, optimizer, recipe.accumulation, frozen)
+  update = compilation.CompiledUpdate(function, mesh, recipe.batch_size)
+  return LoweredUpdate(
+    task, data, mesh, state, batch, update.lower(state, batch)
+  )
+
+
 def analyze(
   recipe: Recipe, topology: str, schedules: pathlib.Path | str | None = None
 ) -> Analysis:
   """Compiles the update of a recipe for a slice, and analyzes the program.
 
   Args:
-    recipe: a recipe of pretraining.
+    recipe: a recipe of pretraining, with its number of steps.
     topology: the slice, such as `v5e:4x4`.
     schedules: the folder given to `kernels.write_schedules`; None does not
       count the cycles inside of kernels.
@@ -92,34 +145,31 @@ def analyze(
     UserError: there is no such slice, or the recipe does not fit its devices.
   """
   chip, devices = chips.topology(topology)
-  lowered = lower(recipe, devices)
-  task = lowered.task
-  rows, length = lowered.batch.token_ids.shape
+  task, data, mesh, state, batch, lowered = lower(recipe, devices)
+  rows, length = batch.token_ids.shape
   per_token = flops.training_flops_per_token(
-    task.config, length, lowered.data.predictions
+    task.config, length, data.predictions
   )
   analysis = Analysis(
     name=f"{recipe.model.get('preset', 'encoder')}, length {length}",
     topology=topology,
     chips=len(devices),
-    mesh=dict(lowered.layout.mesh.shape),
+    mesh=dict(mesh.shape),
     rows=rows,
     length=length,
     fits=False,
     hbm_capacity=chip.hbm_bytes,
     hbm={
-      "parameters": _shard_bytes(lowered.state.params),
-      "optimizer state": _shard_bytes(lowered.state.optimizer_state),
-      "batch": _shard_bytes(lowered.batch),
+      "parameters": _shard_bytes(state.params),
+      "optimizer state": _shard_bytes(state.optimizer_state),
+      "batch": _shard_bytes(batch),
     },
     largest=(),
     flops=rows * length * per_token / len(devices),
     collectives={},
   )
   try:
-    compiled = compilation.compile_lowered(
-      lowered.lowered, recipe.compiler_options
-    )
+    compiled = compilation.compile_lowered(lowered, recipe.compiler_options)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise

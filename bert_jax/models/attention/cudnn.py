@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bert_jax.models.attention.mask import attention_mask
+from bert_jax.models.attention.xla import attention_mask
 
 
 def attend(
