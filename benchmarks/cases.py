@@ -67,12 +67,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-  """The text of all cases, as a prepared corpus.
-
-  Attributes:
-    config: the section `config.corpus`.
-    folder: the folder of the corpus.
-  """
+  """The text of all cases, as a prepared corpus."""
 
   config: build.CorpusConfig
   folder: str

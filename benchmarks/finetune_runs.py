@@ -32,12 +32,7 @@ _IGNORED = -100
 class Result(NamedTuple):
   """The result of one run.
 
-  Attributes:
-    loss_before: the evaluation loss before training.
-    loss_after: the evaluation loss after training.
-    metric: the metric of the evaluation records.
-    rate: training examples per second.
-    compile_seconds: the seconds of compiling the updates.
+  `rate` is in training examples per second.
   """
 
   loss_before: float
@@ -49,16 +44,7 @@ class Result(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """The work of both runs.
-
-  Attributes:
-    recipe: the recipe, with its number of steps.
-    task: the task of the initial model.
-    data: the training data.
-    metric: the name of the metric.
-    batches: the batches of all updates.
-    eval: the evaluation records.
-  """
+  """The work of both runs."""
 
   recipe: Recipe
   task: Task

@@ -31,10 +31,8 @@ _GRID = re.compile(r"iteration_bounds = array<i64(?:: ([\d, ]+))?>")
 class Kernels(NamedTuple):
   """The kernels of a program.
 
-  Attributes:
-    runs: the number of executed kernels.
-    uncounted: the number of those without a known schedule.
-    cycles: the total cycles of the others.
+  `runs` counts executed kernels, `uncounted` those without a known schedule,
+  whose cycles are missing.
   """
 
   runs: int

@@ -108,10 +108,6 @@ class LengthGroupedStream(Positioned):
   pools of `_POOL` batches. A batch that is not full is padded with empty rows.
   Batch `b` is a function of (seed, b) and the examples. A stream is
   thread-safe and can be pickled.
-
-  Attributes:
-    batch_size: the number of rows of a batch, over all hosts.
-    batches_per_epoch: the number of batches of an epoch.
   """
 
   def __init__(

@@ -19,10 +19,7 @@ class MixedStream(Positioned):
   Batch `b` is a function of (seed, b) and the streams. A stream is thread-safe
   and can be pickled.
 
-  Attributes:
-    batch_size: the number of rows of a batch, over all hosts.
-    batches_per_epoch: the sum of the batches of one epoch of each stream.
-    probabilities: the sampling probability of each stream; float64.
+  `probabilities` are the sampling probabilities of the streams; float64.
   """
 
   def __init__(

@@ -98,9 +98,6 @@ class Stream(Positioned):
   Batch b holds the positions `b * batch_size` to `(b + 1) * batch_size`, so a
   batch may contain examples of two epochs, and repeated ones if the data are
   fewer than a batch. A stream is thread-safe and can be pickled.
-
-  Attributes:
-    batch_size: the number of rows of a batch, over all hosts.
   """
 
   def __init__(

@@ -105,10 +105,7 @@ def tensorflow_leaves(module: str, leaf: str) -> Tensor:
 class LoadedParams(NamedTuple):
   """Parameters read from a checkpoint.
 
-  Attributes:
-    params: the parameters that the checkpoint has.
-    newly_initialized: the heads that it lacks, by the first names of their
-      paths.
+  `newly_initialized` are the heads that the checkpoint lacks.
   """
 
   params: Parameters

@@ -9,9 +9,7 @@ import numpy as np
 class TensorInfo(NamedTuple):
   """The shape and dtype of a tensor, known before its bytes are read.
 
-  Attributes:
-    shape: the sizes of its axes; () is a scalar.
-    dtype: the dtype of its elements; bfloat16 is that of `ml_dtypes`.
+  A scalar has the shape (); bfloat16 is that of `ml_dtypes`.
   """
 
   shape: tuple[int, ...]

@@ -46,9 +46,6 @@ class Encoder(nn.Module):
   Layers are unrolled as `layer_0` ... `layer_{L-1}`: their parameters have
   the names of the published checkpoints, and LAMB one trust ratio per layer.
   With `shared_layers`, all layers are `layer_0`.
-
-  Attributes:
-    config: the sizes, and the switches of the family.
   """
 
   config: EncoderConfig

@@ -22,11 +22,7 @@ MakeHead = Callable[[EncoderConfig], Head]
 class Transform(nn.Module):
   """A dense layer with an activation, before the output layer of a head.
 
-  Attributes:
-    config: the encoder's configuration.
-    features: the output width.
-    activation: a name in `layers.ACTIVATIONS`.
-    has_norm: whether layer normalization follows.
+  `activation` is a name in `layers.ACTIVATIONS`.
   """
 
   config: EncoderConfig

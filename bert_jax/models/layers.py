@@ -81,10 +81,7 @@ project.defvjp(_project_forward, _project_backward)
 class Dense(nn.Module):
   """A dense layer with BERT's initializer, computed in the config's dtype.
 
-  Attributes:
-    config: the encoder's configuration.
-    features: the output width.
-    bias: overrides the config's `biases`.
+  `bias` overrides the `biases` of the config.
   """
 
   config: EncoderConfig
@@ -168,12 +165,7 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-  """Multi-head self-attention with its output projection.
-
-  Attributes:
-    config: the encoder's configuration.
-    is_local: whether attention is limited to the local window.
-  """
+  """Multi-head self-attention with its output projection."""
 
   config: EncoderConfig
   is_local: bool
@@ -250,12 +242,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-  """One Transformer layer.
-
-  Attributes:
-    config: the encoder's configuration.
-    index: the number of the layer, from 0.
-  """
+  """One Transformer layer."""
 
   config: EncoderConfig
   index: int

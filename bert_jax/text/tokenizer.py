@@ -121,8 +121,7 @@ class TokenizersBackend:
 
   Subclasses set the attributes.
 
-  Attributes:
-    tokens: the vocabulary, in the order of the ids.
+  They set `tokens`, the vocabulary in the order of the ids.
   """
 
   tokens: tuple[str, ...]

@@ -37,11 +37,7 @@ class JsonTokenizer(TokenizersBackend):
   Special tokens are never parsed from text, unlike in Transformers. Other
   tokens added to the vocabulary are, as in Transformers.
 
-  Attributes:
-    tokens: the vocabulary, in the order of the ids.
-    special: the ids of the special tokens.
-    continuations: whether each id continues a word, that is, does not start
-      with a space; bool, [vocabulary].
+  A token continues a word if it does not start with a space.
   """
 
   def __init__(

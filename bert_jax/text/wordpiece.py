@@ -36,12 +36,6 @@ class WordPiece(TokenizersBackend):
 
   From "Google's Neural Machine Translation System" (Wu et al., 2016), as in
   BERT (`WordpieceTokenizer` in google-research/bert).
-
-  Attributes:
-    tokens: the vocabulary, in the order of the ids.
-    rules: how text is split into words.
-    special: the ids of the special tokens.
-    continuations: whether each id continues a word; bool, [vocabulary].
   """
 
   def __init__(

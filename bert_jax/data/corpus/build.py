@@ -80,12 +80,7 @@ class CorpusConfig(sources.SourceConfig):
 
 
 class Prepared(NamedTuple):
-  """The result of `prepare`.
-
-  Attributes:
-    report: the figures, for `report.print_report`.
-    already_prepared: whether the same corpus existed before.
-  """
+  """The result of `prepare`."""
 
   report: report.Figures
   already_prepared: bool

@@ -15,12 +15,9 @@ from bert_jax.types import Batch
 class Sequences(NamedTuple):
   """Concatenated sequences with their special tokens.
 
-  Attributes:
-    token_ids: `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]`.
-    segment_ids: 0 up to the first `[SEP]`, then 1.
-    lengths: the number of tokens of each sequence.
-    is_random: whether B is a random segment.
-    has_next: whether there is a segment B.
+  They are `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` without `has_next`.
+  Segment ids are 0 up to the first `[SEP]`, then 1. `is_random` tells whether B
+  is random.
   """
 
   token_ids: Int32[np.ndarray, "tokens"]
@@ -54,10 +51,7 @@ def join(pairs: Pairs, special: SpecialIds, has_next: bool) -> Sequences:
 class Shape(NamedTuple):
   """The shape of rows.
 
-  Attributes:
-    length: the number of token positions.
-    sequences: the number of slots for targets of whole sequences.
-    predictions: the number of slots for masked tokens.
+  `sequences` and `predictions` are the numbers of slots for targets.
   """
 
   length: int

@@ -63,10 +63,8 @@ class Masking:
 class Masked(NamedTuple):
   """Concatenated sequences with masked tokens, and the original tokens.
 
-  Attributes:
-    token_ids: the ids with masked tokens replaced.
-    positions: the indices of the masked tokens, ascending.
-    ids: the original ids of the masked tokens.
+  `positions` are the indices of the masked tokens, ascending; `ids` their
+  original ids.
   """
 
   token_ids: Int32[np.ndarray, "tokens"]

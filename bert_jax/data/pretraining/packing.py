@@ -27,10 +27,8 @@ _SPARED = (math.inf, 2, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0)
 class Packing(NamedTuple):
   """The rows of an epoch.
 
-  Attributes:
-    sequences: the indices of the sequences, row after row.
-    starts: the start of each row in `sequences`, and the end of the last one.
-    efficiency: the fraction of positions that are not padding.
+  `starts` has the start of each row in `sequences`, and the end of the last
+  one. `efficiency` is the fraction of positions that are not padding.
   """
 
   sequences: UInt32[np.ndarray, "sequences"]

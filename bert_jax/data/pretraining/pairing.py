@@ -15,10 +15,8 @@ _NOTHING = np.zeros(0, np.int32)
 class Pairs(NamedTuple):
   """The token ids of the segments of some examples.
 
-  Attributes:
-    a: the first segment of each example.
-    b: the second segment; empty without next-sentence prediction.
-    is_random: whether the second segment is random.
+  The second segment, `b`, is empty without next-sentence prediction, and may be
+  random.
   """
 
   a: Sequence[Int32[np.ndarray, "a_tokens"]]

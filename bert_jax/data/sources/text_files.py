@@ -44,11 +44,8 @@ class _Block(NamedTuple):
 class TextFiles:
   """The documents of text files, by random access.
 
-  Attributes:
-    files: the names of the files, for messages.
-    paths: the paths of their decompressed text, local or in a store.
-    documents: "blank_line", "line" or "file".
-    field: the field of JSON lines with the text.
+  `files` are names for messages, `paths` those of their decompressed text,
+  local or in a store.
   """
 
   files: list[str]

@@ -87,13 +87,7 @@ _MESSAGES = protos.message_classes(
 class Piece(NamedTuple):
   """The bytes of a tensor, or of a slice of one, in a data file.
 
-  Attributes:
-    path: the data file.
-    offset: the position of the first byte.
-    size: the number of bytes.
-    checksum: their masked CRC-32C.
-    shape: the shape of the piece.
-    where: the position of the piece in its tensor.
+  `where` is its position in the tensor, `checksum` a masked CRC-32C.
   """
 
   path: pathlib.Path

@@ -18,11 +18,7 @@ _ROWS, _HEADS = ("data", "fsdp"), "model"
 class Device(NamedTuple):
   """The devices of a mesh.
 
-  Attributes:
-    platform: `cpu`, `gpu` or `tpu`.
-    kind: the `device_kind`, such as `NVIDIA H100 80GB HBM3`.
-    rows: the number of shards of the rows of a batch.
-    heads: the number of shards of the attention heads.
+  `rows` and `heads` are the numbers of shards of the rows and of the heads.
   """
 
   platform: str

@@ -31,11 +31,7 @@ _MASKED = -1e30
 class _Options(NamedTuple):
   """The static arguments of the kernels.
 
-  Attributes:
-    depth: the width of a head.
-    length: the length of a row without padding to a multiple of the lanes.
-    window: as for `attention.attention`.
-    rate: the dropout rate of weights; 0 for none.
+  `length` is that of a row without padding to a multiple of the lanes.
   """
 
   depth: int
