@@ -46,18 +46,19 @@ def advice(
   if revision:
     quoted["source"] += f", revision={json.dumps(revision)}"
   code = _CODE if source == target else _CODE + _TOKENIZER
-  for pattern, (needs, option) in _KINDS.items():
-    if found := fnmatch.filter(names, pattern):
+  for pattern in (*_KINDS, *_OTHERS):
+    if not (found := fnmatch.filter(names, pattern)):
+      continue
+    remedy = (
+      "load it with the code that wrote it and call"
+      f" save_pretrained({quoted['target']}, safe_serialization=True)"
+    )
+    if pattern in _KINDS:
+      needs, option = _KINDS[pattern]
       command = shlex.quote(code.format(option=option, **quoted))
-      return (
-        f"found only {found[0]}, which is not read, since opening it can run"
-        f" code; convert it where {needs} is installed: python -c {command}"
-      )
-  for pattern in _OTHERS:
-    if found := fnmatch.filter(names, pattern):
-      return (
-        f"found only {found[0]}, which is not read, since opening it can run"
-        " code; load it with the code that wrote it and call"
-        f" save_pretrained({quoted['target']}, safe_serialization=True)"
-      )
+      remedy = f"convert it where {needs} is installed: python -c {command}"
+    return (
+      f"found only {found[0]}, which is not read, since opening it can run"
+      f" code; {remedy}"
+    )
   return None

@@ -11,6 +11,7 @@ from bert_jax import settings, trees
 from bert_jax.interop.name_table import LoadedParams
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
+from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
@@ -190,7 +191,7 @@ def check_vocabulary(
 ) -> None:
   """Raises a `UserError` for a vocabulary larger than the word embedding."""
   if tokenizer is not None and len(tokenizer) > config.vocab_size:
-    raise settings.UserError(
+    raise UserError(
       f"{where}: the vocabulary has {len(tokenizer)} entries, but the word"
       f" embedding only {config.vocab_size} rows; they do not belong together"
     )

@@ -169,52 +169,52 @@ class EncoderConfig:
         raise ValueError(
           f"layer_dropouts: expected rates in [0, 1), got {rate}"
         )
-    self._check_attention()
     self._check_together()
     rows = -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
     object.__setattr__(self, "vocab_size", rows)
 
-  def _check_attention(self):
-    drops_weights = (
-      self.attention_dropout and self.attention_dropout_broadcast != "queries"
-    )
-    if drops_weights and self.attention in ("cudnn", "splash"):
-      raise ValueError(
-        f"attention: {self.attention} has no dropout of attention weights; set"
-        " attention_dropout to 0, or attention_dropout_broadcast to queries"
-      )
-    if self.attention == "cudnn" and self.dtype == "float32":
-      raise ValueError("attention: cudnn needs the dtype bfloat16, got float32")
-
   def _check_together(self):
-    if self.hidden_size % self.num_heads:
-      raise ValueError(
+    shared = self.attention_dropout_broadcast == "queries"
+    drops_weights = self.attention_dropout and not shared
+    depth = self.hidden_size // self.num_heads
+    rates = len(self.layer_dropouts)
+    differ = self.pre_norm or self.local_window or rates
+    has_local = bool(self.rotary_base and self.local_window)
+    for wrong, message in (
+      (
+        drops_weights and self.attention in ("cudnn", "splash"),
+        f"attention: {self.attention} has no dropout of attention weights; set"
+        " attention_dropout to 0, or attention_dropout_broadcast to queries",
+      ),
+      (
+        self.attention == "cudnn" and self.dtype == "float32",
+        "attention: cudnn needs the dtype bfloat16, got float32",
+      ),
+      (
+        self.hidden_size % self.num_heads,
         f"num_heads: {self.num_heads} heads do not divide hidden_size"
-        f" {self.hidden_size}"
-      )
-    if self.rotary_base and self.hidden_size // self.num_heads % 2:
-      raise ValueError(
-        "rotary_base: needs heads of an even width, got"
-        f" {self.hidden_size // self.num_heads}"
-      )
-    if self.layer_dropouts and len(self.layer_dropouts) != self.num_layers:
-      raise ValueError(
-        f"layer_dropouts: {len(self.layer_dropouts)} rates for"
-        f" {self.num_layers} layers"
-      )
-    if self.shared_layers and (
-      self.pre_norm or self.local_window or self.layer_dropouts
-    ):
-      raise ValueError(
+        f" {self.hidden_size}",
+      ),
+      (
+        self.rotary_base and depth % 2,
+        f"rotary_base: needs heads of an even width, got {depth}",
+      ),
+      (
+        rates and rates != self.num_layers,
+        f"layer_dropouts: {rates} rates for {self.num_layers} layers",
+      ),
+      (
+        self.shared_layers and differ,
         "shared_layers: with pre_norm, local_window or layer_dropouts, layers"
-        " differ"
-      )
-    if bool(self.rotary_base and self.local_window) != bool(
-      self.local_rotary_base
+        " differ",
+      ),
+      (
+        has_local != bool(self.local_rotary_base),
+        "local_rotary_base: goes with both rotary_base and local_window",
+      ),
     ):
-      raise ValueError(
-        "local_rotary_base: goes with both rotary_base and local_window"
-      )
+      if wrong:
+        raise ValueError(message)
 
 
 def encoder_config(

@@ -119,9 +119,8 @@ def fingerprint(tokenizer: Tokenizer | None) -> str | None:
 class TokenizersBackend:
   """The methods that need nothing but a `tokenizers.Tokenizer`.
 
-  Subclasses set the attributes.
-
-  They set `tokens`, the vocabulary in the order of the ids.
+  Subclasses set `tokens`, the vocabulary in the order of the ids, and implement
+  `_encode`.
   """
 
   tokens: tuple[str, ...]
@@ -129,6 +128,14 @@ class TokenizersBackend:
 
   def __len__(self) -> int:
     return len(self.tokens)
+
+  def encode(self, text: str, pair: str | None = None) -> Encoding:
+    """See `Tokenizer.encode`, and the class about offsets."""
+    return self._encode(self._backend, text, pair)
+
+  def encode_masked(self, text: str) -> Encoding:
+    """See `Tokenizer.encode_masked`."""
+    return self._encode(self._masking_backend, text, None)
 
   def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
     """See `Tokenizer.encode_pieces`."""

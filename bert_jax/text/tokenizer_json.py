@@ -37,7 +37,10 @@ class JsonTokenizer(TokenizersBackend):
   Special tokens are never parsed from text, unlike in Transformers. Other
   tokens added to the vocabulary are, as in Transformers.
 
-  A token continues a word if it does not start with a space.
+  A token continues a word if it does not start with a space. Offsets exclude
+  leading and trailing white space, unless the token is nothing else;
+  Transformers does so only for RoBERTa. If normalization makes several tokens
+  of one character, each has the offsets of that character.
   """
 
   def __init__(
@@ -131,19 +134,6 @@ class JsonTokenizer(TokenizersBackend):
 
   def __reduce__(self):
     return type(self), (self._files, self._names, self._settings)
-
-  def encode(self, text: str, pair: str | None = None) -> Encoding:
-    """See `Tokenizer.encode`.
-
-    Offsets exclude leading and trailing white space, unless the token is
-    nothing else; Transformers does so only for RoBERTa. If normalization makes
-    several tokens of one character, each has the offsets of that character.
-    """
-    return self._encode(self._backend, text, pair)
-
-  def encode_masked(self, text: str) -> Encoding:
-    """See `Tokenizer.encode_masked`."""
-    return self._encode(self._masking_backend, text, None)
 
   def _encode(
     self, backend: tokenizers.Tokenizer, text: str, pair: str | None

@@ -35,7 +35,8 @@ class WordPiece(TokenizersBackend):
   """A `Tokenizer` by greedy longest match.
 
   From "Google's Neural Machine Translation System" (Wu et al., 2016), as in
-  BERT (`WordpieceTokenizer` in google-research/bert).
+  BERT (`WordpieceTokenizer` in google-research/bert). Offsets include accents
+  and control characters that normalization removes inside a token.
   """
 
   def __init__(
@@ -74,20 +75,12 @@ class WordPiece(TokenizersBackend):
   def __reduce__(self):
     return type(self), (self.tokens, self.rules, "vocabulary", self._added)
 
-  def encode(self, text: str, pair: str | None = None) -> Encoding:
-    """See `Tokenizer.encode`.
-
-    Offsets include accents and control characters that normalization removes
-    inside a token.
-    """
-    encoding = self._backend.encode(
+  def _encode(
+    self, backend: tokenizers.Tokenizer, text: str, pair: str | None
+  ) -> Encoding:
+    encoding = backend.encode(
       check_text(text), None if pair is None else check_text(pair, "pair")
     )
-    return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
-
-  def encode_masked(self, text: str) -> Encoding:
-    """See `Tokenizer.encode_masked`."""
-    encoding = self._masking_backend.encode(check_text(text))
     return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
 
   def decode(self, ids: Sequence[int]) -> str:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import rich.console
 import rich.progress
 
 from bert_jax import settings
+from bert_jax import text as text_lib
 from bert_jax.data import sources
 from bert_jax.data.corpus import (
   report,
@@ -22,16 +24,18 @@ from bert_jax.data.corpus import (
   shards,
   statistics,
   tokenization,
-  vocabulary,
   workers,
 )
+from bert_jax.data.sources import files
 from bert_jax.storage import folders, paths
-from bert_jax.text import wordpiece_trainer
+from bert_jax.text import files as tokenizer_files
+from bert_jax.text import loading, wordpiece_trainer
 from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.text.wordpiece import WordPiece
 
 _SCRATCH = "scratch"
+_PROBED = 200  # Documents whose mean length is that of all.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +120,7 @@ def prepare(
     raise settings.UserError(f"processes: expected at least 1, got {processes}")
   made_from = {
     "config": json.loads(json.dumps(dataclasses.asdict(config))),
-    "source": sources.describe(config) + vocabulary.describe(config.vocabulary),
+    "source": sources.describe(config) + _describe_tokenizer(config.vocabulary),
   }
   found = _already_there(output, made_from, overwrite)
   if found is not None:
@@ -264,9 +268,9 @@ def _tokenizer(
 ) -> Tokenizer:
   """Loads the given tokenizer, or trains one on a sample of the documents."""
   if config.vocabulary is not None:
-    return vocabulary.load(config.vocabulary, config.lowercase)
+    return _load_tokenizer(config.vocabulary, config.lowercase)
   rules = WordRules(lowercase=config.lowercase is not False)
-  step = vocabulary.sample_step(job.source, config.vocabulary_sample)
+  step = _sample_step(job.source, config.vocabulary_sample)
   counts: collections.Counter[str] = collections.Counter()
   arguments = (step, rules)
   for part in _run("words", tokenization.count_words, job, arguments, run):
@@ -289,3 +293,50 @@ def _split_entry(
       for shard, number in enumerate(documents)
     ],
   }
+
+
+def _load_tokenizer(given: str, lowercase: bool | None) -> Tokenizer:
+  """The tokenizer that `config.corpus.vocabulary` names.
+
+  `lowercase` tells whether text is lower-cased, which a `vocab.txt` does not;
+  None follows the files.
+
+  Raises:
+    UserError: it cannot be read, or contradicts `lowercase`.
+  """
+  path = paths.local(given).expanduser()
+  if path.suffix == ".txt" and lowercase is not None:
+    return loading.from_vocabulary_file(path, WordRules(lowercase))
+  tokenizer = text_lib.load(path)
+  rules = getattr(tokenizer, "rules", None)
+  if lowercase not in (None, rules and rules.lowercase):
+    raise settings.UserError(
+      f"config.corpus.lowercase: contradicts {path}; remove the key"
+    )
+  return tokenizer
+
+
+def _describe_tokenizer(given: str | None) -> list[dict[str, Any]]:
+  """Names, sizes and SHA-256 of the files of the given vocabulary, if any.
+
+  Raises:
+    UserError: the vocabulary cannot be read.
+  """
+  if given is None:
+    return []
+  path = paths.local(given).expanduser()
+  text_lib.load(path)
+  where = given if paths.is_remote(given) else str(path)
+  if not path.is_dir():
+    return files.describe([where])
+  names = [name for name in tokenizer_files.NAMES if (path / name).is_file()]
+  names += sorted(model.name for model in path.glob("*.model"))
+  return files.describe([f"{where}/{name}" for name in names])
+
+
+def _sample_step(source: sources.Source, characters: int) -> int:
+  """The n for which every n-th document gives about `characters` in total."""
+  size = len(source)
+  probed = np.linspace(0, size - 1, min(size, _PROBED)).astype(int)
+  mean = np.mean([len(source[i]["text"]) for i in probed.tolist()])
+  return max(1, int(mean * size / characters))

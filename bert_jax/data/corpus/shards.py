@@ -24,7 +24,7 @@ import numpy as np
 from array_record.python import array_record_data_source, array_record_module
 from jaxtyping import Int, Int32, Int64, UInt32
 
-from bert_jax import settings
+from bert_jax.settings import UserError
 from bert_jax.storage import paths
 
 FORMAT = 1
@@ -98,9 +98,9 @@ class ShardWriter:
     for array, part in zip((lengths, counts), _parts(self.path)):
       np.save(part, array)
 
-  def _unwritable(self, error: RuntimeError) -> settings.UserError:
+  def _unwritable(self, error: RuntimeError) -> UserError:
     reason = str(error).partition(";")[0]
-    return settings.UserError(f"cannot write {self.path}: {reason}")
+    return UserError(f"cannot write {self.path}: {reason}")
 
 
 def _parts(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
@@ -142,18 +142,18 @@ def read_manifest(folder: paths.Path) -> dict[str, Any]:
     manifest = json.loads(path.read_text(encoding="utf-8"))
     version = manifest["format"]
   except FileNotFoundError:
-    raise settings.UserError(
+    raise UserError(
       f"config.data.corpus: {str(folder)!r} is not a complete corpus (no"
       f" {MANIFEST}); prepare one with `bert-jax prepare --config"
       f" CONFIG.py --output {folder}`"
     ) from None
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise settings.UserError(
+    raise UserError(
       f"config.data.corpus: {path} is damaged ({error!r}); prepare the corpus"
       " again"
     ) from None
   if version != FORMAT:
-    raise settings.UserError(
+    raise UserError(
       f"config.data.corpus: {path} has format {version!r}, but this version of"
       f" bert_jax reads format {FORMAT}; prepare the corpus again"
     )
@@ -233,13 +233,13 @@ class Corpus:
     """
     folder = paths.local(folder)
     if split not in SPLITS:
-      raise settings.UserError(
+      raise UserError(
         f"unknown split {split!r} of a corpus; known: {', '.join(SPLITS)}"
       )
     manifest = read_manifest(folder)
     counts = manifest["splits"][split]
     if not counts["documents"]:
-      raise settings.UserError(
+      raise UserError(
         f"config.data.corpus: {str(folder)!r} has no {split} documents (see"
         " config.corpus.eval_fraction)"
       )
@@ -250,7 +250,7 @@ class Corpus:
         reason = (
           "is missing" if found is None else f"has {found} bytes, not {size}"
         )
-        raise settings.UserError(
+        raise UserError(
           f"config.data.corpus: {path} {reason}; prepare the corpus again"
         )
     # Slices of a plain array are several times faster than those of a memmap.
@@ -300,12 +300,12 @@ class Corpus:
       raise self._damaged(index, "it does not match the index")
     return Document(ids.astype(np.int32), lengths)
 
-  def _damaged(self, index: int, reason: str) -> settings.UserError:
+  def _damaged(self, index: int, reason: str) -> UserError:
     for shard in self.manifest["splits"][self.split]["shards"]:
       if index < shard["documents"]:
         break
       index -= shard["documents"]
-    return settings.UserError(
+    return UserError(
       f"config.data.corpus: {self.folder / shard['file']} is damaged at"
       f" record {index} ({reason}); prepare the corpus again"
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import process
 from typing import Any, TypeVar
 
-from bert_jax import settings
+from bert_jax.settings import UserError
 from bert_jax.storage import paths
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def run(
     for future in futures:
       yield future.result()
   except process.BrokenProcessPool:
-    raise settings.UserError(
+    raise UserError(
       "a worker process was killed, most likely for lack of memory; use fewer"
       f" than {processes} processes (--processes)"
     ) from None

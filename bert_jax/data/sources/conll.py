@@ -11,9 +11,9 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from bert_jax import settings
 from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
+from bert_jax.settings import UserError
 
 _FIELDS = ("words", "tags")
 # Unlike str.split, does not split at no-break spaces, which words contain.
@@ -91,7 +91,7 @@ def _places(path: str, width: int, layout: Layout) -> dict[str, int]:
       raise layout.unknown(field, path, "column", known)
     places[field] = place
   if not places:
-    raise settings.UserError(
+    raise UserError(
       f"{layout.section}.format: CoNLL files have only the fields"
       f" {', '.join(_FIELDS)}, which this task does not use"
     )

@@ -7,10 +7,10 @@ entry to `FILE_FORMATS`.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bert_jax import settings
 from bert_jax.data.sources import conll, parallel, squad, tables
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources.labelled import BadRow, Layout, Row
+from bert_jax.settings import UserError
 
 _Rows = Iterator[Row | BadRow]
 
@@ -75,7 +75,7 @@ def _format(path: str, section: str) -> str:
   suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1][1:]
   found = _SUFFIXES.get(suffix, suffix)
   if found not in ("tsv", "csv", "jsonl", "conll", "squad"):
-    raise settings.UserError(
+    raise UserError(
       f"{section}.format: the suffix of {path} is of no known format; set one"
       f" of {', '.join(FORMATS)}"
     )

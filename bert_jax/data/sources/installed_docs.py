@@ -18,9 +18,9 @@ import sysconfig
 import warnings
 from typing import Any
 
-from bert_jax import settings
 from bert_jax.data.corpus import workers
 from bert_jax.data.sources import text_files
+from bert_jax.settings import UserError
 
 _DISTRIBUTION = "bert_jax"
 _NOT_DOCUMENTATION = re.compile(
@@ -160,7 +160,7 @@ def _required() -> list[str]:
       return path.read_text(encoding="utf-8").splitlines()
     return importlib.metadata.requires(_DISTRIBUTION) or []
   except importlib.metadata.PackageNotFoundError:
-    raise settings.UserError(
+    raise UserError(
       "config.corpus.source: installed_docs needs requirements.txt or an"
       f" installed {_DISTRIBUTION}; install it with `pip install -e .`"
     ) from None

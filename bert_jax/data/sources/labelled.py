@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from bert_jax import settings
+from bert_jax.settings import UserError
 from bert_jax.storage import paths
 
 Record = Mapping[str, Any]
@@ -76,7 +77,7 @@ class Layout:
     try:
       return None if column is None else int(column)
     except ValueError:
-      raise settings.UserError(
+      raise UserError(
         f"{self.section}.columns.{field}: expected the number of a column, from"
         f" 0, because there is no header; got {column!r}"
       ) from None
@@ -89,7 +90,7 @@ class Layout:
     """
     for field in self.fields:
       if field not in known and field not in self.optional:
-        raise settings.UserError(
+        raise UserError(
           f"{self.section}.format: {what} have the fields {', '.join(known)},"
           f" but not {field!r}"
         )
@@ -109,10 +110,10 @@ class Layout:
 
   def unknown(
     self, field: str, place: str, what: str, known: Sequence[str]
-  ) -> settings.UserError:
+  ) -> UserError:
     """The error for a column that does not exist; lists those that do."""
     column = self.columns.get(field) or field
-    return settings.UserError(
+    return UserError(
       f"{self.section}.columns.{field}: {place} has no {what} {column!r}; its"
       f" {what}s: {', '.join(f'{name:.40}' for name in known)}"
     )
@@ -148,17 +149,15 @@ def open_text(path: str, newline: str = "\n") -> Iterator[TextIO]:
         data = stack.enter_context(gzip.open(data))
       start = data.read(4096)
       if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
-        raise settings.UserError(
-          f"{path}: looks binary or UTF-16; expected UTF-8 text"
-        )
+        raise UserError(f"{path}: looks binary or UTF-16; expected UTF-8 text")
       data.seek(0)
       yield io.TextIOWrapper(data, "utf-8-sig", "surrogateescape", newline)
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-    raise settings.UserError(
+    raise UserError(
       f"{path}: damaged or incomplete gzip file ({error})"
     ) from None
   except OSError as error:
-    raise settings.UserError(f"{path}: {error.strerror}") from None
+    raise UserError(f"{path}: {error.strerror}") from None
 
 
 def check_text(text: str) -> None:

@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from bert_jax import settings
 from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, Record, Row
+from bert_jax.settings import UserError
 from bert_jax.storage import paths as paths_lib
 
 FILES: Mapping[str, str] = {
@@ -44,7 +44,7 @@ def read(paths: Sequence[str], layout: Layout) -> Iterator[Row | BadRow]:
   for number, row in enumerate(rows, 1):
     for field in files:
       if number > len(lines[field]) and any(row):
-        raise settings.UserError(
+        raise UserError(
           f"{files[field]}: has {len(lines[field])} lines, but the longest of"
           f" the files has {max(map(len, lines.values()))}; expected as many as"
           f" in {first}"
@@ -67,7 +67,7 @@ def _files(paths: Sequence[str], layout: Layout) -> dict[str, str]:
   if len(paths) > 1 or not paths_lib.is_folder(paths[0]):
     fields = layout.in_order(len(paths))
     if fields is None:
-      raise settings.UserError(
+      raise UserError(
         f"{layout.section}.format: parallel files: expected a folder, or a file"
         f" for each of {', '.join(layout.fields)}; got {', '.join(paths)}"
       )
@@ -82,7 +82,7 @@ def _files(paths: Sequence[str], layout: Layout) -> dict[str, str]:
       files[field] = path
     if not os.path.isfile(path) and field not in layout.optional:
       known = sorted(os.listdir(folder)) or ["none"]
-      raise settings.UserError(
+      raise UserError(
         f"{layout.section}.columns.{field}: {folder} has no file {name!r}; its"
         f" files: {', '.join(known[:20])} (to read them separately: {folder}/*)"
       )

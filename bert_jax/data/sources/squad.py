@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bert_jax import settings
 from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, Record, Row
+from bert_jax.settings import UserError
 
 _FIELDS = ("id", "question", "context", "answers")
 
@@ -24,7 +24,7 @@ def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
   fields = layout.only(_FIELDS, "SQuAD files")
   for field in fields:
     if layout.column(field) is not None:
-      raise settings.UserError(
+      raise UserError(
         f"{layout.section}.columns.{field}: {path} is in SQuAD's format, which"
         " has no columns"
       )
@@ -108,7 +108,7 @@ def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
           where = place + f".qas[{index}]" if identity is None else identity
           yield str(where), context, question
   except labelled.RefusedError as error:
-    raise settings.UserError(f"{path}: {error}") from None
+    raise UserError(f"{path}: {error}") from None
   except (
     ValueError,
     RecursionError,
@@ -117,7 +117,7 @@ def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
     AttributeError,
   ) as error:
     reason = f"{type(error).__name__}: {error}"
-    raise settings.UserError(
+    raise UserError(
       f"{path}: expected SQuAD's JSON: data, paragraphs, qas; {reason:.100}"
       " (the suffix of JSON lines is .jsonl)"
     ) from None

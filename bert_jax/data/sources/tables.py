@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bert_jax import settings
 from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, Record, Row
+from bert_jax.settings import UserError
 
 # The line number of a row and its cells, or the reason why it is malformed.
 _Cells = tuple[int, list[str] | labelled.RefusedError]
@@ -58,7 +58,7 @@ def read_jsonl(path: str, layout: Layout) -> Iterator[Row | BadRow]:
     column = layout.column(field)
     columns[field] = field if column is None else column
     if isinstance(column, int):
-      raise settings.UserError(
+      raise UserError(
         f"{layout.section}.columns.{field}: expected a key of JSON objects,"
         f" got {column!r}"
       )
@@ -108,7 +108,7 @@ def _named(path: str, header: Sequence[str], layout: Layout) -> dict[str, int]:
   try:
     labelled.check_text("".join(header))
   except labelled.RefusedError as error:
-    raise settings.UserError(f"{path}: the header: {error}") from None
+    raise UserError(f"{path}: the header: {error}") from None
   names = [name.strip() for name in header]
   places = {}
   for field in layout.fields:
@@ -120,11 +120,9 @@ def _named(path: str, header: Sequence[str], layout: Layout) -> dict[str, int]:
       places[field] = column
     elif column not in names:
       error = layout.unknown(field, path, "column", names)
-      raise settings.UserError(
-        f"{error} (no header? set {layout.section}.header=False)"
-      )
+      raise UserError(f"{error} (no header? set {layout.section}.header=False)")
     elif names.count(column) > 1:
-      raise settings.UserError(
+      raise UserError(
         f"{layout.section}.columns.{field}: {path} has the column"
         f" {column!r} {names.count(column)} times; use its number"
       )
@@ -142,14 +140,14 @@ def _numbered(
   if all(place is None for place in places.values()):
     fields = layout.in_order(width)
     if fields is None:
-      raise settings.UserError(
+      raise UserError(
         f"{layout.section}.columns: {path} has {width} columns and no header;"
         f" set the column numbers of the fields {', '.join(layout.fields)}"
       )
     return {field: place for place, field in enumerate(fields)}
   for field, place in places.items():
     if place is None and field not in layout.optional:
-      raise settings.UserError(
+      raise UserError(
         f"{layout.section}.columns.{field}: expected the number of its column,"
         f" because {path} has no header"
       )

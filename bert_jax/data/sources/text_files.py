@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bert_jax import settings
 from bert_jax.data.sources import files as files_lib
+from bert_jax.settings import UserError
 from bert_jax.storage import paths as paths_lib
 
 DOCUMENTS = ("blank_line", "line", "file")
@@ -134,17 +134,17 @@ class TextFiles:
     try:
       fields = json.loads(text)
     except (ValueError, RecursionError) as error:
-      raise settings.UserError(
+      raise UserError(
         f"{where}: expected one JSON object per line: {error}"
       ) from None
     if not isinstance(fields, dict) or self.field not in fields:
       known = ", ".join(sorted(fields)) if isinstance(fields, dict) else "none"
-      raise settings.UserError(
+      raise UserError(
         f"{where}: has no field {self.field!r} (config.corpus.field); its"
         f" fields: {known}"
       )
     if not isinstance(fields[self.field], str):
-      raise settings.UserError(
+      raise UserError(
         f"{where}: field {self.field!r} (config.corpus.field) is not text:"
         f" {str(fields[self.field])[:40]!r}"
       )
@@ -189,7 +189,7 @@ def _blocks(
       end = _last_boundary(data, unit)
       if not end and len(data) >= _LONGEST:
         if unit == "json_line":
-          raise settings.UserError(
+          raise UserError(
             f"{name}: a line is longer than {_LONGEST >> 20} MiB; expected one"
             " JSON object per line"
           )
@@ -233,7 +233,7 @@ def _check_text(start: bytes, name: str) -> None:
     what = "binary or in another encoding"
   else:
     return
-  raise settings.UserError(
+  raise UserError(
     f"{name}: looks {what}; expected UTF-8 text"
     " (convert it, or remove it from config.corpus.files)"
   )
