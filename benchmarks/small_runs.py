@@ -153,7 +153,14 @@ def wait_for_step(
     RuntimeError: a process ended before, or the time is over.
   """
   limit = time.monotonic() + seconds
-  while not _has_written(workdir, step, processes[0].began):
+  file = workdir / METRICS_FILE
+  # A run rewrites the metrics file up to the step that it resumes from, so the
+  # file of an earlier run may have later steps.
+  while not (
+    file.exists()
+    and file.stat().st_mtime >= processes[0].began
+    and last_step(workdir) >= step
+  ):
     for process in processes:
       if process.poll() is not None:
         code, out, err = process.end()
@@ -161,17 +168,3 @@ def wait_for_step(
     if time.monotonic() > limit:
       raise RuntimeError(f"step {step} was not reached in {seconds:g} s")
     time.sleep(0.005)
-
-
-def _has_written(workdir: pathlib.Path, step: int, began: float) -> bool:
-  """Whether a run that started at this time has logged a step.
-
-  A run rewrites the metrics file with the rows up to the step it resumes from,
-  so the file of an earlier run may have later steps.
-  """
-  file = workdir / METRICS_FILE
-  return (
-    file.exists()
-    and file.stat().st_mtime >= began
-    and last_step(workdir) >= step
-  )

@@ -164,6 +164,13 @@ class Embeddings(nn.Module):
     return self.projection(x) if config.embedding_size else x
 
 
+# An output, and on request the attention weights before dropout.
+_WithWeights = tuple[
+  Float[Array, "batch length hidden"],
+  Float32[Array, "batch heads length length"] | None,
+]
+
+
 class SelfAttention(nn.Module):
   """Multi-head self-attention with its output projection."""
 
@@ -177,15 +184,8 @@ class SelfAttention(nn.Module):
     batch: Batch,
     deterministic: bool,
     attentions: bool = False,
-  ) -> tuple[
-    Float[Array, "batch length hidden"],
-    Float32[Array, "batch heads length length"] | None,
-  ]:
-    """Attends to the tokens of the same sequence.
-
-    Returns:
-      The output, and with `attentions` the weights before dropout.
-    """
+  ) -> _WithWeights:
+    """Attends to the tokens of the same sequence."""
     config = self.config
     split = (*x.shape[:2], config.num_heads, -1)
     query, key, value = (
@@ -266,15 +266,8 @@ class Layer(nn.Module):
     batch: Batch,
     deterministic: bool,
     attentions: bool = False,
-  ) -> tuple[
-    Float[Array, "batch length hidden"],
-    Float32[Array, "batch heads length length"] | None,
-  ]:
-    """Applies attention, then the feed-forward block.
-
-    Returns:
-      The output, and with `attentions` the attention weights before dropout.
-    """
+  ) -> _WithWeights:
+    """Applies attention, then the feed-forward block."""
     y = x
     if self.config.pre_norm and self.index:
       y = self.attention_norm(x)

@@ -67,12 +67,13 @@ def configure() -> None:
 
 @contextlib.contextmanager
 def open_store(
-  where: str | os.PathLike[str],
+  where: str | os.PathLike[str], writing: bool = False
 ) -> Iterator[fsspec.AbstractFileSystem]:
   """The filesystem of a path; errors in the block become a `UserError`.
 
   Raises:
-    FileNotFoundError: the block raised it.
+    FileNotFoundError: the block raised it; for `writing` this is a `UserError`
+      too, because there is no such bucket.
     UserError: any other error of the network, the store or the local disk, or
       the store's package is not installed.
   """
@@ -80,7 +81,11 @@ def open_store(
   configure()
   try:
     yield fsspec.filesystem(name)
-  except (UserError, FileNotFoundError):
+  except UserError:
+    raise
+  except FileNotFoundError as error:
+    if writing:
+      raise UserError(f"{where}: no such bucket") from error
     raise
   except ImportError as error:
     raise UserError(
@@ -90,22 +95,6 @@ def open_store(
   # These have no common base class.
   except Exception as error:
     raise UserError(f"{where}: {_reason(name, error)}") from error
-
-
-@contextlib.contextmanager
-def open_for_writing(
-  where: str | os.PathLike[str],
-) -> Iterator[fsspec.AbstractFileSystem]:
-  """`open_store` for writing, where a missing file is a missing bucket.
-
-  Raises:
-    UserError: see `open_store`; or there is no such bucket.
-  """
-  try:
-    with open_store(where) as store:
-      yield store
-  except FileNotFoundError as error:
-    raise UserError(f"{where}: no such bucket") from error
 
 
 @contextlib.contextmanager

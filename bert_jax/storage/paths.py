@@ -106,7 +106,7 @@ def is_folder(where: Path) -> bool:
 
 def upload_file(file: Path, where: Path) -> None:
   """Uploads a local file to a store, atomically."""
-  with object_stores.open_for_writing(where) as store:
+  with object_stores.open_store(where, writing=True) as store:
     store.put_file(os.fspath(file), os.fspath(where))
 
 
@@ -127,7 +127,7 @@ def upload_folder(folder: Path, where: Path, last: str | None = None) -> None:
   if last is not None:
     names.remove(last)
     remove(f"{url}/{last}")
-  with object_stores.open_for_writing(url) as store:
+  with object_stores.open_store(url, writing=True) as store:
     for group in (names, [] if last is None else [last]):
       store.put([str(folder / x) for x in group], [f"{url}/{x}" for x in group])
 
@@ -182,7 +182,7 @@ def write_bytes(where: Path, data: bytes) -> None:
   if not is_remote(where):
     pathlib.Path(where).write_bytes(data)
     return
-  with object_stores.open_for_writing(where) as store:
+  with object_stores.open_store(where, writing=True) as store:
     store.pipe_file(os.fspath(where), data)
 
 

@@ -1,19 +1,7 @@
 """ALBERT."""
 
-from bert_jax.interop.families.bert import (
-  EMBEDDINGS,
-  FIXED,
-  KEYS,
-  with_defaults,
-)
-from bert_jax.interop.families.family import (
-  ANSWERS,
-  TOKENS,
-  Family,
-  Key,
-  layer,
-  masked_lm,
-)
+from bert_jax.interop.families import bert, family
+from bert_jax.interop.families.family import Family, Key, layer, masked_lm
 
 _POOLER = {"pooler/dense": "albert.pooler"}
 _MASKED_LM = masked_lm(
@@ -23,8 +11,8 @@ ALBERT = Family(
   class_name="Albert",
   prefix="albert.",
   keys=(
-    *with_defaults(
-      KEYS,
+    *bert.with_defaults(
+      bert.KEYS,
       vocab_size=30000,
       hidden_size=4096,
       num_attention_heads=64,
@@ -37,8 +25,8 @@ ALBERT = Family(
     Key("embedding_size", "embedding_size", 128),
   ),
   mechanics={"shared_layers": True},
-  fixed=FIXED | {"num_hidden_groups": 1, "inner_group_num": 1},
-  encoder=EMBEDDINGS
+  fixed=bert.FIXED | {"num_hidden_groups": 1, "inner_group_num": 1},
+  encoder=bert.EMBEDDINGS
   | {"encoder/embeddings/projection": "encoder.embedding_hidden_mapping_in"}
   | layer(
     "encoder.albert_layer_groups.0.albert_layers.0.",
@@ -57,10 +45,10 @@ ALBERT = Family(
     | _MASKED_LM
     | {"next_sentence": "sop_classifier.classifier"},
     "ForMaskedLM": _MASKED_LM,
-    "ForSequenceClassification": _POOLER | TOKENS,
-    "ForMultipleChoice": _POOLER | TOKENS,
-    "ForTokenClassification": TOKENS,
-    "ForQuestionAnswering": ANSWERS,
+    "ForSequenceClassification": _POOLER | family.TOKENS,
+    "ForMultipleChoice": _POOLER | family.TOKENS,
+    "ForTokenClassification": family.TOKENS,
+    "ForQuestionAnswering": family.ANSWERS,
     "Model": _POOLER,
   },
   copies={

@@ -3,14 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bert_jax.interop.families.family import (
-  ANSWERS,
-  TOKENS,
-  Family,
-  Key,
-  layer,
-  masked_lm,
-)
+from bert_jax.interop.families import family
+from bert_jax.interop.families.family import Family, Key, layer, masked_lm
 
 FIXED = {
   "position_embedding_type": "absolute",
@@ -78,10 +72,10 @@ BERT = Family(
     "ForPreTraining": _POOLER | _MASKED_LM | _NEXT_SENTENCE,
     "ForMaskedLM": _MASKED_LM,
     "ForNextSentencePrediction": _POOLER | _NEXT_SENTENCE,
-    "ForSequenceClassification": _POOLER | TOKENS,
-    "ForMultipleChoice": _POOLER | TOKENS,
-    "ForTokenClassification": TOKENS,
-    "ForQuestionAnswering": ANSWERS,
+    "ForSequenceClassification": _POOLER | family.TOKENS,
+    "ForMultipleChoice": _POOLER | family.TOKENS,
+    "ForTokenClassification": family.TOKENS,
+    "ForQuestionAnswering": family.ANSWERS,
     "Model": _POOLER,
   },
   copies={

@@ -1,13 +1,7 @@
 """DistilBERT."""
 
-from bert_jax.interop.families.family import (
-  ANSWERS,
-  TOKENS,
-  Family,
-  Key,
-  layer,
-  masked_lm,
-)
+from bert_jax.interop.families import family
+from bert_jax.interop.families.family import Family, Key, layer, masked_lm
 
 _POOLED = {"pooler/dense": "pre_classifier", "classifier": "classifier"}
 DISTILBERT = Family(
@@ -50,8 +44,8 @@ DISTILBERT = Family(
     ),
     "ForSequenceClassification": _POOLED,
     "ForMultipleChoice": _POOLED,
-    "ForTokenClassification": TOKENS,
-    "ForQuestionAnswering": ANSWERS,
+    "ForTokenClassification": family.TOKENS,
+    "ForQuestionAnswering": family.ANSWERS,
     "Model": {},
   },
   copies={

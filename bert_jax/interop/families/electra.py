@@ -3,21 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.interop.families.bert import (
-  ENCODER,
-  FIXED,
-  HEAD_DROPOUT,
-  KEYS,
-  with_defaults,
-)
-from bert_jax.interop.families.family import (
-  ANSWERS,
-  CLASSIFIER,
-  TOKENS,
-  Family,
-  Key,
-  masked_lm,
-)
+from bert_jax.interop.families import bert, family
+from bert_jax.interop.families.family import Family, Key, masked_lm
 
 
 def _read(fields: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,22 +23,23 @@ ELECTRA = Family(
   class_name="Electra",
   prefix="electra.",
   keys=(
-    *with_defaults(
-      KEYS, hidden_size=256, num_attention_heads=4, intermediate_size=1024
+    *bert.with_defaults(
+      bert.KEYS, hidden_size=256, num_attention_heads=4, intermediate_size=1024
     ),
-    HEAD_DROPOUT,
+    bert.HEAD_DROPOUT,
     Key("embedding_size", "embedding_size", 128),
   ),
   mechanics={"pooler_activation": "gelu"},
   # The heads have the exact GELU, whatever the encoder has.
-  fixed=FIXED
+  fixed=bert.FIXED
   | {
     "hidden_act": "gelu",
     "summary_type": "first",
     "summary_use_proj": True,
     "summary_activation": "gelu",
   },
-  encoder=ENCODER | {"encoder/embeddings/projection": "embeddings_project"},
+  encoder=bert.ENCODER
+  | {"encoder/embeddings/projection": "embeddings_project"},
   heads={
     "ForPreTraining": {
       "transform/dense": "discriminator_predictions.dense",
@@ -62,13 +50,13 @@ ELECTRA = Family(
       "generator_predictions.LayerNorm",
       "generator_lm_head",
     ),
-    "ForSequenceClassification": CLASSIFIER,
+    "ForSequenceClassification": family.CLASSIFIER,
     "ForMultipleChoice": {
       "pooler/dense": "sequence_summary.summary",
       "classifier": "classifier",
     },
-    "ForTokenClassification": TOKENS,
-    "ForQuestionAnswering": ANSWERS,
+    "ForTokenClassification": family.TOKENS,
+    "ForQuestionAnswering": family.ANSWERS,
     "Model": {},
   },
   copies={

@@ -3,20 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.interop.families.bert import (
-  ENCODER,
-  FIXED,
-  HEAD_DROPOUT,
-  KEYS,
-  with_defaults,
-)
-from bert_jax.interop.families.family import (
-  ANSWERS,
-  CLASSIFIER,
-  TOKENS,
-  Family,
-  masked_lm,
-)
+from bert_jax.interop.families import bert, family
+from bert_jax.interop.families.family import Family, masked_lm
 
 _POOLER = {"pooler/dense": "roberta.pooler.dense"}
 
@@ -38,19 +26,22 @@ def _family(class_name: str, vocab_size: int) -> Family:
   return Family(
     class_name=class_name,
     prefix="roberta.",
-    keys=(*with_defaults(KEYS, vocab_size=vocab_size), HEAD_DROPOUT),
+    keys=(
+      *bert.with_defaults(bert.KEYS, vocab_size=vocab_size),
+      bert.HEAD_DROPOUT,
+    ),
     mechanics={},
     # The masked-LM head has the exact GELU, whatever the encoder has.
-    fixed=FIXED | {"hidden_act": "gelu"},
-    encoder=ENCODER,
+    fixed=bert.FIXED | {"hidden_act": "gelu"},
+    encoder=bert.ENCODER,
     heads={
       "ForMaskedLM": masked_lm(
         "lm_head.dense", "lm_head.layer_norm", "lm_head"
       ),
-      "ForSequenceClassification": CLASSIFIER,
-      "ForMultipleChoice": _POOLER | TOKENS,
-      "ForTokenClassification": TOKENS,
-      "ForQuestionAnswering": ANSWERS,
+      "ForSequenceClassification": family.CLASSIFIER,
+      "ForMultipleChoice": _POOLER | family.TOKENS,
+      "ForTokenClassification": family.TOKENS,
+      "ForQuestionAnswering": family.ANSWERS,
       "Model": _POOLER,
     },
     copies={
