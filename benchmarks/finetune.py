@@ -175,10 +175,7 @@ def theirs(
 ) -> tuple[Result, dict[str, str]]:
   """Trains with PyTorch in a new process, and evaluates its outputs as ours.
 
-  The job file is written to `folder`.
-
-  Returns:
-    The result, and the versions of its packages.
+  The job file is written to `folder`. Returns the versions of packages too.
   """
   recipe, optimizer = plan.recipe, plan.recipe.optimizer
   warmup = round(optimizer.schedule.warmup_fraction * recipe.steps)

@@ -42,11 +42,7 @@ class Entry(NamedTuple):
 
 
 def run(entry: Entry) -> dict[str, Any]:
-  """Runs a job in a new process.
-
-  Returns:
-    The JSON that it prints, or `error`, the end of its error output.
-  """
+  """The JSON of a job in a new process, or `error`: the end of its stderr."""
   job = entry.job
   env = {
     **os.environ,
@@ -76,10 +72,8 @@ def run(entry: Entry) -> dict[str, Any]:
 def alternate(entries: Mapping[str, Entry], rounds: int) -> dict[str, Any]:
   """Runs all implementations in turn, for some rounds.
 
-  An implementation that fails is not run again.
-
-  Returns:
-    For each implementation, the fields of its `BatchFile`, and `runs`.
+  An implementation that fails is not run again. The results of each have the
+  fields of its `BatchFile`, and `runs`.
   """
   console = rich.console.Console(stderr=True)
   found = {
@@ -259,5 +253,5 @@ def check(
       " with ./launch/peers.sh"
     )
   for name, value in vars(arguments).items():
-    if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+    if type(value) is int and value < 1:
       parser.error(f"--{name}: expected at least 1")

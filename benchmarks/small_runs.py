@@ -33,9 +33,6 @@ def write(
 
   `launch.prepare --config=config.py --output=corpus` in the folder prepares the
   corpus of the config. `changes` are keys of the config or of its sections.
-
-  Returns:
-    The config.
   """
   rng = random.Random(0)
   texts = (

@@ -203,8 +203,7 @@ def compare(
 ) -> None:
   """Compiles all updates; writes and prints their costs.
 
-  `packing_efficiency` is that of rows of 512, if it is known; `max_sequences`
-  of a packed row.
+  `packing_efficiency` is that of rows of 512, if it is known.
   """
   console = rich.console.Console(stderr=True)
   results = {

@@ -72,19 +72,17 @@ class Batch:
         f"ids: expected integers [*rows, length], got {ids.dtype} of shape"
         f" {ids.shape}"
       )
-    arrays = {"mask": mask, "segments": segments}
-    default = {"mask": np.ones_like(ids), "segments": np.zeros_like(ids)}
-    for name, given in arrays.items():
-      arrays[name] = default[name] if given is None else np.asarray(given)
-      if arrays[name].shape != ids.shape:
+    mask = np.asarray(np.ones_like(ids) if mask is None else mask)
+    segments = np.asarray(np.zeros_like(ids) if segments is None else segments)
+    for name, given in (("mask", mask), ("segments", segments)):
+      if given.shape != ids.shape:
         raise ValueError(
-          f"{name}: expected the shape of ids, {ids.shape}, got"
-          f" {arrays[name].shape}"
+          f"{name}: expected the shape of ids, {ids.shape}, got {given.shape}"
         )
-    used = (arrays["mask"] > 0).astype(np.int32)
+    used = (mask > 0).astype(np.int32)
     return cls(
       token_ids=ids.astype(np.int32),
-      segment_ids=arrays["segments"].astype(np.int32),
+      segment_ids=segments.astype(np.int32),
       position_ids=np.maximum(np.cumsum(used, axis=-1, dtype=np.int32) - 1, 0),
       sequence_ids=used,
     )

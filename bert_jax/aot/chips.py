@@ -51,10 +51,7 @@ CHIPS = {
 
 
 def topology(name: str) -> tuple[Chip, Sequence[jax.Device]]:
-  """The abstract devices of a slice, for a mesh and for compilation.
-
-  Returns:
-    The kind of chip, and the devices.
+  """The chip and the abstract devices of a slice, for compilation.
 
   Raises:
     UserError: there is no such slice, or the TPU compiler is not installed.

@@ -163,11 +163,7 @@ class LengthGroupedStream(Positioned):
     )
 
   def position_after(self, batches: int) -> dict[str, int]:
-    """The position after some batches, at which a new stream can start.
-
-    Returns:
-      `{"epoch": epoch, "index": consumed examples of that epoch}`.
-    """
+    """The epoch, and the number of consumed examples of that epoch."""
     epoch, index = divmod(self._first + batches, self.batches_per_epoch)
     return {"epoch": epoch, "index": index * self.batch_size}
 

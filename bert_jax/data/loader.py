@@ -5,6 +5,7 @@ workers nor that of hosts changes the batch of a step, and a checkpoint needs
 only one position.
 """
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -28,7 +29,7 @@ from bert_jax.types import Batch
 _PREFETCHED = 2
 
 
-class Batches(Iterator[Batch]):
+class Batches(Iterator[Batch], contextlib.AbstractContextManager):
   """An iterator over prefetched batches of NumPy arrays; a context manager."""
 
   def __init__(self, iterator: grain.DatasetIterator[Batch], shared: bool):
@@ -61,9 +62,6 @@ class Batches(Iterator[Batch]):
     """Stops threads and worker processes; may be called twice."""
     self._close()
     self._iterator = None
-
-  def __enter__(self) -> "Batches":
-    return self
 
   def __exit__(self, *exception: object) -> None:
     self.close()

@@ -56,11 +56,7 @@ class BatchStream(Protocol):
     """The stream of the same data that starts at a position."""
 
   def position_after(self, batches: int) -> Mapping[str, Any]:
-    """The position after some batches, at which a new stream can start.
-
-    Returns:
-      Values that JSON can hold.
-    """
+    """The position after some batches, for `at`; values that JSON can hold."""
 
 
 class _Epoch(NamedTuple):
@@ -146,11 +142,7 @@ class Stream(Positioned):
     return concatenate(parts)
 
   def position_after(self, batches: int) -> dict[str, int]:
-    """The position after some batches, at which a new stream can start.
-
-    Returns:
-      `{"epoch": epoch, "index": consumed examples of that epoch}`.
-    """
+    """The epoch, and the number of consumed examples of that epoch."""
     position = batches * self.batch_size
     epoch = self._epoch_at(position)
     index = self._offset + position - epoch.begin

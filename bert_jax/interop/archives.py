@@ -133,12 +133,9 @@ def _release_folder(
   entries: Sequence[zipfile.ZipInfo],
 ) -> pathlib.PurePosixPath:
   """The folder in the archive that contains the config of the model."""
-  paths = [pathlib.PurePosixPath(entry.filename) for entry in entries]
-  found = [
-    path.parent
-    for path in paths
-    if path.name == CONFIG_NAME and len(path.parts) <= 2
-  ]
+  paths = (pathlib.PurePosixPath(entry.filename) for entry in entries)
+  paths = [path for path in paths if path.name == CONFIG_NAME]
+  found = [path.parent for path in paths if len(path.parts) <= 2]
   if len(found) != 1:
     raise ValueError(
       f"expected one {CONFIG_NAME}, in the archive or a folder of it; found"

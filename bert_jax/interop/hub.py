@@ -53,8 +53,16 @@ def download(where: str) -> pathlib.Path:
       command that converts them.
   """
   import huggingface_hub
+  from huggingface_hub import errors, utils
 
-  name, revision = _parse(where)
+  found = _ADDRESS.fullmatch(where)
+  try:
+    utils.validate_repo_id(found[1] if found else "")
+  except errors.HFValidationError as error:
+    raise UserError(
+      f"{where}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION"
+    ) from error
+  name, revision = found[1], found[2]
   try:
     folder = pathlib.Path(
       huggingface_hub.snapshot_download(
@@ -68,20 +76,6 @@ def download(where: str) -> pathlib.Path:
   if not any(folder.glob("model*.safetensors*")):
     raise UserError(f"{where}: {_without_weights(name, revision)}")
   return folder
-
-
-def _parse(where: str) -> tuple[str, str | None]:
-  """The name of the repository, and the revision or None."""
-  from huggingface_hub import errors, utils
-
-  found = _ADDRESS.fullmatch(where)
-  try:
-    utils.validate_repo_id(found[1] if found else "")
-  except errors.HFValidationError as error:
-    raise UserError(
-      f"{where}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION"
-    ) from error
-  return found[1], found[2]
 
 
 def _without_weights(name: str, revision: str | None) -> str:

@@ -94,10 +94,7 @@ def read_task(
   tensors: Collection[str],
   where: str,
 ) -> Task | None:
-  """The task that the architecture's name and the tensors describe.
-
-  Returns:
-    The task with its labels, not bound; None for a base model.
+  """The task with its labels, not bound; None for a base model.
 
   Raises:
     UserError: labels, or the problem type, are damaged.

@@ -32,14 +32,10 @@ _TOKENIZER = (
 def advice(
   files: Iterable[str], source: str, target: str, revision: str | None = None
 ) -> str | None:
-  """A message about the unsafe weights of a folder without safetensors.
+  """The unsafe weights among files, and how to convert them; None without any.
 
   `source` is the folder or repository, as for `from_pretrained`; `target` the
   folder to convert to.
-
-  Returns:
-    A part of a message that names the file and the command; None if there is
-    no such file.
   """
   names = sorted(files)
   quoted = {"source": json.dumps(source), "target": json.dumps(target)}

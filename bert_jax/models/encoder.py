@@ -124,9 +124,8 @@ def _as_rows(batch: Batch) -> Batch:
 def distances(params: Parameters) -> Parameters:
   """The distance of each parameter, or shape struct, from the heads, in layers.
 
-  Returns:
-    The same tree of ints: 0 for heads, 1 for the top layer and the final norm,
-    and so on down to L + 1 for the embeddings.
+  It is 0 for heads, 1 for the top layer and the final norm, and so on down to
+  L + 1 for the embeddings.
   """
   layer = re.compile(r"encoder/layer_(\d+)/.+")
   found = (layer.fullmatch(path) for path in trees.flatten(params))

@@ -1,13 +1,11 @@
 """The download cache: local copies of files and folders in object stores."""
 
-import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import fsspec
@@ -42,7 +40,9 @@ def download(url: str) -> pathlib.Path:
     home = cache_folder() / "copies" / _hash(url)
     copy = home / _hash(found) / url.rpartition("/")[2]
     if not copy.exists():
-      with _locked(home):
+      home.mkdir(parents=True, exist_ok=True)
+      with (home / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # Released when the process ends.
         if not copy.exists():
           _copy(store, url, found, copy)
   return copy
@@ -51,15 +51,6 @@ def download(url: str) -> pathlib.Path:
 def _hash(content: Any) -> str:
   text = json.dumps(content, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-  """Waits for the lock of a folder among the processes of this machine."""
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / ".lock").open("w") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)  # Released when the process ends.
-    yield
 
 
 def _copy(

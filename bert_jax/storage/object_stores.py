@@ -99,11 +99,7 @@ def open_store(
 
 @contextlib.contextmanager
 def explain_errors(where: str | os.PathLike[str]) -> Iterator[None]:
-  """Makes errors of other libraries a `UserError` if the path is in a store.
-
-  Raises:
-    UserError: see `open_store`.
-  """
+  """Makes errors of other libraries a `UserError` if the path is in a store."""
   if "://" not in os.fspath(where):
     yield
     return
@@ -119,11 +115,9 @@ def scheme(where: str | os.PathLike[str]) -> str:
 def list_versions(
   store: fsspec.AbstractFileSystem, where: str | os.PathLike[str]
 ) -> dict[str, list[Any]]:
-  """The versions of the files below a path, by relative name.
+  """The size and version identifiers of the files below a path, by name.
 
-  Returns:
-    A list of the size and version identifiers for each name. The name of a
-    file relative to itself is "".
+  Names are relative; that of the path itself is "".
 
   Raises:
     FileNotFoundError: there is nothing; some stores return an empty dict.

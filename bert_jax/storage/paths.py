@@ -43,14 +43,7 @@ def is_remote(where: Path) -> bool:
 
 
 def as_path(where: Path) -> Any:
-  """A path object, on which `/`, `name`, `parent` and `str` work.
-
-  Returns:
-    A `pathlib.Path`, or an `etils.epath.Path` for a path in a store.
-
-  Raises:
-    UserError: see `is_remote`.
-  """
+  """A `pathlib.Path`, or an `etils.epath.Path` for a path in a store."""
   if not is_remote(where):
     return pathlib.Path(where)
   from etils import epath  # Slow to import.

@@ -173,15 +173,12 @@ def check_text(text: object, name: str = "text") -> str:
 def truncate(
   encoding: Encoding, max_length: int, special: SpecialIds
 ) -> Encoding:
-  """Truncates the ends of the texts to `max_length` tokens in total.
+  """Truncates the ends of texts to `max_length` tokens, special ones included.
 
   The longer text of a pair is truncated first, to the length of the shorter
   one; then both equally. This is `longest_first` of Transformers, with the
   lengths that its fast tokenizers choose (its Python tokenizers assign an odd
   token differently).
-
-  Returns:
-    The encoding, with all special tokens kept.
 
   Raises:
     UserError: `max_length` is less than the number of special tokens.

@@ -229,11 +229,9 @@ class _Text:
   def merge(
     self, pair: _Pair, new: int, places: dict[_Pair, list[int]]
   ) -> dict[_Pair, int]:
-    """Replaces `pair` by the token `new` everywhere.
+    """Replaces `pair` by `new`; returns changes of the counts of other pairs.
 
-    Returns:
-      The changes of the counts of neighbouring pairs. New places are added to
-      `places`; outdated places stay and are skipped when visited.
+    New places are added to `places`; outdated ones are skipped when visited.
     """
     pieces, weights = self._pieces, self._weights
     preceding, following = self._preceding, self._following

@@ -123,11 +123,7 @@ def _run(
   tasks: Sequence[tuple[Any, ...]],
   scratch: paths.Path,
 ) -> Iterator[Any]:
-  """See `workers.Runner`.
-
-  Raises:
-    UserError: a task raised it, or the pipeline failed.
-  """
+  """See `workers.Runner`."""
   import apache_beam
   from apache_beam.runners.runner import PipelineState
 

@@ -300,9 +300,6 @@ def _load_tokenizer(given: str, lowercase: bool | None) -> Tokenizer:
 
   `lowercase` tells whether text is lower-cased, which a `vocab.txt` does not;
   None follows the files.
-
-  Raises:
-    UserError: it cannot be read, or contradicts `lowercase`.
   """
   path = paths.local(given).expanduser()
   if path.suffix == ".txt" and lowercase is not None:
@@ -317,11 +314,7 @@ def _load_tokenizer(given: str, lowercase: bool | None) -> Tokenizer:
 
 
 def _describe_tokenizer(given: str | None) -> list[dict[str, Any]]:
-  """Names, sizes and SHA-256 of the files of the given vocabulary, if any.
-
-  Raises:
-    UserError: the vocabulary cannot be read.
-  """
+  """Names, sizes and SHA-256 of the files of the given vocabulary, if any."""
   if given is None:
     return []
   path = paths.local(given).expanduser()

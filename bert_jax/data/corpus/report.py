@@ -38,21 +38,16 @@ def figures(
     "tokens_per_sentence": round(counts.tokens / counts.sentences, 3),
     "longest_sentence": counts.longest,
     "tokens_beyond_512_share": round(counts.long_tokens / counts.tokens, 6),
-    "sentence_lengths": _histogram(counts),
+    # Of 1, 2-3, 4-7, 8-15, ... tokens.
+    "sentence_lengths": {
+      "1" if b == 1 else f"{2 ** (b - 1)}-{2**b - 1}": number
+      for b, number in enumerate(counts.lengths.tolist())
+      if number
+    },
     "characters": counts.characters,
     "replaced_bytes": counts.replaced_bytes,
     "vocabulary_size": vocabulary_size,
     "vocabulary_wanted": wanted_size,
-  }
-
-
-def _histogram(counts: statistics.Statistics) -> dict[str, int]:
-  """The number of sentences of 1, 2-3, 4-7, 8-15, ... tokens."""
-  bins = enumerate(counts.lengths.tolist())
-  return {
-    "1" if b == 1 else f"{2 ** (b - 1)}-{2**b - 1}": number
-    for b, number in bins
-    if number
   }
 
 

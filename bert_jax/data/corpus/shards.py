@@ -111,11 +111,7 @@ def _parts(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def join_indices(folder: pathlib.Path, split: str, shards: int) -> list[int]:
-  """Joins the index parts of the shards to the index of the split.
-
-  Returns:
-    The number of documents in each shard.
-  """
+  """Joins the index parts of shards; returns their numbers of documents."""
   parts = [
     _parts(folder / shard_name(split, shard, shards)) for shard in range(shards)
   ]

@@ -52,13 +52,6 @@ class Masking:
     table[list(dataclasses.astuple(self.special))] = False
     return table
 
-  def budgets(
-    self, lengths: Int[np.ndarray, "sequences"]
-  ) -> Int64[np.ndarray, "sequences"]:
-    """The number of tokens to mask in each sequence, at least 1."""
-    wanted = np.rint(lengths * self.rate).astype(np.int64)
-    return np.clip(wanted, 1, self.max_predictions)
-
 
 class Masked(NamedTuple):
   """Concatenated sequences with masked tokens, and the original tokens.
@@ -98,7 +91,8 @@ def mask(
   within = candidates - (np.cumsum(lengths) - lengths)[owner]
   position = (numbers[owner] * _TOKENS + within) * len(_PURPOSES)
   order = counter_rng.random_bits(key, position + _ORDER)
-  budgets = masking.budgets(lengths)
+  wanted = np.rint(lengths * masking.rate).astype(np.int64)
+  budgets = np.clip(wanted, 1, masking.max_predictions)
   if masking.continuations is None:
     chosen = _first(owner, order, budgets)
   else:

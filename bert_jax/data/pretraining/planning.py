@@ -111,7 +111,8 @@ def make_plan(
   pieces = _pieces(starts)
   random = _Random(lengths, starts, counter_rng.key(seed, epoch))
   narrow = np.uint32 if len(lengths) < 1 << 32 else np.int64
-  blocks = [Plan(*(np.zeros(0, dtype) for dtype in _dtypes(narrow)))]
+  dtypes = (narrow, np.uint16, narrow, np.uint16, np.bool_, np.uint16)
+  blocks = [Plan(*(np.zeros(0, dtype) for dtype in dtypes))]
   begin, last = 0, len(pieces) - 1
   while begin < last:
     reach = pieces[begin] + _BLOCK_SENTENCES
@@ -119,15 +120,9 @@ def make_plan(
     bounds = pieces[begin : end + 1]
     block = _Block(lengths[bounds[0] : bounds[-1]], bounds, random)
     made = block.plan(max_tokens, short_probability, pairs)
-    blocks.append(
-      Plan(*(x.astype(dtype) for x, dtype in zip(made, _dtypes(narrow))))
-    )
+    blocks.append(Plan(*(x.astype(dtype) for x, dtype in zip(made, dtypes))))
     begin = end
   return Plan(*map(np.concatenate, zip(*blocks)))
-
-
-def _dtypes(sentences: type) -> tuple[type, ...]:
-  return sentences, np.uint16, sentences, np.uint16, np.bool_, np.uint16
 
 
 def _pieces(starts: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "m"]:

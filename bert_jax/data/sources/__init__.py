@@ -21,11 +21,9 @@ class Source(Protocol):
     """The number of documents."""
 
   def __getitem__(self, index: int) -> Mapping[str, Any]:
-    """One document.
+    """The `text` of a document, `replaced_bytes`, and other fields.
 
-    Returns:
-      `text` (str), `replaced_bytes` (int, the number of bytes that are not
-      UTF-8, each replaced by U+FFFD in the text), and other fields.
+    `replaced_bytes` counts those that are not UTF-8, replaced by U+FFFD.
     """
 
 

@@ -41,13 +41,10 @@ _SUFFIXES = {"ndjson": "jsonl", "bio": "conll", "iob": "conll", "json": "squad"}
 def find(
   given: Sequence[str], format_: str, section: str, key: str
 ) -> list[tuple[str, list[str]]]:
-  """Finds files and their formats.
+  """Pairs of a format and the paths that are read together.
 
   Without a format, the suffixes of the files are used. `key` is the key of
   `given` in the config section.
-
-  Returns:
-    Pairs of a format and the paths that are read together.
 
   Raises:
     UserError: a pattern matches no file, or a suffix is of no known format.

@@ -215,13 +215,10 @@ def describe() -> list[dict[str, Any]]:
 def open_source(
   scratch: pathlib.Path, processes: int = 1
 ) -> text_files.TextFiles:
-  """Extracts the docstrings and opens them as a source.
+  """A source of records {"text", "replaced_bytes", "label", "module"}.
 
-  Repeated paragraphs are kept only in their first document. The source reads
-  the extracted text, in the folder `scratch`.
-
-  Returns:
-    A source of records {"text", "replaced_bytes", "label", "module"}.
+  It reads the docstrings that are extracted to the folder `scratch`. Repeated
+  paragraphs are kept only in their first document.
 
   Raises:
     UserError: the requirements of bert_jax cannot be found.

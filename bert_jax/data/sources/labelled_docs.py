@@ -27,9 +27,7 @@ def write(
   """Writes `train.jsonl` and `eval.jsonl` with records {"text", "label"}.
 
   `train` and `evaluation` are the maximum numbers of passages per package.
-
-  Returns:
-    The number of records of each split.
+  Returns the number of records of each split.
   """
   folder.mkdir(parents=True, exist_ok=True)
   passages: dict[tuple[str, str], list[str]] = collections.defaultdict(list)

@@ -28,10 +28,7 @@ _Example = protos.message_classes(
 
 
 def parse(data: bytes) -> dict[str, np.ndarray]:
-  """The features by name.
-
-  Returns:
-    One-dimensional arrays of dtype int64, float32, or object for bytes.
+  """The features by name: 1-D arrays of int64, float32, or object for bytes.
 
   Raises:
     ValueError: the bytes are not a valid Example.

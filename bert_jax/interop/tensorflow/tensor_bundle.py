@@ -175,9 +175,6 @@ def _read_index(
   Every piece lies within its file and has the size of its shape and dtype; the
   pieces of a tensor cover it exactly once; tensors do not overlap, so they are
   not larger than the files.
-
-  Raises:
-    UserError: a file is missing, damaged or not supported.
   """
   index = pathlib.Path(f"{prefix}.index")
   size = _size(index)

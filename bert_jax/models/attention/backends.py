@@ -82,7 +82,16 @@ def unsupported(backend: str, call: Call) -> str | None:
       f" {device.rows} ways by data x fsdp, {device.heads} by model"
     )
   if backend == "cudnn":
-    return _unsupported_by_cudnn(call)
+    if not device.kind.startswith("NVIDIA"):
+      return f"needs an NVIDIA GPU, and this is for {device.kind}"
+    if call.dtype not in (jnp.bfloat16, jnp.float16):
+      return f"needs the dtype bfloat16, got {call.dtype}"
+    if depth % 8 or depth > _CUDNN_MAX_DEPTH:
+      return (
+        "needs heads whose width is a multiple of 8, at most"
+        f" {_CUDNN_MAX_DEPTH}; got {depth}"
+      )
+    return None
   # On a CPU, Pallas kernels are interpreted.
   if device.platform not in ("tpu", "cpu"):
     return f"needs a TPU, and this is for {device.kind}"
@@ -94,19 +103,5 @@ def unsupported(backend: str, call: Call) -> str | None:
     return (
       f"needs heads that fill {LANES} lanes, got {heads // device.heads} of"
       f" width {depth}"
-    )
-  return None
-
-
-def _unsupported_by_cudnn(call: Call) -> str | None:
-  device, depth = call.device, call.shape[-1]
-  if not device.kind.startswith("NVIDIA"):
-    return f"needs an NVIDIA GPU, and this is for {device.kind}"
-  if call.dtype not in (jnp.bfloat16, jnp.float16):
-    return f"needs the dtype bfloat16, got {call.dtype}"
-  if depth % 8 or depth > _CUDNN_MAX_DEPTH:
-    return (
-      f"needs heads whose width is a multiple of 8, at most {_CUDNN_MAX_DEPTH};"
-      f" got {depth}"
     )
   return None

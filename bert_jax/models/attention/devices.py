@@ -49,9 +49,6 @@ def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
 
   The arrays are queries, keys and values [rows, length, heads, depth], sequence
   ids [rows, length], and for dropout of weights seeds [rows, heads].
-
-  Returns:
-    The weighted values.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
