@@ -57,11 +57,7 @@ def write_rows(
   warmup: int,
   path: pathlib.Path,
 ) -> BatchFile:
-  """Writes batches of pretraining; those after the first `warmup` are timed.
-
-  Raises:
-    UserError: the text does not do.
-  """
+  """Writes batches of pretraining; those after the first `warmup` are timed."""
   recipe = Recipe.from_dict(made)
   task, data = recipe.make_task()
   rows = _rows(data.training(case.rows, recipe.seed, None), case)
@@ -120,11 +116,7 @@ def training_flops(config: EncoderConfig, batches: Sequence[Batch]) -> float:
 def write_texts(
   case: Case, corpus: Text, count: int, folder: pathlib.Path
 ) -> tuple[BatchFile, BatchFile]:
-  """Writes batches of texts, and the same texts as padded rows.
-
-  Raises:
-    UserError: there are not enough texts.
-  """
+  """Writes batches of texts, and the same texts as padded rows."""
   task = dataclasses.replace(EMBEDDING, inputs=Pairs(case.length)).bind(
     case.encoder, text.load(corpus.folder)
   )

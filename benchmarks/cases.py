@@ -76,11 +76,7 @@ class Text:
   def prepare(
     cls, files: Sequence[str], documents: str, folder: pathlib.Path
   ) -> "Text":
-    """Prepares a corpus of files, or of the documentation of packages.
-
-    Raises:
-      UserError: the files cannot be read.
-    """
+    """Prepares a corpus of files, or of the documentation of packages."""
     config = build.CorpusConfig(
       "text_files" if files else "installed_docs",
       tuple(os.path.abspath(name) for name in files),

@@ -144,11 +144,7 @@ def wait_for_step(
   processes: Sequence[Process],
   seconds: float = 120,
 ) -> None:
-  """Waits until these processes have logged a step.
-
-  Raises:
-    RuntimeError: a process ended before, or the time is over.
-  """
+  """Waits until these processes log a step; a `RuntimeError` if they do not."""
   limit = time.monotonic() + seconds
   file = workdir / METRICS_FILE
   # A run rewrites the metrics file up to the step that it resumes from, so the

@@ -49,7 +49,7 @@ class Gathered(nn.Module):
 def adamw(
   model: nn.Module, numbers: Mapping[str, float]
 ) -> torch.optim.Optimizer:
-  """Fused AdamW, the default of Transformers; `OptimizerConfig` has the names."""
+  """Fused AdamW, with the hyperparameters of `OptimizerConfig`."""
   tensors = list(model.parameters())
   groups = [
     # Norms and biases are vectors, all other parameters are not.

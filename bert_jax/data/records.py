@@ -96,11 +96,7 @@ class Records:
   split: Split
 
   def reject(self, where: str, reason: str) -> None:
-    """Skips a row.
-
-    Raises:
-      UserError: `bad_rows` is "fail".
-    """
+    """Skips a row, or raises a `UserError` if `bad_rows` is "fail"."""
     message = f"{where}: {reason}"
     if self.bad_rows == "fail":
       raise settings.UserError(

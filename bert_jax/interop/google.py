@@ -46,11 +46,7 @@ _HEADS = {
 
 
 def open_folder(folder: pathlib.Path) -> Pretrained:
-  """Opens an extracted release without reading its weights.
-
-  Raises:
-    UserError: a file is missing or damaged.
-  """
+  """Opens an extracted release, not its weights, or raises a `UserError`."""
   path = folder / CONFIG_FILE
   config = files.read_json(path)
   known = {key.name for key in KEYS}

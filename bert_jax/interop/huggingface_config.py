@@ -30,11 +30,7 @@ _NOT_OF_THE_MODEL = (*RUNTIME_FIELDS, "layer_dropouts")
 def read_config(
   config: Mapping[str, Any], where: str
 ) -> tuple[Family, EncoderConfig]:
-  """The family and the encoder that a config.json describes.
-
-  Raises:
-    UserError: the family is unknown, or something is not supported.
-  """
+  """The family and the encoder of a config.json, or a `UserError`."""
   model_type = config.get("model_type")
   if not isinstance(model_type, str):
     raise UserError(
@@ -63,11 +59,7 @@ def read_config(
 
 
 def write_config(config: EncoderConfig, where: str) -> dict[str, Any]:
-  """The keys of config.json for an encoder.
-
-  Raises:
-    UserError: config.json of its family cannot describe it.
-  """
+  """The keys of config.json for an encoder; a `UserError` if there are none."""
   family, fields = FAMILIES[config.family], dataclasses.asdict(config)
   keys = {"model_type": config.family, **family.fixed}
   for key in family.keys:
@@ -94,11 +86,7 @@ def read_task(
   tensors: Collection[str],
   where: str,
 ) -> Task | None:
-  """The task with its labels, not bound; None for a base model.
-
-  Raises:
-    UserError: labels, or the problem type, are damaged.
-  """
+  """The task with its labels, not bound; None for a base model."""
   given = config.get("architectures") or [None]
   name = given[0] if isinstance(given, list) else given
   known = {family.class_name + end: end for end in family.heads}

@@ -46,11 +46,7 @@ class Pretrained:
     check_vocabulary(self.tokenizer, self.config, self.where)
 
   def make_task(self, name: str | None = None) -> Task:
-    """The task of its heads, or another one on the same encoder, bound.
-
-    Raises:
-      UserError: there is no such task.
-    """
+    """The task of its heads, or another one on the same encoder, bound."""
     task = self.task
     if name and name != task.name:
       task = settings.choice("task", name, TASKS).for_published()

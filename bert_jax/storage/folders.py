@@ -107,12 +107,7 @@ def shared_folder(
 
 
 def download(where: str, folder: pathlib.Path) -> None:
-  """Downloads the files of a folder in a store to a local folder.
-
-  Raises:
-    UserError: the store cannot be reached.
-    OSError: a local file cannot be written.
-  """
+  """Downloads the files of a folder in a store to a local folder."""
   for name in paths.list_names(where):
     with (
       paths.open_binary(f"{where}/{name}") as source,

@@ -27,11 +27,7 @@ _REMOTE = re.compile(r"(gs|s3)://[^/]+(/|$)")
 
 
 def is_remote(where: Path) -> bool:
-  """Whether a path is in an object store.
-
-  Raises:
-    UserError: it is a URL with another scheme.
-  """
+  """Whether a path is in a store; a `UserError` for a URL of another kind."""
   text = os.fspath(where)
   if not _ADDRESS.match(text) or os.path.exists(text):
     return False
@@ -167,11 +163,7 @@ def read_bytes(where: Path) -> bytes:
 
 
 def write_bytes(where: Path, data: bytes) -> None:
-  """Writes a file; in a store, atomically.
-
-  Raises:
-    OSError: a local file cannot be written.
-  """
+  """Writes a file; in a store, atomically."""
   if not is_remote(where):
     pathlib.Path(where).write_bytes(data)
     return

@@ -17,11 +17,7 @@ CLASS = "RobertaTokenizer"
 
 
 def load(folder: pathlib.Path) -> JsonTokenizer:
-  """Loads the `vocab.json` and `merges.txt` of a folder.
-
-  Raises:
-    UserError: a file is missing, damaged or of another family.
-  """
+  """Loads `vocab.json` and `merges.txt`, or raises a `UserError`."""
   path, merges_path = folder / VOCABULARY, folder / MERGES
   config_files.check_class(path, [CLASS])
   data, merges_data = files.read_bytes(path), files.read_bytes(merges_path)
@@ -45,11 +41,7 @@ def load(folder: pathlib.Path) -> JsonTokenizer:
 
 
 def parse_merges(text: str, where: str) -> list[tuple[str, str]]:
-  """The merges of a `merges.txt`, as pairs of tokens in order.
-
-  Raises:
-    UserError: a line is not a pair; the message names the line.
-  """
+  """The merges of a `merges.txt` in order; a `UserError` names a wrong line."""
   merges = []
   for number, line in enumerate(text.split("\n"), start=1):
     line = line.removesuffix("\r")

@@ -37,11 +37,7 @@ _USUAL = {
 
 
 def flag(folder: pathlib.Path, name: str, unset: Any = None) -> bool | None:
-  """A setting of `tokenizer_config.json`; `unset` if it is missing.
-
-  Raises:
-    UserError: the setting is not true, false or null.
-  """
+  """A bool or None in `tokenizer_config.json`, or a `UserError`."""
   value = read_settings(folder, CONFIG).get(name, unset)
   if value is not None and not isinstance(value, bool):
     raise UserError(
@@ -60,11 +56,7 @@ def tokenizer_class(folder: pathlib.Path) -> str | None:
 
 
 def check_class(path: pathlib.Path, known: Sequence[str]) -> None:
-  """Checks that a vocabulary's class of Transformers is known to read it alike.
-
-  Raises:
-    UserError: the settings next to the file name another class.
-  """
+  """Raises a `UserError` if the settings name a class that is not known."""
   name = tokenizer_class(path.parent)
   if name and name.removesuffix("Fast") not in (*known, "PreTrainedTokenizer"):
     raise UserError(
@@ -133,11 +125,7 @@ def special_tokens(
 
 
 def added_tokens(folder: pathlib.Path) -> dict[int, tokenizers.AddedToken]:
-  """The tokens added to a vocabulary that has no `tokenizer.json`, by id.
-
-  Raises:
-    UserError: the settings are damaged; the message names the file.
-  """
+  """The tokens added to a vocabulary without `tokenizer.json`, by id."""
   config = read_settings(folder, CONFIG)
   listed = config.get("added_tokens_decoder")
   path = folder / CONFIG
@@ -176,11 +164,7 @@ def _extra_special_tokens(
 
 
 def added_token(token: Any, where: str) -> tokenizers.AddedToken:
-  """Converts an entry of `added_tokens` in a `tokenizer.json`.
-
-  Raises:
-    UserError: the entry is malformed; the message starts with `where`.
-  """
+  """An entry of `added_tokens` in a `tokenizer.json`, or a `UserError`."""
   content = token.get("content") if isinstance(token, dict) else None
   if not isinstance(content, str) or not content:
     raise UserError(f"{where}: expected a token, got {token!r:.60}")

@@ -294,11 +294,7 @@ def token_ids(content: Mapping[str, Any], where: str) -> dict[str, int]:
 
 @contextlib.contextmanager
 def library_errors(where: str) -> Iterator[None]:
-  """Converts errors of the `tokenizers` library.
-
-  Raises:
-    UserError: the block raised an error; the message starts with `where`.
-  """
+  """Makes errors of the `tokenizers` library a `UserError` about `where`."""
   try:
     yield
   except (KeyboardInterrupt, SystemExit, MemoryError, UserError):

@@ -52,7 +52,10 @@ def index_names(split: str) -> tuple[str, str]:
 
 
 class ShardWriter:
-  """Writes a shard of documents, and its part of the index."""
+  """Writes a shard of documents, and its part of the index.
+
+  A full disk or another error in writing is a `UserError`.
+  """
 
   def __init__(self, path: pathlib.Path, vocabulary_size: int):
     """Opens a shard for writing ids less than `vocabulary_size`."""
@@ -66,11 +69,7 @@ class ShardWriter:
   def write(
     self, ids: Int[np.ndarray, "tokens"], lengths: Int[np.ndarray, "sentences"]
   ) -> None:
-    """Appends a document: the ids and the lengths of its sentences.
-
-    Raises:
-      UserError: the disk is full, or the file cannot be written.
-    """
+    """Appends a document: the ids and the lengths of its sentences."""
     assert len(lengths) and lengths.min() > 0 and lengths.sum() == len(ids)
     lengths = lengths.astype("<u4")
     head = np.array([len(lengths)], "<u4")
@@ -84,11 +83,7 @@ class ShardWriter:
     self._lengths.append(lengths)
 
   def close(self) -> None:
-    """Finishes the shard and writes `PATH.lengths.npy`, `PATH.counts.npy`.
-
-    Raises:
-      UserError: the disk is full, or the file cannot be written.
-    """
+    """Finishes the shard and writes `PATH.lengths.npy`, `PATH.counts.npy`."""
     try:
       self._writer.close()
     except RuntimeError as error:

@@ -95,11 +95,7 @@ def _open_tfds(config: SourceConfig) -> tfds.TfdsTexts:
 def open_source(
   config: SourceConfig, scratch: pathlib.Path, processes: int = 1
 ) -> Source:
-  """Opens the source that `config` names.
-
-  Raises:
-    UserError: the settings are wrong, or the documents cannot be read.
-  """
+  """Opens the source that `config` names, or raises a `UserError`."""
   return SOURCES[config.source][0](config, scratch, processes)
 
 

@@ -64,11 +64,7 @@ def find(patterns: tuple[str, ...], key: str) -> list[str]:
 
 
 def matches(pattern: str, key: str) -> tuple[list[str], list[str]]:
-  """The folders and the files that match a path or glob pattern.
-
-  Raises:
-    UserError: the store cannot be reached.
-  """
+  """The folders and the files that match a path or glob pattern."""
   try:
     if paths_lib.is_remote(pattern):
       files = paths_lib.find(pattern)
@@ -96,11 +92,7 @@ def describe(paths: list[str]) -> list[dict[str, Any]]:
 
 
 def decompressed(name: str, scratch: pathlib.Path) -> str:
-  """A path of the text of a file: itself, or `scratch` after decompression.
-
-  Raises:
-    UserError: the gzip file is damaged.
-  """
+  """The path of the text of a file: itself, or decompressed at `scratch`."""
   path = paths_lib.local(name)
   with path.open("rb") as file:
     if file.read(2) != b"\x1f\x8b":

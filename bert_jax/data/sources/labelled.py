@@ -83,11 +83,7 @@ class Layout:
       ) from None
 
   def only(self, known: Sequence[str], what: str) -> list[str]:
-    """The fields of a record that are `known` to the format `what`.
-
-    Raises:
-      UserError: the format lacks a required field.
-    """
+    """The fields that a format has; a `UserError` if it lacks one."""
     for field in self.fields:
       if field not in known and field not in self.optional:
         raise UserError(
