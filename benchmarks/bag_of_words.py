@@ -50,14 +50,10 @@ def compare(values: cli.Values) -> None:
   )
   found = labelled.read(data, task)
   texts, gold = _texts(found.train)
+  kind = {"ngram_range": (1, 2), "token_pattern": r"\S+"}
   if values.characters:
-    vectorizer = TfidfVectorizer(
-      analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True
-    )
-  else:
-    vectorizer = TfidfVectorizer(
-      ngram_range=(1, 2), token_pattern=r"\S+", min_df=2, sublinear_tf=True
-    )
+    kind = {"ngram_range": (1, 3), "analyzer": "char"}
+  vectorizer = TfidfVectorizer(min_df=2, sublinear_tf=True, **kind)
   strengths = {"logisticregression__C": [0.1, 1.0, 10.0, 100.0]}
   model = GridSearchCV(
     make_pipeline(vectorizer, LogisticRegression(max_iter=2000)), strengths

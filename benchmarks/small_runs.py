@@ -1,4 +1,4 @@
-"""Small pretraining runs in processes of their own, for faults and tests.
+"""Small pretraining runs in new processes, for faults and tests.
 
 The fault benchmark and the end-to-end tests use its text, config and processes.
 """

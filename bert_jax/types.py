@@ -29,8 +29,8 @@ class Batch:
     token_ids: token ids with special tokens; padding is 0.
     segment_ids: 0 for the first text of a pair, 1 for the second.
     position_ids: the position of each token in its own sequence.
-    sequence_ids: which packed sequence a token belongs to, from 1; 0 is
-      padding. Tokens attend to tokens of their own sequence only.
+    sequence_ids: the packed sequence of a token, from 1; 0 is padding. Tokens
+      attend to tokens of the same sequence only.
     targets: arrays by `TARGET/ARRAY`, such as `label/labels`; each class in
       `tasks.targets` documents its own.
     task: in multi-task training, the name of the task that the batch is of;
@@ -116,15 +116,14 @@ def add_means(means: Iterator[Mapping[str, Mean]]) -> dict[str, Mean]:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """What an update maps to its successor, and what a checkpoint holds.
+  """The state of training, which an update replaces and a checkpoint contains.
 
   Attributes:
-    step: optimizer updates done so far; int32 scalar.
-    params: the model's parameters.
+    step: the number of optimizer updates; int32 scalar.
+    params: the parameters of the model.
     optimizer_state: the state of the Optax transformation.
     key: typed PRNG key, the same for the whole run. The randomness of a step
-      comes from `jax.random.fold_in(key, step)`, so a resumed run draws what
-      the uninterrupted run would have drawn.
+      comes from `jax.random.fold_in(key, step)`, so a resumed run has the same.
   """
 
   step: Int[Array, ""]

@@ -62,7 +62,7 @@ def pad(
 ) -> Batch:
   """Pads unbatched examples with zeros and stacks them.
 
-  Sequence id 0 and weight 0 mark what is padding. Axes that are neither fixed
+  Sequence id 0 and weight 0 mark padding. Axes that are neither fixed
   nor per token are padded to the next power of two, so that few shapes are
   compiled.
 

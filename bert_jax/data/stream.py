@@ -67,7 +67,7 @@ class _Epoch(NamedTuple):
 
 
 class Positioned:
-  """What all `BatchStream`s share: they are made again from their arguments.
+  """The base of streams that are pickled, and moved, as their arguments.
 
   The last argument is the position of the start; None for the beginning.
   """

@@ -117,7 +117,7 @@ def read_task(
     for task in candidates
     for target in task.targets.values()
   }
-  # Raises, with what is known.
+  # Raises an error that lists the known types.
   given_type = str(config.get("problem_type"))
   settings.choice(f"{where}: problem_type", given_type, types)
   return None

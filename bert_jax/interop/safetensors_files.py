@@ -2,8 +2,8 @@
 
 The format is documented at https://huggingface.co/docs/safetensors. The
 `safetensors` library checks each header before it is used here. Tensors are
-read one at a time into memory of their own: the pages of a memory-mapped file
-would be resident in addition to the arrays made from them.
+copied to memory one at a time: the pages of a memory-mapped file would be
+resident in addition to the arrays made from them.
 """
 
 import collections

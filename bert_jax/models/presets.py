@@ -70,7 +70,7 @@ _MODERNBERT = {**_MODERN, "vocab_size": 50368, "max_positions": 8192}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
   # The 24 small models of Turc et al. (2019, arXiv:1908.08962), by their
-  # names in that release; then the models with names of their own.
+  # names in that release; then the models with other names.
   **{
     f"bert_l{layers}_h{width}": _sizes(layers, width)
     for layers in (2, 4, 6, 8, 10, 12)

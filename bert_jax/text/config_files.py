@@ -37,7 +37,7 @@ _USUAL = {
 
 
 def flag(folder: pathlib.Path, name: str, unset: Any = None) -> bool | None:
-  """A bool or None in `tokenizer_config.json`, or a `UserError`."""
+  """A bool in `tokenizer_config.json`, or `unset`; else a `UserError`."""
   value = read_settings(folder, CONFIG).get(name, unset)
   if value is not None and not isinstance(value, bool):
     raise UserError(
