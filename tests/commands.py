@@ -1,4 +1,4 @@
-"""Commands called in the test's own process."""
+"""Commands called in the test's own process, and code in a new one."""
 
 import contextlib
 import importlib
@@ -7,10 +7,12 @@ import logging
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import warnings
 from typing import NamedTuple
 
+ROOT = pathlib.Path(__file__).parents[1]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,20 +25,10 @@ class Result(NamedTuple):
 
 
 def run(command, *arguments, cwd=None):
-  """Calls `launch.COMMAND` with these arguments.
+  """Calls `launch.COMMAND` with these arguments, in a folder.
 
-  What a command's own process would take with it (the working directory,
-  environment variables, log handlers and levels, warning filters, signal
-  handlers) is as before afterwards. Processes that the command starts print
-  to the outputs of the test.
-
-  Args:
-    command: the name of a module in `launch`.
-    *arguments: its command line.
-    cwd: the folder it runs in.
-
-  Returns:
-    The exit code, the output and the error output.
+  The state of the process is as before afterwards. Processes that the command
+  starts print to the outputs of the test.
   """
   module = importlib.import_module(f"launch.{command}")
   out, err = io.StringIO(), io.StringIO()
@@ -48,6 +40,36 @@ def run(command, *arguments, cwd=None):
   ):
     code = module.main([str(argument) for argument in arguments])
   return Result(code, out.getvalue(), err.getvalue())
+
+
+def output(command, *arguments, cwd=None):
+  """What a command prints, which must not fail."""
+  code, out, err = run(command, *arguments, cwd=cwd)
+  assert code == 0, err
+  return out
+
+
+def mistake(command, *arguments, cwd=None):
+  """The one line in which a command tells of a mistake of the user."""
+  code, out, err = run(command, *arguments, cwd=cwd)
+  assert (code, out) == (2, ""), err
+  (line,) = err.splitlines()
+  assert line.startswith("error: ")
+  return line.removeprefix("error: ")
+
+
+def python(code, *arguments, env=None, check=True):
+  """Runs code in a process of its own; by default it must not fail."""
+  done = subprocess.run(
+    [sys.executable, "-c", code, *map(str, arguments)],
+    cwd=ROOT,
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert not (check and done.returncode), done.stderr
+  return done
 
 
 def _print_warning(message, category, filename, lineno, *_, **__):

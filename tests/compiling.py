@@ -36,11 +36,7 @@ def cache_folder(request, tmp_path_factory):
 
 @contextlib.contextmanager
 def cheaply(folder):
-  """Compiles with few optimizations, in this process and those it starts.
-
-  Args:
-    folder: the compilation cache.
-  """
+  """Compiles with few optimizations, in this process and those it starts."""
   with pytest.MonkeyPatch.context() as patch:
     for name, value in environment(folder).items():
       patch.setenv(name, value)

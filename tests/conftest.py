@@ -50,6 +50,14 @@ def errors(caplog):
   logger.removeHandler(caplog.handler)
 
 
+@pytest.fixture
+def clock(monkeypatch):
+  """The time of `GoodputRecorder`, set by hand."""
+  now = [1000.0]
+  monkeypatch.setattr("bert_jax.cluster.goodput.time.time", lambda: now[0])
+  return now
+
+
 @pytest.fixture(scope="session")
 def s3_server():
   """A store on this machine that answers as Amazon's does."""
@@ -85,7 +93,6 @@ def gcs():
 
 @pytest.fixture
 def gs(gcs, tmp_path, monkeypatch):
-  """As `s3`."""
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
   name = f"bucket-{next(_NUMBERS)}"
   gcs.buckets[name] = {}

@@ -6,7 +6,7 @@ import jax
 
 from bert_jax.model import Model
 from bert_jax.models.config import EncoderConfig
-from bert_jax.tasks import DATA, TASKS, pretraining
+from bert_jax.tasks import DATA, TASKS
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
 
 WORDS = "the array is in place a list of names and it sorts them [ ] mask"
@@ -37,15 +37,8 @@ def data_config():
 
 
 @functools.cache
-def training_row():
-  """An example of zeros of the shape of the training rows."""
-  return pretraining.dummy_batch(data_config())
-
-
-@functools.cache
 def model():
   """A model with random parameters, far enough from zero to differ."""
-  dummy = jax.tree.map(lambda x: x[None], task().dummy_batch)
-  params = jax.jit(task().module.init)(jax.random.key(0), dummy)["params"]
+  params = jax.jit(task().init_params)(jax.random.key(0))
   params = jax.tree.map(lambda x: 10 * x, params)
   return Model(task(), params, batch_size=4)

@@ -1,11 +1,9 @@
 """The floors of the house: imports go down, and heavy names stay put."""
 
 import ast
-import pathlib
-import subprocess
-import sys
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.commands import ROOT, python
+
 # From the ground up; names on one line are neighbours, which do not import
 # each other.
 FLOORS = [
@@ -102,11 +100,5 @@ def test_files_and_functions_stay_short():
 
 def test_preparing_text_works_without_jax():
   # Each of its worker processes would import jax, and hold it in memory.
-  done = subprocess.run(
-    [sys.executable, "-c", "import launch.prepare, sys; print(*sys.modules)"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
+  done = python("import launch.prepare, sys; print(*sys.modules)")
   assert not {"jax", "flax", "tensorflow"} & {*done.stdout.split()}

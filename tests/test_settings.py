@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from bert_jax import settings, tasks
-from bert_jax.settings import UserError
+from tests.errors import user_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +60,12 @@ def test_a_single_string_is_a_list_of_one():
   ],
 )
 def test_what_is_wrong_is_named_with_its_key(section, message):
-  with pytest.raises(UserError, match=message.replace("?", r"\?")):
+  with user_error(message.replace("?", r"\?")):
     settings.from_dict(Outer, section)
 
 
 def test_an_unknown_key_is_looked_for_in_the_options_of_the_targets():
   message = r"unknown key; did you mean config\.data\.targets\.label\.labels\?"
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     data = {"train": "a.tsv", "labels": ("bad", "good")}
     settings.from_dict(tasks.LABELLED["classification"], data, "config.data")

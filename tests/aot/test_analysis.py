@@ -11,20 +11,15 @@ import pytest
 from bert_jax.aot import analysis, chips
 from bert_jax.aot.analysis import print_report
 from bert_jax.models import flops
-from bert_jax.settings import UserError
 from bert_jax.training.recipe import Recipe
+from tests.errors import user_error
+from tests.tasks import learnable
 
 CONFIG = {
   "steps": 10,
   "batch_size": 4,
   "corpus": {"source": "text_files", "vocab_size": 64},
-  "model": {
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "intermediate_size": 32,
-    "max_positions": 16,
-  },
+  "model": {**learnable.MODEL, "max_positions": 16},
   "data": {"corpus": "not there", "max_length": 16, "max_predictions": 3},
 }
 CHIP = chips.CHIPS["v5e"]
@@ -102,7 +97,7 @@ def test_an_update_that_does_not_fit(on_cpu, capsys):
   ],
 )
 def test_incomplete_recipes(changes, message):
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     analysis.lower(Recipe.from_dict(CONFIG | changes), jax.devices()[:1])
 
 
@@ -115,5 +110,5 @@ def test_incomplete_recipes(changes, message):
   ],
 )
 def test_unknown_slices(name, message):
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     chips.topology(name)

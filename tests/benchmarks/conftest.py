@@ -26,7 +26,6 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture
 def case():
-  """Makes a case of a tiny encoder."""
 
   def make(kind, length, real):
     return Case(kind, length, rows=4, real=real, model=TINY)

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
-from bert_jax import settings, trees
+from bert_jax import trees
 from bert_jax.checkpointing import manifest, parameters
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.types import TrainState
+from tests.errors import user_error
 
 
 def make_state(step, rows=8):
@@ -47,10 +47,11 @@ def as_bytes(state):
   return {name: (x.dtype, np.asarray(x).tobytes()) for name, x in leaves}
 
 
-def save(folder, *steps, **options):
+def save(folder, *steps, best=(), **options):
   with Checkpoints(folder, **options) as checkpoints:
     for step in steps:
-      checkpoints.save(make_state(step), {"position": {"index": step}})
+      metadata = {"position": {"index": step}}
+      checkpoints.save(make_state(step), metadata, best=step in best)
     checkpoints.wait()
     return checkpoints.steps()
 
@@ -67,13 +68,6 @@ def restore(folder):
   assert as_bytes(state) == as_bytes(make_state(step))
   assert metadata == {"position": {"index": step}}
   return step
-
-
-@pytest.fixture(scope="module")
-def two_steps(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("two_steps")
-  save(folder, 1, 2)
-  return folder
 
 
 def test_every_bit_comes_back_and_nothing_is_said(tmp_path, capfd):
@@ -135,9 +129,9 @@ def test_other_shapes_are_refused_by_name(tmp_path, two_steps):
     r" makes it float32\[9,16\]"
   )
   checkpoints = Checkpoints(two_steps)
-  with checkpoints, pytest.raises(settings.UserError, match=message):
+  with checkpoints, user_error(message):
     checkpoints.restore(shapes(other))
-  with pytest.raises(settings.UserError, match=message):
+  with user_error(message):
     parameters.restore_params(two_steps, shapes(other.params))
 
 
@@ -151,7 +145,7 @@ def test_another_optimizer_or_generator_is_refused(two_steps):
       ({"key": key}, r"key is saved as key<rbg>\[\]"),
     ):
       other = dataclasses.replace(state, **changes)
-      with pytest.raises(settings.UserError, match=name):
+      with user_error(name):
         checkpoints.restore(shapes(other))
 
 
@@ -169,7 +163,7 @@ def test_some_of_the_parameters(two_steps):
   target = jax.eval_shape(lambda: {"encoder": make_state(2).params["encoder"]})
   found = parameters.restore_params(two_steps, target)
   assert list(trees.flatten(found)) == ["encoder/bias", "encoder/kernel"]
-  with pytest.raises(settings.UserError, match="params/head is saved as noth"):
+  with user_error("params/head is saved as noth"):
     parameters.restore_params(
       two_steps, {"head": jax.ShapeDtypeStruct((2,), jnp.float32)}
     )
@@ -181,13 +175,13 @@ def test_folders_that_cannot_be(tmp_path):
     tmp_path / "file": "found a file",
     "http://bucket/run": "expected a local path, gs://",
   }.items():
-    with pytest.raises(settings.UserError, match=message):
+    with user_error(message):
       Checkpoints(folder)
-  with pytest.raises(settings.UserError, match="missing: no checkpoint"):
+  with user_error("missing: no checkpoint"):
     parameters.restore_params(tmp_path / "missing", {})
-  with pytest.raises(settings.UserError, match="step 1 could not be written"):
+  with user_error("step 1 could not be written"):
     save(tmp_path / "file" / "below", 1)
-  with pytest.raises(settings.UserError, match=r"config.checkpoint.keep"):
+  with user_error(r"config.checkpoint.keep"):
     Checkpoints(tmp_path, keep=0)
 
 

@@ -18,6 +18,7 @@ from tests.checkpointing.test_checkpoints import (
   save,
   shapes,
 )
+from tests.errors import user_error
 
 
 def _largest(folder):
@@ -47,13 +48,6 @@ DAMAGES = {
   "other JSON 2": lambda f: (f / manifest.NAME).write_text('{"files": [1]}'),
   "deep JSON": lambda f: (f / manifest.NAME).write_text("[" * 100_000),
 }
-
-
-@pytest.fixture(scope="module")
-def two_steps(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("two_steps")
-  save(folder, 1, 2)
-  return folder
 
 
 def _copy(source, folder):
@@ -86,10 +80,10 @@ def test_only_damaged_steps_are_no_reason_to_begin_anew(tmp_path, two_steps):
   _copy(two_steps, tmp_path)
   for step in "12":
     _flip(_largest(tmp_path / step))
-  with pytest.raises(settings.UserError, match="all checkpoints are damaged"):
+  with user_error("all checkpoints are damaged"):
     restore(tmp_path)
   params = shapes(make_state(0).params)
-  with pytest.raises(settings.UserError, match="all checkpoints are damaged"):
+  with user_error("all checkpoints are damaged"):
     parameters.restore_params(tmp_path, params)
 
 
@@ -147,7 +141,7 @@ def test_a_failed_save_is_an_error_and_spares_the_last_one(
   save(tmp_path, 1)
   match = rf"the checkpoint of step 2 could not be written to {tmp_path}"
   checkpoints = Checkpoints(tmp_path)
-  with pytest.raises(settings.UserError, match=match) as caught:
+  with user_error(match) as caught:
     with _full_disk(60_000):
       checkpoints.save(make_state(2, rows=10_000), {})
       with contextlib.suppress(settings.UserError):
@@ -176,12 +170,6 @@ def test_a_failed_save_does_not_hide_what_ended_the_run(tmp_path, errors):
         checkpoints._pending.result()
     raise KeyboardInterrupt
   assert "the checkpoint of step 2 could not be written" in errors.text
-
-
-def test_closing_twice_is_fine(tmp_path):
-  checkpoints = Checkpoints(tmp_path)
-  checkpoints.close()
-  checkpoints.close()
 
 
 SAVE_FOR_EVER = """

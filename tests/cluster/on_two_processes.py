@@ -6,7 +6,6 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.cluster import processes
@@ -14,6 +13,7 @@ from bert_jax.settings import UserError
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.types import TrainState
+from tests.errors import user_error
 from tests.training.mesh import steps
 
 
@@ -30,7 +30,7 @@ def check_that_all_get_what_the_first_does(me):
   def fail():
     raise UserError("no such thing")
 
-  with pytest.raises(UserError, match="no such thing"):
+  with user_error("no such thing"):
     processes.on_first(fail)
 
 

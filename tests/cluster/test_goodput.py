@@ -6,14 +6,6 @@ from bert_jax.cluster import goodput
 from bert_jax.cluster.goodput import GoodputRecorder
 
 
-@pytest.fixture
-def clock(monkeypatch):
-  """The time, to be set by hand."""
-  now = [1000.0]
-  monkeypatch.setattr(goodput.time, "time", lambda: now[0])
-  return now
-
-
 def spend(recorder, clock, **seconds):
   for kind, value in seconds.items():
     recorder.enter(kind)

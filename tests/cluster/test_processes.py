@@ -8,8 +8,8 @@ import pytest
 from benchmarks import small_runs
 from bert_jax.cluster import processes
 from bert_jax.cluster.processes import Cluster
-from bert_jax.settings import UserError
 from tests import compiling
+from tests.errors import user_error
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -62,7 +62,7 @@ def test_alone_a_process_is_the_whole_run(monkeypatch):
   ],
 )
 def test_flags_that_do_not_fit(given, message):
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     Cluster(**given)
 
 

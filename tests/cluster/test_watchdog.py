@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -9,6 +6,8 @@ import pytest
 from bert_jax.cluster import watchdog
 from bert_jax.cluster.goodput import GoodputRecorder
 from bert_jax.cluster.interruption import EXIT_CODE
+from tests import compiling
+from tests.commands import python
 
 HANGS = """
 import pathlib, sys, time
@@ -40,13 +39,8 @@ def report(folder, process, reported=None, **entry):
 def test_a_process_that_hangs_ends_and_tells_who_is_behind(tmp_path):
   report(tmp_path, 1, step=11, phase="training")
   report(tmp_path, 2, step=11, phase="loading")
-  done = subprocess.run(
-    [sys.executable, "-c", HANGS, str(tmp_path)],
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=60,
-  )
+  env = compiling.simulated(1)
+  done = python(HANGS, tmp_path, env=env, check=False)
   assert done.returncode == EXIT_CODE
   assert "in deadlock" in done.stderr  # The stack.
   last = done.stderr.splitlines()[-1]

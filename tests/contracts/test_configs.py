@@ -69,8 +69,7 @@ def test_a_recipe_makes_its_task_and_measures_its_metric(
 ):
   metric = Recipe.from_dict(config).evaluation.metric
   task, data = make_task(config, monkeypatch, tmp_path)
-  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
-  shapes = jax.eval_shape(task.module.init, jax.random.key(0), dummy)["params"]
+  shapes = jax.eval_shape(task.init_params, jax.random.key(0))
   assert trees.count(shapes) > 0
   if isinstance(Recipe.from_dict(config).data_config(), CorpusDataConfig):
     return

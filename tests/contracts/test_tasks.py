@@ -10,44 +10,23 @@ import numpy as np
 import pytest
 
 from bert_jax.data import grouping
-from bert_jax.settings import UserError, from_dict
+from bert_jax.settings import from_dict
 from bert_jax.tasks import TASKS, Target, Task, Texts, from_state, targets
-from bert_jax.tasks.targets.target import to_json
-from tests.tasks.cases import ENCODER, OTHERS, RECORDS, model
+from bert_jax.tasks.targets.labels import LabelledTarget
+from tests.errors import user_error
+from tests.tasks.cases import ENCODER, OTHERS, RECORDS, assert_same, model
 
 IDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
-# Every class of the folder, whether or not a task of the table has it.
+ABSTRACT = {Target, LabelledTarget}
+# Every other target of the folder, whether or not a task of the table has it.
 TARGETS = {
   cls.__name__: cls
   for path in sorted(pathlib.Path(targets.__path__[0]).glob("*.py"))
   for cls in vars(
     importlib.import_module(f"bert_jax.tasks.targets.{path.stem}")
   ).values()
-  if isinstance(cls, type)
-  and issubclass(cls, Target)
-  and all(hasattr(cls, name) for name in Target.REQUIRED)
-  and getattr(cls, "head", None) is not Target.head
+  if isinstance(cls, type) and issubclass(cls, Target) and cls not in ABSTRACT
 }
-
-
-def plain(answer):
-  """An answer as JSON has it; vectors as lists."""
-  return json.loads(json.dumps(answer, default=to_json))
-
-
-def assert_same(one, other):
-  """Compares nested answers, numbers but about."""
-  if isinstance(one, dict):
-    assert one.keys() == other.keys()
-    one, other = list(one.values()), list(other.values())
-  if isinstance(one, list):
-    assert len(one) == len(other)
-    for pair in zip(one, other):
-      assert_same(*pair)
-  elif isinstance(one, float):
-    np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
-  else:
-    assert one == other
 
 
 def test_every_task_has_a_case():
@@ -61,6 +40,11 @@ def test_every_target_is_one_of_a_task():
     for target in task.targets.values()
   }
   assert used == {*TARGETS}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_has_the_required_methods(name):
+  Task("custom", Texts(), {"mine": TARGETS[name]()})  # Raises what is lacking.
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -109,7 +93,7 @@ def test_a_task_says_what_it_is(name):
   assert task.targets.keys() == TASKS[name].targets.keys()
   kept = json.loads(json.dumps(task.state()))
   assert from_state(kept, "state").state() == task.state()
-  with pytest.raises(UserError, match="state: expected the targets"):
+  with user_error("state: expected the targets"):
     from_state({**kept, "targets": {}}, "state")
 
 
@@ -150,8 +134,8 @@ def test_what_is_said_of_each_token_is_padded_as_tokens_are(name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_answers_do_not_depend_on_the_other_records(name):
-  alone = plain(model(name)(RECORDS[name]))
-  together = plain(model(name)([RECORDS[name], *OTHERS[name]]))
+  alone = model(name)(RECORDS[name])
+  together = model(name)([RECORDS[name], *OTHERS[name]])
   assert len(together) == 1 + len(OTHERS[name])
   assert_same(together[0], alone)
 
@@ -183,7 +167,7 @@ def test_loss_and_metrics_of_a_dummy_row_are_zero_over_nothing(name):
 @pytest.mark.parametrize("name", TASKS)
 def test_without_a_vocabulary_no_text_is_taken(name):
   task = TASKS[name].bind(ENCODER, None)
-  with pytest.raises(UserError, match="came without a vocabulary"):
+  with user_error("came without a vocabulary"):
     task.preprocess(RECORDS[name])
 
 
@@ -202,7 +186,9 @@ WRONG = [
   ("classification", {"text": "a", "pair": 3}, "the field 'pair', a text"),
   ("classification", {"text": " ", "label": "LABEL_0"}, "'text' is empty"),
   ("classification", {"text": "a", "label": 0.5}, "the label 0.5: expected"),
+  ("classification", {"text": "a", "label": ""}, "the label '': expected"),
   ("multi_label", {"text": "a", "labels": "X"}, "'labels': expected a list of"),
+  ("multi_label", {"text": "a", "labels": ["LABEL_0", None]}, "the label None"),
   ("multi_label", {"text": "", "labels": []}, "'text' is empty"),
   ("regression", {"text": "a", "label": "X"}, "'label': expected a number, g"),
   ("regression", {"text": "a", "label": "nan"}, "'label': expected a number"),
@@ -210,20 +196,12 @@ WRONG = [
   ("regression", {"text": "a", "label": 1e39}, "'label': expected a number"),
   ("regression", {"text": "a", "values": 1.0}, "'values': expected a list of"),
   ("regression", {"text": "a", "values": []}, "'values': expected a list of"),
-  (
-    "regression",
-    {"text": "a", "values": [1, 2]},
-    r"expected 1 values \(value\), got 2",
-  ),
+  ("regression", {"text": "a", "values": [1, 2]}, r"expected 1 values \(value"),
   ("regression", {"text": "", "label": 1}, "'text' is empty"),
   ("next_sentence", {"text": "a"}, "the field 'pair', a text"),
   ("next_sentence", {"pair": "a"}, "the field 'text', a text"),
   ("multiple_choice", {"text": "a"}, "the field 'choices', a list of texts"),
-  (
-    "multiple_choice",
-    {"text": "a", "choices": "it"},
-    "the field 'choices', a list of texts",
-  ),
+  ("multiple_choice", {"text": "a", "choices": "it"}, "the field 'choices', a"),
   (
     "multiple_choice",
     {"text": "a", "choices": ["it", None]},
@@ -249,23 +227,11 @@ WRONG = [
   ("embedding", {"text": "a", "pair": 3}, "the field 'pair', a text"),
   ("embedding", {"text": "", "pair": "a"}, "'text' is empty"),
   ("embedding", {"text": "a", "negative": "b"}, "the field 'pair', a text"),
-  (
-    "embedding",
-    {"text": "a", "pair": "b", "negative": " "},
-    "'negative' is empty",
-  ),
+  ("embedding", {"text": "a", "pair": "b", "negative": " "}, "'negative' is e"),
   ("question_answering", {"question": "a"}, "the field 'context', a text"),
   ("question_answering", {"context": "a"}, "the field 'question', a text"),
-  (
-    "question_answering",
-    {"question": " ", "context": "a"},
-    "'question' is empty",
-  ),
-  (
-    "question_answering",
-    {"question": "a", "context": "\n"},
-    "'context' is empty",
-  ),
+  ("question_answering", {"question": " ", "context": "a"}, "'question' is em"),
+  ("question_answering", {"question": "a", "context": "\n"}, "'context' is em"),
   (
     "question_answering",
     {"question": "a", "context": "b", "answers": "b"},
@@ -273,11 +239,7 @@ WRONG = [
   ),
   (
     "question_answering",
-    {
-      "question": "a",
-      "context": "a b",
-      "answers": [{"text": "b", "start": 1}],
-    },
+    {"question": "a", "context": "a b", "answers": [{"text": "b", "start": 1}]},
     "the answer 'b' is not at character 1 of the context, where ' ' is",
   ),
   ("tagging", {"words": "the list"}, "the field 'words', a list of texts"),
@@ -293,10 +255,9 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "record", "message"), WRONG)
 def test_what_is_wrong_with_a_record_is_said_in_a_line(name, record, message):
-  with pytest.raises(UserError, match=message) as error:
+  with user_error(message) as error:
     model(name)([RECORDS[name], record])
   assert str(error.value).startswith("input 2: ")
-  assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +272,7 @@ def test_what_is_wrong_with_a_record_is_said_in_a_line(name, record, message):
 )
 def test_options_are_checked(name, options):
   (option,) = options
-  with pytest.raises(UserError, match=f"{option}: expected a whole number"):
+  with user_error(f"{option}: expected a whole number"):
     model(name)([RECORDS[name]], **options)
 
 
@@ -326,6 +287,8 @@ def test_options_are_checked(name, options):
     ("Similarity", {"pooling": ("sum",)}, "pooling: expected some of cls, max"),
     ("Similarity", {"scale": 0.0}, "scale: expected more than 0"),
     ("Similarity", {"objective": "x"}, "objective: expected contrastive or"),
+    ("Similarity", {"scale": float("nan")}, "scale: expected more than 0"),
+    ("Similarity", {"label_range": (1.0,)}, "label_range: expected the least"),
     ("Similarity", {"label_range": (1.0, 0.0)}, "label_range: expected the le"),
     ("Span", {"null_threshold": float("nan")}, "a finite number"),
     ("TokenLabels", {"labels": ("O", "O")}, "labels: expected no name twice"),

@@ -18,15 +18,20 @@ class MemoryCorpus:
     return self.documents[index]
 
 
-def make_corpus(documents=400, mean_sentences=12, seed=0):
-  """Token ids count up, so that a token says where it comes from."""
+def make_corpus(documents=400, mean_sentences=12, seed=0, vocabulary=1 << 30):
+  """Token ids count up, so that a token says where it comes from.
+
+  With a vocabulary they begin anew beyond it; the first five are left out.
+  """
+  first = 5 if vocabulary < 1 << 30 else 0
   rng = np.random.default_rng(seed)
   made, token = [], 0
   for _ in range(documents):
     document = []
     for _ in range(rng.geometric(1 / mean_sentences)):
       length = int(np.clip(rng.lognormal(2.5, 0.8), 1, 300))
-      document.append(np.arange(token, token + length, dtype=np.int32))
+      ids = np.arange(token, token + length, dtype=np.int32)
+      document.append(first + ids % (vocabulary - first))
       token += length
     made.append(document)
   return MemoryCorpus(made)

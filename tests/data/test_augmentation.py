@@ -5,10 +5,11 @@ import pytest
 import bert_jax
 from bert_jax.data import augmentation
 from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
-from bert_jax.settings import UserError, from_dict
+from bert_jax.settings import from_dict
 from bert_jax.training import inference
 from bert_jax.training.recipe import Recipe
 from tests import small
+from tests.errors import user_error
 from tests.interop import folders
 from tests.tasks import learnable
 
@@ -95,13 +96,10 @@ def test_without_copies_nothing_is_made():
 
 
 @pytest.mark.parametrize(
-  "record",
-  [{"question": "a", "context": "b", "answers": []}, {"image": "x"}],
+  "record", [{"question": "a", "context": "b", "answers": []}, {"image": "x"}]
 )
 def test_what_cannot_be_changed_is_refused(record):
-  with pytest.raises(
-    UserError, match="expected records with text or words"
-  ) as e:
+  with user_error("expected records with text or words") as e:
     augmentation.augment([record], AugmentationConfig(copies=1, dropout=0.1))
   assert str(e.value).startswith("config.data.augmentation: ")
 
@@ -121,7 +119,7 @@ def test_what_cannot_be_changed_is_refused(record):
 )
 def test_the_section_is_checked(section, message):
   where = "config.data.augmentation"
-  with pytest.raises(UserError, match=f"{where}.{message}"):
+  with user_error(f"{where}.{message}"):
     from_dict(AugmentationConfig, section, where)
 
 
@@ -199,5 +197,5 @@ def test_a_task_learns_from_its_records_and_their_copies(tmp_path):
 
 def test_an_encoder_alone_proposes_nothing(tmp_path):
   bert_jax.save(folders.model("bert", "embedding"), tmp_path / "model")
-  with pytest.raises(UserError, match="has no masked-LM head"):
+  with user_error("has no masked-LM head"):
     inference.masked_language_model(str(tmp_path / "model"))

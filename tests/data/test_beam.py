@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from bert_jax import settings
 from bert_jax.data.corpus import beam, build
 from bert_jax.storage import paths
 from tests.data.test_corpus import content, make_config, random_text
+from tests.errors import user_error
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_damaged_document_is_one_line(config, tmp_path, direct, caplog):
   path = tmp_path / "text.jsonl"
   path.write_text("\n".join([*lines, "{damaged"]))
   config = dataclasses.replace(config, files=(str(path),))
-  with pytest.raises(settings.UserError, match=r"text\.jsonl:121: expected"):
+  with user_error(r"text\.jsonl:121: expected"):
     build.prepare(config, tmp_path / "beam", runner=direct)
   assert not caplog.records
   assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -51,7 +51,7 @@ def test_a_damaged_document_is_one_line(config, tmp_path, direct, caplog):
 
 
 def test_a_failed_pipeline_says_why(tmp_path, direct):
-  with pytest.raises(settings.UserError, match=r"failed: ZeroDivisionError"):
+  with user_error(r"failed: ZeroDivisionError"):
     list(direct(divmod, [(7, 2), (9, 0)], tmp_path))
 
 
@@ -74,13 +74,13 @@ def test_several_workers(tmp_path, direct):
   ],
 )
 def test_mistakes_in_the_options(runner, options, message, direct):
-  with pytest.raises(settings.UserError, match=message):
+  with user_error(message):
     beam.runner(runner, options)
 
 
 def test_without_apache_beam(monkeypatch):
   monkeypatch.setitem(sys.modules, "apache_beam", None)
-  with pytest.raises(settings.UserError, match=r"install 'bert_jax\[beam\]'"):
+  with user_error(r"install 'bert_jax\[beam\]'"):
     beam.runner("DirectRunner")
 
 

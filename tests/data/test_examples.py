@@ -1,4 +1,3 @@
-import dataclasses
 import pickle
 
 import numpy as np
@@ -10,7 +9,9 @@ from bert_jax.data.pretraining.examples import (
   PretrainingExamples,
 )
 from bert_jax.text.tokenizer import SpecialIds
+from tests import pytrees
 from tests.data.memory_corpus import MemoryCorpus, make_corpus
+from tests.errors import user_error
 
 SPECIAL = SpecialIds(pad=4, unknown=1, cls=2, sep=3, mask=0)
 
@@ -34,24 +35,11 @@ def make(corpus=None, seed=7, **config):
 
 
 def unmasked(example):
-  """The ids before masking."""
   ids = example.token_ids.copy()
   used = example.targets["masked_lm/weights"] > 0
   positions = example.targets["masked_lm/positions"][used]
   ids[positions] = example.targets["masked_lm/ids"][used]
   return ids
-
-
-def assert_equal(left, right):
-  for field in dataclasses.fields(left):
-    if field.name == "targets":
-      assert left.targets.keys() == right.targets.keys()
-      for name in left.targets:
-        np.testing.assert_array_equal(left.targets[name], right.targets[name])
-    else:
-      np.testing.assert_array_equal(
-        getattr(left, field.name), getattr(right, field.name)
-      )
 
 
 @pytest.mark.parametrize("length", [5, 32, 128])
@@ -100,24 +88,6 @@ def test_single_segments_hold_whole_sentences_once():
   np.testing.assert_array_equal(np.concatenate(seen), everything)
 
 
-def test_dtypes_and_shapes():
-  example = make(max_length=32, max_predictions=6).example(0, 0)
-  for name in ("token_ids", "segment_ids", "position_ids", "sequence_ids"):
-    assert getattr(example, name).dtype == np.int32
-    assert getattr(example, name).shape == (32,)
-  found = {
-    name: (value.dtype.name, value.shape)
-    for name, value in example.targets.items()
-  }
-  assert found == {
-    "masked_lm/positions": ("int32", (6,)),
-    "masked_lm/ids": ("int32", (6,)),
-    "masked_lm/weights": ("float32", (6,)),
-    "next_sentence/labels": ("int32", (1,)),
-    "next_sentence/weights": ("float32", (1,)),
-  }
-
-
 def test_an_example_is_a_function_of_seed_epoch_and_index():
   examples, again = make(), make()
   last = examples.epoch_length(2) - 1
@@ -125,8 +95,10 @@ def test_an_example_is_a_function_of_seed_epoch_and_index():
   wanted = [(2, last), (0, 3), (2, 0), (1, 5)]
   first = [examples.example(*at) for at in wanted]
   for at, example in reversed(list(zip(wanted, first))):
-    assert_equal(again.example(*at), example)
-  assert_equal(pickle.loads(pickle.dumps(examples)).example(2, 0), first[2])
+    pytrees.assert_equal(again.example(*at), example)
+  pytrees.assert_equal(
+    pickle.loads(pickle.dumps(examples)).example(2, 0), first[2]
+  )
   other = make(seed=8).example(0, 3)
   assert (other.token_ids != first[1].token_ids).any()
 
@@ -159,11 +131,11 @@ def test_index_out_of_range(max_sequences):
 
 
 def test_empty_corpus_and_bad_seed_are_named():
-  with pytest.raises(settings.UserError, match=r"config\.data\.corpus"):
+  with user_error(r"config\.data\.corpus"):
     PretrainingExamples(
       MemoryCorpus([]), SPECIAL, 9, np.zeros(9, bool), ExamplesConfig(), 0
     )
-  with pytest.raises(settings.UserError, match=r"config\.seed.*-1"):
+  with user_error(r"config\.seed.*-1"):
     make(seed=-1)
 
 
@@ -181,7 +153,5 @@ def test_empty_corpus_and_bad_seed_are_named():
   ],
 )
 def test_config_errors_name_the_key(key, value):
-  with pytest.raises(
-    settings.UserError, match=rf"^config\.data\.{key}: .*{value}"
-  ):
+  with user_error(rf"^config\.data\.{key}: .*{value}"):
     settings.from_dict(ExamplesConfig, {key: value}, "config.data")

@@ -1,16 +1,13 @@
 """Batches of examples of similar length."""
 
-import pickle
-import threading
-
 import jax
 import numpy as np
 import pytest
 
 from bert_jax.data import grouping
 from bert_jax.data.grouping import Axes, LengthGroupedStream
-from bert_jax.settings import UserError
 from bert_jax.types import Batch
+from tests.errors import user_error
 
 AXES = Axes(per_token=frozenset({"tags"}), fixed=frozenset({"values"}))
 LENGTHS = (8, 16, 24)
@@ -47,13 +44,6 @@ def numbers(batch):
   """Which examples a batch has; rows that only pad are none."""
   used = batch.sequence_ids[:, 0] > 0
   return batch.token_ids[used, 0].tolist()
-
-
-def assert_equal(one, other):
-  assert jax.tree.structure(one) == jax.tree.structure(other)
-  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other)):
-    assert a.dtype == b.dtype
-    np.testing.assert_array_equal(a, b)
 
 
 def test_every_example_comes_once_an_epoch_each_in_its_own_order():
@@ -112,17 +102,6 @@ def test_examples_keep_what_they_are_and_padding_counts_nothing():
       assert batch.targets["weights"][row] == (size > 0)
 
 
-@pytest.mark.parametrize("rows", [[0], [2, 3], [3, 0], range(4)])
-def test_some_rows_are_those_of_the_whole_batch(rows):
-  # The length and the other axes are those of the whole batch on every host.
-  for index in range(26):
-    whole = stream().batch(index, range(4))
-    assert_equal(
-      stream().batch(index, rows),
-      jax.tree.map(lambda x: x[np.array(rows)], whole),
-    )
-
-
 def test_the_last_batch_is_filled_up_with_blank_rows():
   rows = [len(numbers(batch)) for batch in take(stream(), 26)]
   assert sorted(rows) == [3] + [4] * 25
@@ -131,59 +110,10 @@ def test_the_last_batch_is_filled_up_with_blank_rows():
   assert batch.targets["weights"].tolist() == [1, 0, 0, 0]
 
 
-@pytest.mark.parametrize("consumed", [0, 1, 25, 26, 27, 60])
-def test_a_resumed_stream_goes_on_exactly(consumed):
-  whole, again = stream(), stream().at(stream().position_after(consumed))
-  for one, other in zip(take(whole, 30, consumed), take(again, 30)):
-    assert_equal(one, other)
-  assert again.position_after(5) == whole.position_after(consumed + 5)
-
-
-def test_batches_depend_on_seed_and_index_alone():
-  of, expected = stream(), take(stream(), 60)
-  for index in (59, 0, 30, 26, 3):
-    assert_equal(of.batch(index, range(4)), expected[index])
-  other = take(stream(seed=4), 26)
-  assert [numbers(b) for b in other] != [numbers(b) for b in expected[:26]]
-
-
-def test_it_pickles_and_threads_may_share_it():
-  expected = take(stream(), 80)
-  of = pickle.loads(pickle.dumps(stream()))
-  found = {}
-
-  def draw(indices):
-    for index in indices:
-      found[index] = of.batch(index, range(4))
-
-  threads = [
-    threading.Thread(target=draw, args=(range(n, 80, 4),)) for n in range(4)
-  ]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  assert len(found) == 80
-  for index, batch in found.items():
-    assert_equal(batch, expected[index])
-
-
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_the_rows_of_all_hosts_are_the_whole_batch(hosts):
-  of, share = stream(), 4 // hosts
-  for index in range(60):  # Some batches have blank rows.
-    parts = [
-      of.batch(index, range(host * share, (host + 1) * share))
-      for host in range(hosts)
-    ]
-    whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    assert_equal(whole, of.batch(index, range(4)))
-
-
 def test_what_can_give_no_batches_is_refused():
-  with pytest.raises(UserError, match=r"config\.data\.train: there are no ex"):
+  with user_error(r"config\.data\.train: there are no ex"):
     stream([])
-  with pytest.raises(UserError, match=r"config\.seed: expected 0"):
+  with user_error(r"config\.seed: expected 0"):
     stream(seed=-1)
 
 

@@ -106,11 +106,6 @@ def test_shares_follow_the_options(mask_share, random_share):
     assert kept < 0.05 if random_share else kept == 1
 
 
-def test_rate_follows_the_options():
-  options = make(rate=0.3, max_predictions=76)
-  assert len(mask_one(sequence(100), options).positions) == 30
-
-
 @pytest.mark.parametrize("whole_word", [False, True])
 def test_nothing_but_special_tokens(whole_word):
   continuations = np.zeros(VOCABULARY, bool) if whole_word else None

@@ -1,5 +1,4 @@
 import collections
-import pickle
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ def mixed(sizes, temperature=1.0, seed=0, start=None):
 
 
 def drawn(of, indices):
-  """The name and the examples of batches."""
   found = []
   for i in indices:
     ((name, examples),) = of.batch(i, range(of.batch_size)).targets.items()
@@ -54,32 +52,3 @@ def test_each_stream_is_gone_through_in_its_own_order():
   assert found == [
     plain.batch(i, range(2)).targets["b"].tolist() for i in range(len(found))
   ]
-
-
-def test_a_batch_does_not_depend_on_what_was_drawn_before():
-  sizes = {"a": 3, "b": 7}
-  expected = drawn(mixed(sizes), range(1100))
-  backwards = mixed(sizes)
-  assert drawn(backwards, [1099, 3, 0]) == [expected[i] for i in (1099, 3, 0)]
-  copy = pickle.loads(pickle.dumps(backwards))
-  assert drawn(copy, range(20)) == expected[:20]
-  half = mixed(sizes).batch(5, range(1, 2))
-  assert half.targets[expected[5][0]].tolist() == expected[5][1][1:]
-
-
-@pytest.mark.parametrize("consumed", [0, 1, 17, 1030])
-def test_it_goes_on_where_it_stopped(consumed):
-  sizes = {"a": 3, "b": 7}
-  expected = drawn(mixed(sizes), range(consumed, consumed + 5))
-  start = mixed(sizes).position_after(consumed)
-  again = mixed(sizes).at(start)
-  assert drawn(again, range(5)) == expected
-  assert again.position_after(2) == mixed(sizes).position_after(consumed + 2)
-
-
-def test_the_seed_chooses():
-  orders = [
-    [name for name, _ in drawn(mixed({"a": 5, "b": 5}, seed=seed), range(40))]
-    for seed in (0, 0, 1)
-  ]
-  assert orders[0] == orders[1] != orders[2]

@@ -1,12 +1,10 @@
 """Packed rows, compared with the same pretraining examples alone."""
 
 import collections
-import dataclasses
 
 import numpy as np
 import pytest
 
-from bert_jax.data.pretraining import packing, planning
 from bert_jax.data.pretraining.examples import (
   ExamplesConfig,
   PretrainingExamples,
@@ -20,11 +18,7 @@ FIELDS = ("token_ids", "segment_ids", "position_ids")
 
 
 def make(documents=200, seed=7, **config):
-  corpus = make_corpus(documents, mean_sentences=2)
-  for document in corpus.documents:
-    for sentence in document:
-      sentence %= VOCABULARY - 5
-      sentence += 5
+  corpus = make_corpus(documents, mean_sentences=2, vocabulary=VOCABULARY)
   return PretrainingExamples(
     corpus,
     SPECIAL,
@@ -87,22 +81,6 @@ def test_each_example_is_in_one_row_and_as_by_itself(config, max_sequences):
   assert collections.Counter(sequences_of(packed, 1)) == expected
 
 
-def test_positions_begin_anew_and_rows_have_what_they_are_said_to_have():
-  examples = make(max_length=64, max_sequences=3, max_predictions=10)
-  rows = examples.batch(0, range(examples.epoch_length(0)))
-  assert (rows.position_ids[rows.token_ids == SPECIAL.cls] == 0).all()
-  assert rows.sequence_ids.max() == 3
-  shapes = {name: x.shape[1:] for name, x in rows.targets.items()}
-  slots = 9 + 2  # of 64 tokens 9.6, and three halves
-  assert shapes == {
-    "masked_lm/positions": (slots,),
-    "masked_lm/ids": (slots,),
-    "masked_lm/weights": (slots,),
-    "next_sentence/labels": (3,),
-    "next_sentence/weights": (3,),
-  }
-
-
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.15, 0.3, 1.0])
 @pytest.mark.parametrize("next_sentence", [True, False])
 def test_slots_suffice_for_the_worst_row(rate, next_sentence):
@@ -142,54 +120,3 @@ def test_rows_differ_from_epoch_to_epoch_and_are_the_same_when_asked_again():
       rows[epoch],
     )
   assert (rows[0] != rows[1]).any()
-
-
-def test_one_example_is_a_row_of_its_own():
-  alone, packed = (
-    make(1, max_length=512),
-    make(1, max_length=512, max_sequences=3),
-  )
-  assert alone.epoch_length(0) >= packed.epoch_length(0)
-  one = dataclasses.replace(
-    ExamplesConfig(), short_probability=0.0, next_sentence=False
-  )
-  corpus = make_corpus(1, 1)
-  for most in (1, 4):
-    examples = PretrainingExamples(
-      corpus,
-      SPECIAL,
-      VOCABULARY,
-      np.zeros(VOCABULARY, bool),
-      dataclasses.replace(one, max_sequences=most),
-      0,
-    )
-    assert examples.epoch_length(0) == 1
-    assert examples.example(0, 0).sequence_ids.max() == 1
-
-
-@pytest.mark.parametrize("next_sentence", [True, False])
-def test_rows_of_512_are_98_percent_full_with_text_like_wikipedias(
-  next_sentence,
-):
-  # Documents of 400 tokens in the mean, many of them short, as in Wikipedia.
-  rng = np.random.default_rng(0)
-  sizes = np.clip(rng.lognormal(2.4, 1.1, 4000), 1, 5000).astype(int)
-
-  class Lengths:
-    document_starts = np.cumsum([0, *sizes])
-    sentence_lengths = np.clip(
-      rng.lognormal(3.0, 0.6, sizes.sum()), 1, 400
-    ).astype(np.uint32)
-
-  special = 2 + next_sentence
-  plan = planning.make_plan(
-    Lengths,
-    max_tokens=512 - special,
-    short_probability=0.1,
-    pairs=next_sentence,
-    seed=0,
-    epoch=0,
-  )
-  lengths = plan.tokens + np.uint16(special)
-  packed = packing.pack(lengths, 512, 4, np.random.default_rng(0))
-  assert packed.efficiency > 0.98

@@ -14,7 +14,6 @@ def pack(lengths, row_length=512, max_sequences=4, seed=0):
 
 
 def rows_of(packed):
-  """The sequences of each row."""
   return np.split(packed.sequences, packed.starts[1:-1])
 
 

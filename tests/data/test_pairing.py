@@ -2,26 +2,15 @@ import numpy as np
 import pytest
 
 from bert_jax.data import counter_rng
-from bert_jax.data.pretraining import pairing, planning
+from bert_jax.data.pretraining import pairing
 from tests.data.memory_corpus import MemoryCorpus, make_corpus
+from tests.data.test_planning import make_plan
 
 KEY = counter_rng.key(0)
 
 
-def make_plan(corpus, pairs=True, max_tokens=125):
-  return planning.make_plan(
-    corpus,
-    max_tokens=max_tokens,
-    short_probability=0.1,
-    pairs=pairs,
-    seed=3,
-    epoch=0,
-  )
-
-
-def make_pairs(corpus, plan, max_tokens, examples=None):
-  if examples is None:
-    examples = np.arange(len(plan.tokens))
+def make_pairs(corpus, plan, max_tokens):
+  examples = np.arange(len(plan.tokens))
   return pairing.make_pairs(
     corpus, plan, examples, max_tokens=max_tokens, key=KEY
   )
@@ -30,7 +19,7 @@ def make_pairs(corpus, plan, max_tokens, examples=None):
 @pytest.mark.parametrize("pairs", [True, False])
 def test_segments_hold_what_was_planned(pairs):
   corpus = make_corpus(100)
-  plan = make_plan(corpus, pairs)
+  plan = make_plan(corpus, pairs=pairs)
   everything = np.concatenate([s for doc in corpus.documents for s in doc])
   begins = np.cumsum([0, *corpus.sentence_lengths])
   found = make_pairs(corpus, plan, max_tokens=10_000)  # nothing is dropped
@@ -49,21 +38,11 @@ def test_segments_hold_what_was_planned(pairs):
 @pytest.mark.parametrize("max_tokens", [2, 13, 125])
 def test_pairs_have_the_length_that_was_planned(pairs, max_tokens):
   corpus = make_corpus(100)
-  plan = make_plan(corpus, pairs, max_tokens)
+  plan = make_plan(corpus, pairs=pairs, max_tokens=max_tokens)
   found = make_pairs(corpus, plan, max_tokens)
   sizes = [len(a) + len(b) for a, b in zip(found.a, found.b)]
   assert sizes == plan.tokens.tolist() and max(sizes) == max_tokens
   assert all(len(a) and bool(len(b)) == pairs for a, b in zip(*found[:2]))
-
-
-def test_a_pair_does_not_depend_on_those_beside_it():
-  corpus = make_corpus(30)
-  plan = make_plan(corpus, max_tokens=40)
-  whole = make_pairs(corpus, plan, 40)
-  for number in (5, 0, len(plan.tokens) - 1):
-    alone = make_pairs(corpus, plan, 40, np.array([number]))
-    np.testing.assert_array_equal(alone.a[0], whole.a[number])
-    np.testing.assert_array_equal(alone.b[0], whole.b[number])
 
 
 def test_what_is_dropped_equals_dropping_single_tokens():

@@ -160,7 +160,7 @@ def test_rates_are_berts():
   corpus = make_corpus(4000, 20)
   assert 0.51 < make_plan(corpus).is_random.mean() < 0.65
   # With one segment an example is no longer than its document's target.
-  plan = make_plan(corpus, max_tokens=125, short_probability=0.1, pairs=False)
+  plan = make_plan(corpus, pairs=False)
   starts = corpus.document_starts
   document = np.searchsorted(starts, plan.a_first, "right") - 1
   longest = np.zeros(len(corpus), int)

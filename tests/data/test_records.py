@@ -8,21 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_jax import settings
-from bert_jax.data import records
+from tests.data import labelled
+from tests.data.labelled import contents
+from tests.errors import user_error
 
 FIELDS = ("text", "pair", "label")
 
 
-def read(path, fields=FIELDS, optional=("pair",), lists=(), **options):
-  config = settings.from_dict(
-    records.RecordsConfig, {"train": str(path)} | options, "config.data"
-  )
-  return records.read(config, "train", fields, lists, optional)
-
-
-def contents(found):
-  return [row.record for row in found.rows]
+def read(path, fields=FIELDS, optional=("pair",), **options):
+  return labelled.read(path, fields, optional, **options)
 
 
 def write(path, data):
@@ -132,7 +126,7 @@ def test_gzip_is_read_as_it_is_unpacked(tmp_path, ending):
   expected = [{"text": "a", "label": "b"}]
   assert contents(read(path, header=False)) == expected
   write(path, gzip.compress(data * 999, mtime=0)[:-9])
-  with pytest.raises(settings.UserError, match=r"a.*gz: damaged.*gzip"):
+  with user_error(r"a.*gz: damaged.*gzip"):
     read(path, header=False, bad_rows="skip")
 
 
@@ -148,16 +142,8 @@ def test_gzip_is_read_as_it_is_unpacked(tmp_path, ending):
 )
 def test_lists_in_cells(tmp_path, separator, cell, expected):
   path = write(tmp_path / "a.tsv", f"t\t{cell}")
-  (record,) = contents(
-    read(
-      path,
-      ("text", "labels"),
-      lists=("labels",),
-      header=False,
-      separator=separator,
-    )
-  )
-  assert record == {"text": "t", "labels": expected}
+  found = read(path, ("text", "labels"), header=False, separator=separator)
+  assert contents(found) == [{"text": "t", "labels": expected}]
 
 
 BAD_ROWS = [
@@ -183,10 +169,8 @@ BAD_ROWS = [
 @pytest.mark.parametrize(("name", "data", "line", "reason"), BAD_ROWS)
 def test_bad_rows_fail_or_are_skipped(tmp_path, name, data, line, reason):
   path = write(tmp_path / name, data)
-  message = rf"{name}:{line}: .*{reason}.*config.data.bad_rows=skip"
-  with pytest.raises(settings.UserError, match=message) as raised:
+  with user_error(rf"{name}:{line}: .*{reason}.*config.data.bad_rows=skip"):
     read(path)
-  assert "\n" not in str(raised.value)
   found = read(path, bad_rows="skip")
   (skipped,) = found.skipped
   assert skipped.startswith(f"{path}:{line}: ") and reason in skipped
@@ -244,9 +228,8 @@ def test_bad_rows_fail_or_are_skipped(tmp_path, name, data, line, reason):
 )
 def test_mistakes(tmp_path, name, data, options, message):
   path = write(tmp_path / name, data)
-  with pytest.raises(settings.UserError, match=message) as raised:
+  with user_error(message):
     read(path, **options)
-  assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -258,15 +241,12 @@ def test_mistakes(tmp_path, name, data, options, message):
     ({"columns": {"text": 1.5}}, r"config.data.columns.text: .*1.5"),
     ({"dataset": "x", "format": "csv"}, r"config.data.dataset: .*'csv'"),
     ({"train": ""}, r"config.data.train: expected at least one"),
-    (
-      {"train": "", "format": "parallel"},
-      r"config.data.train: expected at least",
-    ),
+    ({"train": "", "format": "parallel"}, r"config.data.train: expected at le"),
     ({"format": "tfds", "train": ""}, r"config.data.train: expected a split"),
     ({"format": "tfds"}, r"config.data.dataset: expected a TFDS"),
     ({"train": "a,/no/such.tsv"}, r"config.data.train: .* matches no file"),
   ],
 )
 def test_settings(options, message):
-  with pytest.raises(settings.UserError, match=message):
+  with user_error(message):
     read("/no/such.tsv", **options)

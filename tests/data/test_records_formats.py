@@ -2,23 +2,11 @@
 
 import pytest
 
-from bert_jax import settings
-from bert_jax.data import records
+from tests.data.labelled import contents, read
+from tests.errors import user_error
 
 TAGGING = ("words", "tags")
 DIALOGUE = ("words", "tags", "label")
-
-
-def read(path, fields, optional=(), **options):
-  config = settings.from_dict(
-    records.RecordsConfig, {"train": str(path)} | options, "config.data"
-  )
-  lists = {"words", "tags", "labels"}.intersection(fields)
-  return records.read(config, "train", fields, lists, optional)
-
-
-def contents(found):
-  return [row.record for row in found.rows]
 
 
 def lines_of(found):
@@ -71,7 +59,7 @@ def test_conll_without_tags(tmp_path):
     {"words": ["a", "b"]},
     {"words": ["c"]},
   ]
-  with pytest.raises(settings.UserError, match=r"a.conll:1: .*'a' has no tag"):
+  with user_error(r"a.conll:1: .*'a' has no tag"):
     read(path, TAGGING)
 
 
@@ -89,7 +77,7 @@ def test_conll_without_tags(tmp_path):
 def test_a_bad_line_makes_a_bad_sentence(tmp_path, data, line, reason):
   path = tmp_path / "a.conll"
   path.write_bytes(data)
-  with pytest.raises(settings.UserError, match=rf"a.conll:{line}: .*{reason}"):
+  with user_error(rf"a.conll:{line}: .*{reason}"):
     read(path, TAGGING)
   found = read(path, TAGGING, bad_rows="skip")
   assert [record["words"] for record in contents(found)] == [["a"], ["d"]]
@@ -107,10 +95,10 @@ def test_a_bad_line_makes_a_bad_sentence(tmp_path, data, line, reason):
 def test_mistakes_with_conll(tmp_path, options, fields, message):
   path = tmp_path / "a.conll"
   path.write_text(CONLL_2003)
-  with pytest.raises(settings.UserError, match=message):
+  with user_error(message):
     read(path, fields, **options)
   path.write_text("# only a comment\n\n-DOCSTART- O\n")
-  with pytest.raises(settings.UserError, match=r"data.train: .* no rows"):
+  with user_error(r"data.train: .* no rows"):
     read(path, TAGGING)
 
 
@@ -145,9 +133,7 @@ def test_a_folder_of_parallel_files(folder):
   (folder / "label").rename(folder / "intent")
   columns = {"label": "intent"}
   assert contents(read(folder, DIALOGUE, columns=columns)) == contents(found)
-  with pytest.raises(
-    settings.UserError, match=r"columns.label: .*no file 'lab"
-  ):
+  with user_error(r"columns.label: .*no file 'lab"):
     read(folder, DIALOGUE)
   assert "label" not in contents(read(folder, DIALOGUE, ("label",)))[0]
 
@@ -160,21 +146,19 @@ def test_a_list_of_parallel_files(folder):
   given = ",".join(paths[:2])
   found = read(given, DIALOGUE, ("label",), format="parallel")
   assert contents(found)[1] == {"words": ["add", "it"], "tags": ["O", "O"]}
-  with pytest.raises(
-    settings.UserError, match=r"format: parallel files: .*fol"
-  ):
+  with user_error(r"format: parallel files: .*fol"):
     read(given, DIALOGUE, format="parallel")
 
 
 def test_parallel_lines_that_do_not_fit(folder):
   (folder / "seq.out").write_text("O O\n\nO O\n")
   message = r"seq.in:1: expected a tag for each word, got 3 words and 2 tags"
-  with pytest.raises(settings.UserError, match=message):
+  with user_error(message):
     read(folder, DIALOGUE)
   found = read(folder, DIALOGUE, bad_rows="skip")
   assert [record["label"] for record in contents(found)] == ["Add"]
   (folder / "label").write_text("\n\nAdd\n")
-  with pytest.raises(settings.UserError, match=r"seq.in:1: no label on this"):
+  with user_error(r"seq.in:1: no label on this"):
     read(folder, DIALOGUE)
 
 
@@ -182,5 +166,5 @@ def test_parallel_lines_that_do_not_fit(folder):
 def test_parallel_files_of_unequal_length(folder, bad_rows):
   """Which lines belong together is then anybody's guess."""
   (folder / "label").write_text("Play\n")
-  with pytest.raises(settings.UserError, match=r"label: has 1 lines"):
+  with user_error(r"label: has 1 lines"):
     read(folder, DIALOGUE, bad_rows=bad_rows)

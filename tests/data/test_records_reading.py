@@ -6,10 +6,8 @@ import pytest
 
 from bert_jax import settings
 from bert_jax.data import records
-
-
-def configured(**options):
-  return settings.from_dict(records.RecordsConfig, options, "config.data")
+from tests.data.labelled import configured
+from tests.errors import user_error
 
 
 def read(config, split="train"):
@@ -36,9 +34,7 @@ def test_files_of_several_formats(folder):
 
 def test_one_empty_file_among_others(folder):
   (folder / "d.tsv").write_text("")
-  with pytest.raises(
-    settings.UserError, match=r"data.eval: .*d.tsv has no row"
-  ):
+  with user_error(r"data.eval: .*d.tsv has no row"):
     read(configured(eval=f"{folder}/*"), "eval")
 
 
@@ -48,7 +44,7 @@ def test_a_task_refuses_records(folder):
       raise settings.UserError("unknown label '2'")
     return record["text"].upper()
 
-  with pytest.raises(settings.UserError, match=r"a.tsv:3: unknown label '2'"):
+  with user_error(r"a.tsv:3: unknown label '2'"):
     read(configured(train=f"{folder}/*")).each(prepare)
   read_ = read(configured(train=f"{folder}/*", bad_rows="skip"))
   kept, prepared = read_.each(prepare)
@@ -62,9 +58,7 @@ def test_a_task_refuses_all_records(folder):
   def refuse(record):
     raise settings.UserError("no")
 
-  with pytest.raises(
-    settings.UserError, match=r"data.train: no rows are left, 1 are .*b.csv:2"
-  ):
+  with user_error(r"data.train: no rows are left, 1 are .*b.csv:2"):
     read(configured(train=f"{folder}/b.csv", bad_rows="skip")).each(refuse)
 
 
@@ -83,7 +77,7 @@ def test_fingerprints_tell_the_data_and_not_their_place(folder):
   assert of(f"{folder}/[ab]*") != first
   copy.write_bytes(path.read_bytes() + b"x\t1\n")
   assert of(copy) != first
-  with pytest.raises(settings.UserError, match=r"data.train: .*matches no"):
+  with user_error(r"data.train: .*matches no"):
     of(folder / "nope")
 
 
@@ -100,7 +94,7 @@ def test_a_fingerprint_of_a_folder(tmp_path):
 
 def test_messages_name_the_section(folder):
   config = configured(train=f"{folder}/a.tsv")
-  with pytest.raises(settings.UserError, match=r"config.tasks.ner.columns.x: "):
+  with user_error(r"config.tasks.ner.columns.x: "):
     records.read(config, "train", ("x",), section="config.tasks.ner")
 
 

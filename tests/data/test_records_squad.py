@@ -4,21 +4,10 @@ import json
 
 import pytest
 
-from bert_jax import settings
-from bert_jax.data import records
+from tests.data.labelled import contents, read
+from tests.errors import user_error
 
 QUESTIONS = ("id", "question", "context", "answers")
-
-
-def read(path, fields, optional=(), **options):
-  config = settings.from_dict(
-    records.RecordsConfig, {"train": str(path)} | options, "config.data"
-  )
-  return records.read(config, "train", fields, optional=optional)
-
-
-def contents(found):
-  return [row.record for row in found.rows]
 
 
 def squad(path, *questions, context="The cat Tom."):
@@ -90,7 +79,7 @@ def test_squad_without_answers(tmp_path):
 def test_bad_questions(tmp_path, fields, reason):
   bad = question("b") | fields
   path = squad(tmp_path / "a.json", question(), bad, question("c"))
-  with pytest.raises(settings.UserError, match=rf"a.json: {bad['id']}: .*"):
+  with user_error(rf"a.json: {bad['id']}: .*"):
     read(path, QUESTIONS)
   found = read(path, QUESTIONS, bad_rows="skip")
   assert [record["id"] for record in contents(found)] == ["a", "c"]
@@ -114,10 +103,7 @@ def test_answers_beyond_the_basic_plane(tmp_path):
     (b'{"data": []}', r"data.train: .*a.json has no rows"),
     (b"[1]", r"a.json: expected SQuAD's JSON"),
     (b'{"data": {}}x', r"a.json: expected SQuAD's JSON"),
-    (
-      b'{"text": "a"}\n{"text": "b"}',
-      r"a.json: .*suffix of JSON lines is .jsonl",
-    ),
+    (b'{"text": "a"}\n{"text": "b"}', r"a.json: .*suffix of JSON lines is .js"),
     (b'{"data": [{"paragraphs": [{}]}]}', r"a.json: .*'qas'"),
     (b'{"data": "\xff"}', r"a.json: .*0xFF is not UTF-8"),
     (b"[" * 99999, r"a.json: expected SQuAD's JSON"),
@@ -126,14 +112,13 @@ def test_answers_beyond_the_basic_plane(tmp_path):
 def test_files_that_are_no_squad(tmp_path, data, message):
   path = tmp_path / "a.json"
   path.write_bytes(data)
-  with pytest.raises(settings.UserError, match=message) as raised:
+  with user_error(message):
     read(path, QUESTIONS, bad_rows="skip")
-  assert "\n" not in str(raised.value)
 
 
 def test_squad_has_its_own_fields(tmp_path):
   path = squad(tmp_path / "a.json", question())
-  with pytest.raises(settings.UserError, match=r"format: SQuAD .* not 'text'"):
+  with user_error(r"format: SQuAD .* not 'text'"):
     read(path, ("text", "label"))
-  with pytest.raises(settings.UserError, match=r"columns.context: .*SQuAD"):
+  with user_error(r"columns.context: .*SQuAD"):
     read(path, QUESTIONS, columns={"context": "passage"})

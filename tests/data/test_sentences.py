@@ -9,32 +9,25 @@ from bert_jax.data.corpus import sentences
   ("text", "expected"),
   [
     ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
-    ("Dr. Smith saw Mrs. Jones. She ran.", None),
+    (
+      "Dr. Smith saw Mrs. Jones. She ran.",
+      ["Dr. Smith saw Mrs. Jones.", "She ran."],
+    ),
     ("It costs 3.14 dollars. Cheap.", ["It costs 3.14 dollars.", "Cheap."]),
-    ("J. R. R. Tolkien wrote. We read.", None),
-    ("The U.S. Army came. It left.", None),
+    ("J. R. R. T. wrote. We read.", ["J. R. R. T. wrote.", "We read."]),
+    ("The U.S. Army came. It left.", ["The U.S. Army came.", "It left."]),
     ("So was I. You too.", ["So was I.", "You too."]),
     ("Wait ... what? no more. Yes.", ["Wait ... what? no more.", "Yes."]),
-    ('"Really?" he asked. "Yes." She left.', None),
+    ('"So?" he asked. "Yes." I ran.', ['"So?" he asked.', '"Yes."', "I ran."]),
     ("He went home . It rained .", ["He went home .", "It rained ."]),
     ("これは文です。次の文！終わり", ["これは文です。", "次の文！", "終わり"]),
     ("Привет мир. Как дела?", ["Привет мир.", "Как дела?"]),
-    ("A line\nbreak is none.\n\nA blank one is", None),
+    ("A line\nbreak is no.\n\nA blank", ["A line break is no.", "A blank"]),
     (" \n \n\t", []),
   ],
 )
 def test_prose(text, expected):
-  others = {
-    "Dr. Smith": ["Dr. Smith saw Mrs. Jones.", "She ran."],
-    "J. R. R. T": ["J. R. R. Tolkien wrote.", "We read."],
-    "The U.S. A": ["The U.S. Army came.", "It left."],
-    '"Really?" ': ['"Really?" he asked.', '"Yes."', "She left."],
-    "A line\nbre": ["A line break is none.", "A blank one is"],
-  }
-  found = sentences.prose(text)
-  if expected is None:
-    (expected,) = [v for k, v in others.items() if text.startswith(k)]
-  assert found == expected
+  assert sentences.prose(text) == expected
 
 
 def test_prose_loses_no_text_and_bounds_sentences():

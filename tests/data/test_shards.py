@@ -1,12 +1,13 @@
 import json
 import pickle
-import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
 
 from bert_jax import settings
 from bert_jax.data.corpus import shards
+from tests.errors import user_error
 
 VOCABULARY = 100
 
@@ -105,38 +106,30 @@ def test_it_pickles_small_and_threads_share_it(tmp_path):
   pickled = pickle.dumps(corpus)
   assert len(pickled) < 500
   corpus = pickle.loads(pickled)
-  errors = []
 
   def read(seed):
-    try:
-      for index in np.random.default_rng(seed).permutation(300).tolist():
-        assert_same(corpus[index], documents[index])
-    except Exception as error:
-      errors.append(error)
+    for index in np.random.default_rng(seed).permutation(300).tolist():
+      assert_same(corpus[index], documents[index])
 
-  threads = [threading.Thread(target=read, args=(seed,)) for seed in range(8)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  assert not errors
+  with futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(read, range(8)))  # Raises the errors of all.
 
 
 def test_an_unfinished_or_unknown_corpus(tmp_path):
-  with pytest.raises(settings.UserError, match=r"data.corpus: .*bert-jax prep"):
+  with user_error(r"data.corpus: .*bert-jax prep"):
     shards.Corpus.open(tmp_path / "none")
   write_corpus(tmp_path)
-  with pytest.raises(settings.UserError, match=r"no eval documents"):
+  with user_error(r"no eval documents"):
     shards.Corpus.open(tmp_path, "eval")
-  with pytest.raises(settings.UserError, match=r"unknown split 'test'"):
+  with user_error(r"unknown split 'test'"):
     shards.Corpus.open(tmp_path, "test")
   manifest = tmp_path / shards.MANIFEST
   for damaged in ("", "[]", "{}", "\xff"):
     manifest.write_text(damaged, encoding="latin-1")
-    with pytest.raises(settings.UserError, match=r"corpus.json is damaged"):
+    with user_error(r"corpus.json is damaged"):
       shards.Corpus.open(tmp_path)
   manifest.write_text('{"format": 99}')
-  with pytest.raises(settings.UserError, match=r"format 99"):
+  with user_error(r"format 99"):
     shards.Corpus.open(tmp_path)
 
 
@@ -152,10 +145,10 @@ def test_missing_and_truncated_files(tmp_path, name):
   write_corpus(tmp_path)
   path = tmp_path / name
   path.write_bytes(path.read_bytes()[:-1])
-  with pytest.raises(settings.UserError, match=rf"{name} has \d+ bytes, not"):
+  with user_error(rf"{name} has \d+ bytes, not"):
     shards.Corpus.open(tmp_path)
   path.unlink()
-  with pytest.raises(settings.UserError, match=rf"{name} is missing"):
+  with user_error(rf"{name} is missing"):
     shards.Corpus.open(tmp_path)
 
 
@@ -188,7 +181,7 @@ def test_a_damaged_index_is_noticed(tmp_path):
   lengths = np.load(path)
   np.save(path, lengths[::-1])
   corpus = shards.Corpus.open(tmp_path)
-  with pytest.raises(settings.UserError, match="does not match the index"):
+  with user_error("does not match the index"):
     for index in range(len(corpus)):
       corpus[index]
 
@@ -196,6 +189,6 @@ def test_a_damaged_index_is_noticed(tmp_path):
 @pytest.mark.parametrize("path", ["/dev/full", "none/shard"])
 def test_a_shard_that_cannot_be_written_is_named(tmp_path, path):
   writer = shards.ShardWriter(tmp_path / path, VOCABULARY)
-  with pytest.raises(settings.UserError, match=rf"cannot write .*{path}: "):
+  with user_error(rf"cannot write .*{path}: "):
     writer.write(np.array([1]), np.array([1]))
     writer.close()

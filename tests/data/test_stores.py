@@ -5,17 +5,11 @@ import json
 import pickle
 import shutil
 
-import numpy as np
-import pytest
-
-from bert_jax import text
 from bert_jax.data import records
-from bert_jax.data.corpus import build, shards
 from bert_jax.data.sources import files, text_files
-from bert_jax.settings import UserError
 from bert_jax.storage import download_cache, paths
-
-TEXT = "one two three\nfour five six\n\n" * 20
+from tests.data.labelled import contents, read
+from tests.errors import user_error
 
 
 def put(where, content):
@@ -34,11 +28,11 @@ def test_text_is_found_by_patterns_read_and_described(s3, tmp_path):
     f"{s3}/t/a.txt",
     f"{s3}/t/b.txt.gz",
   ]
-  with pytest.raises(UserError, match=r"^key: 's3://.*' is a folder; add /\*"):
+  with user_error(r"^key: 's3://.*' is a folder; add /\*"):
     files.find((f"{s3}/t",), "key")
-  with pytest.raises(UserError, match=r"^key: 's3://.*' matches no file"):
+  with user_error(r"^key: 's3://.*' matches no file"):
     files.find((f"{s3}/t/*.csv",), "key")
-  with pytest.raises(UserError, match=r"^key: http://x: expected a local path"):
+  with user_error(r"^key: http://x: expected a local path"):
     files.find(("http://x",), "key")
 
 
@@ -52,42 +46,12 @@ def test_a_source_makes_copies_of_its_own_on_another_machine(s3, tmp_path):
   assert [doc["text"] for doc in pickle.loads(sent)] == ["one", "two"]
 
 
-def test_a_corpus_is_read_from_a_store(s3, tmp_path):
-  put(f"{s3}/text.txt", TEXT)
-  config = build.CorpusConfig(
-    source="text_files",
-    files=(f"{s3}/text.txt",),
-    sentences="line",
-    vocab_size=40,
-    eval_fraction=0.1,
-  )
-  build.prepare(config, tmp_path / "corpus", processes=1)
-  where = f"{s3}/prepared"
-  paths.upload_folder(tmp_path / "corpus", where, last=shards.MANIFEST)
-  here, there = map(shards.Corpus.open, (tmp_path / "corpus", where))
-  assert len(here) == len(there) > 1
-  for one, other in zip(here, pickle.loads(pickle.dumps(there))):
-    np.testing.assert_array_equal(np.concatenate(one), np.concatenate(other))
-  tokenizers = (text.load(tmp_path / "corpus"), text.load(where))
-  ids = [tokenizer.encode("one six").ids for tokenizer in tokenizers]
-  np.testing.assert_array_equal(*ids)
-  with pytest.raises(UserError, match="no such file or folder"):
-    shards.Corpus.open(f"{s3}/none")
-
-
-def read(fields, **config):
-  config = records.RecordsConfig(**config)
-  found = records.read(config, "train", fields, (), ())
-  return [row.record for row in found.rows]
-
-
 def test_labelled_records_are_read_from_a_store(s3):
   put(f"{s3}/r/train.tsv", "text\tlabel\ngood\tpos\nbad\tneg\n")
   put(f"{s3}/r/more.jsonl", json.dumps({"text": "fine", "label": "pos"}))
   config = records.RecordsConfig(train=(f"{s3}/r/*",))
-  fields = ("text", "label")
-  found = read(fields, train=(f"{s3}/r/*",))
-  assert [tuple(record.values()) for record in found] == [
+  found = read(f"{s3}/r/*", ("text", "label"))
+  assert [tuple(record.values()) for record in contents(found)] == [
     ("fine", "pos"),
     ("good", "pos"),
     ("bad", "neg"),
@@ -101,7 +65,7 @@ def test_labelled_records_are_read_from_a_store(s3):
 def test_parallel_files_are_read_from_a_folder_of_a_store(s3):
   put(f"{s3}/atis/train/seq.in", "fly home\n")
   put(f"{s3}/atis/train/label", "flight\n")
-  found = read(("text", "label"), train=(f"{s3}/atis/train",))
-  assert found == [{"text": "fly home", "label": "flight"}]
+  found = read(f"{s3}/atis/train", ("text", "label"))
+  assert contents(found) == [{"text": "fly home", "label": "flight"}]
   config = records.RecordsConfig(train=(f"{s3}/atis/train",))
   assert records.fingerprint(config, "train")

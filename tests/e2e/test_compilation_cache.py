@@ -1,7 +1,7 @@
 import os
-import subprocess
-import sys
 import time
+
+from tests.commands import python
 
 COMPILES = """
 from launch import process
@@ -17,31 +17,20 @@ def run(home, **variables):
   env = {**os.environ, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(home)}
   for name in ("JAX_COMPILATION_CACHE_DIR", "TF_CPP_MIN_LOG_LEVEL"):
     env.pop(name, None)
-  return subprocess.run(
-    [sys.executable, "-c", COMPILES],
-    env={**env, **variables},
-    capture_output=True,
-    text=True,
-    check=True,
-  )
+  return python(COMPILES, env={**env, **variables})
 
 
 def kept(home):
   return {path: path.stat().st_mtime_ns for path in home.rglob("jit_*-cache")}
 
 
-def test_what_was_compiled_is_kept(tmp_path):
+def test_what_was_compiled_is_kept_for_a_month(tmp_path):
   run(tmp_path)
   programs = kept(tmp_path)
   assert programs
   again = run(tmp_path)
   assert kept(tmp_path) == programs
   assert (again.stdout, again.stderr) == ("2\n", "")
-
-
-def test_for_a_month(tmp_path):
-  run(tmp_path)
-  programs = kept(tmp_path)
   month_ago = time.time() - 31 * 86_400
   for path in programs:
     os.utime(path, (month_ago, month_ago))
@@ -49,6 +38,9 @@ def test_for_a_month(tmp_path):
   anew = kept(tmp_path)
   assert set(anew) == set(programs)
   assert min(anew.values()) > month_ago * 1e9
+  for path in anew:
+    path.write_bytes(path.read_bytes()[:100])  # Damaged: it is compiled anew.
+  assert run(tmp_path).stdout == "2\n"
 
 
 def test_where_jax_is_told_to_if_it_is_told(tmp_path):
@@ -62,10 +54,3 @@ def test_nowhere_if_the_folder_cannot_be_made(tmp_path):
   home = tmp_path / "file"
   home.touch()
   assert run(home).stdout == "2\n"
-
-
-def test_a_damaged_program_is_compiled_anew(tmp_path):
-  run(tmp_path)
-  for path in kept(tmp_path):
-    path.write_bytes(path.read_bytes()[:100])
-  assert run(tmp_path).stdout == "2\n"

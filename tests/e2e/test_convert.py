@@ -2,15 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import bert_jax
-from benchmarks.small_runs import ROOT
-from tests.commands import run
+from tests.commands import output, python, run
 from tests.interop import folders, hub_server
 
 SENTENCES = ["the array is in place", "", "names", "it sorts a list"]
@@ -30,8 +27,7 @@ def test_convert_there_and_back(home):
     ("masked_lm", "ours", "bert_jax"),
     ("ours", "theirs", "huggingface"),
   ):
-    code, out, err = run("convert", source, target, f"--to={form}", cwd=home)
-    assert code == 0, err
+    out = output("convert", source, target, f"--to={form}", cwd=home)
     assert out == f"{target}: a bert model for the task masked_lm\n"
   for name in ("model.safetensors", "config.json", "vocab.txt"):
     before = (home / "masked_lm" / name).read_bytes()
@@ -40,26 +36,26 @@ def test_convert_there_and_back(home):
 
 def test_sentences_become_vectors(home):
   arguments = ["--model=masked_lm", "--task=embedding", "--input=sentences.txt"]
-  code, out, err = run("predict", *arguments, cwd=home)
-  assert code == 0, err
+  out = output("predict", *arguments, cwd=home)
   rows = list(map(json.loads, out.splitlines()))
   assert [row["text"] for row in rows] == [s for s in SENTENCES if s]
   expected = bert_jax.load(home / "masked_lm").embed([r["text"] for r in rows])
   given = np.array([row["answer"] for row in rows])
   np.testing.assert_allclose(given, expected, atol=1e-5)
-  code, out, err = run("predict", *arguments, "--output=v.npy", cwd=home)
-  assert (code, out) == (0, "3 answers in v.npy\n"), err
+  assert (
+    output("predict", *arguments, "--output=v.npy", cwd=home)
+    == "3 answers in v.npy\n"
+  )
   np.testing.assert_allclose(np.load(home / "v.npy"), expected, atol=1e-5)
 
 
 def test_a_record_is_answered(home):
-  code, out, err = run(
+  out = output(
     "predict",
     "--model=classification",
     '--record={"text": "a list", "pair": "of names"}',
     cwd=home,
   )
-  assert code == 0, err
   labels = [json.loads(line)["label"] for line in out.splitlines()]
   assert sorted(labels) == ["LABEL_0", "LABEL_1"]
 
@@ -131,16 +127,8 @@ def test_a_model_of_a_hub_is_loaded(home, tmp_path):
     "np.save(sys.argv[2], bert_jax.load(sys.argv[1]).embed('names'))"
   )
   with hub_server.serve({"org/name": files}) as hub:
-    subprocess.run(
-      [sys.executable, "-c", script, "hf://org/name@main", tmp_path / "v.npy"],
-      cwd=ROOT,
-      env=os.environ
-      | {
-        "HF_HOME": str(tmp_path / "cache"),
-        "HF_ENDPOINT": hub.url,
-        "NO_PROXY": "127.0.0.1",
-      },
-      check=True,
-    )
+    env = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": hub.url}
+    env = os.environ | env | {"NO_PROXY": "127.0.0.1"}
+    python(script, "hf://org/name@main", tmp_path / "v.npy", env=env)
   expected = bert_jax.load(home / "embedding").embed("names")
   np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-6)

@@ -1,7 +1,8 @@
-import subprocess
 import sys
 
 import pytest
+
+from tests.commands import python
 
 SET_UP = "from launch import process; process.set_up()"
 # How many pages the kernel gives, once more than were needed before.
@@ -26,13 +27,8 @@ thread.join()
 
 def faults(first, **variables):
   """Page faults of a thread that takes 64 MiB, and does so again."""
-  ran = subprocess.run(
-    [sys.executable, "-c", FAULTS.format(first=first)],
-    env={"PATH": "/usr/bin:/bin", **variables},
-    capture_output=True,
-    text=True,
-    check=True,
-  )
+  env = {"PATH": "/usr/bin:/bin", **variables}
+  ran = python(FAULTS.format(first=first), env=env)
   return [int(n) for n in ran.stdout.split()]
 
 

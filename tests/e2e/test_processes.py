@@ -66,7 +66,6 @@ def two(home, *arguments, workdir="two"):
 
 
 def ends(processes):
-  """The exit codes, and the error outputs."""
   codes, _, errors = zip(*(process.end() for process in processes))
   return list(codes), errors
 

@@ -12,8 +12,9 @@ from bert_jax.data.corpus import build
 from bert_jax.storage import paths
 from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import train_recipe
-from tests.commands import run
-from tests.e2e.test_train import assert_equal_runs, launch
+from tests import pytrees
+from tests.commands import mistake, output
+from tests.e2e.test_train import launch
 
 STEPS = 12
 
@@ -39,20 +40,20 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path, capsys):
   assert max(manifest.finished_steps(checkpoints)) < STEPS
   train_recipe(Recipe.from_dict(config), f"{s3}/run")
   assert "resuming at step" in capsys.readouterr().err
-  assert_equal_runs(home / "here", f"{s3}/run")
+  here, there = map(pytrees.load, (home / "here", f"{s3}/run"))
+  pytrees.assert_equal(here, there)
   rows = paths.read_bytes(f"{s3}/run/metrics.jsonl").splitlines()
   rows = [row for row in map(json.loads, rows) if row["split"] == "train"]
   assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
 
   paths.write_bytes(f"{s3}/in.txt", b"alpha [MASK] gamma\n")
-  done = run(
+  output(
     "predict",
     f"--model={s3}/run",
     f"--input={s3}/in.txt",
     f"--output={s3}/answers/out.jsonl",
     cwd=home,
   )
-  assert done.code == 0, done.err
   assert sorted(paths.list_files(f"{s3}/answers")) == ["out.jsonl"]
   line = json.loads(paths.read_bytes(f"{s3}/answers/out.jsonl"))
   (expected,) = bert_jax.load(home / "here")("alpha [MASK] gamma")
@@ -61,14 +62,6 @@ def test_a_run_in_a_store_that_is_killed_ends_as_one_here(s3, tmp_path, capsys):
 
 def test_a_bucket_that_is_not_there_gets_one_clear_line(s3, tmp_path):
   small_runs.write(tmp_path, STEPS)
-  code, out, err = run(
-    "train",
-    "--config=config.py",
-    f"--workdir={s3}-that-is-not-there/run",
-    cwd=tmp_path,
-  )
-  assert code == 2
-  assert not out
-  assert err.startswith("error: ")
-  assert "no such bucket" in err
-  assert len(err.splitlines()) == 1
+  workdir = f"--workdir={s3}-that-is-not-there/run"
+  line = mistake("train", "--config=config.py", workdir, cwd=tmp_path)
+  assert "no such bucket" in line

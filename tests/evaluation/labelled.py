@@ -4,6 +4,7 @@ from bert_jax.model import Model
 from bert_jax.tasks.targets.class_label import ClassLabel
 from bert_jax.tasks.targets.multi_label import MultiLabel
 from bert_jax.tasks.targets.token_labels import TokenLabels
+from tests import pytrees
 from tests.tasks import cases
 
 TAGS = ("O", "B-LIST", "I-LIST")
@@ -62,6 +63,5 @@ def task(name):
 
 
 def model(name):
-  """A model for it, with random parameters."""
   made = task(name)
-  return Model(made, cases.random_params(made), batch_size=4)
+  return Model(made, pytrees.of_task(made), batch_size=4)

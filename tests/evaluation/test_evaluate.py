@@ -5,9 +5,9 @@ import pytest
 
 import bert_jax
 from bert_jax.evaluation.evaluate import evaluate, source, write
-from bert_jax.settings import UserError
 from bert_jax.tasks import LABELLED, TASKS
 from bert_jax.tasks.multi_task import MultiTask
+from tests.errors import user_error
 from tests.evaluation import labelled
 from tests.evaluation.labelled import RECORDS
 from tests.evaluation.reader import Reader
@@ -88,7 +88,7 @@ def test_the_files_have_metrics_answers_and_a_page(name, tmp_path):
 def test_bad_rows_stop_or_are_left_out_and_said(tmp_path):
   rows = [*RECORDS["classification"], {"text": "<none>", "label": 0.5}]
   path = write_lines(tmp_path / "eval.jsonl", rows)
-  with pytest.raises(UserError, match=r"eval\.jsonl:3: the label 0.5"):
+  with user_error(r"eval\.jsonl:3: the label 0.5"):
     run("classification", path)
   found = run("classification", path, bad_rows="skip")
   assert len(found.records) == 2
@@ -111,31 +111,27 @@ def test_unknown_labels_count_as_errors_and_are_said(tmp_path):
 
 def test_records_of_a_regression_need_their_values(tmp_path):
   path = write_lines(tmp_path / "eval.jsonl", [{"text": "a"}])
-  with pytest.raises(UserError, match=r"eval\.jsonl:1: expected the field"):
+  with user_error(r"eval\.jsonl:1: expected the field"):
     run("regression", path)
 
 
-CONFIG = {
-  "task": "classification",
-  "data": {
-    "train": ["lost.tsv"],
-    "eval": ["lost.tsv"],
-    "header": False,
-    "columns": {"text": 1, "label": 0},
-    "bad_rows": "skip",
-  },
+DATA = {
+  "train": ["lost.tsv"],
+  "eval": ["lost.tsv"],
+  "header": False,
+  "columns": {"text": 1, "label": 0},
+  "bad_rows": "skip",
 }
 
 
-def write_run(folder, config):
-  """The file of a run, of which only the config is read."""
+def write_run(folder, task, data):
   entry = {"task": {}, "model": {}, "vocabulary": None}
-  entry["run"] = {"config": config, "data": ""}
+  entry["run"] = {"config": {"task": task, "data": data}, "data": ""}
   (folder / "bert_jax.json").write_text(json.dumps(entry))
 
 
 def test_a_file_is_read_as_the_run_read_its_own(tmp_path):
-  write_run(tmp_path, CONFIG)
+  write_run(tmp_path, "classification", DATA)
   (tmp_path / "a.tsv").write_text("yes\tthe list\n\tit\nno\tnames\n")
   (tmp_path / "b.tsv").write_text("it\tno\n")
   own = run("classification", str(tmp_path / "a.tsv"), tmp_path)
@@ -155,31 +151,20 @@ def test_a_file_is_read_as_the_run_read_its_own(tmp_path):
 
 
 def test_a_part_of_a_run_of_several_tasks_is_read_as_its_own(tmp_path):
-  data = CONFIG["data"]
-  tasks = {"kind": {"task": "classification", **data}}
-  config = {"task": "multi_task", "data": {"tasks": tasks}}
-  write_run(tmp_path, config)
+  tasks = {"kind": {"task": "classification", **DATA}}
+  write_run(tmp_path, "multi_task", {"tasks": tasks})
   (tmp_path / "a.tsv").write_text("yes\tthe list\n")
   path = str(tmp_path / "a.tsv")
   found = run("classification", path, tmp_path, part="kind")
   assert list(found.records) == [{"text": "the list", "label": "yes"}]
 
 
-def test_pairs_are_measured_by_what_they_were_learned_by(tmp_path):
-  rows = [{**r, "label": n} for n, r in enumerate(RECORDS["embedding"])]
-  path = write_lines(tmp_path / "eval.jsonl", rows)
-  assert "spearman" in run("embedding", path).metrics
-  data = {"targets": {"similarity": {"objective": "contrastive"}}}
-  write_run(tmp_path, {"task": "embedding", "data": data})
-  assert "mrr_at_10" in run("embedding", path, tmp_path).metrics
-
-
 def test_tasks_without_labelled_records_are_refused(tmp_path):
   for name in sorted(TASKS.keys() - LABELLED.keys()):
-    with pytest.raises(UserError, match=f"the task {name} does not learn"):
+    with user_error(f"the task {name} does not learn"):
       source(tmp_path, cases.task(name), "file")
   task = MultiTask(tasks={"kind": labelled.task("classification")})
-  with pytest.raises(UserError, match="choose one of kind with --task"):
+  with user_error("choose one of kind with --task"):
     source(tmp_path, task, "file")
 
 
@@ -193,18 +178,18 @@ def test_a_soup_and_an_ensemble_are_evaluated_like_a_model(tmp_path):
     assert evaluate(made, given).metrics == pytest.approx(expected)
 
 
-def test_a_contrastive_run_needs_no_labels_and_ignores_those_of_a_file(
-  tmp_path,
-):
+def test_labels_measure_pairs_but_for_a_contrastive_run(tmp_path):
+  rows = [{**r, "label": n} for n, r in enumerate(RECORDS["embedding"])]
+  path = write_lines(tmp_path / "labelled.jsonl", rows)
+  assert "spearman" in run("embedding", path).metrics
   targets = {"similarity": {"objective": "contrastive"}}
-  section = {"targets": targets, "columns": {}}
-  config = {"task": "embedding", "data": section}
-  write_run(tmp_path, config)
+  write_run(tmp_path, "embedding", {"targets": targets, "columns": {}})
   rows = [
     {"text": "the array", "pair": "a list", "label": 1},
     {"text": "names", "pair": "it sorts", "negative": "it is"},
   ]
-  found = run("embedding", write_lines(tmp_path / "e.jsonl", rows), tmp_path)
+  path = write_lines(tmp_path / "e.jsonl", rows)
+  found = run("embedding", path, tmp_path)
   assert [sorted(record) for record in found.records] == [
     ["pair", "text"],
     ["negative", "pair", "text"],

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bert_jax.tasks.targets.span import Candidate, Candidates
-from bert_jax.tasks.targets.token_labels import Labelled
 from bert_jax.tasks.targets.view import MISTAKES
 from tests.evaluation import labelled
+from tests.tasks import cases
 
 
 def see(name, predictions, records):
@@ -59,9 +59,7 @@ def test_the_largest_errors_come_first():
 
 def tagged(tags):
   """Words of one character with these tags."""
-  ids = np.array([labelled.TAGS.index(tag) for tag in tags])
-  starts = np.arange(len(tags))
-  return Labelled(starts, starts + 1, ids, np.full(len(tags), 0.5))
+  return cases.labelled([labelled.TAGS.index(tag) for tag in tags])
 
 
 def test_sentences_with_most_wrong_entities_come_first():

@@ -11,10 +11,9 @@ import optax
 import pytest
 
 import bert_jax
-from bert_jax import trees
 from bert_jax.tasks import LABELLED, TASKS, make
 from bert_jax.training.train import train
-from tests import small
+from tests import pytrees, small
 from tests.interop import folders
 from tests.tasks import learnable
 
@@ -35,8 +34,7 @@ def model(tmp_path_factory):
   )
   task = TASKS["classification"].for_published()
   task = task.bind(encoder, small.tokenizer())
-  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
-  params = jax.jit(task.module.init)(jax.random.key(0), dummy)["params"]
+  params = jax.jit(task.init_params)(jax.random.key(0))
   bert_jax.save(bert_jax.Model(task, params), folder)
   return str(folder)
 
@@ -83,8 +81,7 @@ def test_own_loop_ends_where_train_ends(model, records):
     batch_size=16,
     params=loaded.with_task(task).params,
   )
-  for path, expected in trees.flatten(state.params).items():
-    assert np.array_equal(trees.flatten(got)[path], expected), path
+  pytrees.assert_equal(got, state.params)
 
 
 def test_new_head(model, records):

@@ -1,4 +1,4 @@
-"""Writes TensorFlow checkpoints byte by byte, sound ones and broken ones.
+"""Writes TensorFlow checkpoints byte by byte, valid and malformed ones.
 
 Shares nothing with the reader but NumPy and the CRC library. That the reader
 reads what TensorFlow writes is shown by `test_tensor_bundle.TENSORFLOW`.
@@ -7,52 +7,48 @@ reads what TensorFlow writes is shown by `test_tensor_bundle.TENSORFLOW`.
 import itertools
 import pathlib
 import struct
-from collections.abc import Iterable, Mapping, Sequence
 
 import google_crc32c
-import numpy as np
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 TYPES = {"float32": 1, "int32": 3, "int64": 9, "bool": 10, "bfloat16": 14}
 
 
-def varint(value: int) -> bytes:
+def varint(value):
   value &= (1 << 64) - 1
   if value < 0x80:
     return bytes([value])
   return bytes([value & 0x7F | 0x80]) + varint(value >> 7)
 
 
-def checksum(data: bytes) -> int:
+def checksum(data):
   crc = google_crc32c.value(data)
   return ((crc >> 15 | crc << 17) + 0xA282EAD8) % (1 << 32)
 
 
-def number(field: int, value: int) -> bytes:
+def number(field, value):
   return varint(field << 3) + varint(value)
 
 
-def message(field: int, content: bytes) -> bytes:
+def message(field, content):
   return varint(field << 3 | 2) + varint(len(content)) + content
 
 
-def header(
-  shards: int = 1, endianness: int = 0, min_consumer: int = 0
-) -> bytes:
+def header(shards=1, endianness=0, min_consumer=0):
   version = number(1, 1) + number(2, min_consumer)
   return number(1, shards) + number(2, endianness) + message(3, version)
 
 
 def entry(
-  dtype: int,
-  shape: Sequence[int],
-  shard: int = 0,
-  offset: int = 0,
-  size: int = 0,
-  crc: int = 0,
-  slices: Iterable[Sequence[tuple[int, int]]] = (),
-) -> bytes:
-  """An entry; a slice is a start and a length for each axis."""
+  dtype,
+  shape,
+  shard=0,
+  offset=0,
+  size=0,
+  crc=0,
+  slices=(),
+):
+  """A `BundleEntryProto`; a slice is a start and a length for each axis."""
   axes = b"".join(message(2, number(1, length)) for length in shape)
   cuts = b""
   for cut in slices:
@@ -70,8 +66,8 @@ def entry(
   )
 
 
-def block(items: Iterable[tuple[bytes, bytes]], interval: int = 2) -> bytes:
-  """Entries that share prefixes, whole again at every restart."""
+def block(items, interval=2):
+  """A block of prefix-compressed entries with restart points."""
   content, restarts, last = b"", [], b""
   for place, (key, value) in enumerate(items):
     if place % interval == 0:
@@ -89,13 +85,13 @@ def block(items: Iterable[tuple[bytes, bytes]], interval: int = 2) -> bytes:
   )
 
 
-def sealed(contents: bytes, compression: int = 0) -> bytes:
+def sealed(contents, compression=0):
   typed = contents + bytes([compression])
   return typed + struct.pack("<I", checksum(typed))
 
 
-def assembled(blocks: Iterable[bytes], last_keys: Iterable[bytes]) -> bytes:
-  """A table of blocks that are sealed already."""
+def assembled(blocks, last_keys):
+  """A table of blocks that have their checksums."""
   body, handles = b"", []
   for contents in blocks:
     handles.append(varint(len(body)) + varint(len(contents) - 5))
@@ -103,7 +99,7 @@ def assembled(blocks: Iterable[bytes], last_keys: Iterable[bytes]) -> bytes:
   return with_index(body, block(zip(last_keys, handles), interval=1))
 
 
-def with_index(body: bytes, index: bytes) -> bytes:
+def with_index(body, index):
   """A table of data blocks and the contents of an index block."""
   meta = block([])
   handles = varint(len(body)) + varint(len(meta))
@@ -112,9 +108,7 @@ def with_index(body: bytes, index: bytes) -> bytes:
   return body + sealed(index) + handles.ljust(40, b"\0") + MAGIC
 
 
-def table(
-  items: Iterable[tuple[bytes, bytes]], in_block: int = 3, compression: int = 0
-) -> bytes:
+def table(items, in_block=3, compression=0):
   """A table of items in the order given."""
   items = list(items)
   groups = [
@@ -126,8 +120,8 @@ def table(
   )
 
 
-def slice_key(name: bytes, cut: Sequence[tuple[int, int]]) -> bytes:
-  """Numbers below 64 take one byte, below 8192 two, after a bit for each."""
+def slice_key(name, cut):
+  """The ordered-code key of a slice, for numbers below 8192."""
   numbers = b""
   for value in itertools.chain(*cut):
     assert 0 <= value < 8192
@@ -140,24 +134,21 @@ def slice_key(name: bytes, cut: Sequence[tuple[int, int]]) -> bytes:
 
 
 def write(
-  prefix: pathlib.Path,
-  values: Mapping[str, np.ndarray],
-  shards: int = 1,
-  cuts: Mapping[str, int] | None = None,
-) -> dict[bytes, bytes]:
+  prefix,
+  values,
+  shards=1,
+  cuts=None,
+):
   """Writes a checkpoint, and returns the items of its index.
 
-  Args:
-    prefix: of the files.
-    values: the tensors.
-    shards: the number of data files, which the tensors go to in turns.
-    cuts: for partitioned tensors, the rows of each slice but the last.
+  Tensors go to the shards in turns; `cuts` are the rows of a slice of
+  partitioned tensors.
   """
   data = [b""] * shards
   items = {b"": header(shards)}
   turns = itertools.cycle(range(shards))
 
-  def store(key: bytes, value: np.ndarray) -> None:
+  def store(key, value):
     raw, shard = value.tobytes(), next(turns)
     place = (shard, len(data[shard]), len(raw), checksum(raw))
     items[key] = entry(TYPES[value.dtype.name], value.shape, *place)

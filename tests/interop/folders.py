@@ -1,4 +1,4 @@
-"""Small models with made-up parameters, and folders of theirs."""
+"""Small models with random parameters, and their saved folders."""
 
 import dataclasses
 import functools
@@ -14,9 +14,9 @@ from bert_jax.model import Model
 from bert_jax.models.config import encoder_config
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.targets.labels import LabelledTarget
-from tests import small
+from tests import pytrees, small
 
-# One preset of each family, made small.
+# One preset of each family, at a small size.
 PRESETS = {
   "bert": "bert_base",
   "roberta": "roberta_base",
@@ -28,7 +28,7 @@ PRESETS = {
 }
 
 
-# What a file states even where it is the default.
+# Settings that files state even where they are the defaults.
 SETTINGS = {
   "embedding": {"pooling": ("mean",)},
   "multi_label": {"thresholds": (0.25, 0.5)},
@@ -67,14 +67,7 @@ def model(family, task):
   }
   made = made.with_targets({**made.targets, **named})
   made = made.bind(encoder(family), small.tokenizer())
-  batch = jax.tree.map(lambda x: x[None], made.dummy_batch)
-  shapes = jax.eval_shape(made.module.init, jax.random.key(0), batch)["params"]
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda x: jax.device_put(rng.normal(0, 0.2, x.shape).astype(x.dtype)),
-    shapes,
-  )
-  return Model(made, params)
+  return Model(made, jax.device_put(pytrees.of_task(made, scale=0.2)))
 
 
 def tensors(folder):
@@ -82,7 +75,7 @@ def tensors(folder):
 
 
 def change_tensors(folder, change):
-  """Rewrites a folder's weights; `change` maps them to others."""
+  """Rewrites a folder's tensors; `change` maps the old to the new."""
   changed = change(tensors(folder))
   safetensors.numpy.save_file(
     changed, folder / "model.safetensors", metadata={"format": "pt"}
@@ -96,7 +89,7 @@ def change_config(folder: pathlib.Path, **changes):
 
 
 def assert_same(a: Model, b: Model):
-  """The same model, bit for bit."""
+  """Compares two models bit for bit."""
   assert a.task.state() == b.task.state()
   assert dataclasses.asdict(a.config) == dataclasses.asdict(b.config)
   ours, theirs = trees.flatten(a.params), trees.flatten(b.params)

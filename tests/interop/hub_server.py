@@ -1,4 +1,4 @@
-"""A server on this machine that answers as the Hugging Face Hub does."""
+"""A local server with the API of the Hugging Face Hub."""
 
 import contextlib
 import dataclasses
@@ -7,34 +7,30 @@ import http.server
 import json
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @dataclasses.dataclass
 class Hub:
-  """Repositories, all with one commit, and how the server misbehaves.
+  """Repositories of one commit each, and the faults of the server."""
 
-  Attributes:
-    repositories: the files of each by their paths.
-    revisions: the names of the commit.
-    cuts: after how many bytes a file's connection breaks, and how often yet.
-    errors: what every request for a repository is answered with: the status
-      and the Hub's error code.
-    token: what a request must bear.
-    requests: the method, path and range of each so far.
-  """
-
+  # The contents of files by repository and path.
   repositories: Mapping[str, Mapping[str, bytes]]
+  # The names of the commit.
   revisions: tuple[str, ...] = ("main", COMMIT)
+  # The bytes after which a file's connection breaks, and how many times.
   cuts: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+  # The status and the error code of all answers about a repository.
   errors: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
+  # The required access token.
   token: str | None = None
+  # The method, path and range of each request so far.
   requests: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
   url: str = ""
 
-  def gets(self, file: str) -> list[str]:
+  def gets(self, file):
     """The ranges of the GETs of a file; "" is the whole."""
     return [
       bytes_range
@@ -44,10 +40,8 @@ class Hub:
 
 
 @contextlib.contextmanager
-def serve(
-  repositories: Mapping[str, Mapping[str, bytes]], **settings
-) -> Iterator[Hub]:
-  """Serves on a free port of the loopback until left."""
+def serve(repositories, **settings):
+  """Serves on a free port of the loopback interface."""
   hub = Hub(repositories, **settings)
 
   class Handler(_Handler):
@@ -72,10 +66,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   protocol_version = "HTTP/1.1"
   wbufsize = -1  # Headers and body leave as one packet.
 
-  def do_HEAD(self) -> None:
+  def do_HEAD(self):
     self.do_GET()
 
-  def do_GET(self) -> None:
+  def do_GET(self):
     path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
     bytes_range = self.headers.get("Range", "")
     self.hub.requests.append((self.command, path, bytes_range))
@@ -103,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       siblings = [{"rfilename": path} for path in files]
       self.send_json({"id": name, "sha": COMMIT, "siblings": siblings})
 
-  def send_file(self, path: str, files: Mapping[str, bytes]) -> None:
+  def send_file(self, path, files):
     if path not in files:
       self.fail(404, "EntryNotFound")
       return
@@ -129,7 +123,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.close_connection = True
     self.wfile.write(data)
 
-  def send_json(self, content: object) -> None:
+  def send_json(self, content):
     data = json.dumps(content).encode()
     self.send_response(200)
     self.send_header("Content-Type", "application/json")
@@ -138,18 +132,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     if self.command != "HEAD":
       self.wfile.write(data)
 
-  def fail(self, status: int, code: str) -> None:
+  def fail(self, status, code):
     self.send_response(status)
     if code:
       self.send_header("X-Error-Code", code)
     self.send_header("Content-Length", "0")
     self.end_headers()
 
-  def log_message(self, *arguments: object) -> None:
+  def log_message(self, *arguments):
     """Nothing: the tests look at `requests`."""
 
 
-def entry(path: str, data: bytes) -> dict[str, object]:
-  """What the Hub lists of a file."""
+def entry(path, data):
+  """The entry of a file in a listing of the Hub."""
   digest = hashlib.sha1(data).hexdigest()
   return {"type": "file", "path": path, "size": len(data), "oid": digest}

@@ -1,4 +1,4 @@
-"""Damaged and hostile indexes: refused, or read as they were."""
+"""Corrupt and malicious indexes of TensorFlow checkpoints."""
 
 import random
 import struct
@@ -8,6 +8,7 @@ import pytest
 
 from bert_jax.interop.tensorflow.tensor_bundle import TensorBundle
 from bert_jax.settings import UserError
+from tests.errors import user_error
 from tests.interop import bundle_writer as writer
 from tests.interop import test_tensor_bundle
 
@@ -15,7 +16,7 @@ HEADER = (b"", writer.header())
 
 
 def read_all(prefix):
-  """The bytes of every tensor that can be read, by name."""
+  """The bytes of every readable tensor, by name."""
   bundle = TensorBundle.open(prefix)
   contents = {}
   for name, (shape, dtype) in bundle.shapes.items():
@@ -28,22 +29,22 @@ def read_all(prefix):
 
 @pytest.fixture
 def real(tmp_path):
-  """A checkpoint of TensorFlow's: the prefix, the index, and the contents."""
+  """A checkpoint of TensorFlow: its prefix, its index and its contents."""
   prefix = test_tensor_bundle.write_tensorflows(tmp_path)
   index = tmp_path / "tiny.ckpt.index"
   return prefix, index, read_all(prefix)
 
 
-def test_every_truncation_of_an_index_is_refused(real):
+def test_a_truncated_index_is_refused(real):
   prefix, index, _ = real
   whole = index.read_bytes()
   for size in range(len(whole)):
     index.write_bytes(whole[:size])
-    with pytest.raises(UserError, match=r"tiny\.ckpt\.index: "):
+    with user_error(r"tiny\.ckpt\.index: "):
       read_all(prefix)
 
 
-def test_every_changed_byte_of_an_index_is_refused_or_harmless(real):
+def test_a_flipped_bit_of_an_index_is_refused_or_harmless(real):
   prefix, index, expected = real
   whole, refused = index.read_bytes(), 0
   for place in range(len(whole)):
@@ -55,12 +56,12 @@ def test_every_changed_byte_of_an_index_is_refused_or_harmless(real):
         assert read_all(prefix) == expected
       except UserError:
         refused += 1
-  # The empty metaindex block and the footer's padding say nothing.
+  # The empty metaindex block and the padding of the footer have no effect.
   assert refused > 0.8 * 3 * len(whole)
 
 
 def mutated(generator, data):
-  """Some bytes changed, put in, left out or repeated."""
+  """Changes, inserts, deletes or repeats some bytes."""
   data = bytearray(data)
   for _ in range(generator.randint(1, 3)):
     place = generator.randrange(len(data) + 1)
@@ -72,8 +73,10 @@ def mutated(generator, data):
 
 
 @pytest.mark.parametrize("level", ["entry", "key", "block", "index"])
-def test_malicious_changes_with_right_checksums(tmp_path, level):
-  """No exception but UserError, no large allocation, no other contents."""
+def test_corruption_with_valid_checksums_is_refused_or_harmless(
+  tmp_path, level
+):
+  """Only user errors, no large allocations, no other contents."""
   values = test_tensor_bundle.values()
   cuts = {"a": 3, "layer_10/kernel": 1}
   items = list(writer.write(tmp_path / "x", values, 2, cuts).items())
@@ -113,19 +116,19 @@ def test_malicious_changes_with_right_checksums(tmp_path, level):
   assert len(set(outcomes)) > 8  # Many kinds of damage were met.
 
 
-def test_files_that_are_not_an_index(tmp_path):
+def test_other_files_than_an_index_are_refused(tmp_path):
   index = tmp_path / "x.index"
   index.mkdir()
-  with pytest.raises(UserError, match=r"x\.index: not a regular file"):
+  with user_error(r"x\.index: not a regular file"):
     TensorBundle.open(tmp_path / "x")
   index.rmdir()
   for content in (b"", writer.MAGIC, b"#!/bin/sh\n" * 100):
     index.write_bytes(content)
-    with pytest.raises(UserError, match="not the index of a TensorFlow"):
+    with user_error("not the index of a TensorFlow"):
       TensorBundle.open(tmp_path / "x")
   with index.open("wb") as file:
     file.truncate(1 << 40)  # sparse: it takes no disk
-  with pytest.raises(UserError, match="1099511627776 bytes"):
+  with user_error("1099511627776 bytes"):
     TensorBundle.open(tmp_path / "x")
 
 
@@ -133,8 +136,12 @@ def one_block(contents):
   return writer.assembled([writer.sealed(contents)], [b"z"])
 
 
-def raw_entry(shared, rest, size, content=b""):
-  return b"".join(map(writer.varint, (shared, rest, size))) + content
+def one_entry(*numbers):
+  return one_block(b"".join(map(writer.varint, numbers)) + NO_RESTARTS)
+
+
+def keys(*names, in_block=3):
+  return writer.table([HEADER, *((key, b"") for key in names)], in_block)
 
 
 def twice():
@@ -145,7 +152,7 @@ def twice():
 
 
 def itself():
-  """An index block whose only handle is its own, with a right checksum."""
+  """An index block that points to itself, with a valid checksum."""
   block = writer.sealed(writer.block([HEADER]))
   start = len(block) + len(writer.sealed(writer.block([])))
   lookup = writer.block([(b"a", writer.varint(start) + writer.varint(14))])
@@ -167,34 +174,13 @@ TABLES = {
     lambda: one_block(b"\xff" * 10 + b"\1" + NO_RESTARTS),
     "a number is truncated or too long",
   ),
-  "value beyond": (
-    lambda: one_block(raw_entry(0, 0, 1 << 40) + NO_RESTARTS),
-    "an entry exceeds its block",
-  ),
-  "key beyond": (
-    lambda: one_block(raw_entry(0, (1 << 64) - 1, 1) + NO_RESTARTS),
-    "an entry exceeds its block",
-  ),
-  "prefix of nothing": (
-    lambda: one_block(raw_entry(1, 0, 0) + NO_RESTARTS),
-    "an entry exceeds its block",
-  ),
-  "long key": (
-    lambda: writer.table([HEADER, (b"a" * 1025, b"")]),
-    "a key of 1025 bytes",
-  ),
-  "key twice": (
-    lambda: writer.table([HEADER, (b"a", b""), (b"a", b"")], in_block=9),
-    "b'a' is out of order",
-  ),
-  "key twice in two blocks": (
-    lambda: writer.table([HEADER, (b"a", b""), (b"a", b"")], in_block=2),
-    "b'a' is out of order",
-  ),
-  "keys fall": (
-    lambda: writer.table([HEADER, (b"b", b""), (b"a", b"")]),
-    "b'a' is out of order",
-  ),
+  "value beyond": (lambda: one_entry(0, 0, 1 << 40), "exceeds its block"),
+  "key beyond": (lambda: one_entry(0, (1 << 64) - 1, 1), "exceeds its block"),
+  "prefix of nothing": (lambda: one_entry(1, 0, 0), "exceeds its block"),
+  "long key": (lambda: keys(b"a" * 1025), "a key of 1025 bytes"),
+  "key twice": (lambda: keys(b"a", b"a"), "b'a' is out of order"),
+  "two blocks": (lambda: keys(b"a", b"a", in_block=2), "'a' is out of order"),
+  "keys fall": (lambda: keys(b"b", b"a"), "b'a' is out of order"),
   "a block twice": (twice, "overlap"),
   "an index of itself": (itself, "no header"),
   "block beyond": (
@@ -204,18 +190,16 @@ TABLES = {
     "a block of 1099511627776 bytes at byte 1099511627776 exceeds",
   ),
   "many": (
-    lambda: writer.table(
-      [HEADER, *((b"%06d" % i, b"") for i in range(70_000))], in_block=100_000
-    ),
+    lambda: keys(*(b"%06d" % i for i in range(70_000)), in_block=100_000),
     "more than 65536 entries",
   ),
 }
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_malformed_tables(tmp_path, case):
+def test_malformed_tables_are_refused(tmp_path, case):
   make, message = TABLES[case]
   (tmp_path / "x.index").write_bytes(make())
-  with pytest.raises(UserError, match=message) as caught:
+  with user_error(message) as caught:
     TensorBundle.open(tmp_path / "x")
   assert str(caught.value).startswith(f"{tmp_path / 'x.index'}: ")

@@ -6,11 +6,11 @@ import pytest
 
 import bert_jax
 from bert_jax import trees
-from bert_jax.settings import UserError
 from tests import small
+from tests.errors import user_error
 from tests.interop import bundle_writer, folders
 
-# Names of google-research/bert, by hand.
+# Names of google-research/bert, written by hand.
 DENSE = {
   "attention/query": "attention/self/query",
   "attention/key": "attention/self/key",
@@ -42,7 +42,7 @@ HEADS = {
 
 
 def variables(params):
-  """The parameters as TensorFlow's variables, and Adam's beside them."""
+  """The parameters as TensorFlow variables, with the slots of Adam."""
   flat = {k: np.asarray(x) for k, x in trees.flatten(params).items()}
   found = {theirs: flat[ours] for ours, theirs in HEADS.items()}
   kernel = flat["next_sentence/kernel"]
@@ -76,7 +76,7 @@ CONFIG = {
   "num_hidden_layers": 2,
   "type_vocab_size": 2,
   "vocab_size": 24,
-  # What some releases say besides.
+  # Further keys of some releases.
   "directionality": "bidi",
   "pooler_fc_size": 768,
 }
@@ -93,41 +93,42 @@ def release(tmp_path):
   return folder
 
 
-def test_a_release_is_read_bit_for_bit(release):
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+  """The folder of temporary files."""
+  folder = tmp_path / "scratch"
+  folder.mkdir()
+  monkeypatch.setattr("tempfile.tempdir", str(folder))
+  return folder
+
+
+def test_a_release_is_loaded_bit_for_bit(release):
   model = bert_jax.load(release)
   folders.assert_same(model, folders.model("bert", "pretraining"))
   assert model.tokenizer.tokens == small.tokenizer().tokens
 
 
-def test_the_encoder_alone_keeps_its_pooler(release):
+def test_an_embedding_model_keeps_the_pooler(release):
   model = bert_jax.load(release, task="embedding")
   assert model.params.keys() == {"encoder", "pooler"}
 
 
-def test_a_zip_is_read_and_leaves_nothing_behind(
-  release, tmp_path, monkeypatch
-):
+def test_a_zip_archive_leaves_no_temporary_files(release, tmp_path, scratch):
   archive = tmp_path / "release.zip"
   with zipfile.ZipFile(archive, "w") as file:
     for path in sorted(release.iterdir()):
       file.write(path, f"{release.name}/{path.name}")
-  scratch = tmp_path / "scratch"
-  scratch.mkdir()
-  monkeypatch.setattr("tempfile.tempdir", str(scratch))
   model = bert_jax.load(archive)
   folders.assert_same(model, folders.model("bert", "pretraining"))
   assert not any(scratch.iterdir())
 
 
-def test_a_hostile_zip_writes_nothing(tmp_path, monkeypatch):
+def test_a_malicious_zip_archive_writes_nothing(tmp_path, scratch):
   archive = tmp_path / "release.zip"
   with zipfile.ZipFile(archive, "w") as file:
     file.writestr("bert_config.json", json.dumps(CONFIG))
     file.writestr("../evil", "evil")
-  scratch = tmp_path / "scratch"
-  scratch.mkdir()
-  monkeypatch.setattr("tempfile.tempdir", str(scratch))
-  with pytest.raises(UserError, match="evil"):
+  with user_error("evil"):
     bert_jax.load(archive)
   assert not any(scratch.iterdir())
   assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -136,7 +137,7 @@ def test_a_hostile_zip_writes_nothing(tmp_path, monkeypatch):
   ]
 
 
-def test_missing_files_are_named(release):
+def test_missing_variables_and_files_are_named(release):
   params = folders.model("bert", "pretraining").params
   kept = variables(params)
   del kept["bert/encoder/layer_1/output/dense/kernel"]
@@ -145,14 +146,14 @@ def test_missing_files_are_named(release):
   message = (
     "missing: bert/encoder/layer_1/output/dense/kernel; unexpected: surprise"
   )
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     bert_jax.load(release)
   (release / "bert_model.ckpt.index").unlink()
-  with pytest.raises(UserError, match=r"expected bert_model.ckpt.index, found"):
+  with user_error(r"expected bert_model.ckpt.index, found"):
     bert_jax.load(release)
 
 
-def test_without_heads_it_is_an_encoder(release):
+def test_a_checkpoint_without_heads_is_an_embedding_model(release):
   params = folders.model("bert", "pretraining").params
   kept = {
     name: value

@@ -1,16 +1,15 @@
 import os
 import pathlib
 import shlex
-import subprocess
-import sys
 
 import pytest
 
 from bert_jax.interop import hub
-from bert_jax.settings import UserError
+from tests.commands import python
+from tests.errors import user_error
 from tests.interop import hub_server
 
-# In a process of its own, since huggingface_hub reads its variables once.
+# In a new process, since huggingface_hub reads its variables once.
 SCRIPT = """
 import resource, sys, time
 from bert_jax.interop import hub
@@ -45,28 +44,20 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def download(where, home, url, limit=0, **environment):
-  """Runs `hub.download`: the folder, and the message of a UserError."""
+  """The folder that `hub.download` returns, and the message of its error."""
   (result,) = downloads([where], home, url, limit, **environment)
   return result
 
 
 def downloads(addresses, home, url, limit=0, **environment):
-  """Runs `hub.download` for each address, in one new process."""
+  """The same for several addresses, in one new process."""
   ours = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("HF_", "TRANSFORMERS_"))
   }
-  ran = subprocess.run(
-    [sys.executable, "-c", SCRIPT, *addresses, str(limit)],
-    env=ours
-    | {"HF_HOME": str(home), "HF_ENDPOINT": url, "NO_PROXY": "127.0.0.1"}
-    | environment,
-    cwd=pathlib.Path(__file__).parents[2],
-    capture_output=True,
-    text=True,
-  )
-  assert ran.returncode == 0, ran.stderr
+  ours |= {"HF_HOME": str(home), "HF_ENDPOINT": url, "NO_PROXY": "127.0.0.1"}
+  ran = python(SCRIPT, *addresses, limit, env=ours | environment)
   lines = ran.stdout.splitlines()
   assert len(lines) == len(addresses)
   mark = "UserError: "
@@ -87,7 +78,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("where", ["hf://org/name@v1", "hf://name"])
-def test_downloads_and_caches_only_files_that_are_read(tmp_path, where):
+def test_only_the_needed_files_are_downloaded_and_cached(tmp_path, where):
   revisions = ("main", "v1", hub_server.COMMIT)
   names = {"org/name": FILES, "name": FILES}
   with hub_server.serve(names, revisions=revisions) as server:
@@ -106,7 +97,7 @@ def test_downloads_and_caches_only_files_that_are_read(tmp_path, where):
   assert server_is_off == folder
 
 
-def test_refused_by_the_hub(tmp_path):
+def test_errors_of_the_hub(tmp_path):
   messages = {
     "hf://org/other": "no such repository",
     "hf://org/name@v2": "no such revision",
@@ -128,7 +119,7 @@ def test_refused_by_the_hub(tmp_path):
     assert message in error
 
 
-def test_token(tmp_path):
+def test_the_access_token_is_sent_and_never_printed(tmp_path):
   with hub_server.serve({"org/name": FILES}, token="secret") as server:
     _, error = download("hf://org/name", tmp_path, server.url)
     assert "status 401; set HF_TOKEN or run `hf auth login`" in error
@@ -151,7 +142,7 @@ def test_token(tmp_path):
     ("localhost", "0", "download from localhost failed: "),
   ],
 )
-def test_no_hub_and_not_in_the_cache(tmp_path, url, offline, message):
+def test_offline_without_a_cached_copy(tmp_path, url, offline, message):
   _, error = download("hf://org/name", tmp_path, url, HF_HUB_OFFLINE=offline)
   assert message in error
 
@@ -187,7 +178,7 @@ def test_an_interrupted_download_is_resumed(tmp_path):
   with hub_server.serve({"org/name": files}) as server:
     server.cuts["model.safetensors"] = (10_900_000, 1)
     folder, _ = download("hf://org/name", tmp_path, server.url)
-    # Old versions do not ask again in the same call, but go on in the next.
+    # Old versions do not retry within a call, but resume in the next one.
     folder = folder or download("hf://org/name", tmp_path, server.url)[0]
     whole, rest = server.gets("model.safetensors")
   assert (whole, rest) == ("", f"bytes={10 * 2**20}-")
@@ -222,19 +213,19 @@ def test_absolute_files_are_not_written_there(tmp_path):
   file = str(tmp_path / "outside.model")
   home = tmp_path / "home"
   with hub_server.serve({"org/name": READ | {file: b"evil"}}) as server:
-    # Some versions refuse it, others take it for a path in the repository.
+    # Some versions refuse it, others read it as a path in the repository.
     download("hf://org/name", home, server.url)
   assert list(tmp_path.iterdir()) == [home]
 
 
-def test_a_full_disk(tmp_path):
+def test_a_full_disk_is_a_user_error(tmp_path):
   files = READ | {"model.safetensors": bytes(1_000_000)}
   with hub_server.serve({"org/name": files}) as server:
     _, error = download("hf://org/name", tmp_path, server.url, limit=500_000)
   assert "File too large" in error
 
 
-def test_cache_that_is_a_file(tmp_path):
+def test_a_cache_folder_that_is_a_file(tmp_path):
   (tmp_path / "home").write_text("")
   with hub_server.serve({"org/name": FILES}) as server:
     _, error = download("hf://org/name", tmp_path / "home", server.url)
@@ -257,6 +248,6 @@ def test_cache_that_is_a_file(tmp_path):
     "org/name",
   ],
 )
-def test_malformed_address(where):
-  with pytest.raises(UserError, match="expected hf://ORG/NAME"):
+def test_malformed_repository_ids_are_refused(where):
+  with user_error("expected hf://ORG/NAME"):
     hub.download(where)

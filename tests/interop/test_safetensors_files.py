@@ -1,10 +1,7 @@
 import ast
 import json
 import os
-import pathlib
 import shlex
-import subprocess
-import sys
 import tracemalloc
 
 import ml_dtypes
@@ -14,7 +11,8 @@ import safetensors
 import safetensors.numpy
 
 from bert_jax.interop import safetensors_files
-from bert_jax.settings import UserError
+from tests.commands import python
+from tests.errors import user_error
 
 TENSORS = {
   "b": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -30,11 +28,7 @@ TENSORS = {
 
 
 def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
-  return {
-    "dtype": dtype,
-    "shape": list(shape),
-    "data_offsets": list(offsets),
-  }
+  return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
 
 def write_raw(path, header, data=bytes(8), length=None):
@@ -42,12 +36,6 @@ def write_raw(path, header, data=bytes(8), length=None):
     header = json.dumps(header).encode()
   length = len(header) if length is None else length
   path.write_bytes(length.to_bytes(8, "little") + header + data)
-
-
-def write_index(folder, weight_map):
-  content = {"metadata": {"total_size": 8}, "weight_map": weight_map}
-  path = folder / "model.safetensors.index.json"
-  path.write_text(json.dumps(content))
 
 
 def read_all(folder):
@@ -62,7 +50,7 @@ def check_equal(given, expected):
     np.testing.assert_array_equal(given[name], tensor, strict=True)
 
 
-def test_reads_what_the_library_writes(tmp_path):
+def test_reading_files_of_the_safetensors_library(tmp_path):
   path = tmp_path / "model.safetensors"
   safetensors.numpy.save_file(TENSORS, path, {"format": "pt"})
   check_equal(read_all(tmp_path), TENSORS)
@@ -78,7 +66,7 @@ def test_reads_what_the_library_writes(tmp_path):
     opened.read("c")
 
 
-def test_the_library_reads_what_is_written(tmp_path):
+def test_the_safetensors_library_reads_written_files(tmp_path):
   folder = tmp_path / "new" / "folder"
   safetensors_files.write_folder(folder, TENSORS)
   path = folder / "model.safetensors"
@@ -90,7 +78,7 @@ def test_the_library_reads_what_is_written(tmp_path):
   assert list(folder.iterdir()) == [path]
 
 
-def test_same_bytes_as_the_library(tmp_path):
+def test_written_bytes_equal_those_of_the_library(tmp_path):
   tensors = {f"layer.{i}": np.full((i, 3), i, np.float32) for i in range(12)}
   safetensors_files.write_folder(tmp_path, tensors)
   assert (
@@ -98,7 +86,7 @@ def test_same_bytes_as_the_library(tmp_path):
   ).read_bytes() == safetensors.numpy.save(tensors, {"format": "pt"})
 
 
-def test_views_are_written_in_row_major_order(tmp_path):
+def test_strided_views_are_written_in_row_major_order(tmp_path):
   square = np.arange(12, dtype=np.float32).reshape(3, 4)
   views = {"turned": square.T, "strided": square[:, ::2], "back": square[::-1]}
   safetensors_files.write_folder(tmp_path, views)
@@ -148,7 +136,7 @@ def test_one_tensor_at_a_time_is_in_memory(tmp_path):
   assert size < read < 2.5 * size  # The next is read while one is held.
 
 
-def test_reading_leaves_no_mapped_pages(tmp_path):
+def test_reading_leaves_no_memory_mapped_pages(tmp_path):
   tensors = {f"{i}": np.ones((4, 1000, 1000), np.float32) for i in range(10)}
   safetensors_files.write_folder(tmp_path, tensors)
   script = """
@@ -162,14 +150,7 @@ opened = safetensors_files.open_folder(pathlib.Path(sys.argv[1]))
 arrays = [opened.read(name) for name in opened.shapes]
 print((peak() - before) / sum(array.nbytes for array in arrays))
 """
-  ran = subprocess.run(
-    [sys.executable, "-c", script, str(tmp_path)],
-    cwd=pathlib.Path(__file__).parents[2],
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert 0.9 < float(ran.stdout) < 1.1
+  assert 0.9 < float(python(script, tmp_path).stdout) < 1.1
 
 
 def test_shards(tmp_path):
@@ -178,29 +159,32 @@ def test_shards(tmp_path):
   for shard, listed in shards.items():
     tensors = {name: TENSORS[name] for name in listed}
     safetensors.numpy.save_file(tensors, tmp_path / shard)
-  write_index(tmp_path, {n: s for s, listed in shards.items() for n in listed})
+  weight_map = {n: s for s, listed in shards.items() for n in listed}
+  index = {"metadata": {"total_size": 8}, "weight_map": weight_map}
+  path = tmp_path / "model.safetensors.index.json"
+  path.write_text(json.dumps(index))
   check_equal(read_all(tmp_path), TENSORS)
-  # As Transformers has it, the one file goes before the shards.
+  # As in Transformers, a single file has precedence over shards.
   safetensors_files.write_folder(tmp_path, {"a": np.ones(2)})
   check_equal(read_all(tmp_path), {"a": np.ones(2)})
 
 
-def test_links_as_in_the_cache_of_the_hub(tmp_path):
+def test_symbolic_links_of_the_hub_cache(tmp_path):
   folder = tmp_path / "snapshots" / "1"
   folder.mkdir(parents=True)
   safetensors.numpy.save_file(TENSORS, tmp_path / "blob")
   (folder / "model.safetensors").symlink_to("../../blob")
   check_equal(read_all(folder), TENSORS)
-  # Writing puts a file in the link's place; the blob stays as it is.
+  # Writing replaces the link by a file; the blob is unchanged.
   safetensors_files.write_folder(folder, {"a": np.ones(2)})
   check_equal(safetensors.numpy.load_file(tmp_path / "blob"), TENSORS)
   (folder / "model.safetensors").unlink()
   (folder / "model.safetensors").symlink_to("../../gone")
-  with pytest.raises(UserError, match=r"model\.safetensors: No such file"):
+  with user_error(r"model\.safetensors: No such file"):
     safetensors_files.open_folder(folder)
 
 
-def test_invalid_booleans(tmp_path):
+def test_invalid_booleans_are_true(tmp_path):
   header = {"a": entry("BOOL", (8,))}
   write_raw(tmp_path / "model.safetensors", header, bytes([0, 1, 2, 255] * 2))
   array = safetensors_files.open_folder(tmp_path).read("a")
@@ -214,9 +198,7 @@ def test_unsupported_dtypes_are_listed_but_not_read(tmp_path, code):
   opened = safetensors_files.open_folder(tmp_path)
   assert opened.shapes["a"] == ((8,), np.dtype(np.void))
   assert opened.read("b").tolist() == [0]
-  with pytest.raises(
-    UserError, match=f"'a' has the dtype {code}; expected one"
-  ):
+  with user_error(f"'a' has the dtype {code}; expected one"):
     opened.read("a")
 
 
@@ -224,10 +206,10 @@ def test_a_file_truncated_or_removed_after_opening(tmp_path):
   safetensors_files.write_folder(tmp_path, {"a": np.ones(1000)})
   opened = safetensors_files.open_folder(tmp_path)
   os.truncate(tmp_path / "model.safetensors", 1000)
-  with pytest.raises(UserError, match="truncated in the middle of 'a'"):
+  with user_error("truncated in the middle of 'a'"):
     opened.read("a")
   (tmp_path / "model.safetensors").unlink()
-  with pytest.raises(UserError, match=r"model\.safetensors: No such file"):
+  with user_error(r"model\.safetensors: No such file"):
     opened.read("a")
 
 
@@ -244,21 +226,20 @@ def test_a_file_truncated_or_removed_after_opening(tmp_path):
     ([], "found nothing"),
   ],
 )
-def test_folders_without_safetensors(tmp_path, names, message):
+def test_folders_without_safetensors_are_refused(tmp_path, names, message):
   for name in names:
     (tmp_path / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-  with pytest.raises(UserError) as caught:
+  with user_error() as caught:
     safetensors_files.open_folder(tmp_path)
   assert str(caught.value).startswith(f"{tmp_path}: expected model.safetensors")
   assert message in str(caught.value)
-  assert "\n" not in str(caught.value)
 
 
-def test_the_command_to_convert_survives_the_shell(tmp_path):
+def test_the_conversion_command_is_quoted_for_the_shell(tmp_path):
   folder = tmp_path / """it's "my" $HOME `x` folder"""
   folder.mkdir()
   (folder / "pytorch_model.bin").touch()
-  with pytest.raises(UserError) as caught:
+  with user_error() as caught:
     safetensors_files.open_folder(folder)
   message = str(caught.value)
   _, _, code = shlex.split(message[message.index("python -c") :])
@@ -271,20 +252,20 @@ def test_the_command_to_convert_survives_the_shell(tmp_path):
   assert calls == [str(folder)] * 3
 
 
-def test_pickles_are_ignored_if_there_are_safetensors(tmp_path):
+def test_pickles_next_to_safetensors_are_ignored(tmp_path):
   (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
   safetensors_files.write_folder(tmp_path, TENSORS)
   check_equal(read_all(tmp_path), TENSORS)
 
 
 def test_special_files_are_refused(tmp_path):
-  with pytest.raises(UserError, match="No such file"):
+  with user_error("No such file"):
     safetensors_files.open_folder(tmp_path / "missing")
   path = tmp_path / "model.safetensors"
   path.mkdir()
-  with pytest.raises(UserError, match="not a regular file"):
+  with user_error("not a regular file"):
     safetensors_files.open_folder(tmp_path)
   path.rmdir()
   os.mkfifo(path)
-  with pytest.raises(UserError, match="not a regular file"):
+  with user_error("not a regular file"):
     safetensors_files.open_folder(tmp_path)

@@ -8,11 +8,11 @@ import pytest
 import bert_jax
 from bert_jax.data.grouping import pad
 from bert_jax.interop import sentence_transformers
-from bert_jax.settings import UserError
 from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.targets.similarity import Similarity
 from tests import small
+from tests.errors import user_error
 from tests.interop import folders
 
 TEXTS = ["the array is in place", "names", "it sorts them and it sorts a list"]
@@ -20,7 +20,7 @@ TEXTS = ["the array is in place", "names", "it sorts them and it sorts a list"]
 
 @pytest.fixture
 def folder(tmp_path):
-  """As sentence-transformers leaves it, written by hand."""
+  """A folder in the format of sentence-transformers, written by hand."""
   bert_jax.save(folders.model("bert", "embedding"), tmp_path / "model")
   write_modules(tmp_path / "model", ["Transformer", "Pooling", "Normalize"])
   write_pooling(tmp_path / "model", "cls_token")
@@ -53,7 +53,7 @@ def write_pooling(folder, *modes):
 
 
 def settings_of(task):
-  """What sentence-transformers keeps beside a model, as we hold it."""
+  """The settings of sentence-transformers, as a task has them."""
   return task.inputs, task.targets["similarity"]
 
 
@@ -82,7 +82,7 @@ def test_settings_of_release_6_are_read(folder):
   )
 
 
-def test_a_prompt_comes_before_every_text(folder):
+def test_the_default_prompt_is_prepended_to_every_text(folder):
   settings = {"prompts": {"q": "names "}, "default_prompt_name": "q"}
   write(folder / "config_sentence_transformers.json", settings)
   model = bert_jax.load(folder)
@@ -98,7 +98,7 @@ def test_a_prompt_comes_before_every_text(folder):
     (Pairs(prompt="query: "), Similarity(("mean",))),
   ],
 )
-def test_what_is_written_is_read(tmp_path, inputs, target):
+def test_settings_survive_a_round_trip(tmp_path, inputs, target):
   task = dataclasses.replace(
     EMBEDDING, inputs=inputs, targets={"similarity": target}
   ).bind(folders.encoder("bert"), small.tokenizer())
@@ -140,9 +140,9 @@ def test_what_is_written_is_read(tmp_path, inputs, target):
     ),
   ],
 )
-def test_settings_that_are_none_of_ours(folder, name, content, message):
+def test_unsupported_settings_are_refused(folder, name, content, message):
   (folder / name).write_text(content)
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     bert_jax.load(folder)
 
 
@@ -172,7 +172,7 @@ def test_embeddings_of_a_model_with_another_head():
     ({"pooling": "sum"}, "embed.pooling: expected some of cls, max, mean"),
     ({"normalise": True}, "embed: setting: unknown 'normalise'; did you mean"),
   ):
-    with pytest.raises(UserError, match=message):
+    with user_error(message):
       model.embed(TEXTS, **options)
-  with pytest.raises(UserError, match="input 2: expected a text"):
+  with user_error("input 2: expected a text"):
     model.embed(["a", 3])

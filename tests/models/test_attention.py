@@ -10,7 +10,7 @@ import pytest
 from bert_jax.models import attention
 from bert_jax.models.attention import devices
 from bert_jax.models.attention.devices import Device
-from bert_jax.settings import UserError
+from tests.errors import user_error
 
 H100 = Device("gpu", "NVIDIA H100 80GB HBM3")
 V5E = Device("tpu", "TPU v5 lite")
@@ -55,7 +55,6 @@ def rows(shape, dtype):
 
 
 def cotangents(ids):
-  """The cotangents of the outputs; 0 on padding."""
   mix = np.random.default_rng(1).normal(size=(*ids.shape, HEADS, DEPTH))
   return mix * (ids > 0)[..., None, None]
 
@@ -114,11 +113,7 @@ def assert_as_alone(attend, x, ids, window, tolerance):
 
 @pytest.mark.parametrize(
   ("shape", "window", "dtype"),
-  [
-    (PADDED, 0, "float32"),
-    (PACKED, 0, "bfloat16"),
-    (PACKED, 4, "float32"),
-  ],
+  [(PADDED, 0, "float32"), (PACKED, 0, "bfloat16"), (PACKED, 4, "float32")],
   ids=["padded", "packed", "window"],
 )
 def test_backends_equal_the_numpy_reference(attend, shape, window, dtype):
@@ -210,7 +205,7 @@ def test_kernels_refuse_dropout_that_they_lack(backend, broadcast, monkeypatch):
   if backend == "cudnn":
     _stand_in_for_cudnn(monkeypatch)
   attend = functools.partial(attention.attention, backend=backend)
-  with pytest.raises(UserError, match="attention_dropout_broadcast to queries"):
+  with user_error("attention_dropout_broadcast to queries"):
     dropped(attend, broadcast)
 
 
@@ -249,7 +244,7 @@ def test_attention_is_lowered_for_the_devices_of_the_mesh(
 
 def test_a_backend_refuses_another_device():
   x, ids = rows(PADDED, "bfloat16")
-  with pytest.raises(UserError, match=r"config.model.attention: cudnn needs"):
+  with user_error(r"config.model.attention: cudnn needs"):
     attention.attention(*x, ids, backend="cudnn")
 
 

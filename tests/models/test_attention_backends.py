@@ -6,8 +6,6 @@ import pytest
 from bert_jax.models.attention import backends
 from bert_jax.models.attention.backends import Call
 from bert_jax.models.attention.devices import Device
-from bert_jax.models.config import encoder_config
-from bert_jax.settings import UserError
 
 H100 = Device("gpu", "NVIDIA H100 80GB HBM3")
 V5E = Device("tpu", "TPU v5 lite")
@@ -66,23 +64,3 @@ def test_auto_selects_the_backend(asked, chosen):
 )
 def test_unsupported_calls(backend, asked, message):
   assert message in backends.unsupported(backend, asked)
-
-
-@pytest.mark.parametrize(
-  ("fields", "message"),
-  [
-    ({"attention": "flash"}, "config.model.attention: expected one of auto"),
-    ({"attention": "splash"}, "attention_dropout_broadcast to queries"),
-    (
-      {"attention": "cudnn", "attention_dropout": 0.0},
-      "config.model.attention: cudnn needs the dtype bfloat16",
-    ),
-    (
-      {"attention_dropout_broadcast": "keys"},
-      "config.model.attention_dropout_broadcast: expected one of none",
-    ),
-  ],
-)
-def test_unsupported_configs(fields, message):
-  with pytest.raises(UserError, match=message):
-    encoder_config(fields)

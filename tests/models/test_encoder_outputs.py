@@ -4,27 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from bert_jax.models.config import encoder_config
 from bert_jax.models.encoder import Encoder
-from bert_jax.settings import UserError
 from bert_jax.types import Batch
-from tests import small
-from tests.models import reference
+from tests import pytrees, small
+from tests.errors import user_error
+from tests.models import reference, test_families
 
 LENGTHS, LENGTH = (9, 5), 9
-MODERN = encoder_config(
-  {
-    "preset": "modern_base",
-    "vocab_size": 20,
-    "hidden_size": 16,
-    "num_layers": 2,
-    "num_heads": 2,
-    "intermediate_size": 24,
-    "max_positions": 16,
-    "local_window": 4,
-    "global_every": 2,
-  }
-)
+MODERN = dataclasses.replace(test_families.MODERN, num_layers=2, global_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +24,14 @@ def batch():
 def outputs_of(config, batch, **wanted):
   """Large parameters, and the outputs with and without those of layers."""
   module = Encoder(config)
-  shapes = jax.eval_shape(module.init, jax.random.key(0), batch)
-  rng = np.random.default_rng(1)
-  params = jax.tree.map(
-    lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes
-  )
+  params = pytrees.of_module(module, batch)
 
   @jax.jit
   def both(params):
-    return (
-      module.apply(params, batch),
-      module.apply(params, batch, True, **wanted),
-    )
+    plain = module.apply({"params": params}, batch)
+    return plain, module.apply({"params": params}, batch, True, **wanted)
 
-  return params["params"], *both(params)
+  return params, *both(params)
 
 
 def test_outputs_equal_the_numpy_reference(batch):
@@ -129,6 +110,5 @@ def test_a_kernel_returns_no_weights(batch, backend):
   config = dataclasses.replace(
     small.ENCODER, attention=backend, attention_dropout=0.0
   )
-  message = f"attention backend {backend} has no attention weights"
-  with pytest.raises(UserError, match=message):
+  with user_error(f"attention backend {backend} has no attention weights"):
     Encoder(config).init(jax.random.key(0), batch, attentions=True)

@@ -1,41 +1,22 @@
 import dataclasses
 import functools
-import json
 
 import jax
 import numpy as np
 import pytest
 
-from bert_jax import settings, trees
+from bert_jax import trees
 from bert_jax.models import pooling
-from bert_jax.models.config import EncoderConfig, encoder_config
 from bert_jax.tasks import TASKS
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.types import Batch
+from tests import pytrees, small
 from tests.models import reference
 from tests.models.test_families import MODERN, bare, make_batch
 
-SMALL = encoder_config(
-  {
-    "vocab_size": 40,
-    "hidden_size": 16,
-    "num_layers": 2,
-    "num_heads": 2,
-    "intermediate_size": 32,
-    "max_positions": 16,
-    "hidden_dropout": 0.0,
-    "attention_dropout": 0.0,
-  }
+SMALL = dataclasses.replace(
+  small.ENCODER, vocab_size=40, hidden_dropout=0.0, attention_dropout=0.0
 )
-
-
-def _params(model, batch):
-  """Parameters far from their initial values, and made fast."""
-  shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
-  rng = np.random.default_rng(1)
-  return jax.tree.map(
-    lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes
-  )
 
 
 def _train(model):
@@ -53,7 +34,7 @@ def test_intents_and_slots_equal_the_numpy_reference():
     {"intent": [*"abcde"], "slots": [*"abcdefg"]}
   )
   model, batch = task.bind(SMALL, None).module, make_batch(rows=3)
-  params = _params(model, batch)
+  params = pytrees.of_module(model, batch)
   assert params.keys() == {"encoder", "pooler", "intent", "slots"}
   got = jax.jit(model.apply)({"params": params}, batch)
   assert got["intent"].dtype == got["slots"].dtype == np.float32
@@ -76,7 +57,7 @@ def test_texts_on_an_axis_of_their_own_are_as_by_themselves():
   deep = dataclasses.replace(
     flat, **{name: getattr(flat, name).reshape(2, 3, 8) for name in names}
   )
-  params = _params(model, flat)
+  params = pytrees.of_module(model, flat)
   apply = jax.jit(model.apply)
   wanted, got = (
     apply({"params": params}, batch)["tokens"] for batch in (flat, deep)
@@ -104,7 +85,7 @@ def test_heads_have_a_dropout_of_their_own(name):
   if name == "multiple_choice":
     ids = np.ones((2, 2, 12), np.int32)
     batch = Batch(ids, ids, ids, ids)
-  params, train = _params(model, batch), _train(model)
+  params, train = pytrees.of_module(model, batch), _train(model)
   outputs = [train(params, batch, seed) for seed in (0, 1)]
   for a, b in zip(*map(jax.tree.leaves, outputs), strict=True):
     assert np.abs(a - b).max() > 1e-3
@@ -113,7 +94,7 @@ def test_heads_have_a_dropout_of_their_own(name):
 def test_heads_drop_out_as_the_encoder_does_by_default():
   batch = make_batch(rows=2)
   config = dataclasses.replace(SMALL, num_layers=1, hidden_dropout=0.2)
-  params = _params(of_task("classification", config), batch)
+  params = pytrees.of_module(of_task("classification", config), batch)
   default, same, none = (
     _train(
       of_task("classification", dataclasses.replace(config, head_dropout=rate))
@@ -126,7 +107,7 @@ def test_heads_drop_out_as_the_encoder_does_by_default():
 
 def test_each_layer_has_its_dropout():
   model, batch = bare(SMALL), make_batch()
-  params = _params(model, batch)
+  params = pytrees.of_module(model, batch)
 
   def outputs(*rates, hidden=0.0):
     config = dataclasses.replace(
@@ -146,14 +127,9 @@ def test_each_layer_has_its_dropout():
 @functools.cache
 def _shapes(config):
   """Of the parameters of every task."""
-  tasks = {name: task.bind(config, None) for name, task in TASKS.items()}
   return {
-    name: jax.eval_shape(
-      task.module.init,
-      jax.random.key(0),
-      jax.tree.map(lambda x: x[None], task.dummy_batch),
-    )["params"]
-    for name, task in tasks.items()
+    name: jax.eval_shape(task.bind(config, None).init_params, jax.random.key(0))
+    for name, task in TASKS.items()
   }
 
 
@@ -169,37 +145,3 @@ def test_every_head_has_its_place_on_a_mesh_alone_and_among_others(config):
       partitioning.shardings(partitioning.Layout(mesh), {"my-" + task: own})
     )
     assert among == {f"my-{task}/{path}": x for path, x in alone.items()}
-
-
-@pytest.mark.parametrize(
-  ("changes", "message"),
-  [
-    ({"head_dropout": 1.0}, "head_dropout: expected a rate in"),
-    ({"head_dropout": -0.1}, "head_dropout: expected a rate in"),
-    ({"head_dropout": "0.1"}, "head_dropout: expected float"),
-    ({"layer_dropouts": [0.1] * 11}, "layer_dropouts: 11 rates for 12 layers"),
-    ({"layer_dropouts": [0.1] * 11 + [1]}, "layer_dropouts: expected rates in"),
-    ({"layer_dropouts": 0.1}, "layer_dropouts: expected a list"),
-    (
-      {"layer_dropouts": [0.1] * 12, "shared_layers": True},
-      "shared_layers: with pre_norm, local_window or layer_dropouts",
-    ),
-  ],
-)
-def test_wrong_rates_are_named(changes, message):
-  with pytest.raises(settings.UserError, match=f"config.model.{message}"):
-    encoder_config(changes)
-
-
-def test_rates_come_back_from_json():
-  config = EncoderConfig(
-    num_layers=2, head_dropout=0.0, layer_dropouts=(0.1, 0.2)
-  )
-  entry = json.loads(json.dumps(dataclasses.asdict(config)))
-  assert settings.from_dict(EncoderConfig, entry) == config
-  before = {
-    name: value
-    for name, value in dataclasses.asdict(EncoderConfig()).items()
-    if name not in ("head_dropout", "layer_dropouts")
-  }
-  assert settings.from_dict(EncoderConfig, before) == EncoderConfig()

@@ -20,15 +20,8 @@ ROWS, LENGTH = 4, 64
 
 @pytest.fixture(scope="module")
 def batch():
-  rng = np.random.default_rng(0)
-  shape = (ROWS, LENGTH)
-  return Batch(
-    token_ids=rng.integers(1, 19, shape),
-    segment_ids=np.zeros(shape, np.int32),
-    position_ids=np.tile(np.arange(LENGTH), (ROWS, 1)),
-    sequence_ids=np.ones(shape, np.int32),
-    targets={},
-  )
+  ids = np.random.default_rng(0).integers(1, 19, (ROWS, LENGTH))
+  return Batch.from_ids(ids)
 
 
 def total(config, batch):

@@ -115,9 +115,7 @@ def _without_space(text: str, start: int, end: int) -> tuple[int, int]:
   return start, start + len(inner)
 
 
-def _byte_level(
-  vocab_size: int,
-) -> tuple[dict[str, int], list[list[str]]]:
+def _byte_level(vocab_size: int) -> tuple[dict[str, int], list[list[str]]]:
   backend = tokenizers.ByteLevelBPETokenizer()
   backend.train_from_iterator(texts(), vocab_size, show_progress=False)
   model = json.loads(backend.to_str())["model"]

@@ -1,8 +1,8 @@
 """Importing the package changes no settings of other libraries."""
 
 import os
-import subprocess
-import sys
+
+from tests.commands import python
 
 _CODE = """
 import importlib, json, logging, os, pkgutil, warnings
@@ -26,10 +26,4 @@ assert after == before, (before, after)
 
 
 def test_imports_change_nothing_global():
-  done = subprocess.run(
-    [sys.executable, "-c", _CODE],
-    env={**os.environ, "FSSPEC_CONFIG_DIR": "nowhere"},
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
+  python(_CODE, env={**os.environ, "FSSPEC_CONFIG_DIR": "nowhere"})

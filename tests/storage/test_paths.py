@@ -12,6 +12,7 @@ import pytest
 
 from bert_jax.settings import UserError
 from bert_jax.storage import object_stores, paths
+from tests.errors import user_error
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from bert_jax.storage import object_stores, paths
   ["http://host/file", "hdfs://host/file", "S3://b/x", "gs:/b/x", "s3:///x"],
 )
 def test_addresses_that_are_neither_local_nor_of_a_store(where):
-  with pytest.raises(UserError, match="expected a local path, gs://BUCKET/"):
+  with user_error("expected a local path, gs://BUCKET/"):
     paths.local(where)
 
 
@@ -87,7 +88,7 @@ def test_a_copy_that_was_cut_off_is_made_anew(s3, monkeypatch):
 
   with monkeypatch.context() as patch:
     patch.setattr(s3fs.S3FileSystem, "_get_file", full)
-    with pytest.raises(UserError, match="No space left"):
+    with user_error("No space left"):
       paths.local(f"{s3}/folder")
   copy = paths.local(f"{s3}/folder")
   assert [path.read_bytes() for path in copy.iterdir()] == [b"x"] * 3
@@ -97,7 +98,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(s3):
   bucket = s3.removeprefix("s3://")
   store = fsspec.filesystem("s3")
   store.call_s3("put_object", Bucket=bucket, Key="f/../../x", Body=b"x")
-  with pytest.raises(UserError, match="is not a valid file name"):
+  with user_error("is not a valid file name"):
     paths.local(f"{s3}/f")
 
 
@@ -163,7 +164,7 @@ def test_what_is_not_there(store, call):
   for where in (f"{store}/nothing", missing):
     with pytest.raises((UserError, FileNotFoundError)):
       call(where)
-  with pytest.raises(UserError, match="no-such-bucket/file: no such bucket"):
+  with user_error("no-such-bucket/file: no such bucket"):
     paths.write_bytes(missing, b"")
 
 
@@ -190,7 +191,7 @@ def test_a_store_that_cannot_be_reached_is_told_of_in_one_line(environ):
     AWS_ACCESS_KEY_ID="a",
     AWS_SECRET_ACCESS_KEY="b",
   )
-  with pytest.raises(UserError, match=r"^s3://bucket/file: .*127\.0\.0\.1:9"):
+  with user_error(r"^s3://bucket/file: .*127\.0\.0\.1:9"):
     paths.local("s3://bucket/file")
 
 
@@ -199,8 +200,7 @@ def test_without_credentials_it_is_told_how_to_give_them(s3_server, environ):
     AWS_ENDPOINT_URL=os.environ["AWS_ENDPOINT_URL"],
     AWS_EC2_METADATA_DISABLED="true",
   )
-  message = "^s3://bucket/file: .*set AWS_PROFILE, or AWS_ACCESS_KEY_ID"
-  with pytest.raises(UserError, match=message):
+  with user_error("^s3://bucket/file: .*set AWS_PROFILE, or AWS_ACCESS_KEY_ID"):
     paths.local("s3://bucket/file")
 
 
@@ -211,5 +211,5 @@ def test_without_the_package_of_a_store_its_extra_is_named(
   monkeypatch.setitem(sys.modules, f"{extra}fs", None)
   opened = sys.modules["fsspec.registry"]._registry
   monkeypatch.delitem(opened, scheme, raising=False)
-  with pytest.raises(UserError, match=rf"pip install 'bert_jax\[{extra}\]'"):
+  with user_error(rf"pip install 'bert_jax\[{extra}\]'"):
     paths.local(f"{scheme}://bucket/file")

@@ -3,15 +3,15 @@
 import dataclasses
 import functools
 import json
-import zlib
 
-import jax
 import numpy as np
 
 from bert_jax import settings
 from bert_jax.model import Model
-from bert_jax.tasks import DATA, TASKS, make
-from tests import small
+from bert_jax.tasks import DATA, TASKS, Target, make
+from bert_jax.tasks.targets.target import to_json
+from bert_jax.tasks.targets.token_labels import Labelled
+from tests import pytrees, small
 
 ENCODER = dataclasses.replace(small.ENCODER, num_layers=1)
 TEXT = "the array sorts names in place , it is a list"
@@ -51,19 +51,6 @@ OTHERS = {
 }
 
 
-def random_params(task, seed=0):
-  """Far enough from zero that answers differ; nothing is compiled for it."""
-  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
-  shapes = jax.eval_shape(task.module.init, jax.random.key(0), dummy)["params"]
-
-  def draw(path, shape):
-    name = jax.tree_util.keystr(path).encode()
-    generator = np.random.default_rng([seed, zlib.crc32(name)])
-    return generator.normal(0, 0.3, shape.shape).astype(np.float32)
-
-  return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
 def task(name, inputs=None, config=ENCODER, **targets):
   """A task with other inputs or targets, bound to an encoder."""
   made = TASKS[name].for_published()
@@ -76,14 +63,18 @@ def task(name, inputs=None, config=ENCODER, **targets):
 @functools.cache
 def model(name, batch_size=4):
   made = task(name)
-  return Model(made, random_params(made), batch_size=batch_size)
+  return Model(made, pytrees.of_task(made), batch_size=batch_size)
 
 
 def fit(folder, name, rows, eval_rows=None, pretrained=None, **keys):
   """A task fitted to records, or to the contents of a TSV file, and its data.
 
   Options of targets are given by the names of targets: `label={"balanced": 1}`.
+  For a pretrained task its only target is enough.
   """
+  if isinstance(pretrained, Target):
+    (target,) = TASKS[name].targets
+    pretrained = task(name, **{target: pretrained})
   paths = {}
   for split, given in (("train", rows), ("eval", eval_rows or rows)):
     if split in keys:
@@ -97,3 +88,28 @@ def fit(folder, name, rows, eval_rows=None, pretrained=None, **keys):
   section = {**paths, "targets": targets, **keys}
   data = settings.from_dict(DATA[name], section, "config.data")
   return make(data, ENCODER, small.tokenizer(), pretrained)
+
+
+def labelled(ids):
+  """The prediction of these tags, for words of one character."""
+  starts = np.arange(len(ids))
+  return Labelled(starts, starts + 1, np.array(ids), np.full(len(ids), 0.5))
+
+
+def assert_same(one, other):
+  """Compares answers as JSON has them, numbers but about."""
+  if not isinstance(one, dict | list | float | int | str | None):
+    one, other = (
+      json.loads(json.dumps(x, default=to_json)) for x in (one, other)
+    )
+  if isinstance(one, dict):
+    assert one.keys() == other.keys()
+    one, other = list(one.values()), list(other.values())
+  if isinstance(one, list):
+    assert len(one) == len(other)
+    for pair in zip(one, other):
+      assert_same(*pair)
+  elif isinstance(one, float):
+    np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
+  else:
+    assert one == other

@@ -144,8 +144,19 @@ def tokenizer(folder):
   return str(folder / "vocabulary")
 
 
+def changed(config, changes):
+  """Sets keys of a config; `a__b=x` sets the key a.b."""
+  for key, value in changes.items():
+    *sections, last = key.split("__")
+    section = config
+    for part in sections:
+      section = section.setdefault(part, {})
+    section[last] = value
+  return config
+
+
 def recipe(folder, name="classification", **changes):
-  """A recipe's config; `a__b=x` sets the key a.b."""
+  """A recipe's config, with changed keys."""
   config = {
     "task": name,
     "steps": 3,
@@ -157,13 +168,7 @@ def recipe(folder, name="classification", **changes):
     "checkpoint": {"every": 0, "keep": 1},
     "logging": {"every": 1},
   }
-  for key, value in changes.items():
-    *sections, last = key.split("__")
-    section = config
-    for part in sections:
-      section = section.setdefault(part, {})
-    section[last] = value
-  return config
+  return changed(config, changes)
 
 
 def train(config, workdir):

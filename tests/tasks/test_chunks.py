@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tokenizers
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import rows
 from bert_jax.tasks.inputs.question_context import QuestionContext
 from bert_jax.tasks.inputs.words import Tokens
 from tests import small
+from tests.errors import user_error
 from tests.tasks.cases import ENCODER, LONG
 
 
@@ -46,7 +46,7 @@ def test_a_text_that_fits_is_one_chunk():
 
 
 def test_no_room_is_said():
-  with pytest.raises(UserError, match="no room for text"):
+  with user_error("no room for text"):
     rows.chunk_spans(5, 0, 3)
 
 

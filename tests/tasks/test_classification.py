@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.targets.class_label import ClassLabel
+from tests.errors import user_error
 from tests.tasks import cases
 from tests.tasks.cases import ENCODER
 
@@ -18,17 +18,9 @@ def make(tmp_path):
   """Makes the task and its data from the contents of two files."""
 
   def make(train=TRAIN, evaluation=EVAL, labels=None, **keys):
-    pretrained = None
-    if labels is not None:
-      pretrained = cases.task("classification", label=ClassLabel(labels))
-    return cases.fit(
-      tmp_path,
-      "classification",
-      train,
-      evaluation,
-      pretrained,
-      **{"header": False, **keys},
-    )
+    files = (tmp_path, "classification", train, evaluation)
+    pretrained = labels and ClassLabel(labels)
+    return cases.fit(*files, pretrained, **{"header": False, **keys})
 
   return make
 
@@ -97,32 +89,6 @@ def test_a_pretrained_head_that_covers_the_data_keeps_its_labels(make):
   assert names(make(labels=wider, label={"labels": given})) == given
 
 
-def test_max_length_is_kept_with_the_task(make):
-  task, _ = make(max_length=5)
-  assert task.inputs.max_length == 5
-  (row,) = task.preprocess({"text": "it sorts names in place"})
-  assert row.token_ids.size == 5
-  assert make(max_length=500)[0].inputs.max_length == ENCODER.max_positions
-
-
-@pytest.mark.parametrize(
-  ("evaluation", "message"),
-  [
-    ("it\tyes\na\t\n", r"eval\.tsv:2: the label '': expected a name"),
-    ("it\tyes\n \tno\n", r"eval\.tsv:2: the field 'text' is empty"),
-  ],
-)
-def test_a_record_that_is_not_for_the_task_is_named_by_its_place(
-  make, evaluation, message
-):
-  with pytest.raises(UserError, match=message) as error:
-    make(TRAIN, evaluation)
-  assert "\n" not in str(error.value)
-  _, data = make(TRAIN, evaluation, bad_rows="skip")
-  assert data.evaluation().records == [{"text": "it", "label": "yes"}]
-  assert "1 records skipped of config.data.eval" in data.notes[1]
-
-
 def test_a_label_that_training_never_saw_is_an_error_of_the_model(make):
   rows = [{"text": "it", "label": x} for x in ("yes", "no", "maybe", "yes")]
   task, data = make(TRAIN, "".join(f"it\t{row['label']}\n" for row in rows))
@@ -142,15 +108,15 @@ def test_a_label_that_training_never_saw_is_an_error_of_the_model(make):
 
 
 def test_records_that_share_no_label_with_the_model_are_refused(make):
-  with pytest.raises(UserError, match=r"have 1, 0, but the model's .* no, yes"):
+  with user_error(r"have 1, 0, but the model's .* no, yes"):
     make(TRAIN, "it\t1\nthem\t0\n")
 
 
 def test_training_records_without_a_label_are_bad_rows_too(make):
-  with pytest.raises(UserError, match=r"train\.tsv:5: the label '': expected"):
+  with user_error(r"train\.tsv:5: the label '': expected"):
     make(TRAIN + "a\t\n")
   assert len(all_rows(make(TRAIN + "a\t\n", bad_rows="skip"))) == 4
-  with pytest.raises(UserError, match=r"train\.tsv:2: label: unknown 'no'"):
+  with user_error(r"train\.tsv:2: label: unknown 'no'"):
     make(label={"labels": ("yes", "maybe")})
 
 
@@ -191,7 +157,7 @@ def test_balanced_labels_count_the_same_together(make):
   ],
 )
 def test_options_of_the_target_are_checked(make, options, message):
-  with pytest.raises(UserError, match=message) as error:
+  with user_error(message) as error:
     make(label=options)
   assert str(error.value).startswith(("config.data.targets.label.", "class_w"))
 
@@ -205,7 +171,7 @@ def test_options_of_the_target_are_checked(make, options, message):
   ],
 )
 def test_settings_are_checked(make, keys, message):
-  with pytest.raises(UserError, match=rf"config\.data\.{message}"):
+  with user_error(rf"config\.data\.{message}"):
     make(**keys)
 
 

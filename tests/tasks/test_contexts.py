@@ -2,10 +2,10 @@
 
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.question_context import QuestionContext
 from bert_jax.text import load
 from tests import small
+from tests.errors import user_error
 from tests.tasks.cases import ENCODER, LONG, task
 from tests.text import small_files
 
@@ -13,7 +13,6 @@ CONTEXT = "the names sorted in place , it sorts them"
 
 
 def preprocess(record, tokenizer=None, max_length=32, **options):
-  """The examples of a record, in short chunks."""
   inputs = QuestionContext(max_length, **{"stride": 4, **options})
   made = task("question_answering", inputs)
   if tokenizer:
@@ -137,15 +136,10 @@ def test_long_questions_are_cut():
 @pytest.mark.parametrize(
   ("answers", "message"),
   [
-    ([{"text": "names", "start": 3}], "'names' is not at character 3"),
-    ([{"text": "names", "start": -37}], "is not at character -37"),
-    ([{"text": "names"}], "an answer: expected text and start"),
-    ([{"text": "", "start": 0}], "an answer: expected text and start"),
-    ("names", "answers: expected a list"),
     (None, "answers: expected a list"),
     ([{"text": " ", "start": 3}], "the answer ' ' at .* has no tokens"),
   ],
 )
 def test_answers_that_are_not_in_the_context_are_refused(answers, message):
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     answered(answers)

@@ -1,17 +1,14 @@
 """A composition of two targets: the intent of a sentence, and its slots."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 
 from bert_jax.data.grouping import pad
-from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.words import Words
 from bert_jax.tasks.targets.class_label import ClassLabel
 from bert_jax.tasks.targets.token_labels import TokenLabels
-from bert_jax.training import inference
+from tests import pytrees
 from tests.tasks import cases
 from tests.tasks.cases import LONG
 
@@ -102,53 +99,32 @@ def test_the_intent_of_a_long_sentence_is_that_of_its_first_chunk():
   assert [word.label for word in words] == given["tags"]
 
 
-def test_the_loss_is_that_of_intents_and_that_of_tags():
+def test_the_loss_is_that_of_each_target():
   task = make()
-  examples = [task.preprocess(record(s))[0] for s in SENTENCES[:3]]
-  batch = pad(examples, task.axes)
-  rng = np.random.default_rng(0)
-  shapes = {
-    "intent": (len(batch.token_ids), len(INTENTS)),
-    "slots": (*batch.token_ids.shape, len(LABELS)),
-  }
-  outputs = {
-    name: rng.normal(size=shape).astype("f") for name, shape in shapes.items()
-  }
-  logs = [np.asarray(jax.nn.log_softmax(x)) for x in outputs.values()]
-  intents = [
-    -logs[0][row, INTENTS.index(intent)]
-    for row, (_, _, intent) in enumerate(SENTENCES[:3])
+  batch = pad([task.preprocess(record(s))[0] for s in SENTENCES[:3]], task.axes)
+  params = pytrees.of_task(task)
+  shapes = jax.eval_shape(task.module.apply, {"params": params}, batch)
+  outputs = pytrees.draw(shapes)
+  found = task.loss(outputs, batch)
+  assert found.keys() == {"intent_loss", "slots_loss"}
+  for name, target in task.targets.items():
+    arrays = {
+      path.removeprefix(f"{name}/"): array
+      for path, array in batch.targets.items()
+      if path.startswith(f"{name}/")
+    }
+    own = target.loss(outputs[name], arrays, batch)["loss"].value()
+    assert found[f"{name}_loss"].value() == pytest.approx(float(own), rel=1e-6)
+
+
+def predictions(intents, tags):
+  return [
+    {
+      "intent": np.float32([intent == name for name in INTENTS]),
+      "slots": cases.labelled([LABELS.index(tag) for tag in own]),
+    }
+    for intent, own in zip(intents, tags)
   ]
-  # The first pieces; "sorted" in the third sentence has two.
-  places = [[1, 2, 3], [1, 2, 3, 4], [1, 3]]
-  tags = [
-    -logs[1][row, place, LABELS.index(tag)]
-    for row, (_, names, _) in enumerate(SENTENCES[:3])
-    for place, tag in zip(places[row], names, strict=True)
-  ]
-  found = {k: mean.value() for k, mean in task.loss(outputs, batch).items()}
-  expected = {"intent_loss": np.mean(intents), "slots_loss": np.mean(tags)}
-  assert found == pytest.approx(expected, rel=1e-5)
-
-
-def predictions(task, records, intents, tags):
-  """The predictions of a model that gives these intents and tags."""
-  prepared = [task.preprocess(given) for given in records]
-  of = {made[0].token_ids.tobytes(): n for n, made in enumerate(prepared)}
-
-  def forward(batch):
-    used = [
-      of[row[ids > 0].tobytes()]
-      for row, ids in zip(batch.token_ids, batch.sequence_ids)
-      if ids.any()
-    ]
-    return outputs_for(
-      batch,
-      [INTENTS.index(intents[n]) for n in used],
-      [LABELS.index(tag) for n in used for tag in tags[n]],
-    )
-
-  return inference.predict(task, forward, records, prepared, 4)
 
 
 def test_metrics_of_intents_slots_and_sentences():
@@ -156,13 +132,12 @@ def test_metrics_of_intents_slots_and_sentences():
   records = [record(s) for s in SENTENCES[:3]]
   intents = [given["label"] for given in records]
   tags = [given["tags"] for given in records]
-  perfect = task.evaluate(records, predictions(task, records, intents, tags))
+  perfect = task.evaluate(records, predictions(intents, tags))
   assert set(perfect.values()) == {1.0}
   # The first: another slot; the second: another intent; the third is right.
   tags = [["B-place", "B-thing", "I-thing"], *tags[1:]]
   intents = ["sort", "sort", "sort"]
-  found = predictions(task, records, intents, tags)
-  found = task.evaluate(records, found)
+  found = task.evaluate(records, predictions(intents, tags))
   expected = {
     "sentence_accuracy": 1 / 3,
     "intent_accuracy": 2 / 3,
@@ -210,30 +185,6 @@ def test_intents_and_tags_come_from_the_training_data(tmp_path):
   again, _ = cases.fit(tmp_path, "dialogue", [], pretrained=known, **files)
   for name, target in again.targets.items():
     assert target.labels == known.targets[name].labels
-
-
-@pytest.mark.parametrize(
-  ("sentence", "message"),
-  [
-    ((["a", "b"], ["O"], "find"), r"expected one for each of 2 words, got 1"),
-    ((["a"], ["O"], None), r"label"),
-    ((["a"], ["O"], [1]), r"the label \[1\]: expected a name or a number"),
-  ],
-)
-def test_what_does_not_fit_is_a_bad_row(tmp_path, sentence, message):
-  path = tmp_path / "dev.jsonl"
-  lines = [json.dumps(record(s)) for s in (*SENTENCES[:3], sentence)]
-  path.write_text("\n".join(lines) + "\n")
-  files = {
-    "train": folder_of(tmp_path / "train", SENTENCES),
-    "eval": str(path),
-  }
-  with pytest.raises(UserError, match=rf"dev.jsonl:4: .*{message}") as error:
-    cases.fit(tmp_path, "dialogue", [], **files)
-  assert "\n" not in str(error.value)
-  files["bad_rows"] = "skip"
-  _, data = cases.fit(tmp_path, "dialogue", [], **files)
-  assert len(data.evaluation().records) == 3
 
 
 def test_labelled_and_other_records_are_answered_together():

@@ -7,9 +7,9 @@ import pytest
 from benchmarks import small_runs
 from bert_jax.data.corpus import build
 from bert_jax.models.config import EncoderConfig
-from bert_jax.settings import UserError
 from bert_jax.tasks import DATA, load_tokenizer, make
 from bert_jax.training.recipe import Recipe
+from tests.errors import user_error
 
 
 def config(**keys):
@@ -69,5 +69,5 @@ def test_another_rate_is_a_key():
   own = Recipe.from_dict(recipe).data_config()
   assert own.for_eval == own
   data["eval_mask_rate"] = 1.3
-  with pytest.raises(UserError, match=r"config\.data\.eval_mask_rate: .* 1\.3"):
+  with user_error(r"config\.data\.eval_mask_rate: .* 1\.3"):
     Recipe.from_dict(recipe)

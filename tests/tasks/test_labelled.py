@@ -1,28 +1,15 @@
 """Tasks that learn from labelled records: examples, shapes, evaluation."""
 
-import dataclasses
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-import bert_jax
-from bert_jax.data import grouping
-from bert_jax.settings import UserError
 from bert_jax.tasks import LABELLED, load_tokenizer
 from bert_jax.tasks.targets import labels
-from bert_jax.training import evaluation
-from bert_jax.training.mesh import meshes
-from bert_jax.training.mesh.meshes import MeshConfig
-from bert_jax.training.train import make_update
-from bert_jax.types import TrainState
 from tests import small
+from tests.errors import user_error
 from tests.tasks import cases
-from tests.tasks.cases import ENCODER, LONG, random_params
+from tests.tasks.cases import LONG
 
-NAMES = ("classification", "multi_label", "regression")
 TEXTS = (
   "the array",
   "a list",
@@ -31,59 +18,6 @@ TEXTS = (
   "in place",
   "names of",
 )
-
-
-def gold(name, n):
-  return {
-    "classification": {"label": "abc"[n % 3]},
-    "multi_label": {"labels": ["abc"[n % 3]] * (n > 0)},
-    "regression": {"label": 100 + n * n},
-  }[name]
-
-
-def learn(task, data, steps):
-  """Parameters after some updates on the one training batch."""
-  optimizer = optax.adam(1e-2)
-  params = jax.tree.map(jnp.asarray, random_params(task))
-  state = TrainState(
-    jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key(0)
-  )
-  update = jax.jit(make_update(task, optimizer))
-  batch = data.training(8, 0, None).batch(0, range(8))
-  for _ in range(steps):
-    state, measures = update(state, batch)
-  return state.params, measures
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_one_batch_is_learned_and_the_saved_model_evaluates_the_same(
-  name, tmp_path
-):
-  rows = [{"text": x, **gold(name, n)} for n, x in enumerate(TEXTS)]
-  task, data = cases.fit(tmp_path, name, rows)
-  config = dataclasses.replace(ENCODER, hidden_dropout=0, attention_dropout=0)
-  task = task.bind(config, task.tokenizer)
-  params, measures = learn(task, data, 150)
-  assert measures["loss"].value() < 0.1
-  mesh = meshes.make_mesh(MeshConfig())
-  found = evaluation.make(task, data, mesh, 4, None)(params)
-  first = {
-    "classification": "accuracy",
-    "multi_label": "micro_f1",
-    "regression": "spearman",
-  }[name]
-  assert found.values[first] > 0.99
-  assert [key for key in found.values if key.endswith("_baseline")]
-
-  trained = bert_jax.Model(found.task, params)
-  bert_jax.save(trained, tmp_path / "run", format="bert_jax")
-  model = bert_jax.load(tmp_path / "run")
-  assert model.task.targets == found.task.targets
-  _, predictions = model.predict([{"text": x} for x in TEXTS])
-  metrics = model.task.evaluate(rows, predictions)
-  assert metrics.keys() <= found.values.keys()
-  for key, value in metrics.items():
-    assert found.values[key] == pytest.approx(value, rel=1e-4, abs=1e-4)
 
 
 def labelled(tmp_path, rows, **keys):
@@ -136,27 +70,6 @@ def test_evaluation_goes_over_the_records_in_order(tmp_path):
     assert example.token_ids.tolist() == list(expected)
 
 
-@pytest.mark.parametrize(
-  ("keys", "message"),
-  [
-    ({"train": ""}, r"config\.data\.train"),
-    ({"eval": "nowhere.tsv"}, r"config\.data\.eval.*nowhere\.tsv"),
-    ({"columns": {"labl": "x"}}, r"config\.data\.columns.*labl"),
-    ({"max_length": "long"}, r"config\.data\.max_length: expected int"),
-  ],
-)
-def test_a_mistake_names_its_key(tmp_path, keys, message):
-  with pytest.raises(UserError, match=message) as error:
-    labelled(tmp_path, ROWS, **keys)
-  assert "\n" not in str(error.value)
-
-
-def test_only_bad_rows_leave_nothing_even_where_they_are_skipped(tmp_path):
-  rows = [{"text": " ", "label": "a"}] * 3
-  with pytest.raises(UserError, match="no rows are left, 3 are bad; the first"):
-    labelled(tmp_path, rows, bad_rows="skip")
-
-
 def test_labels_that_only_a_split_off_record_has_are_known(tmp_path):
   rows = [{"text": "it", "label": f"name {n}"} for n in range(20)]
   task, data = labelled(tmp_path, rows, eval=())
@@ -165,7 +78,7 @@ def test_labels_that_only_a_split_off_record_has_are_known(tmp_path):
 
 
 def test_one_record_cannot_be_split(tmp_path):
-  with pytest.raises(UserError, match="one record, from which none"):
+  with user_error("one record, from which none"):
     labelled(tmp_path, [{"text": "it", "label": "a"}], eval=())
 
 
@@ -190,8 +103,3 @@ def test_vocabularies_are_named_or_come_with_the_model(tmp_path):
   small.tokenizer().save(tmp_path / "vocabulary")
   data = config(tokenizer=str(tmp_path / "vocabulary"))
   assert len(load_tokenizer(data)) == len(small.tokenizer())
-
-
-def test_the_default_length_buckets_rise():
-  buckets = LABELLED["classification"]().length_buckets
-  assert buckets == grouping.LENGTH_BUCKETS == tuple(sorted({*buckets}))

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from bert_jax.settings import UserError, from_dict
+from bert_jax.settings import from_dict
 from bert_jax.tasks.targets.multi_label import MultiLabel
+from tests.errors import user_error
 from tests.tasks import cases
 
 LOGITS = np.array([[1.0, 3.0, -2.0], [0.0, 0.0, 5.0]], np.float32)
@@ -21,15 +22,9 @@ ROWS = [
 
 @pytest.fixture
 def make(tmp_path):
-  """Makes the task and its data from the records of two files."""
-
-  def make(train=ROWS, evaluation=ROWS, pretrained=None, **keys):
-    known = None
-    if pretrained is not None:
-      known = cases.task("multi_label", labels=pretrained)
-    return cases.fit(tmp_path, "multi_label", train, evaluation, known, **keys)
-
-  return make
+  return lambda rows=ROWS, evaluation=None: cases.fit(
+    tmp_path, "multi_label", rows, evaluation
+  )
 
 
 def target(made):
@@ -70,41 +65,11 @@ def test_labels_are_those_of_the_training_records(make):
     assert example.targets["labels/weights"] == 1
 
 
-def test_arrays_are_as_wide_as_the_head(make):
-  stream = make()[1].training(3, 0, None)
-  assert stream.batch(0, range(3)).targets["labels/labels"].shape == (3, 3)
-
-
-def test_a_pretrained_head_that_covers_the_data_keeps_its_labels(make):
-  wider = MultiLabel(("c", "b", "a", "z"), thresholds=(0.1, 0.2, 0.3, 0.4))
-  assert target(make(pretrained=wider)).labels == ("c", "b", "a", "z")
-  other = MultiLabel(("b", "z"))
-  assert target(make(pretrained=other)).labels == ("a", "b", "c")
-
-
 def test_tables_separate_the_labels(tmp_path):
   table = "text\tlabels\nit\tb|a\nlist\t\nnames\tb\n"
   _, data = cases.fit(tmp_path, "multi_label", table)
   found = [x.targets["labels/labels"] for (x,) in data.evaluation().examples]
   np.testing.assert_array_equal(found, [[1, 1], [0, 0], [0, 1]])
-
-
-@pytest.mark.parametrize(
-  ("row", "message"),
-  [
-    ({"text": "a", "labels": ["a", None]}, "the label None: expected a name"),
-    ({"text": "a", "labels": "a"}, "field 'labels': expected a list"),
-    ({"text": " ", "labels": ["a"]}, "the field 'text' is empty"),
-    ({"text": "a"}, "has no field 'labels'"),
-  ],
-)
-def test_a_record_that_is_not_for_the_task_is_named_by_its_place(
-  make, row, message
-):
-  with pytest.raises(UserError, match=rf"eval\.jsonl:5: .*{message}"):
-    make(evaluation=[*ROWS, row])
-  _, data = make(evaluation=[*ROWS, row], bad_rows="skip")
-  assert list(data.evaluation().records) == ROWS
 
 
 def test_a_label_that_training_never_saw_is_an_error_of_the_model(make):
@@ -123,7 +88,7 @@ def test_a_label_that_training_never_saw_is_an_error_of_the_model(make):
 
 
 def test_no_label_at_all_is_said(make):
-  with pytest.raises(UserError, match=r"config\.data\.train: there are no la"):
+  with user_error(r"config\.data\.train: there are no la"):
     make([{"text": "a", "labels": []}])
 
 
@@ -158,15 +123,3 @@ def test_the_baseline_is_the_best_constant_answer(make):
   assert found["subset_accuracy_majority_baseline"] == 1 / 4
   nothing = data.baselines([{"labels": []}])
   assert nothing["micro_f1_majority_baseline"] == 0
-
-
-@pytest.mark.parametrize(
-  ("options", "message"),
-  [
-    ({"labels": ("a", "a")}, "labels: expected no name twice"),
-    ({"class_weights": {}}, "class_weights: unknown key"),
-  ],
-)
-def test_options_are_checked(make, options, message):
-  with pytest.raises(UserError, match=rf"data\.targets\.labels\.{message}"):
-    make(labels=options)

@@ -1,12 +1,10 @@
-import json
-
 import numpy as np
 import pytest
 
-from bert_jax.settings import UserError
-from bert_jax.tasks import DATA, labelled
 from tests import small
-from tests.tasks.cases import ENCODER, task
+from tests.errors import user_error
+from tests.tasks import cases
+from tests.tasks.cases import task
 
 ROWS = [
   {"text": "the array", "choices": ["names", "it"], "label": 1},
@@ -15,17 +13,8 @@ ROWS = [
 ]
 
 
-def write(path, rows):
-  path.write_text("\n".join(map(json.dumps, rows)))
-  return str(path)
-
-
-def make(tmp_path, rows, **changes):
-  path = write(tmp_path / "choices.jsonl", rows)
-  data = DATA["multiple_choice"](
-    **({"train": (path,), "eval": (path,), "max_length": 16} | changes)
-  )
-  return labelled.make(data, ENCODER, small.tokenizer())
+def make(tmp_path, rows, **keys):
+  return cases.fit(tmp_path, "multiple_choice", rows, max_length=16, **keys)
 
 
 def texts(example):
@@ -92,7 +81,7 @@ def test_what_fills_a_gap_is_taken_as_it_is():
 @pytest.mark.parametrize("label", [2, -1, "C", "Z", "AB", "", "²", 1.5, []])
 def test_labels_that_are_none_of_the_choices(tmp_path, label):
   rows = [ROWS[0], {**ROWS[0], "label": label}]
-  with pytest.raises(UserError, match=r"choices.jsonl:2: the label"):
+  with user_error(r"train.jsonl:2: the label"):
     make(tmp_path, rows)
   _, data = make(tmp_path, rows, bad_rows="skip")
   assert len(data.evaluation().records) == 1

@@ -11,7 +11,9 @@ from bert_jax.data.pretraining.examples import PretrainingExamples
 from bert_jax.models.config import encoder_config
 from bert_jax.tasks import DATA, TASKS, pretraining
 from bert_jax.text.tokenizer import SpecialIds
+from tests import pytrees
 from tests.data.memory_corpus import make_corpus
+from tests.errors import user_error
 
 LENGTH, VOCABULARY = 48, 50
 CONFIG = DATA["pretraining"](
@@ -45,11 +47,7 @@ CONFIGS = {
 
 def rows(max_sequences, next_sentence=True):
   """All rows of an epoch of one small corpus."""
-  corpus = make_corpus(40, mean_sentences=1.5)
-  for document in corpus.documents:
-    for sentence in document:
-      sentence %= VOCABULARY - 5
-      sentence += 5
+  corpus = make_corpus(40, mean_sentences=1.5, vocabulary=VOCABULARY)
   examples = PretrainingExamples(
     corpus,
     SpecialIds(pad=0, unknown=1, cls=2, sep=3, mask=4),
@@ -64,14 +62,8 @@ def rows(max_sequences, next_sentence=True):
 
 
 def make(config):
-  """A task and parameters far from their initial values."""
   task = TASKS["pretraining"].bind(config, None)
-  dummy = jax.tree.map(lambda x: x[None], task.dummy_batch)
-  shapes = jax.eval_shape(task.module.init, jax.random.key(0), dummy)["params"]
-  rng = np.random.default_rng(1)
-  return task, jax.tree.map(
-    lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes
-  )
+  return task, pytrees.of_task(task)
 
 
 def grown(batch, *others):
@@ -175,9 +167,8 @@ def test_baselines_count_every_sequence_once():
 
 
 def test_records_cannot_be_packed():
-  with pytest.raises(
-    settings.UserError,
-    match=r"^config\.data\.max_sequences: expected 1 with train, got 3",
+  with user_error(
+    r"^config\.data\.max_sequences: expected 1 with train, got 3"
   ):
     settings.from_dict(
       DATA["pretraining"], {"train": ("a",), "max_sequences": 3}, "config.data"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.targets.similarity import Similarity
+from tests.errors import user_error
 
 
 def vectors(*rows):
@@ -60,5 +60,5 @@ def test_what_cannot_be_evaluated_is_said():
       "expected the field 'label', a number",
     ),
   ):
-    with pytest.raises(UserError, match=message):
+    with user_error(message):
       Similarity().evaluate(records, answers)

@@ -1,12 +1,14 @@
 """Numbers for a text: the answers, and what is learned from."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 from bert_jax.model import Model
-from bert_jax.settings import UserError
 from bert_jax.tasks.targets.values import Value, Values
+from tests import pytrees
 from tests.tasks import cases
 
 OUTPUTS = np.array([[1.0, 3.0], [0.0, -1.0]], np.float32)
@@ -16,15 +18,7 @@ TWO = [{"text": "a list", "values": [n, 100 * n]} for n in (1, 2, 6)]
 
 @pytest.fixture
 def make(tmp_path):
-  """Makes the task and its data from the records of two files."""
-
-  def make(train, evaluation=None, pretrained=None, **keys):
-    known = None
-    if pretrained is not None:
-      known = cases.task("regression", values=pretrained)
-    return cases.fit(tmp_path, "regression", train, evaluation, known, **keys)
-
-  return make
+  return functools.partial(cases.fit, tmp_path, "regression")
 
 
 def target(made):
@@ -41,10 +35,6 @@ def test_values_come_in_order_and_in_the_unit_of_the_records():
   first, second = answers(values, OUTPUTS)
   assert first == [Value("one", 12.0), Value("two", 0.5)]
   assert second == [Value("one", 10.0), Value("two", -1.5)]
-
-
-def test_a_plain_target_gives_the_outputs():
-  assert answers(Values(), OUTPUTS[:1, :1]) == [[Value("value", 1.0)]]
 
 
 def test_arrays_are_standardized_and_answers_are_not(make):
@@ -99,33 +89,6 @@ def test_a_pretrained_target_keeps_names_means_and_scales(make):
   assert renamed.means == (pytest.approx(9.5 / 3),)
 
 
-@pytest.mark.parametrize(
-  ("row", "message"),
-  [
-    ({"text": "a", "label": "high"}, "field 'label': expected a number, got"),
-    ({"text": "a", "label": ""}, "field 'label': expected a number, got ''"),
-    ({"text": "a", "values": [1, 2]}, r"expected 1 values \(value\), got 2"),
-    ({"text": "a", "values": []}, "field 'values': expected a list of numbers"),
-    ({"text": "a"}, "expected the field 'values', or 'label' with one number"),
-    ({"text": "", "label": 1}, "the field 'text' is empty"),
-  ],
-)
-@pytest.mark.parametrize("split", ["train", "eval"])
-def test_a_record_that_is_not_for_the_task_is_named_by_its_place(
-  make, split, row, message
-):
-  train, evaluation = ONE, ONE
-  if split == "train":
-    train = [*ONE, row]
-  else:
-    evaluation = [*ONE, row]
-  with pytest.raises(UserError, match=rf"{split}\.jsonl:4: .*{message}"):
-    make(train, evaluation)
-  _, data = make(train, evaluation, bad_rows="skip")
-  assert len(data.evaluation().records) == 3
-  assert data.training(1, 0, None).batches_per_epoch == 3
-
-
 def test_the_baseline_always_gives_the_training_mean(make):
   _, data = make(ONE, [{"text": "a", "label": n} for n in (0.0, 4.0)])
   errors = np.array([0.0, 4.0]) - 9.5 / 3
@@ -139,7 +102,7 @@ def test_means_and_scales_fold_into_the_output_layer():
   values = Values(("one", "two"), means=(10.0, -1.0), scales=(20.0, 0.5))
   scaled = cases.task("regression", values=values)
   plain = cases.task("regression", values=Values(("one", "two")))
-  params = cases.random_params(scaled)
+  params = pytrees.of_task(scaled)
   head = values.huggingface_params(params["classifier"])
   assert jax.tree.map(np.shape, head) == jax.tree.map(
     np.shape, params["classifier"]

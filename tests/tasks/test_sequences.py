@@ -9,7 +9,7 @@ from bert_jax.tasks.inputs.texts import Texts
 from bert_jax.tasks.targets.choice import RankedChoice
 from bert_jax.tasks.targets.similarity import Similarity
 from tests import small
-from tests.tasks.cases import ENCODER, LONG, model, task
+from tests.tasks.cases import ENCODER, LONG, task
 
 
 def answers(name, outputs, batch, records):
@@ -29,8 +29,6 @@ def answers(name, outputs, batch, records):
     ("classification", {"text": LONG}),
     ("classification", {"text": LONG, "pair": None}),
     ("classification", {"text": "it", "pair": LONG}),
-    ("multi_label", {"text": LONG}),
-    ("regression", {"text": LONG}),
     ("next_sentence", {"text": LONG, "pair": "it"}),
     ("embedding", {"text": LONG}),
     ("multiple_choice", {"text": "it", "choices": ["a", LONG]}),
@@ -48,13 +46,7 @@ def test_long_texts_are_truncated(name, record):
 
 
 @pytest.mark.parametrize(
-  ("name", "inputs"),
-  [
-    ("classification", Texts),
-    ("embedding", Pairs),
-    ("multi_label", Texts),
-    ("regression", Texts),
-  ],
+  ("name", "inputs"), [("classification", Texts), ("embedding", Pairs)]
 )
 def test_inputs_may_be_shorter_than_the_encoder_but_not_longer(name, inputs):
   for max_length, expected in ((7, 7), (1000, ENCODER.max_positions)):
@@ -154,10 +146,3 @@ def test_bfloat16_vectors_are_pooled_in_float32():
   vectors = Similarity().pool(hidden, ones)
   assert vectors.dtype == np.float32
   assert vectors.item() == 259 / 4
-
-
-def test_an_embedding_is_a_vector_of_floats():
-  (vector,) = model("embedding")(["the list"])
-  assert isinstance(vector, np.ndarray)
-  assert vector.dtype == np.float32
-  assert vector.shape == (ENCODER.hidden_size,)

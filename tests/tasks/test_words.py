@@ -9,6 +9,12 @@ from bert_jax.tasks.inputs import words
 from tests import small
 from tests.text import small_files
 
+REPEATABLE = hypothesis.settings(
+  deadline=None,
+  max_examples=60,
+  derandomize=True,
+  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
 CHARACTERS = "the dogcats9,.犬é🤗\n\t\u3000"
 
 
@@ -42,12 +48,7 @@ def test_words_of_wordpiece_end_at_spaces_and_punctuation(text, expected):
 
 
 @hypothesis.given(st.text(CHARACTERS, max_size=30))
-@hypothesis.settings(
-  deadline=None,
-  max_examples=60,
-  derandomize=True,
-  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-)
+@REPEATABLE
 @hypothesis.example("the  dog   cats\n\nthe\t\tdog 9,9 🤗🤗 犬 ")
 def test_words_of_other_families_end_at_spaces(tokenizer, text):
   spans = found(text, tokenizer)
@@ -60,12 +61,7 @@ def test_words_of_other_families_end_at_spaces(tokenizer, text):
 
 
 @hypothesis.given(st.lists(st.text(CHARACTERS, max_size=6), max_size=8))
-@hypothesis.settings(
-  deadline=None,
-  max_examples=60,
-  derandomize=True,
-  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-)
+@REPEATABLE
 def test_given_words_begin_with_the_pieces_that_found_ones_do(tokenizer, given):
   given = ["".join(word.split()) for word in given]
   given = [word for word in given if word]

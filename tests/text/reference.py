@@ -6,8 +6,6 @@ released, one character at a time and with Python's own Unicode tables.
 
 import unicodedata
 
-from bert_jax.text.basic_tokenizer import WordRules
-
 _IDEOGRAPHS = (
   (0x3400, 0x4DBF),
   (0x4E00, 0x9FFF),
@@ -21,7 +19,7 @@ _IDEOGRAPHS = (
 _ASCII_PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
-def split_words(text: str, rules: WordRules) -> list[str]:
+def split_words(text, rules):
   found = []
   for chunk in _clean(text, rules.split_cjk).split():
     if rules.lowercase:
@@ -32,14 +30,14 @@ def split_words(text: str, rules: WordRules) -> list[str]:
   return found
 
 
-def pieces(words: list[str], vocabulary: dict[str, int]) -> list[int]:
+def pieces(words, vocabulary):
   found = []
   for word in words:
     found += _longest_first(word, vocabulary)
   return found
 
 
-def _clean(text: str, split_cjk: bool) -> str:
+def _clean(text, split_cjk):
   out = []
   for character in text:
     category = unicodedata.category(character)
@@ -56,7 +54,7 @@ def _clean(text: str, split_cjk: bool) -> str:
   return "".join(out)
 
 
-def _without_accents(chunk: str) -> str:
+def _without_accents(chunk):
   return "".join(
     character
     for character in unicodedata.normalize("NFD", chunk)
@@ -64,7 +62,7 @@ def _without_accents(chunk: str) -> str:
   )
 
 
-def _split_punctuation(chunk: str) -> list[str]:
+def _split_punctuation(chunk):
   parts = [""]
   for character in chunk:
     if character in _ASCII_PUNCTUATION or unicodedata.category(
@@ -76,7 +74,7 @@ def _split_punctuation(chunk: str) -> list[str]:
   return [part for part in parts if part]
 
 
-def _longest_first(word: str, vocabulary: dict[str, int]) -> list[int]:
+def _longest_first(word, vocabulary):
   unknown = [vocabulary["[UNK]"]]
   if len(word) > 100:
     return unknown

@@ -3,12 +3,13 @@
 import functools
 import io
 import json
-import pathlib
 
 import sentencepiece
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+from tests import small
 
 MERGES = [
   ("Ġ", "t"),
@@ -32,12 +33,21 @@ XLM_R_PIECES = [
 ]
 
 
-def byte_level_vocabulary() -> list[str]:
+def settings(folder, name="tokenizer_config.json", **values):
+  (folder / name).write_text(json.dumps(values))
+
+
+def change(path, **changes):
+  """Changes keys of a JSON file."""
+  path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def byte_level_vocabulary():
   merged = dict.fromkeys(left + right for left, right in MERGES)
   return [*sorted(pre_tokenizers.ByteLevel.alphabet()), *merged]
 
 
-def roberta(folder: pathlib.Path) -> pathlib.Path:
+def roberta(folder):
   """`vocab.json` and `merges.txt`, as fairseq's models have them."""
   folder.mkdir(parents=True, exist_ok=True)
   tokens = ["<s>", "<pad>", "</s>", "<unk>", *byte_level_vocabulary(), "<mask>"]
@@ -48,7 +58,7 @@ def roberta(folder: pathlib.Path) -> pathlib.Path:
   return folder
 
 
-def modernbert(folder: pathlib.Path) -> pathlib.Path:
+def modernbert(folder):
   """`tokenizer.json` with added tokens after the vocabulary."""
   folder.mkdir(parents=True, exist_ok=True)
   vocab = {token: id for id, token in enumerate(byte_level_vocabulary())}
@@ -75,7 +85,7 @@ def modernbert(folder: pathlib.Path) -> pathlib.Path:
 
 
 @functools.cache
-def character_map() -> bytes:
+def character_map():
   """SentencePiece's normalisation, NFKC and a little more, for any model."""
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
@@ -89,7 +99,7 @@ def character_map() -> bytes:
   return proto.normalizer_spec.precompiled_charsmap
 
 
-def model(pieces: list[str], unknown: int, control: set[str]) -> bytes:
+def model(pieces, unknown, control):
   """A Unigram model; a piece is the likelier the longer it is."""
   proto = sentencepiece_model_pb2.ModelProto()
   proto.normalizer_spec.precompiled_charsmap = character_map()
@@ -108,7 +118,7 @@ def model(pieces: list[str], unknown: int, control: set[str]) -> bytes:
   return proto.SerializeToString()
 
 
-def albert(folder: pathlib.Path, pieces: list[str] | None = None):
+def albert(folder, pieces=None):
   """`spiece.model` alone."""
   folder.mkdir(parents=True, exist_ok=True)
   control = {"<pad>", "[CLS]", "[SEP]", "[MASK]"}
@@ -117,11 +127,17 @@ def albert(folder: pathlib.Path, pieces: list[str] | None = None):
   return folder
 
 
-def xlm_r(folder: pathlib.Path) -> pathlib.Path:
+def xlm_r(folder):
   """`sentencepiece.bpe.model` alone."""
   folder.mkdir(parents=True, exist_ok=True)
   data = model(XLM_R_PIECES, 0, {"<s>", "</s>"})
   (folder / "sentencepiece.bpe.model").write_bytes(data)
+  return folder
+
+
+def wordpiece(folder):
+  """`vocab.txt`, and what is saved with it."""
+  small.tokenizer().save(folder)
   return folder
 
 

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.text import load
+from tests.errors import user_error
 from tests.text import small_files
+from tests.text.small_files import settings
 
 
 @pytest.fixture
@@ -14,10 +15,6 @@ def folder(tmp_path):
 
 def pieces(tokenizer, text):
   return [tokenizer.token(id) for id in tokenizer.encode(text).ids[1:-1]]
-
-
-def settings(folder, name="tokenizer_config.json", **values):
-  (folder / name).write_text(json.dumps(values))
 
 
 def test_any_of_the_files_opens_them_all(folder):
@@ -38,7 +35,7 @@ def test_a_space_before_the_first_word(tmp_path, folder, form):
   tokenizer.save(tmp_path / "again")
   assert pieces(load(tmp_path / "again"), "the dog") == ["Ġthe", "Ġdog"]
   settings(folder, add_prefix_space="yes")
-  with pytest.raises(UserError, match="add_prefix_space: expected a bool"):
+  with user_error("add_prefix_space: expected a bool"):
     load(folder)
 
 
@@ -64,7 +61,7 @@ def test_tokens_added_to_the_vocabulary(folder):
   again = load(folder / "saved").encode("a<new><e1>")
   assert again == tokenizer.encode("a<new><e1>")
   settings(folder, "added_tokens.json", **{"<new>": size + 7})
-  with pytest.raises(UserError, match=f"cannot have the id {size + 7}"):
+  with user_error(f"cannot have the id {size + 7}"):
     load(folder)
 
 
@@ -73,16 +70,16 @@ def test_settings_name_the_special_tokens(folder):
   ids = json.loads(path.read_text())
   ids["<filler>"] = ids.pop("<mask>")
   path.write_text(json.dumps(ids))
-  with pytest.raises(UserError, match=r"for mask \(\[MASK\] or <mask>\)"):
+  with user_error(r"for mask \(\[MASK\] or <mask>\)"):
     load(folder)
   named = {"content": "<filler>", "lstrip": False}
   settings(folder, "special_tokens_map.json", mask_token=named)
   assert load(folder).token(load(folder).special.mask) == "<filler>"
   settings(folder, mask_token="<mask>")
-  with pytest.raises(UserError, match=r"config.json: mask_token: expected a"):
+  with user_error(r"config.json: mask_token: expected a"):
     load(folder)
   settings(folder, mask_token="<pad>")
-  with pytest.raises(UserError, match="expected five different special tokens"):
+  with user_error("expected five different special tokens"):
     load(folder)
 
 
@@ -102,11 +99,11 @@ def test_settings_name_the_special_tokens(folder):
 )
 def test_damaged_files(folder, name, data, message):
   (folder / name).write_bytes(data)
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     load(folder)
 
 
 def test_a_missing_file(folder):
   (folder / "merges.txt").unlink()
-  with pytest.raises(UserError, match=r"merges\.txt: No such file"):
+  with user_error(r"merges\.txt: No such file"):
     load(folder)

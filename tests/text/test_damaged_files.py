@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.text import load
+from tests.errors import user_error
 from tests.text import small_files
 from tests.text.test_loading import write, write_json
 
@@ -20,8 +20,12 @@ from tests.text.test_loading import write, write_json
 )
 def test_damaged_vocabulary_file(tmp_path, data, message):
   (tmp_path / "vocab.txt").write_bytes(data)
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     load(tmp_path)
+
+
+def wordpiece(vocabulary):
+  return {"model": {"type": "WordPiece", "vocab": vocabulary}}
 
 
 @pytest.mark.parametrize(
@@ -29,17 +33,11 @@ def test_damaged_vocabulary_file(tmp_path, data, message):
   [
     ({"model": 3}, "expected a model with a vocabulary"),
     ({"model": {"type": "WordPiece"}}, "expected a model with a vocabulary"),
-    ({"model": {"type": "WordPiece", "vocab": {"a": "x"}}}, "damaged vocab"),
-    ({"model": {"type": "WordPiece", "vocab": {"a": True}}}, "damaged vocab"),
-    (
-      {"model": {"type": "WordPiece", "vocab": {"\ud800": 0}}},
-      "not a valid token",
-    ),
-    ({"model": {"type": "WordPiece", "vocab": {"a": 1}}}, "expected the ids 0"),
-    (
-      {"model": {"type": "WordPiece", "vocab": {"a": 0, "b": 0}}},
-      "expected the ids",
-    ),
+    (wordpiece({"a": "x"}), "damaged vocab"),
+    (wordpiece({"a": True}), "damaged vocab"),
+    (wordpiece({"\ud800": 0}), "not a valid token"),
+    (wordpiece({"a": 1}), "expected the ids 0"),
+    (wordpiece({"a": 0, "b": 0}), "expected the ids 0"),
     (
       {"model": {"vocab": {"a": 0}, "continuing_subword_prefix": "@@"}},
       "expected pieces with '##', got '@@'",
@@ -48,19 +46,13 @@ def test_damaged_vocabulary_file(tmp_path, data, message):
     ({"added_tokens": 3}, "damaged vocabulary"),
     ({"added_tokens": [{"content": "e"}]}, "damaged vocabulary"),
     ({"added_tokens": [{"content": "e", "id": 3}]}, "'e' has two ids"),
-    (
-      {"added_tokens": [{"content": "x", "id": 12}]},
-      "expected the ids 0 to 10",
-    ),
-    (
-      {"normalizer": {"normalizers": 3}, "model": {"vocab": []}},
-      "vocabulary is empty",
-    ),
+    ({"added_tokens": [{"content": "x", "id": 12}]}, "expected the ids 0 to 1"),
+    ({"normalizer": {"normalizers": 3}, "model": {"vocab": []}}, "is empty"),
   ],
 )
 def test_damaged_json(tmp_path, changes, message):
   path = write_json(tmp_path / "tokenizer.json", **changes)
-  with pytest.raises(UserError, match=message) as error:
+  with user_error(message) as error:
     load(tmp_path)
   assert str(path) in str(error.value)
 
@@ -70,7 +62,7 @@ def test_damaged_json(tmp_path, changes, message):
 )
 def test_what_is_no_json(tmp_path, text):
   (tmp_path / "tokenizer.json").write_text(text)
-  with pytest.raises(UserError, match=r"tokenizer\.json: "):
+  with user_error(r"tokenizer\.json: "):
     load(tmp_path)
 
 
@@ -81,47 +73,39 @@ def test_deeply_nested_normalizer(tmp_path, family, depth):
     path = write_json(tmp_path / "tokenizer.json", normalizer=0)
   else:
     path = small_files.modernbert(tmp_path) / "tokenizer.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"normalizer": 0}))
+    small_files.change(path, normalizer=0)
   step = '{"type": "Sequence", "normalizers": ['
   nested = f'"normalizer": {step * depth}{"]}" * depth}'
   path.write_text(path.read_text().replace('"normalizer": 0', nested))
   if family == "wordpiece" and depth == 100:
     load(tmp_path)
   else:
-    with pytest.raises(UserError, match=r"tokenizer\.json: "):
+    with user_error(r"tokenizer\.json: "):
       load(tmp_path)
 
 
 def test_a_file_too_large_for_a_tokenizer(tmp_path):
   with (tmp_path / "vocab.txt").open("wb") as file:
     file.truncate(10**10)
-  with pytest.raises(UserError, match=r"vocab\.txt: larger than 100 MB"):
+  with user_error(r"vocab\.txt: larger than 100 MB"):
     load(tmp_path)
 
 
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    (
-      {"post_processor": None},
-      r"that adds \[CLS\] before .* and \[SEP\] after",
-    ),
+    ({"post_processor": None}, r"that adds \[CLS\] before .* and \[SEP\] afte"),
     ({"pre_tokenizer": {"type": "Unheard"}}, "not a tokenizer"),
-    (
-      {"model": {"type": "BPE", "vocab": {}, "merges": []}},
-      "expected the ids 0",
-    ),
+    ({"model": {"type": "BPE", "vocab": {}, "merges": []}}, "expected the ids"),
     ({"added_tokens": []}, "post_processor|is not|expected a token"),
   ],
 )
 def test_pipelines_that_do_not_work(tmp_path, change, message):
   path = small_files.modernbert(tmp_path) / "tokenizer.json"
-  path.write_text(json.dumps(json.loads(path.read_text()) | change))
-  with pytest.raises(UserError, match=message) as error:
+  small_files.change(path, **change)
+  with user_error(message) as error:
     load(tmp_path)
   assert str(tmp_path) in str(error.value)
-  assert "\n" not in str(error.value)
 
 
 def test_unigram_without_its_unknown_piece(tmp_path):
@@ -130,12 +114,12 @@ def test_unigram_without_its_unknown_piece(tmp_path):
   content = json.loads(path.read_text())
   content["model"]["unk_id"] = None
   path.write_text(json.dumps(content))
-  with pytest.raises(UserError, match="unk_id: expected 1, the id of <unk>"):
+  with user_error("unk_id: expected 1, the id of <unk>"):
     load(tmp_path)
 
 
 def test_damaged_config(tmp_path):
   write(tmp_path / "vocab.txt")
-  (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": "yes"}')
-  with pytest.raises(UserError, match="do_lower_case: expected a bool"):
+  small_files.settings(tmp_path, do_lower_case="yes")
+  with user_error("do_lower_case: expected a bool"):
     load(tmp_path)

@@ -1,5 +1,4 @@
 import json
-import pathlib
 import pickle
 import shutil
 
@@ -7,22 +6,22 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers
 
-from bert_jax.settings import UserError
 from bert_jax.text import load
 from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.loading import from_vocabulary_file
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
+from tests.errors import user_error
 from tests.text import small_files
 
 TOKENS = [*SPECIAL_TOKENS, "the", "##re", "\u2028", "é", "e"]
 
 
-def write(path: pathlib.Path, tokens=TOKENS, newline="\n") -> pathlib.Path:
+def write(path, tokens=TOKENS, newline="\n"):
   path.write_bytes("".join(token + newline for token in tokens).encode())
   return path
 
 
-def write_json(path: pathlib.Path, **changes) -> pathlib.Path:
+def write_json(path, **changes):
   """A `tokenizer.json` as Hugging Face writes it, with some changes."""
   backend = tokenizers.Tokenizer(
     models.WordPiece({token: id for id, token in enumerate(TOKENS)})
@@ -76,9 +75,7 @@ def test_upper_case_pieces_mean_that_case_is_kept(tmp_path):
 
 def test_config_beside_the_vocabulary_decides(tmp_path):
   write(tmp_path / "vocab.txt", [*TOKENS, "The"])
-  (tmp_path / "tokenizer_config.json").write_text(
-    '{"do_lower_case": true, "strip_accents": false}'
-  )
+  small_files.settings(tmp_path, do_lower_case=True, strip_accents=False)
   assert load(tmp_path).rules == WordRules(strip_accents=False)
 
 
@@ -116,7 +113,7 @@ def test_files_that_agree(tmp_path):
 def test_files_that_disagree(tmp_path, tokens, message):
   write_json(tmp_path / "tokenizer.json")
   write(tmp_path / "vocab.txt", tokens)
-  with pytest.raises(UserError, match=rf"vocab\.txt: {message}"):
+  with user_error(rf"vocab\.txt: {message}"):
     load(tmp_path)
   assert load(tmp_path / "tokenizer.json").tokens == tuple(TOKENS)
 
@@ -132,9 +129,7 @@ def test_byte_level_files_that_disagree(tmp_path, name):
     "merges.txt": ("h e\n", ""),
   }
   path.write_text(text.replace(*changes[name]), encoding="utf-8")
-  with pytest.raises(
-    UserError, match=rf"{name}: .*tokenizer\.json of the same"
-  ):
+  with user_error(rf"{name}: .*tokenizer\.json of the same"):
     load(tmp_path)
 
 
@@ -161,15 +156,12 @@ def test_added_tokens_without_a_tokenizer_json(tmp_path):
   (tmp_path / "added_tokens.json").write_text('{"[NEW]": 10}')
   tokenizer = load(tmp_path)
   assert tokenizer.encode_pieces(["e [NEW]"]) == [[9, 10]]
-  (tmp_path / "tokenizer_config.json").write_text(
-    '{"added_tokens_decoder": {"9": {"content": "e"}, "12": {"content": "x"}}}'
-  )
-  with pytest.raises(UserError, match="added token 'x' has the id 12"):
+  added = {"9": {"content": "e"}, "12": {"content": "x"}}
+  small_files.settings(tmp_path, added_tokens_decoder=added)
+  with user_error("added token 'x' has the id 12"):
     load(tmp_path)
-  (tmp_path / "tokenizer_config.json").write_text(
-    '{"added_tokens_decoder": {"nine": {"content": "e"}}}'
-  )
-  with pytest.raises(UserError, match="expected the id of an added token"):
+  small_files.settings(tmp_path, added_tokens_decoder={"nine": added["9"]})
+  with user_error("expected the id of an added token"):
     load(tmp_path)
 
 
@@ -196,18 +188,18 @@ def test_a_class_that_reads_vocab_txt_otherwise_is_refused(tmp_path):
   config.write_text('{"tokenizer_class": "DistilBertTokenizer"}')
   assert load(tmp_path).tokens == tuple(TOKENS)
   config.write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
-  with pytest.raises(UserError, match="BertJapaneseTokenizer in the settings"):
+  with user_error("BertJapaneseTokenizer in the settings"):
     load(tmp_path)
 
 
 def test_nothing_to_load(tmp_path):
-  with pytest.raises(UserError, match="no such file or folder"):
+  with user_error("no such file or folder"):
     load(tmp_path / "missing")
-  with pytest.raises(UserError, match="found nothing"):
+  with user_error("found nothing"):
     load(tmp_path)
   (tmp_path / "config.json").write_text("{}")
-  with pytest.raises(UserError, match=r"expected .*found config.json"):
+  with user_error(r"expected .*found config.json"):
     load(tmp_path)
   shutil.rmtree(tmp_path)
-  with pytest.raises(UserError, match=str(tmp_path)):
+  with user_error(str(tmp_path)):
     load(tmp_path)

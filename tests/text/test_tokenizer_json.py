@@ -5,13 +5,16 @@ import pytest
 import sentencepiece
 import tokenizers
 
-from bert_jax.settings import UserError
 from bert_jax.text import load
 from bert_jax.text.tokenizer import Encoding
+from tests.errors import user_error
 from tests.text import small_files
 from tests.text.strings import TEXTS
 
 BY_FAMILY = pytest.mark.parametrize("family", small_files.FAMILIES)
+# The same, and WordPiece.
+EVERY = {**small_files.FAMILIES, "wordpiece": small_files.wordpiece}
+BY_EVERY = pytest.mark.parametrize("family", EVERY)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,7 @@ def make(tmp_path_factory):
   def tokenizer(family):
     if family not in loaded:
       folder = tmp_path_factory.mktemp(family)
-      loaded[family] = load(small_files.FAMILIES[family](folder))
+      loaded[family] = load(EVERY[family](folder))
     return loaded[family]
 
   return tokenizer
@@ -95,7 +98,7 @@ def test_the_mask_takes_the_space_before_it(make, family):
   assert tokenizer.encode_masked("the dog") == tokenizer.encode("the dog")
 
 
-@BY_FAMILY
+@BY_EVERY
 def test_a_literal_special_token_is_text(make, family):
   tokenizer = make(family)
   special = vars(tokenizer.special)
@@ -111,7 +114,7 @@ def test_a_literal_special_token_is_text(make, family):
   assert set(masked[1:-1]) & without == {special["mask"]}
 
 
-@BY_FAMILY
+@BY_EVERY
 def test_every_text_keeps_its_offsets_inside_it(make, family):
   tokenizer = make(family)
   for text in TEXTS:
@@ -149,9 +152,9 @@ def test_ids_equal_those_of_sentencepiece(tmp_path, make, family):
     assert tokenizer.encode_pieces([text]) == [ids], text
 
 
-@BY_FAMILY
+@BY_EVERY
 def test_what_is_saved_loads_here_and_elsewhere(tmp_path, family):
-  folder = small_files.FAMILIES[family](tmp_path / "published")
+  folder = EVERY[family](tmp_path / "published")
   tokenizer = load(folder)
   tokenizer.save(tmp_path / "new" / "folder")
   saved = tmp_path / "new" / "folder"
@@ -218,24 +221,24 @@ def test_continuations_and_decoding(make, family):
       tokenizer.decode([id])
 
 
-@BY_FAMILY
+@BY_EVERY
 def test_what_is_not_text(make, family):
   tokenizer = make(family)
   for bad in (None, 3, b"bytes", ("a", "b")):
-    with pytest.raises(UserError, match="text: expected a string"):
+    with user_error("text: expected a string"):
       tokenizer.encode(bad)
-    with pytest.raises(UserError, match="text: expected a string"):
+    with user_error("text: expected a string"):
       tokenizer.encode_masked(bad)
-    with pytest.raises(UserError, match=r"texts\[1\]: expected a string"):
+    with user_error(r"texts\[1\]: expected a string"):
       tokenizer.encode_pieces(["a", bad])
-  with pytest.raises(UserError, match="pair: expected a string"):
+  with user_error("pair: expected a string"):
     tokenizer.encode("a", 3)
-  with pytest.raises(UserError, match="got one string"):
+  with user_error("got one string"):
     tokenizer.encode_pieces("ab")
   assert tokenizer.encode("a\ud800 s").offsets[-2] == (3, 4)
 
 
-@BY_FAMILY
+@BY_EVERY
 def test_truncation_and_padding_of_the_file_are_not_heeded(
   tmp_path, make, family
 ):

@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.text.tokenizer import Encoding, SpecialIds, truncate
+from tests.errors import user_error
 
 SPECIAL = SpecialIds(pad=0, unknown=1, cls=2, sep=3, mask=4)
 
@@ -65,5 +65,5 @@ def test_the_mask_is_a_token_like_others():
   ("encoding", "length"), [(make(4), 1), (make(4, 4), 2), (make(4, 4, 2), 3)]
 )
 def test_no_room_for_the_special_tokens(encoding, length):
-  with pytest.raises(UserError, match=f"max_length: {length} has no room"):
+  with user_error(f"max_length: {length} has no room"):
     truncate(encoding, length, SPECIAL)

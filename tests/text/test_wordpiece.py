@@ -1,18 +1,15 @@
-import pickle
 import sys
 import unicodedata
 
 import hypothesis
 import numpy as np
 import pytest
-import tokenizers
 from hypothesis import strategies
 
-from bert_jax.settings import UserError
 from bert_jax.text import basic_tokenizer
 from bert_jax.text.basic_tokenizer import WordRules
-from bert_jax.text.tokenizer import Encoding
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
+from tests.errors import user_error
 from tests.text import reference
 from tests.text.strings import TEXTS
 
@@ -119,27 +116,6 @@ def test_offsets_slice_the_text(text):
     assert "".join(sliced) == tokenizer.token(id).removeprefix("##")
 
 
-def test_offsets_of_every_text_are_ordered_and_inside_it():
-  tokenizer = make()
-  for text in TEXTS:
-    offsets = tokenizer.encode(text).offsets[1:-1]
-    assert offsets == sorted(offsets)
-    assert all(0 <= start < end <= len(text) for start, end in offsets)
-
-
-def test_a_literal_special_token_is_text():
-  tokenizer = make(["[MASK] mask [CLS] cls"])
-  ids = tokenizer.encode("[MASK] [CLS]", "[SEP]").ids
-  special = tokenizer.special
-  assert ids.count(special.cls) == 1
-  assert ids.count(special.sep) == 2
-  assert special.mask not in ids
-  pieces = [
-    tokenizer.token(id) for id in tokenizer.encode_pieces(["[MASK]"])[0]
-  ]
-  assert "".join(pieces).replace("##", "") == "[mask]"
-
-
 def test_the_mask_token_s_name_stands_for_the_mask():
   tokenizer = make(["a mask [ ] mask [cls] cls"])
   mask, text = tokenizer.special.mask, "a [MASK], [CLS] [mask][MASK]"
@@ -153,7 +129,7 @@ def test_the_mask_token_s_name_stands_for_the_mask():
   ]  # fmt: skip
   assert encoding.segments == [0] * len(encoding.ids)
   assert tokenizer.encode_masked("a") == tokenizer.encode("a")
-  with pytest.raises(UserError, match="text: expected a string"):
+  with user_error("text: expected a string"):
     tokenizer.encode_masked(None)
 
 
@@ -189,36 +165,6 @@ def test_no_such_id(id):
     tokenizer.decode([id])
 
 
-def test_pickle():
-  tokenizer = make(rules=RULES["cased"])
-  copy = pickle.loads(pickle.dumps(tokenizer))
-  assert copy.encode_pieces(TEXTS) == tokenizer.encode_pieces(TEXTS)
-  assert copy.special == tokenizer.special
-
-
-def test_other_tools_read_the_saved_file(tmp_path):
-  tokenizer = make()
-  tokenizer.save(tmp_path)
-  other = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-  for text in TEXTS:
-    if "[MASK]" not in text:
-      got = other.encode(text, "pair")
-      assert tokenizer.encode(text, "pair") == Encoding(
-        got.ids, got.type_ids, got.offsets
-      )
-
-
-@pytest.mark.parametrize("bad", [None, 3, b"bytes", float("nan"), ("a", "b")])
-def test_what_is_not_text(bad):
-  tokenizer = make(["ab"])
-  with pytest.raises(UserError, match="text: expected a string"):
-    tokenizer.encode(bad)
-  with pytest.raises(UserError, match=r"texts\[1\]: expected a string"):
-    tokenizer.encode_pieces(["a", bad])
-  with pytest.raises(UserError, match="got one string"):
-    tokenizer.encode_pieces("ab")
-
-
 @pytest.mark.parametrize(
   ("tokens", "message"),
   [
@@ -231,7 +177,7 @@ def test_what_is_not_text(bad):
   ],
 )
 def test_damaged_vocabulary(tokens, message):
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     WordPiece(tokens)
 
 

@@ -2,17 +2,16 @@ import collections
 import itertools
 import os
 import random
-import subprocess
-import sys
 
 import hypothesis
 import pytest
 from hypothesis import strategies
 
-from bert_jax.settings import UserError
 from bert_jax.text import wordpiece_trainer
 from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
+from tests.commands import python
+from tests.errors import user_error
 from tests.text import reference
 from tests.text.strings import MULTILINGUAL, TEXTS
 
@@ -106,13 +105,7 @@ def test_hash_seed_does_not_matter():
   )
   want = ascii(wordpiece_trainer.train(COUNTS, 700))
   # The seed of this process is another one.
-  result = subprocess.run(
-    [sys.executable, "-c", program],
-    env=os.environ | {"PYTHONHASHSEED": "1"},
-    capture_output=True,
-    text=True,
-    check=True,
-  )
+  result = python(program, env=os.environ | {"PYTHONHASHSEED": "1"})
   assert result.stdout.strip() == want
 
 
@@ -160,19 +153,19 @@ def test_rarest_words_beyond_the_limit_are_left_out():
 
 
 def test_too_small_a_size():
-  with pytest.raises(UserError, match=r"size 8 is too small.* need 9"):
+  with user_error(r"size 8 is too small.* need 9"):
     wordpiece_trainer.train({"ab": 5}, 8)
   assert len(wordpiece_trainer.train({"ab": 5}, 9)) == 9
 
 
 @pytest.mark.parametrize("counts", [{}, {"a" * 101: 3}, {"a": 0}, {"": 2}])
 def test_no_words(counts):
-  with pytest.raises(UserError, match="no words"):
+  with user_error("no words"):
     wordpiece_trainer.train(counts, 100)
 
 
 def test_what_is_not_text():
-  with pytest.raises(UserError, match="got one string"):
+  with user_error("got one string"):
     wordpiece_trainer.count_words("a text")
-  with pytest.raises(UserError, match="expected a string, got None"):
+  with user_error("expected a string, got None"):
     wordpiece_trainer.count_words(["a", None])

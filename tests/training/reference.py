@@ -18,6 +18,15 @@ DECAYED = {
 }
 
 
+def params(seed=0, scale=0.5):
+  """Random leaves of the parameters above, by path."""
+  rng = np.random.default_rng(seed)
+  return {
+    name: rng.normal(0, scale, (4, 3) if decays else 3).astype(np.float32)
+    for name, decays in DECAYED.items()
+  }
+
+
 def clip(gradients, limit):
   """Pascanu et al. 2012: all gradients scaled to a common norm."""
   norm = math.sqrt(sum((g**2).sum() for g in gradients.values()))

@@ -3,9 +3,9 @@ import math
 
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.training.evaluation import EarlyStopping
 from bert_jax.training.metrics import is_better
+from tests.errors import user_error
 
 
 def see(best, values, metric="accuracy"):
@@ -19,71 +19,41 @@ def test_the_first_is_best_and_then_what_is_really_better():
   assert best.reason is None
 
 
-@pytest.mark.parametrize(
-  "metric",
-  [
-    "classification_loss",
-    "loss",
-    "rmse",
-    "mae",
-    "rmse_value_0",
-    "scores/mae",
-    "ner/tagging_loss",
-  ],
+LOSSES = (
+  "loss classification_loss rmse mae rmse_value_0 scores/mae ner/tagging_loss"
 )
-def test_losses_and_errors_are_to_fall(metric):
-  assert is_better(metric, 0.5, 0.6)
-  assert not is_better(metric, 0.6, 0.5)
+# The names of tasks and values say nothing of the metric.
+OTHERS = (
+  "accuracy macro_f1 mean rmse/pearson loss_reports/accuracy spearman_mae"
+)
+
+
+@pytest.mark.parametrize("metric", [*LOSSES.split(), *OTHERS.split()])
+def test_losses_and_errors_are_to_fall_and_all_else_to_rise(metric):
+  is_loss = metric in LOSSES.split()
+  assert is_better(metric, 0.5, 0.6) == is_loss
+  assert is_better(metric, 0.6, 0.5) == (not is_loss)
   assert not is_better(metric, 0.5, 0.5)
 
 
-@pytest.mark.parametrize(
-  "metric",
-  [
-    "accuracy",
-    "mcc",
-    "macro_f1",
-    "mean",
-    # What users call their tasks and values says nothing of the measure.
-    "rmse/pearson",
-    "loss_reports/accuracy",
-    "pearson_error",
-    "spearman_mae",
-  ],
-)
-def test_all_else_is_to_rise(metric):
-  assert is_better(metric, 0.6, 0.5)
-  assert not is_better(metric, 0.5, 0.6)
+FALLS = [3.0, 2.0, 2.5, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
-  ("patience", "over"),
+  ("best", "values", "over"),
   [
-    (0, [False] * 5),
-    (1, [False, False, True, False, True]),
-    (2, [False] * 5),
+    (EarlyStopping("mae", patience=0), FALLS, [0, 0, 0, 0, 0]),
+    (EarlyStopping("mae", patience=1), FALLS, [0, 0, 1, 0, 1]),
+    (EarlyStopping("mae", patience=2), FALLS, [0, 0, 0, 0, 0]),
+    (EarlyStopping("accuracy", target=0.72), [0.5, 0.72, 0.6], [0, 1, 1]),
+    (EarlyStopping("mlm_loss", target=1.5), [math.nan, 2, 1.5], [0, 0, 1]),
+    (EarlyStopping("accuracy"), [0.5, 1.0], [0, 0]),
   ],
 )
-def test_it_waits_as_long_as_its_patience(patience, over):
-  best, found = EarlyStopping("mae", patience), []
-  for step, value in enumerate([3.0, 2.0, 2.5, 1.0, 1.0]):
-    best.update(step, {"mae": value})
-    found.append(best.reason is not None)
-  assert found == over
-
-
-@pytest.mark.parametrize(
-  ("metric", "target", "values", "over"),
-  [
-    ("accuracy", 0.72, [0.5, 0.72, 0.6], [False, True, True]),
-    ("mlm_loss", 1.5, [math.nan, 2.0, 1.5], [False, False, True]),
-    ("accuracy", None, [0.5, 1.0], [False, False]),
-  ],
-)
-def test_it_ends_at_its_target(metric, target, values, over):
-  best, found = EarlyStopping(metric, target=target), []
+def test_it_ends_at_its_target_or_when_its_patience_is_over(best, values, over):
+  found = []
   for step, value in enumerate(values):
-    best.update(step, {metric: value})
+    best.update(step, {best.metric: value})
     found.append(best.reason is not None)
   assert found == over
 
@@ -101,7 +71,7 @@ def test_without_a_measure_nothing_is_best():
 
 
 def test_a_measure_that_is_not_there_is_named_with_those_that_are():
-  with pytest.raises(UserError) as error:
+  with user_error() as error:
     EarlyStopping("acuracy").update(1, {"accuracy": 0.5, "loss": 1.0})
   assert str(error.value) == (
     "config.evaluation.metric: unknown 'acuracy'; did you mean 'accuracy'?"

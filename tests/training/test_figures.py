@@ -6,11 +6,11 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.training import report
 from bert_jax.training.logging import open_logger, read_metrics
 from bert_jax.training.metrics import Meter
 from bert_jax.types import Mean
+from tests.errors import user_error
 
 
 def make_meter(peak=None):
@@ -69,7 +69,7 @@ def test_a_figure_that_is_not_finite_is_an_error(bad):
   meter.add(measures(1.0))
   meter.add(measures(bad))
   meter.pause()
-  with pytest.raises(UserError, match="loss is not finite at step 2"):
+  with user_error("loss is not finite at step 2"):
     meter.means(2)
 
 
@@ -82,7 +82,7 @@ def test_skipped_updates_are_counted_and_too_many_end_the_run():
   for skipped in (1, 2, 0):
     meter.add(measures(1.0, skipped=skipped))
   meter.pause()
-  with pytest.raises(UserError, match="2 updates in a row were skipped"):
+  with user_error("2 updates in a row were skipped"):
     meter.means(7)
 
 
@@ -160,5 +160,5 @@ def test_the_table_shows_each_measure_beside_its_baseline(tmp_path, capsys):
 
 
 def test_a_folder_without_figures_is_refused(tmp_path):
-  with pytest.raises(UserError, match=r"metrics\.jsonl: expected rows"):
+  with user_error(r"metrics\.jsonl: expected rows"):
     report.report(tmp_path)

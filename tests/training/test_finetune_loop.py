@@ -5,24 +5,12 @@ import shutil
 
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.training.recipe import Recipe
+from tests import pytrees
+from tests.errors import user_error
 from tests.tasks import learnable
 from tests.tasks.learnable import train
-from tests.training.finetune_runs import (
-  EPOCH,
-  assert_equal,
-  held_out,
-  params_of,
-  recipe,
-  shared_home,
-  steps,
-)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-  return shared_home(tmp_path_factory)
+from tests.training.finetune_runs import EPOCH, held_out, recipe, steps
 
 
 def test_epochs_are_steps_and_each_ends_with_an_evaluation(home, tmp_path):
@@ -35,7 +23,7 @@ def test_epochs_are_steps_and_each_ends_with_an_evaluation(home, tmp_path):
   for name, value in values.items():
     assert last[name] == pytest.approx(value, rel=1e-5)
   # The seed and the schedule are the same, so all is.
-  assert_equal(params_of(tmp_path), params_of(home / "run"))
+  pytrees.assert_equal(pytrees.load(tmp_path), pytrees.load(home / "run"))
 
 
 @pytest.mark.parametrize(
@@ -80,10 +68,7 @@ def stopped(home):
     for kind in ("list", "array")
   }
   config = recipe(
-    home,
-    evaluation__every=1,
-    evaluation__metric="loss",
-    evaluation__patience=2,
+    home, evaluation__every=1, evaluation__metric="loss", evaluation__patience=2
   )
   config["data"] |= {
     "train": learnable.write(home / "lists.jsonl", rows["list"]),
@@ -116,9 +101,11 @@ def test_the_best_step_is_what_is_loaded(home, stopped, tmp_path):
   for step in kept:
     shutil.copytree(folder, tmp_path / step)
     shutil.rmtree(tmp_path / step / "checkpoints" / step)
-  assert_equal(params_of(folder), params_of(tmp_path / "3"))
-  last = params_of(tmp_path / "1")
-  assert any((last[path] != x).any() for path, x in params_of(folder).items())
+  pytrees.assert_equal(pytrees.load(folder), pytrees.load(tmp_path / "3"))
+  last = pytrees.load(tmp_path / "1")
+  assert any(
+    (last[path] != x).any() for path, x in pytrees.load(folder).items()
+  )
 
 
 def test_with_more_patience_it_goes_on(home, stopped, tmp_path):
@@ -145,7 +132,7 @@ def test_a_run_can_be_asked_for_another_measure(
 
 def test_a_misspelt_measure_is_said_and_can_be_mended(home, tmp_path):
   config = recipe(home, evaluation__metric="acuracy")
-  with pytest.raises(UserError) as error:
+  with user_error() as error:
     train(config, tmp_path)
   start = "config.evaluation.metric: unknown 'acuracy'; did you mean 'accuracy'"
   assert str(error.value).startswith(start)

@@ -6,23 +6,15 @@ import jax
 import pytest
 
 from bert_jax import settings, trees
-from bert_jax.models.config import encoder_config
 from bert_jax.tasks import TASKS
 from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
 from bert_jax.training.train import init_params
+from tests import small
+from tests.errors import user_error
 from tests.models.test_families import MODERN, make_batch
 
-SMALL = encoder_config(
-  {
-    "vocab_size": 40,
-    "hidden_size": 16,
-    "num_layers": 3,
-    "num_heads": 2,
-    "intermediate_size": 32,
-    "max_positions": 16,
-  }
-)
+SMALL = dataclasses.replace(small.ENCODER, vocab_size=40, num_layers=3)
 TASK = TASKS["classification"].with_labels(["no", "yes"])
 ALBERT = dataclasses.replace(SMALL, shared_layers=True, embedding_size=8)
 
@@ -80,7 +72,7 @@ def test_what_is_frozen(config, options, wanted):
 def test_a_pattern_must_match_the_whole_path_of_some_parameter():
   params, _ = _shapes(SMALL)
   config = FinetuningConfig(freeze=("encoder/layer_1", "pooler/.*"))
-  with pytest.raises(settings.UserError) as error:
+  with user_error() as error:
     finetuning.frozen(params, config)
   message = "config.finetuning.freeze: 'encoder/layer_1' matches no parameter"
   assert str(error.value).startswith(f"{message}; the closest are encoder/")
@@ -136,7 +128,7 @@ def test_top_layers_are_the_same_ones_with_no_head_on_them():
 )
 def test_a_wrong_config_is_named(config, options, message):
   where = "config.finetuning"
-  with pytest.raises(settings.UserError, match=f"{where}.{message}"):
+  with user_error(f"{where}.{message}"):
     finetuning.check(
       settings.from_dict(FinetuningConfig, options, where), config
     )

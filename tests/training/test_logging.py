@@ -5,9 +5,9 @@ import types
 
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.training import logging
 from bert_jax.training.recipe import Recipe
+from tests.errors import user_error
 
 
 class Wandb(types.ModuleType):
@@ -107,7 +107,7 @@ def test_a_missing_package_is_told_with_the_command(
   tmp_path, monkeypatch, name
 ):
   monkeypatch.setitem(sys.modules, name, None)
-  with pytest.raises(UserError) as error:
+  with user_error() as error:
     logging.open_logger(tmp_path, [name])
   assert str(error.value) == (
     f"config.logging.loggers: {name} is not installed; pip install"
@@ -120,14 +120,11 @@ def test_a_service_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
   module.offline = True
   monkeypatch.setitem(sys.modules, "wandb", module)
   message = r"^config.logging.loggers: wandb: no API key; run `wandb login`$"
-  with (
-    pytest.raises(UserError, match=message),
-    logging.open_logger(tmp_path, ["wandb"]) as logger,
-  ):
+  with user_error(message), logging.open_logger(tmp_path, ["wandb"]) as logger:
     logger.start(0, 4)
 
 
 def test_loggers_are_checked_by_name():
   config = {"batch_size": 1, "steps": 1, "logging": {"loggers": ["wandbb"]}}
-  with pytest.raises(UserError, match="'wandbb'; did you mean 'wandb'"):
+  with user_error("'wandbb'; did you mean 'wandb'"):
     Recipe.from_dict(config)

@@ -3,7 +3,6 @@ import numpy as np
 import optax
 import pytest
 
-from bert_jax.cluster import goodput
 from bert_jax.cluster.goodput import GoodputRecorder
 from bert_jax.training.optim import optimizer
 from bert_jax.training.optim.optimizer import OptimizerConfig
@@ -11,14 +10,7 @@ from bert_jax.training.optim.schedules import ScheduleConfig
 from bert_jax.training.run import schedule_step
 
 
-@pytest.fixture
-def time(monkeypatch):
-  now = [0.0]
-  monkeypatch.setattr(goodput.time, "time", lambda: now[0])
-  return now
-
-
-def test_the_schedule_goes_by_the_time_that_is_trained(time, tmp_path):
+def test_the_schedule_goes_by_the_time_that_is_trained(clock, tmp_path):
   recorder = GoodputRecorder(tmp_path)
   recorder.step = 3
   for phase, seconds, now in (
@@ -30,12 +22,12 @@ def test_the_schedule_goes_by_the_time_that_is_trained(time, tmp_path):
     ("saving", 180, 50),
   ):
     recorder.enter(phase)
-    time[0] += seconds
+    clock[0] += seconds
     assert schedule_step(recorder, 0.5, 100) == pytest.approx(now), phase
   # A run that is faster than its schedule goes by its updates.
   recorder.step = 70
   assert schedule_step(recorder, 0.5, 100) == 70
-  time[0] += 5000
+  clock[0] += 5000
   assert schedule_step(recorder, 0.5, 100) == 100
 
 

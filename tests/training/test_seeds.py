@@ -4,11 +4,11 @@ import math
 import numpy as np
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.training import run, sweep
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.metrics import DivergedError
 from bert_jax.training.recipe import Recipe
+from tests.errors import user_error
 from tests.training import finetune_runs
 
 
@@ -33,11 +33,7 @@ def repeat(tmp_path, numbers, metric=""):
 
 
 def figures(accuracy, rmse=1.0):
-  return {
-    "rmse": rmse,
-    "accuracy": accuracy,
-    "accuracy_majority_baseline": 0.6,
-  }
+  return {"rmse": rmse, "accuracy": accuracy, "accuracy_majority_baseline": 0.6}
 
 
 def test_means_and_spreads_are_those_of_numpy(runs, tmp_path):
@@ -114,14 +110,11 @@ def test_one_run_has_no_spread(runs, tmp_path):
 
 @pytest.mark.parametrize("numbers", [[], [1, 1]])
 def test_seeds_are_checked(tmp_path, numbers):
-  with pytest.raises(UserError, match="--seeds: expected different seeds, got"):
+  with user_error("--seeds: expected different seeds, got"):
     repeat(tmp_path, numbers)
 
 
-def test_seeds_make_different_runs_and_are_not_trained_twice(
-  tmp_path, tmp_path_factory
-):
-  home = finetune_runs.shared_home(tmp_path_factory)
+def test_seeds_make_different_runs_and_are_not_trained_twice(home, tmp_path):
   recipe = Recipe.from_dict(finetune_runs.recipe(home))
   first = sweep.repeat(recipe, tmp_path / "runs", [0, 1])
   losses = [values["loss"] for values in first["runs"].values()]

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from bert_jax.settings import UserError
 from bert_jax.storage import object_stores, paths
 from bert_jax.training import report, run
 from bert_jax.training.logging import read_metrics
+from tests import pytrees
 from tests.checkpointing.test_checkpoints import as_bytes, make_state, shapes
+from tests.errors import user_error
 from tests.training import test_loop
 
 STEPS = test_loop.STEPS
@@ -26,26 +29,6 @@ def quick_locks(monkeypatch):
   monkeypatch.setattr(lock, "_SETTLE_SECONDS", 0.05)
   monkeypatch.setattr(lock, "BEAT_SECONDS", 0.1)
   monkeypatch.setattr(lock, "DEAD_SECONDS", 1.0)
-
-
-@pytest.fixture(scope="module")
-def corpus_folder(tmp_path_factory):
-  return test_loop.make_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
-def finished(corpus_folder, tmp_path_factory):
-  """A run on this machine, which was never disturbed."""
-  folder = tmp_path_factory.mktemp("run") / "finished"
-  run.train_recipe(test_loop.make_recipe(corpus_folder), folder)
-  return folder
-
-
-def assert_equal(one, other):
-  one, other = map(test_loop.params_of, (one, other))
-  assert one.keys() == other.keys()
-  for path, value in one.items():
-    np.testing.assert_array_equal(value, other[path], err_msg=path)
 
 
 def interrupt_at(step, monkeypatch):
@@ -64,18 +47,18 @@ def interrupt_at(step, monkeypatch):
 def test_a_run_that_is_stopped_goes_on_and_ends_as_one_here(
   gs, corpus_folder, finished, monkeypatch
 ):
-  store = gs  # Of `s3://` in tests/e2e/test_stores.py.
-  paths.upload_folder(corpus_folder, f"{store}/corpus", last="corpus.json")
-  recipe = test_loop.make_recipe(f"{store}/corpus")
-  where = paths.as_path(f"{store}/runs/one")
+  # Of `s3://` in tests/e2e/test_stores.py.
+  paths.upload_folder(corpus_folder, f"{gs}/corpus", last="corpus.json")
+  recipe = test_loop.make_recipe(f"{gs}/corpus")
+  where = paths.as_path(f"{gs}/runs/one")
   with monkeypatch.context() as patch, pytest.raises(interruption.Interrupted):
     interrupt_at(3, patch)
     run.train_recipe(recipe, where)
   kept = manifest.finished_steps(where / "checkpoints")
   assert kept == [2, 3]
   run.train_recipe(recipe, str(where))
-  assert_equal(finished, str(where))
-  here, there = read_metrics(finished), read_metrics(where)
+  pytrees.assert_equal(pytrees.load(finished[0]), pytrees.load(where))
+  here, there = read_metrics(finished[0]), read_metrics(where)
   timed = {
     "seconds",
     "goodput",
@@ -96,22 +79,21 @@ def test_a_run_that_is_stopped_goes_on_and_ends_as_one_here(
   assert report.report(where)["steps"] == STEPS
   assert paths.exists(where / "results.json")
   assert paths.exists(where / "curves.png")
-  with pytest.raises(UserError, match=rf"{where} has a run with another"):
-    run.train_recipe(test_loop.make_recipe(f"{store}/corpus", steps=7), where)
+  with user_error(rf"{where} has a run with another"):
+    run.train_recipe(test_loop.make_recipe(f"{gs}/corpus", steps=7), where)
 
 
 def test_a_model_goes_to_a_store_and_comes_back(s3, finished):
-  store = s3
-  predictor = bert_jax.load(finished)
+  predictor = bert_jax.load(finished[0])
   texts = ["cat1 [MASK] cat2"]
   for form in ("huggingface", "bert_jax"):
-    where = f"{store}/models/{form}"
+    where = f"{s3}/models/{form}"
     bert_jax.save(predictor, where, form)
     assert bert_jax.load(where)(texts) == predictor(texts)
-    with pytest.raises(UserError, match="is not empty"):
+    with user_error("is not empty"):
       bert_jax.save(predictor, where, form)
-  with pytest.raises(UserError, match="no such file or folder"):
-    bert_jax.load(f"{store}/models/none")
+  with user_error("no such file or folder"):
+    bert_jax.load(f"{s3}/models/none")
 
 
 def flip(path):
@@ -153,7 +135,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(s3, monkeypatch):
   monkeypatch.setitem(
     object_stores.fsspec.config.conf["s3"], "skip_instance_cache", 1
   )
-  with pytest.raises(UserError, match=r"127\.0\.0\.1:9"):
+  with user_error(r"127\.0\.0\.1:9"):
     manifest.verify(folder / "1")
 
 
@@ -161,13 +143,13 @@ def test_a_run_that_is_alive_keeps_others_out(store, capsys):
   folder = paths.as_path(f"{store}/run")
   with (
     lock.held(folder) as check,
-    pytest.raises(UserError, match=rf"in use .*process {os.getpid()} on"),
+    user_error(rf"in use .*process {os.getpid()} on"),
     lock.held(folder),
   ):
     pass
   assert "to see whether that run is alive" in capsys.readouterr().err
   assert not paths.exists(folder / lock.NAME)
-  with pytest.raises(UserError, match="its lock was taken away"):
+  with user_error("its lock was taken away"):
     check()
 
 
@@ -183,7 +165,7 @@ def test_the_folder_of_a_dead_run_is_free_after_a_while(store):
     check()
     # It was asleep, and wakes when another run has taken its folder.
     leave_lock(folder)
-    with pytest.raises(UserError, match=r"by another run .*elsewhere"):
+    with user_error(r"by another run .*elsewhere"):
       check()
   assert json.loads(paths.read_bytes(folder / lock.NAME))["run"] == "x"
 
@@ -214,9 +196,7 @@ def test_of_two_that_begin_at_once_one_goes_on(store, monkeypatch):
       refused.append(error)
       over.set()
 
-  threads = [threading.Thread(target=begin) for _ in range(2)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
+  with futures.ThreadPoolExecutor(2) as pool:
+    for _ in range(2):
+      pool.submit(begin)
   assert (len(held), len(refused)) == (1, 1)

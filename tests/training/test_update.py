@@ -6,18 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks import TASKS
 from bert_jax.training.train import make_update
 from bert_jax.types import Batch, Mean, TrainState, add_means
+from tests import small
 
-CONFIG = EncoderConfig(
+CONFIG = dataclasses.replace(
+  small.ENCODER,
   vocab_size=50,
-  hidden_size=16,
   num_layers=1,
-  num_heads=2,
-  intermediate_size=32,
-  max_positions=16,
   hidden_dropout=0.0,
   attention_dropout=0.0,
 )
@@ -30,13 +27,10 @@ def make_task(config=CONFIG):
 def make_batch(rows, seed=0):
   """Rows of uneven length with uneven numbers of masked words."""
   rng = np.random.default_rng(seed)
-  lengths = rng.integers(6, 17, (rows, 1))
-  used = np.arange(16) < lengths
-  return Batch(
-    token_ids=np.where(used, rng.integers(1, 50, (rows, 16)), 0),
-    segment_ids=(used & (np.arange(16) > 5)).astype(np.int32),
-    position_ids=np.where(used, np.arange(16), 0),
-    sequence_ids=used.astype(np.int32),
+  used = np.arange(16) < rng.integers(6, 17, (rows, 1))
+  ids = np.where(used, rng.integers(1, 50, (rows, 16)), 0)
+  return dataclasses.replace(
+    Batch.from_ids(ids, used, used & (np.arange(16) > 5)),
     targets={
       "masked_lm/positions": rng.permuted(
         np.tile(np.arange(6), (rows, 1)), axis=1
@@ -104,23 +98,6 @@ def test_the_loss_of_a_batch_is_the_mean_over_all_its_masked_words(updates):
   assert float(means["mlm_loss"].weight) == len(losses)
   tokens = float(means["non_padding_tokens"].total)
   assert tokens == (batch.sequence_ids > 0).sum()
-
-
-def test_rows_without_weight_change_nothing():
-  task, batch = make_task(), make_batch(4)
-  empty = jax.tree.map(np.zeros_like, batch)
-  longer = jax.tree.map(lambda a, b: np.concatenate([a, b]), batch, empty)
-  params = make_state(task, optax.sgd(0.0)).params
-
-  @jax.jit
-  def evaluate(params, batch):
-    outputs = task.module.apply({"params": params}, batch)
-    return task.loss(outputs, batch) | task.metrics(outputs, batch)
-
-  alone, padded = evaluate(params, batch), evaluate(params, longer)
-  for name, mean in alone.items():
-    assert float(mean.value()) == pytest.approx(float(padded[name].value()))
-    assert mean.weight == padded[name].weight
 
 
 def test_dropout_depends_on_the_step_and_the_key_alone():

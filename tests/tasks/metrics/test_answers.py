@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import answers
+from tests.errors import user_error
 
 
 @pytest.mark.parametrize(
@@ -148,5 +148,5 @@ def test_no_threshold_is_better_than_the_tuned_one(questions):
 )
 def test_what_cannot_be_evaluated_is_an_error(gold, predicted, nulls, message):
   for function in (answers.evaluate, answers.tune_null_threshold):
-    with pytest.raises(UserError, match=message):
+    with user_error(message):
       function(gold, predicted, nulls)

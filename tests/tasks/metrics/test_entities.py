@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import entities
+from tests.errors import user_error
 
 # The prefixes of an entity's only, first, inner and last word.
 SCHEMES = {
@@ -54,7 +54,6 @@ def names_of(*groups):
 
 
 def spans(tags):
-  """The entities of named tags."""
   names = names_of([tags])
   ids = [names.index(tag) for tag in tags]
   return entities.spans(ids, entities.parse(names))
@@ -160,5 +159,5 @@ def test_no_entities_at_all():
 )
 def test_what_cannot_be_evaluated_is_an_error(gold, predicted, message):
   for function in (entities.evaluate, entities.per_type):
-    with pytest.raises(UserError, match=message):
+    with user_error(message):
       measured(function, gold, predicted)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import labels
+from tests.errors import user_error
 
 NAMES = ("cat", "dog", "cow")
 GOLD = ["cat", "cat", "cat", "dog", "dog", "cow"]
@@ -95,5 +95,5 @@ def test_what_cannot_be_evaluated_is_an_error(gold, predicted, message):
     (labels.confusion_matrix, len(NAMES)),
     (labels.per_label, NAMES),
   ):
-    with pytest.raises(UserError, match=message):
+    with user_error(message):
       function(gold, predicted, known)

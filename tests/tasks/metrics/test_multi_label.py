@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import multi_label
+from tests.errors import user_error
 
 GOLD = [[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0]]
 CHANCES = [[0.9, 0.2, 0.1], [0.4, 0.8, 0.1], [0.6, 0.5, 0.6], [0.1, 0.1, 0.1]]
@@ -105,5 +105,5 @@ def test_no_threshold_is_better(rows):
   ],
 )
 def test_what_cannot_be_evaluated_is_an_error(gold, chances, cuts, message):
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     multi_label.evaluate(gold, chances, cuts)

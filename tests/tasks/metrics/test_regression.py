@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import regression
+from tests.errors import user_error
 
 GOLD = [[1.0], [2.0], [3.0], [4.0]]
 
@@ -69,5 +69,5 @@ def test_constants_correlate_with_nothing(gold, got):
   ],
 )
 def test_what_cannot_be_evaluated_is_an_error(gold, got, message):
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     regression.evaluate(gold, got, ["score"])

@@ -6,8 +6,8 @@ The comparison with sentence-transformers is in tests/parity.
 import numpy as np
 import pytest
 
-from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import retrieval
+from tests.errors import user_error
 
 
 def angles(*degrees):
@@ -91,5 +91,5 @@ def test_parts_give_what_all_at_once_gives(monkeypatch):
 def test_what_cannot_be_evaluated_is_an_error(
   queries, documents, relevant, message
 ):
-  with pytest.raises(UserError, match=message):
+  with user_error(message):
     retrieval.evaluate(queries, documents, relevant)

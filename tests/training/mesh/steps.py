@@ -41,11 +41,9 @@ def batch():
   """Rows of several lengths, so that devices have different weights."""
   rng = np.random.default_rng(0)
   lengths = rng.integers(3, LENGTH + 1, ROWS)
-  return Batch(
-    token_ids=rng.integers(0, 24, (ROWS, LENGTH), np.int32),
-    segment_ids=np.zeros((ROWS, LENGTH), np.int32),
-    position_ids=np.tile(np.arange(LENGTH, dtype=np.int32), (ROWS, 1)),
-    sequence_ids=np.int32(np.arange(LENGTH) < lengths[:, None]),
+  ids = rng.integers(0, 24, (ROWS, LENGTH))
+  return dataclasses.replace(
+    Batch.from_ids(ids, np.arange(LENGTH) < lengths[:, None]),
     targets={
       "masked_lm/positions": rng.integers(0, 3, (ROWS, 2), np.int32),
       "masked_lm/ids": rng.integers(0, 24, (ROWS, 2), np.int32),
@@ -63,8 +61,7 @@ def task():
 
 def initial(transformation):
   """A state whose values do not depend on where it lies."""
-  dummy = jax.tree.map(lambda x: x[None], task().dummy_batch)
-  params = task().module.init(jax.random.key(1), dummy)["params"]
+  params = task().init_params(jax.random.key(1))
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,

@@ -14,6 +14,7 @@ from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.train import init_params
 from tests import compiling
+from tests.errors import user_error
 
 HERE = pathlib.Path(__file__).parent
 
@@ -21,6 +22,10 @@ HERE = pathlib.Path(__file__).parent
 @pytest.fixture(scope="module")
 def mesh():
   return meshes.make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+def shard(mesh, params, *rules):
+  return partitioning.shardings(partitioning.Layout(mesh, *rules), params)
 
 
 def test_on_eight_devices(tmp_path):
@@ -40,9 +45,7 @@ def test_the_table_has_a_row_for_every_parameter(mesh):
   shapes = jax.eval_shape(functools.partial(init_params, task))
   found = {
     path: tuple(sharding.spec)
-    for path, sharding in trees.flatten(
-      partitioning.shardings(partitioning.Layout(mesh), shapes)
-    ).items()
+    for path, sharding in trees.flatten(shard(mesh, shapes)).items()
   }
   layer = "encoder/layer_0"
   for path, wanted in {
@@ -60,25 +63,17 @@ def test_the_table_has_a_row_for_every_parameter(mesh):
     assert found[path] == wanted, path
 
 
-def test_a_parameter_without_a_row_is_named(mesh):
-  params = {"adapter": {"kernel": jnp.zeros((4, 4))}}
-  with pytest.raises(settings.UserError, match="adapter/kernel: no row"):
-    partitioning.shardings(partitioning.Layout(mesh), params)
-
-
-def test_a_row_must_match_the_whole_path(mesh):
+def test_a_parameter_without_a_row_for_its_whole_path_is_named(mesh):
+  with user_error("adapter/kernel: no row"):
+    shard(mesh, {"adapter": {"kernel": jnp.zeros((4, 4))}})
   params = {"pooler": {"kernel": {"extra": jnp.zeros(4)}}}
-  with pytest.raises(settings.UserError, match="pooler/kernel/extra: no row"):
-    partitioning.shardings(
-      partitioning.Layout(mesh, [("pooler/kernel", ("model",))]), params
-    )
+  with user_error("pooler/kernel/extra: no row"):
+    shard(mesh, params, [("pooler/kernel", ("model",))])
 
 
 def test_the_first_row_wins(mesh):
   rules = [("a/.*", ("model",)), ("a/b", ("fsdp",))]
-  found = partitioning.shardings(
-    partitioning.Layout(mesh, rules), {"a": {"b": jnp.zeros(4)}}
-  )
+  found = shard(mesh, {"a": {"b": jnp.zeros(4)}}, rules)
   assert found["a"]["b"].spec == jax.P("model")
 
 
@@ -87,10 +82,8 @@ def test_the_first_row_wins(mesh):
   [(("tensor",), "names tensor; known: data"), ((None, None), "more dim")],
 )
 def test_a_wrong_row_is_named(mesh, axes, message):
-  with pytest.raises(settings.UserError, match=f"parameter a: .*{message}"):
-    partitioning.shardings(
-      partitioning.Layout(mesh, [("a", axes)]), {"a": jnp.zeros(4)}
-    )
+  with user_error(f"parameter a: .*{message}"):
+    shard(mesh, {"a": jnp.zeros(4)}, [("a", axes)])
 
 
 def test_rows_of_a_recipe_come_first():
@@ -108,7 +101,7 @@ def test_rows_of_a_recipe_come_first():
 
 @pytest.mark.parametrize("rules", ["query", [("a",)], [(1, ())], [("a", "b")]])
 def test_a_row_of_a_recipe_that_is_none_is_named(rules):
-  with pytest.raises(settings.UserError, match=r"config.mesh.rules: expected"):
+  with user_error(r"config.mesh.rules: expected"):
     settings.from_dict(MeshConfig, {"rules": rules}, "config.mesh")
 
 
@@ -117,5 +110,5 @@ def test_a_row_of_a_recipe_that_is_none_is_named(rules):
 )
 def test_a_wrong_config_is_named(section):
   (key,) = section
-  with pytest.raises(settings.UserError, match=rf"config.mesh.{key}: "):
+  with user_error(rf"config.mesh.{key}: "):
     settings.from_dict(MeshConfig, section, "config.mesh")

@@ -4,11 +4,12 @@ import numpy as np
 import optax
 import pytest
 
-from bert_jax.settings import UserError, from_dict
+from bert_jax.settings import from_dict
 from bert_jax.training.optim import ema, guard
 from bert_jax.training.optim.ema import EmaConfig
 from bert_jax.training.optim.guard import GuardConfig
 from bert_jax.types import TrainState
+from tests.errors import user_error
 
 
 def test_averages_are_those_of_numpy_and_leave_the_updates_alone():
@@ -49,7 +50,5 @@ def test_without_averages_the_model_has_the_trained_parameters():
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_the_decay_is_checked(decay):
-  with pytest.raises(
-    UserError, match=r"config.ema.decay: expected in \[0, 1\)"
-  ):
+  with user_error(r"config.ema.decay: expected in \[0, 1\)"):
     from_dict(EmaConfig, {"decay": decay}, "config.ema")

@@ -15,15 +15,6 @@ from bert_jax.training.optim.schedules import ScheduleConfig
 from bert_jax.types import TrainState
 from tests.training import reference
 
-
-def _params(seed=0):
-  rng = np.random.default_rng(seed)
-  return {
-    name: rng.normal(0, 0.5, (4, 3) if decays else 3).astype(np.float32)
-    for name, decays in reference.DECAYED.items()
-  }
-
-
 EVERY_OPTIMIZER = pytest.mark.parametrize("name", sorted(optimizer.OPTIMIZERS))
 CONSTANT = ScheduleConfig("constant")
 
@@ -70,8 +61,8 @@ def _one_update(config, params, gradients, start=None, frozen=None):
 @EVERY_OPTIMIZER
 def test_an_update_is_scaled_by_its_layer(name):
   params, gradients = (
-    trees.unflatten(_params()),
-    trees.unflatten(_params(seed=1)),
+    trees.unflatten(reference.params()),
+    trees.unflatten(reference.params(seed=1)),
   )
   plain = OptimizerConfig(name, 0.1, CONSTANT)
   scaled = dataclasses.replace(plain, layer_decay=0.7)
@@ -88,8 +79,8 @@ def test_an_update_is_scaled_by_its_layer(name):
 def test_the_encoder_is_pulled_to_its_start_and_heads_to_zero(name):
   plain = OptimizerConfig(name, 0.1, CONSTANT, weight_decay=0.0)
   pulled = dataclasses.replace(plain, weight_decay=0.3, l2_to_start=0.2)
-  start, now = _params(seed=1), _params(seed=2)
-  gradients = trees.unflatten(_params(seed=3))
+  start, now = reference.params(seed=1), reference.params(seed=2)
+  gradients = trees.unflatten(reference.params(seed=3))
   before = trees.flatten(_one_update(plain, trees.unflatten(now), gradients))
   got = _one_update(
     pulled, trees.unflatten(now), gradients, trees.unflatten(start)
@@ -105,7 +96,7 @@ def test_the_encoder_is_pulled_to_its_start_and_heads_to_zero(name):
 
 
 def test_only_a_pull_costs_a_copy_and_only_of_the_encoder():
-  params = trees.unflatten(_params())
+  params = trees.unflatten(reference.params())
 
   def copies(**options):
     state = optimizer.make(OptimizerConfig(**options), 10).init(params)
@@ -116,12 +107,12 @@ def test_only_a_pull_costs_a_copy_and_only_of_the_encoder():
     }
 
   assert copies() == set()
-  encoder = {p for p in _params() if p.startswith("encoder/")}
+  encoder = {p for p in reference.params() if p.startswith("encoder/")}
   assert copies(l2_to_start=0.1) == encoder
 
 
 def test_start_values_survive_that_state_and_parameters_are_donated():
-  params = jax.tree.map(jnp.asarray, trees.unflatten(_params()))
+  params = jax.tree.map(jnp.asarray, trees.unflatten(reference.params()))
   tx = optimizer.make(OptimizerConfig("adamw", 0.1, l2_to_start=0.1), 10)
   state = jax.jit(tx.init)(params)
 
@@ -134,7 +125,7 @@ def test_start_values_survive_that_state_and_parameters_are_donated():
     params, state = step(params, state)
   kept = trees.flatten(state)
   (path,) = (p for p in kept if p.endswith("start/" + QUERY))
-  np.testing.assert_array_equal(kept[path], _params()[QUERY])
+  np.testing.assert_array_equal(kept[path], reference.params()[QUERY])
 
 
 QUERY = "encoder/layer_0/attention/query/kernel"
@@ -151,7 +142,7 @@ def _lowest_frozen(params):
   [("adamw", "float32"), ("bert_adam", "bfloat16"), ("lamb", "float32")],
 )
 def test_frozen_parameters_keep_every_bit(name, dtype):
-  flat = _params()
+  flat = reference.params()
   flat[QUERY][0] = [-0.0, 1e-40, np.nan]
   params = jax.tree.map(lambda x: jnp.asarray(x, dtype), trees.unflatten(flat))
   frozen = _lowest_frozen(params)
@@ -183,7 +174,7 @@ def test_the_rest_trains_as_if_what_is_frozen_were_not_there(name):
   config = OptimizerConfig(
     name, 0.1, CONSTANT, clip_norm=0.5, layer_decay=0.5, l2_to_start=0.1
   )
-  flat, gradients = _params(), _params(seed=1)
+  flat, gradients = reference.params(), reference.params(seed=1)
   gradients[QUERY] *= 1e6  # Must not count for clipping.
   frozen = _lowest_frozen(trees.unflatten(flat))
   trained = [p for p, stays in trees.flatten(frozen).items() if not stays]
@@ -201,7 +192,7 @@ def test_the_rest_trains_as_if_what_is_frozen_were_not_there(name):
 
 
 def test_nothing_frozen_leaves_the_state_as_it_was():
-  params = trees.unflatten(_params())
+  params = trees.unflatten(reference.params())
   nothing = jax.tree.map(lambda _: False, params)
   config = OptimizerConfig()
   plain = optimizer.make(config, 3).init(params)

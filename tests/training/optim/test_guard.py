@@ -11,6 +11,7 @@ from bert_jax.training.optim import guard
 from bert_jax.training.optim.guard import GuardConfig
 from bert_jax.training.train import make_update
 from bert_jax.types import Mean, TrainState
+from tests.errors import user_error
 from tests.training.mesh import steps
 
 PARAMS = {"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
@@ -104,5 +105,5 @@ def test_a_step_that_is_skipped_changes_nothing_but_the_count():
 )
 def test_a_wrong_config_is_named(section):
   (key,) = section
-  with pytest.raises(settings.UserError, match=rf"config.guard.{key}: "):
+  with user_error(rf"config.guard.{key}: "):
     settings.from_dict(GuardConfig, section, "config.guard")

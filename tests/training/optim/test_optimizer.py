@@ -8,6 +8,7 @@ from bert_jax import settings, trees
 from bert_jax.training.optim import optimizer
 from bert_jax.training.optim.optimizer import OptimizerConfig
 from bert_jax.training.optim.schedules import ScheduleConfig
+from tests.errors import user_error
 from tests.training import reference
 
 STEPS = 6
@@ -15,11 +16,7 @@ STEPS = 6
 
 def _params(seed=0, scale=0.5):
   """Leaves of every kind, one of them all zeros."""
-  rng = np.random.default_rng(seed)
-  flat = {
-    name: rng.normal(0, scale, (4, 3) if decays else (3,)).astype(np.float32)
-    for name, decays in reference.DECAYED.items()
-  }
+  flat = reference.params(seed, scale)
   flat["pooler/dense/kernel"] *= 0
   return flat
 
@@ -91,31 +88,6 @@ def test_the_state_is_float32_whatever_the_parameters_are(name):
   assert kinds == {jnp.dtype("float32"), jnp.dtype("int32")}
 
 
-@pytest.mark.parametrize("name", sorted(optimizer.OPTIMIZERS))
-def test_every_optimizer_learns(name):
-  target = _nested(_params(seed=5))
-  config = OptimizerConfig(
-    name, 0.1, ScheduleConfig("cosine"), weight_decay=0.0
-  )
-  tx = optimizer.make(config, 200)
-
-  @jax.jit
-  def step(carry, _):
-    params, state = carry
-    loss, gradient = jax.value_and_grad(
-      lambda p: sum(
-        jnp.square(a - b).sum()
-        for a, b in zip(jax.tree.leaves(p), jax.tree.leaves(target))
-      )
-    )(params)
-    updates, state = tx.update(gradient, state, params)
-    return (optax.apply_updates(params, updates), state), loss
-
-  start = _nested(_params(seed=6))
-  _, losses = jax.lax.scan(step, (start, tx.init(start)), None, length=200)
-  assert losses[-1] < 0.02 * losses[0]
-
-
 def test_the_learning_rate_for_the_log_is_the_one_in_use():
   config = OptimizerConfig(
     "adamw", 0.3, ScheduleConfig("linear", warmup_steps=1), weight_decay=0.0
@@ -148,10 +120,5 @@ def test_the_learning_rate_for_the_log_is_the_one_in_use():
   ],
 )
 def test_a_wrong_config_is_named(section, message):
-  with pytest.raises(settings.UserError, match=message):
+  with user_error(message):
     settings.from_dict(OptimizerConfig, section, "config.optimizer")
-
-
-def test_a_config_can_turn_clipping_off():
-  config = settings.from_dict(OptimizerConfig, {"clip_norm": None})
-  assert config.clip_norm is None

@@ -5,6 +5,7 @@ import pytest
 from bert_jax import settings
 from bert_jax.training.optim import schedules
 from bert_jax.training.optim.schedules import ScheduleConfig
+from tests.errors import user_error
 from tests.training import reference
 
 PEAK, TOTAL = 3e-3, 50
@@ -89,11 +90,11 @@ def test_decay_steps_end_the_decay_early():
   ],
 )
 def test_a_wrong_config_is_named(section, message):
-  with pytest.raises(settings.UserError, match=message):
+  with user_error(message):
     settings.from_dict(ScheduleConfig, section, "config.optimizer.schedule")
 
 
 @pytest.mark.parametrize("total", [10, 5, 0])
 def test_a_warm_up_that_does_not_fit_the_run_is_an_error(total):
-  with pytest.raises(settings.UserError, match=r"warmup_steps|at least 1"):
+  with user_error(r"warmup_steps|at least 1"):
     schedules.make(ScheduleConfig(warmup_steps=10), 1.0, total)

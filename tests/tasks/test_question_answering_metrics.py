@@ -1,19 +1,14 @@
-"""The metrics of the answers of chunks, and a whole run."""
+"""The metrics of the answers of chunks."""
 
 import json
-import random
 
 import numpy as np
 import pytest
 
-import bert_jax
 from bert_jax.data.grouping import pad
 from bert_jax.tasks.inputs.question_context import QuestionContext
 from bert_jax.tasks.targets.span import Candidate, Candidates, Span
-from bert_jax.training.recipe import Recipe
-from bert_jax.training.run import train_recipe
-from tests import small
-from tests.tasks import learnable
+from tests.tasks import cases, learnable
 from tests.tasks.cases import LONG, task
 
 
@@ -147,77 +142,9 @@ def test_baselines_say_that_there_is_no_answer():
   }
 
 
-def write_squad(path, count, seed):
-  """Questions whose answer is the word after "in", if it is there."""
-  rng = random.Random(seed)
-  questions = []
-  for number in range(count):
-    length = rng.choice([8, 9, 45])  # The last takes several chunks.
-    words = rng.choices(["the", "array", "it", "sorts", "names"], k=length)
-    answers = []
-    if number % 3:
-      place = rng.randrange(length)
-      words[place] = "list"
-      start = len(" ".join([*words[:place], ""]))
-      answers = [{"text": "list", "answer_start": start}]
-    qa = {"id": f"q{number}", "question": "a list", "answers": answers}
-    questions.append({"context": " ".join(words), "qas": [qa]})
-  path.write_text(json.dumps({"data": [{"paragraphs": questions}]}))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  """A folder with data and a finished run, and what it measured."""
-  folder = tmp_path_factory.mktemp("squad")
-  small.tokenizer().save(folder / "vocabulary")
-  write_squad(folder / "train.json", 90, 0)
-  write_squad(folder / "eval.json", 30, 1)
-  config = {
-    "task": "question_answering",
-    "epochs": 6,
-    "batch_size": 8,
-    "model": learnable.MODEL,
-    "data": {
-      "train": (str(folder / "train.json"),),
-      "eval": (str(folder / "eval.json"),),
-      "tokenizer": str(folder / "vocabulary"),
-      "stride": 8,
-      "length_buckets": (32,),
-    },
-    "optimizer": {"name": "adamw", "learning_rate": 1e-2},
-    "evaluation": {"every": 0, "metric": "f1"},
-  }
-  return folder, train_recipe(Recipe.from_dict(config), folder / "run")
-
-
-def test_a_run_learns_to_find_answers_and_where_there_is_none(run):
-  _, values = run
-  assert values["f1_majority_baseline"] == pytest.approx(1 / 3)
-  assert values["f1"] > 0.9
-  assert values["no_answer_f1"] > 0.9
-
-
-def test_a_loaded_run_answers_as_it_was_measured(run):
-  folder, values = run
-  model = bert_jax.load(folder / "run")
-  (target,) = model.task.targets.values()
-  assert target.null_answers
-  assert target.null_threshold != 0
-  inputs = model.task.inputs
-  assert (inputs.max_length, inputs.stride) == (32, 8)
-  records = [
-    {"id": qa["id"], "question": qa["question"], "context": entry["context"]}
-    | {"answers": qa["answers"]}
-    for entry in json.loads((folder / "eval.json").read_text())["data"][0][
-      "paragraphs"
-    ]
-    for qa in entry["qas"]
-  ]
-  options = model.task.evaluation_options
-  _, found = model.predict(records, **options)
-  for name, value in model.task.evaluate(records, found).items():
-    assert values[name] == pytest.approx(value, abs=1e-4)
-  texts = predictions(target, [row["answer"] for row in found], records)
-  decided = model(records, align_to_words=False)
-  assert [a.text for (a,) in decided] == [texts[r["id"]] for r in records]
-  assert "" in texts.values()
+def test_questions_without_answers_are_learned_where_there_are_some(tmp_path):
+  rows = learnable.records("question_answering")
+  answered = [row for row in rows if row["answers"]]
+  for given, expected in ((rows, True), (answered, False)):
+    made, _ = cases.fit(tmp_path, "question_answering", given)
+    assert made.targets["answer"].null_answers == expected
