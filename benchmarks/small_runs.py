@@ -142,7 +142,7 @@ def wait_for_step(
   workdir: pathlib.Path,
   step: int,
   processes: Sequence[Process],
-  seconds: float = 120,
+  seconds: float = 400,
 ) -> None:
   """Waits until these processes log a step; a `RuntimeError` if they do not."""
   limit = time.monotonic() + seconds

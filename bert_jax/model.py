@@ -327,7 +327,7 @@ class Model:
   def _check_single(self, what: str) -> None:
     if isinstance(self.module, Ensemble):
       raise UserError(
-        f"{what}: an ensemble is several models with vectors of their own; use"
+        f"{what}: the vectors of an ensemble's models cannot be averaged; use"
         " one of them, or a soup"
       )
 
@@ -384,7 +384,7 @@ def load(
   if num_labels is not None:
     if labels is not None or num_labels < 1:
       raise UserError(
-        "num_labels: expected at least 1, and no labels beside it, got"
+        "num_labels: expected at least 1 without labels, got"
         f" {num_labels}"
       )
     labels = [f"LABEL_{id}" for id in range(num_labels)]

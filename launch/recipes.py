@@ -66,7 +66,7 @@ def _load_module(path: pathlib.Path) -> types.ModuleType:
     module.__file__ = str(path)
     exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
     return module
-  # Under a name of its own: another folder may have a package `configs` too.
+  # Under another name: another folder may have a package `configs` too.
   name = f"recipes_{hashlib.sha256(str(top).encode()).hexdigest()[:12]}"
   spec = importlib.util.spec_from_file_location(
     name, top / "__init__.py", submodule_search_locations=[str(top)]

@@ -3,11 +3,18 @@ import itertools
 import logging
 import tempfile
 
+import hypothesis
 import pytest
 
 from tests import compiling, gcs_server, shapes
 
 shapes.install()
+
+# Examples are the same in every run, and no test depends on the machine's speed.
+hypothesis.settings.register_profile(
+  "tests", deadline=None, derandomize=True, database=None
+)
+hypothesis.settings.load_profile("tests")
 
 _NUMBERS = itertools.count()
 

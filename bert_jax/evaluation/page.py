@@ -100,7 +100,7 @@ def render(
 def _text(value: Any) -> str:
   """Any value as text of the page, and never as markup; long ones are cut.
 
-  Each is an element with a direction of its own, left to right or not.
+  Each is an element with its own direction, left to right or not.
   """
   text = str(value)
   if len(text) > _LONGEST:

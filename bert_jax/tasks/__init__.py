@@ -144,7 +144,7 @@ def make(
     config: the section.
     encoder: the encoder's configuration.
     tokenizer: the vocabulary; None where only ids are at hand.
-    pretrained: the task of the model that training goes on from.
+    pretrained: the task of the initial model.
     seed: of the order and masks of a corpus's examples.
 
   Raises:

@@ -183,8 +183,7 @@ def make(
     config: the section `config.data`.
     encoder: the encoder's configuration.
     tokenizer: the vocabulary.
-    pretrained: the task of the model that training goes on from, if it is the
-      same kind of task.
+    pretrained: the task of the initial model, if it is the same kind of task.
 
   Raises:
     UserError: the records cannot be read, are not of this task, or none is

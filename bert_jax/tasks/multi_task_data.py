@@ -107,7 +107,7 @@ def make(
     config: the section `config.data`.
     encoder: the encoder's configuration.
     tokenizer: the vocabulary.
-    pretrained: the tasks of the model that training goes on from.
+    pretrained: the tasks of the initial model.
 
   Raises:
     UserError: the records of a part cannot be read, or are not of its task.

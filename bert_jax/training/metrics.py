@@ -185,7 +185,7 @@ def baselines_of(metric: str, values: Mapping[str, float]) -> dict[str, float]:
     if not name.endswith(_BASELINE):
       continue
     stem = name.removesuffix(_BASELINE)
-    # The longest name that fits, for `rmse` may be beside `rmse_mean`.
+    # The longest name that fits: there may be `rmse` and `rmse_mean`.
     owners = [other for other in known if stem.startswith(f"{other}_")]
     if owners and max(owners, key=len) == metric:
       found[stem.removeprefix(f"{metric}_")] = value

@@ -222,9 +222,7 @@ def test_a_file_that_shrinks_while_open(tmp_path):
 
 
 # On a busy machine any example may take long.
-repeatable = hypothesis.settings(
-  deadline=None, derandomize=True, max_examples=100
-)
+repeatable = hypothesis.settings(max_examples=100)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 
 

@@ -10,9 +10,7 @@ from tests import small
 from tests.text import small_files
 
 REPEATABLE = hypothesis.settings(
-  deadline=None,
   max_examples=60,
-  derandomize=True,
   suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 CHARACTERS = "the dogcats9,.犬é🤗\n\t\u3000"

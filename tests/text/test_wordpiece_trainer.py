@@ -49,7 +49,7 @@ def merge_slowly(counts, alphabet, size, min_frequency):
   return pieces
 
 
-@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=100)
 @hypothesis.given(
   strategies.dictionaries(
     strategies.text("abc", min_size=1, max_size=9),

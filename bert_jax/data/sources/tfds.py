@@ -113,8 +113,8 @@ def _prepared(dataset: Dataset) -> Any:
     raise settings.UserError(
       f"{reason}; or download it with {dataset.section}.download=True"
     )
-  # Without TensorFlow, TFDS does not register its text data sets, for instance
-  # GLUE, by itself.
+  # Without TensorFlow, TFDS does not register its text data sets, such as
+  # GLUE.
   import tensorflow_datasets.text
 
   try:

@@ -70,7 +70,7 @@ class Inputs:
 
     Args:
       records: those to train on.
-      pretrained: the inputs of the model that training goes on from.
+      pretrained: the inputs of the initial model.
     """
     del records, pretrained
     return self

@@ -12,7 +12,7 @@ from bert_jax.tasks.metrics import checks
 _DEPTH = 10
 _QUERIES = 1024
 _DOCUMENTS = 4096
-# Similarities are ranked to so many steps: what is left after the last is the
+# Similarities are rounded to this many steps; the rest is the
 # noise of float64, which would rank equal documents by chance.
 _STEPS = 10**9
 
@@ -34,7 +34,7 @@ def evaluate(
     Means over the queries: `mrr_at_10`, of 1 by the rank of the first relevant
     document among the first ten, or 0; `recall_at_1`, `recall_at_5` and
     `recall_at_10`, of the share of the relevant documents that are among the
-    first so many; `ndcg_at_10`, of the discounted gain (Järvelin and
+    first 1, 5 or 10; `ndcg_at_10`, of the discounted gain (Järvelin and
     Kekäläinen 2002; a relevant document gains 1) by the best possible.
 
   Raises:

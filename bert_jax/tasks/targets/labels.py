@@ -144,7 +144,7 @@ def choose(
 
   Args:
     given: by the config; none if it leaves them to the data.
-    pretrained: of the model that training goes on from; they stay where they
+    pretrained: of the initial model; they stay where they
       cover the data.
     found: in the records.
     key: sorts the found labels; by default numbers by their value, so that

@@ -133,5 +133,5 @@ class MaskedTokens(Target):
 
 
 def _word(tokenizer: Tokenizer, id: int) -> str:
-  """A token by itself; one that stands for no text has its own name."""
+  """The text of one token; the name of one without text."""
   return tokenizer.decode([id]).strip() or tokenizer.token(id)

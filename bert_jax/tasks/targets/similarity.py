@@ -56,8 +56,8 @@ class Similarity(Target):
 
   Attributes:
     pooling: `cls` (the first token's vector), `max` or `mean` over all tokens;
-      several are concatenated, in this order. By default that of the model
-      that training goes on from, or else `mean`.
+      several are concatenated, in this order. By default that of the
+      initial model, or else `mean`.
     normalize: whether vectors are scaled to length 1.
     objective: `contrastive`: text and pair belong together, and the pairs of
       other rows of the micro-batch do not (so `config.accumulation` leaves each
@@ -80,7 +80,7 @@ class Similarity(Target):
   OPTIONAL: ClassVar = ("negative",)
   EVALUATED: ClassVar = ("label", "negative")
   HEAD: ClassVar = "hidden_states"
-  # Vectors mean something only beside others of the same model.
+  # Only vectors of the same model can be compared.
   AVERAGES: ClassVar = False
   ARCHITECTURE: ClassVar = "Model"
 

@@ -175,9 +175,9 @@ class Target:
 
     Args:
       records: the labelled records.
-      pretrained: the same kind of target of the model that training goes on
-        from, if it has one; its labels stay where they cover the records, so
-        that the weights keep their meaning.
+      pretrained: the same kind of target of the initial model, if it has one;
+        its labels stay where they cover the records, so that the weights keep
+        their meaning.
     """
     del records, pretrained
     return self

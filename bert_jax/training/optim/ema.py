@@ -16,7 +16,7 @@ class EmaConfig:
   """The section `config.ema`.
 
   With a decay above 0 the run evaluates and saves the averages as the model;
-  training itself goes on with the parameters and is not changed by them.
+  training uses the parameters themselves and does not change.
 
   Attributes:
     decay: after each update the averages become

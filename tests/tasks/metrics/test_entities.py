@@ -71,13 +71,13 @@ def measured(function, gold, predicted):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @hypothesis.given(PARTS)
-@hypothesis.settings(derandomize=True, max_examples=60)
+@hypothesis.settings(max_examples=60)
 def test_every_scheme_gives_its_entities_back(scheme, parts):
   assert spans(tags_of(parts, scheme)) == spans_of(parts)
 
 
 @hypothesis.given(PARTS)
-@hypothesis.settings(derandomize=True, max_examples=60)
+@hypothesis.settings(max_examples=60)
 def test_iob1_begins_with_b_only_after_its_like(parts):
   tags, before = [], ""
   for label, length in parts:

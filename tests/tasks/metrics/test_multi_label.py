@@ -74,7 +74,7 @@ def test_thresholds():
     max_size=8,
   )
 )
-@hypothesis.settings(derandomize=True, max_examples=200)
+@hypothesis.settings(max_examples=200)
 def test_no_threshold_is_better(rows):
   gold, chances = zip(*rows)
 
