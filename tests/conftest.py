@@ -10,7 +10,7 @@ from tests import compiling, gcs_server, shapes
 
 shapes.install()
 
-# Examples are the same in every run, and no test depends on the machine's speed.
+# The same examples in every run, whatever the speed of the machine.
 hypothesis.settings.register_profile(
   "tests", deadline=None, derandomize=True, database=None
 )

@@ -120,7 +120,7 @@ def test_a_head_for_new_labels_is_one_argument(tmp_path):
   ("options", "message"),
   [
     ({"num_labels": 0}, "num_labels: expected at least 1"),
-    ({"num_labels": 2, "labels": ["a"]}, "and no labels beside it"),
+    ({"num_labels": 2, "labels": ["a"]}, "at least 1 without labels"),
     ({"labels": []}, "labels: expected at least one"),
     ({"labels": {"intent": ["a"]}}, "labels: classification: unknown 'intent'"),
     ({"dtype": "float8"}, "dtype: expected one of"),
