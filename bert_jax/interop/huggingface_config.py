@@ -49,7 +49,7 @@ def read_config(
     if choices:
       value = settings.choice(f"{where}: {key.name}", str(value), choices)
     fields[key.field] = value
-  if fields["head_dropout"] == fields["hidden_dropout"]:
+  if fields.get("head_dropout") == fields["hidden_dropout"]:
     fields["head_dropout"] = None
   try:
     fields = family.read(fields, config)

@@ -21,6 +21,7 @@ _MAY_BE_ZERO = {
   "embedding_size",
   "position_offset",
   "local_window",
+  "relative_buckets",
 }
 _MAX_LAYERS = 1000
 _OPTIONS = {
@@ -96,6 +97,10 @@ class EncoderConfig:
       half of it away.
     local_rotary_base: the rotary base of local layers.
     global_every: with a local_window, layers 0, N, 2N ... are not local.
+    relative_buckets: above 0, a weight for each head and bucket of distances is
+      added to the attention scores of all layers (MPNet, as in T5: Raffel et
+      al. 2020, arXiv:1910.10683); the number of buckets, half of which are for
+      tokens further back. Only the attention backend `xla` supports it.
     pooling: the input of the pooler: the `first` token or the `mean` of all.
     pooler_activation: `tanh`, `gelu` (ELECTRA) or `relu` (DistilBERT).
     head_norm: whether every head starts with a dense layer, the activation
@@ -136,6 +141,7 @@ class EncoderConfig:
   local_window: int = 0
   local_rotary_base: float = 0.0
   global_every: int = 1
+  relative_buckets: int = 0
   pooling: str = "first"
   pooler_activation: str = "tanh"
   head_norm: bool = False

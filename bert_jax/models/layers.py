@@ -143,6 +143,12 @@ class Embeddings(nn.Module):
       self.position = table(config.position_offset + config.max_positions)
     if config.num_segments:
       self.segment = table(config.num_segments)
+    if config.relative_buckets:
+      self.relative = nn.Embed(
+        config.relative_buckets,
+        config.num_heads,
+        embedding_init=initializer(config),
+      )
     self.norm = LayerNorm(config)
     self.dropout = Dropout(config.hidden_dropout)
     if config.embedding_size:
@@ -163,7 +169,20 @@ class Embeddings(nn.Module):
     x = self.dropout(self.norm(x), deterministic)
     return self.projection(x) if config.embedding_size else x
 
+  def attention_bias(
+    self, length: int
+  ) -> Float32[Array, "1 heads length length"] | None:
+    """The relative position bias of attention scores; None without one."""
+    if not self.config.relative_buckets:
+      return None
+    buckets = attention.bias_buckets(length, self.config.relative_buckets)
+    bias = self.relative(buckets).T[:, None]
+    bias = jnp.broadcast_to(bias, (len(bias), length, len(buckets)))
+    return attention.by_distance(bias)[None]
 
+
+# Added to attention scores.
+_Bias = Float32[Array, "#batch heads length length"]
 # An output, and on request the attention weights before dropout.
 _WithWeights = tuple[
   Float[Array, "batch length hidden"],
@@ -184,6 +203,7 @@ class SelfAttention(nn.Module):
     batch: Batch,
     deterministic: bool,
     attentions: bool = False,
+    bias: _Bias | None = None,
   ) -> _WithWeights:
     """Attends to the tokens of the same sequence."""
     config = self.config
@@ -208,7 +228,7 @@ class SelfAttention(nn.Module):
     weights = None
     if attentions:
       weights = attention.attention_weights(
-        query, key, batch.sequence_ids, window
+        query, key, batch.sequence_ids, window, bias
       )
     mixed = attention.attention(
       query,
@@ -216,6 +236,7 @@ class SelfAttention(nn.Module):
       value,
       batch.sequence_ids,
       window=window,
+      bias=bias,
       backend="xla" if attentions else config.attention,
       dropout=dropout,
     )
@@ -266,12 +287,13 @@ class Layer(nn.Module):
     batch: Batch,
     deterministic: bool,
     attentions: bool = False,
+    bias: _Bias | None = None,
   ) -> _WithWeights:
     """Applies attention, then the feed-forward block."""
     y = x
     if self.config.pre_norm and self.index:
       y = self.attention_norm(x)
-    y, weights = self.attention(y, batch, deterministic, attentions)
+    y, weights = self.attention(y, batch, deterministic, attentions, bias)
     x += self.dropout(y, deterministic)
     if self.config.pre_norm:
       y = self.feed_forward(self.feed_forward_norm(x))

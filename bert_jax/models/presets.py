@@ -27,6 +27,17 @@ _ROBERTA = {
 # Conneau et al. (2019, arXiv:1911.02116).
 _XLM_ROBERTA = {**_ROBERTA, "family": "xlm-roberta", "vocab_size": 250002}
 
+# Song et al. (2020, arXiv:2004.09297).
+_MPNET = {
+  "family": "mpnet",
+  **_BASE,
+  "vocab_size": 30527,
+  "num_segments": 0,
+  "position_offset": 2,
+  "layer_norm_epsilon": 1e-5,
+  "relative_buckets": 32,
+}
+
 # Sanh et al. (2019, arXiv:1910.01108).
 _DISTILBERT = {
   "family": "distilbert",
@@ -93,6 +104,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
   "roberta_large": {**_ROBERTA, **_LARGE},
   "xlm_roberta_base": {**_XLM_ROBERTA, **_BASE},
   "xlm_roberta_large": {**_XLM_ROBERTA, **_LARGE},
+  "mpnet_base": _MPNET,
   "distilbert_base": _DISTILBERT,
   "distilbert_base_cased": {**_DISTILBERT, "vocab_size": 28996},
   "distilbert_base_multilingual": {**_DISTILBERT, "vocab_size": 119547},

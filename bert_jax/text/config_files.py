@@ -85,11 +85,12 @@ def special_tokens(
   ids: Iterable[str],
   added: Mapping[int, tokenizers.AddedToken],
   where: str,
+  usual: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
   """The token of each field of `SpecialIds`.
 
-  If the settings in the folder do not name a token, the names of BERT and
-  RoBERTa are tried.
+  If the settings in the folder do not name a token, the `usual` name is taken
+  unchecked, or else the names of BERT and RoBERTa are tried.
 
   Raises:
     UserError: the settings name a token that is not in the vocabulary, or the
@@ -108,8 +109,10 @@ def special_tokens(
           f"{folder / file}: {key}: expected a token of {where}, got {token!r}"
         )
       found[role] = token
-    elif usual := [name for name in _USUAL[role] if name in tokens]:
-      found[role] = usual[0]
+    elif usual is not None:
+      found[role] = usual[role]
+    elif names := [name for name in _USUAL[role] if name in tokens]:
+      found[role] = names[0]
     else:
       missing.append(f"{role} ({' or '.join(_USUAL[role])})")
   if missing:

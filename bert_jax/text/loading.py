@@ -2,8 +2,10 @@
 
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import tokenizers
 
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
@@ -17,13 +19,20 @@ from bert_jax.text import (
 from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.text.tokenizer_json import FILE_NAME, JsonTokenizer
-from bert_jax.text.wordpiece import PREFIX, WordPiece
+from bert_jax.text.wordpiece import (
+  MPNET,
+  MPNET_TOKENS,
+  PREFIX,
+  SPECIAL_TOKENS,
+  WordPiece,
+)
 
 _UPPER_CASE = re.compile(r"(##)?[A-Z]")
 _WORDPIECE_CLASSES = (
   "BertTokenizer",
   "DistilBertTokenizer",
   "ElectraTokenizer",
+  MPNET,
 )
 
 
@@ -79,9 +88,8 @@ def from_vocabulary_file(
         f"{path.parent}: the added token {token.content!r} has the id {id}, but"
         f" {path.name} has {len(tokens)} tokens and not this one at that id"
       )
-  return WordPiece(
-    tokens, rules or _rules(path, tokens, {}), str(path), list(added.values())
-  )
+  rules = rules or _rules(path, tokens, {})
+  return _wordpiece(path, tokens, rules, added.values(), _is_mpnet(path))
 
 
 def _find(folder: pathlib.Path) -> pathlib.Path:
@@ -213,7 +221,47 @@ def _load_wordpiece(
     config_files.added_token(token, str(path))
     for token in tokenizer_json.added_entries(content)
   ]
-  return WordPiece(tokens, rules, str(path), added)
+  doubled = _has_double_separator(content.get("post_processor"))
+  if doubled is None:
+    doubled = _is_mpnet(path)
+  return _wordpiece(path, tokens, rules, added, doubled)
+
+
+def _wordpiece(
+  path: pathlib.Path,
+  tokens: Sequence[str],
+  rules: WordRules,
+  added: Iterable[tokenizers.AddedToken],
+  double_separator: bool,
+) -> WordPiece:
+  """The tokenizer with the special tokens that the settings name."""
+  usual = MPNET_TOKENS if double_separator else SPECIAL_TOKENS
+  names = config_files.special_tokens(
+    path.parent, tokens, {}, str(path), dict(zip(config_files.KEYS, usual))
+  )
+  return WordPiece(
+    tokens,
+    rules,
+    str(path),
+    list(added),
+    tuple(names.values()),
+    double_separator,
+  )
+
+
+def _is_mpnet(path: pathlib.Path) -> bool:
+  name = config_files.tokenizer_class(path.parent)
+  return (name or "").removesuffix("Fast") == MPNET
+
+
+def _has_double_separator(step: Any) -> bool | None:
+  """Whether two separators are between texts; None without a post-processor."""
+  if not isinstance(step, dict):
+    return None
+  pair = step.get("pair")
+  if isinstance(pair, list):
+    return sum("SpecialToken" in part for part in pair) == 4
+  return step.get("type") == "RobertaProcessing"
 
 
 def _bert_normalizer(normalizer: Any) -> dict[str, Any]:

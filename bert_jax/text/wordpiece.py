@@ -1,4 +1,4 @@
-"""WordPiece, the tokenizer of BERT, on the `tokenizers` library."""
+"""WordPiece, the tokenizer of BERT and MPNet, on the `tokenizers` library."""
 
 import functools
 import json
@@ -21,7 +21,11 @@ from bert_jax.text.tokenizer import (
 )
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""The special tokens, in the order of the fields of `SpecialIds`."""
+"""BERT's special tokens, in the order of the fields of `SpecialIds`."""
+MPNET_TOKENS = ("<pad>", "[UNK]", "<s>", "</s>", "<mask>")
+"""MPNet's special tokens, in the same order."""
+MPNET = "MPNetTokenizer"
+"""The class of Transformers with two separators between the texts of a pair."""
 PREFIX = "##"
 """The prefix of tokens that continue a word."""
 MAX_CHARACTERS = 100
@@ -45,6 +49,8 @@ class WordPiece(TokenizersBackend):
     rules: WordRules | None = None,
     where: str = "vocabulary",
     added: Sequence[AddedToken] = (),
+    names: Sequence[str] = SPECIAL_TOKENS,
+    double_separator: bool = False,
   ):
     """Creates the tokenizer of a vocabulary.
 
@@ -54,6 +60,9 @@ class WordPiece(TokenizersBackend):
       where: the name of the vocabulary in messages, for instance its file.
       added: tokens that are parsed before text is split into words. Special
         ones are ignored.
+      names: the special tokens, in the order of the fields of `SpecialIds`.
+      double_separator: whether two separators are between the texts of a pair,
+        as in MPNet.
 
     Raises:
       UserError: the vocabulary is empty, has duplicate or empty tokens, or
@@ -61,8 +70,9 @@ class WordPiece(TokenizersBackend):
     """
     self.tokens = tuple(tokens)
     self.rules = rules or WordRules()
-    ids = _check(self.tokens, where)
-    self.special = SpecialIds(*(ids[token] for token in SPECIAL_TOKENS))
+    self._names, self._double_separator = tuple(names), double_separator
+    ids = _check(self.tokens, self._names, where)
+    self.special = SpecialIds(*(ids[token] for token in names))
     self.continuations = np.array(
       [
         len(token) > len(PREFIX) and token.startswith(PREFIX)
@@ -70,10 +80,11 @@ class WordPiece(TokenizersBackend):
       ]
     )
     self._added = [token for token in added if not token.special]
-    self._backend = self._make(ids, SPECIAL_TOKENS, self._added)
+    self._backend = self._make(ids, self._names, self._added)
 
   def __reduce__(self):
-    return type(self), (self.tokens, self.rules, "vocabulary", self._added)
+    arguments = (self.tokens, self.rules, "vocabulary", self._added)
+    return type(self), (*arguments, self._names, self._double_separator)
 
   def _encode(
     self, backend: tokenizers.Tokenizer, text: str, pair: str | None
@@ -95,11 +106,11 @@ class WordPiece(TokenizersBackend):
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = "".join(f"{token}\n" for token in self.tokens)
     settings = {
-      "tokenizer_class": "BertTokenizer",
+      "tokenizer_class": MPNET if self._double_separator else "BertTokenizer",
       "do_lower_case": self.rules.lowercase,
       "strip_accents": self.rules.strip_accents,
       "tokenize_chinese_chars": self.rules.split_cjk,
-      **dict(zip(config_files.KEYS.values(), SPECIAL_TOKENS)),
+      **dict(zip(config_files.KEYS.values(), self._names)),
     }
     for name, text in (
       ("vocab.txt", vocabulary),
@@ -112,7 +123,7 @@ class WordPiece(TokenizersBackend):
   def _masking_backend(self) -> tokenizers.Tokenizer:
     """The backend that parses the mask in text; created on first use."""
     ids = {token: id for id, token in enumerate(self.tokens)}
-    *others, mask = SPECIAL_TOKENS
+    *others, mask = self._names
     found = AddedToken(mask, normalized=False)
     return self._make(ids, others, [*self._added, found])
 
@@ -122,16 +133,23 @@ class WordPiece(TokenizersBackend):
     special: Sequence[str],
     added: Sequence[AddedToken],
   ) -> tokenizers.Tokenizer:
+    _, unknown, cls, sep, _ = self._names
     backend = tokenizers.Tokenizer(
       models.WordPiece(
-        vocab=ids, unk_token="[UNK]", max_input_chars_per_word=MAX_CHARACTERS
+        vocab=ids, unk_token=unknown, max_input_chars_per_word=MAX_CHARACTERS
       )
     )
     backend.normalizer = basic_tokenizer.normalizer(self.rules)
     backend.pre_tokenizer = basic_tokenizer.pre_tokenizer(self.rules)
     backend.post_processor = processors.BertProcessing(
-      ("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"])
+      (sep, ids[sep]), (cls, ids[cls])
     )
+    if self._double_separator:
+      backend.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} {sep}:1 $B:1 {sep}:1",
+        special_tokens=[(cls, ids[cls]), (sep, ids[sep])],
+      )
     backend.decoder = decoders.WordPiece(prefix=PREFIX)
     backend.add_special_tokens(list(special))
     backend.add_tokens(list(added))
@@ -140,7 +158,9 @@ class WordPiece(TokenizersBackend):
     return backend
 
 
-def _check(tokens: Sequence[str], where: str) -> dict[str, int]:
+def _check(
+  tokens: Sequence[str], names: Sequence[str], where: str
+) -> dict[str, int]:
   """Validates a vocabulary, and returns the id of each token."""
   if not tokens:
     raise UserError(f"{where}: the vocabulary is empty")
@@ -154,10 +174,10 @@ def _check(tokens: Sequence[str], where: str) -> dict[str, int]:
         f" {ids[token] + 1}"
       )
     ids[token] = id
-  missing = [token for token in SPECIAL_TOKENS if token not in ids]
+  missing = [token for token in names if token not in ids]
   if missing:
     raise UserError(
       f"{where}: no {' '.join(missing)} among its {len(ids)} tokens; expected"
-      f" one token per line, with {' '.join(SPECIAL_TOKENS)}"
+      f" one token per line, with {' '.join(names)}"
     )
   return ids

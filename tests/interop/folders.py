@@ -25,6 +25,7 @@ PRESETS = {
   "electra": "electra_small",
   "albert": "albert_base",
   "modernbert": "modernbert_base",
+  "mpnet": "mpnet_base",
 }
 
 

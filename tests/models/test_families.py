@@ -88,6 +88,7 @@ def test_shared_layers_have_one_set_of_parameters():
     ("bert_large", True, 335_141_888),
     ("roberta_base", True, 124_645_632),
     ("xlm_roberta_base", True, 278_043_648),
+    ("mpnet_base", True, 109_486_464),
     ("distilbert_base", False, 66_362_880),
     ("electra_small", False, 13_483_008),
     ("electra_base", False, 108_891_648),

@@ -57,6 +57,7 @@ _CONFIGS = {
     "pad_token_id": 0,
     "reference_compile": False,
   },
+  "mpnet": {**_PLAIN, "layer_norm_eps": 1e-5},
 }
 # Where two published models of a family differ in how they are built.
 _VARIANTS = {

@@ -12,6 +12,7 @@ from bert_jax.interop.families.distilbert import DISTILBERT
 from bert_jax.interop.families.electra import ELECTRA
 from bert_jax.interop.families.family import Family
 from bert_jax.interop.families.modernbert import MODERNBERT
+from bert_jax.interop.families.mpnet import MPNET
 from bert_jax.interop.families.roberta import ROBERTA, XLM_ROBERTA
 
 FAMILIES: Mapping[str, Family] = {
@@ -22,5 +23,6 @@ FAMILIES: Mapping[str, Family] = {
   "electra": ELECTRA,
   "albert": ALBERT,
   "modernbert": MODERNBERT,
+  "mpnet": MPNET,
 }
 """Each by its `model_type` and `EncoderConfig.family`."""

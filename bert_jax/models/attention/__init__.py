@@ -7,11 +7,20 @@ from jaxtyping import Array, Float, Int
 
 from bert_jax.models.attention import backends, devices, xla
 from bert_jax.models.attention.dropout import Dropout, drop_keys, weight_seeds
+from bert_jax.models.attention.relative import bias_buckets, by_distance
 from bert_jax.models.attention.rotary import rotate
 from bert_jax.models.attention.xla import attention_weights
 from bert_jax.settings import UserError
 
-__all__ = ["BACKENDS", "Dropout", "attention", "attention_weights", "rotate"]
+__all__ = [
+  "BACKENDS",
+  "Dropout",
+  "attention",
+  "attention_weights",
+  "bias_buckets",
+  "by_distance",
+  "rotate",
+]
 
 BACKENDS = ("xla", "cudnn", "splash", "short")
 """The modules of this package that implement `attend`. All but `xla` are
@@ -26,6 +35,7 @@ def attention(
   sequence_ids: Int[Array, "batch length"],
   *,
   window: int = 0,
+  bias: Float[Array, "#batch heads length length"] | None = None,
   backend: str = "auto",
   dropout: Dropout | None = None,
 ) -> Float[Array, "batch length heads depth"]:
@@ -40,6 +50,8 @@ def attention(
     value: the projected values.
     sequence_ids: the sequence of each token in its row; 0 is padding.
     window: above 0, tokens attend to tokens at most `window // 2` away.
+    bias: added to the scaled products of queries (third axis) and keys; only
+      by the backend `xla`.
     backend: a name in `BACKENDS`, or `auto`; see `backends.choose`.
     dropout: dropout of attention weights; None for none.
 
@@ -52,7 +64,9 @@ def attention(
       JAX's default device.
   """
   broadcast = dropout.broadcast if dropout else None
-  call = backends.Call(devices.current(), query.dtype, query.shape, broadcast)
+  call = backends.Call(
+    devices.current(), query.dtype, query.shape, broadcast, bias is not None
+  )
   if backend == "auto":
     backend = backends.choose(call)
   elif reason := backends.unsupported(backend, call):
@@ -60,7 +74,7 @@ def attention(
   if broadcast == "queries":
     value, dropout = drop_keys(value, dropout), None
   if backend == "xla":
-    return xla.attend(query, key, value, sequence_ids, window, dropout)
+    return xla.attend(query, key, value, sequence_ids, window, bias, dropout)
   # Pallas takes most of a second to import.
   kernel = importlib.import_module(f"{__name__}.{backend}")
   attend = functools.partial(kernel.attend, window=window)

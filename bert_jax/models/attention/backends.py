@@ -26,12 +26,14 @@ class Call(NamedTuple):
     shape: of queries, keys and values: rows, length, heads, depth of a head.
     broadcast: the `attention_dropout_broadcast` of `EncoderConfig`; None
       without dropout.
+    has_bias: whether a bias is added to the attention scores.
   """
 
   device: Device
   dtype: jnp.dtype
   shape: tuple[int, int, int, int]
   broadcast: str | None = None
+  has_bias: bool = False
 
 
 def choose(call: Call) -> str:
@@ -70,6 +72,8 @@ def unsupported(backend: str, call: Call) -> str | None:
   """The reason why a backend does not support a call; None if it does."""
   if backend == "xla":
     return None
+  if call.has_bias:
+    return "has no bias of attention scores, as relative_buckets needs"
   device, (rows, length, heads, depth) = call.device, call.shape
   if backend != "short" and call.broadcast not in (None, "queries"):
     return (

@@ -23,9 +23,16 @@ def attention_mask(
 
 
 def attention_weights(
-  query: Array, key: Array, sequence_ids: Array, window: int
+  query: Array,
+  key: Array,
+  sequence_ids: Array,
+  window: int,
+  bias: Array | None = None,
 ) -> Float[Array, "batch heads queries keys"]:
-  """The attention weights, in float32: the softmax of the scaled products."""
+  """The attention weights, in float32: the softmax of the scaled products.
+
+  `bias` is added to the products.
+  """
   scale = query.shape[-1] ** -0.5
   scores = jnp.einsum(
     "bqhd,bkhd->bhqk",
@@ -33,6 +40,8 @@ def attention_weights(
     key,
     preferred_element_type=jnp.float32,
   )
+  if bias is not None:
+    scores += bias
   mask = attention_mask(sequence_ids, window)[:, None]
   scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
   return jax.nn.softmax(scores, axis=-1)
@@ -44,10 +53,11 @@ def attend(
   value: Array,
   sequence_ids: Array,
   window: int,
+  bias: Array | None = None,
   dropout: Dropout | None = None,
 ) -> Array:
   """See `attention.attention`."""
-  weights = attention_weights(query, key, sequence_ids, window)
+  weights = attention_weights(query, key, sequence_ids, window, bias)
   if dropout is not None:
     weights = drop_weights(weights, dropout)
   return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(query.dtype), value)

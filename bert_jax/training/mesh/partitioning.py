@@ -35,7 +35,7 @@ _HEAD = r"([^/]+/)?"
 # gradients.
 DEFAULT_RULES: Rules = (
   (r"encoder/embeddings/word/embedding", (("model", "fsdp"),)),
-  (r"encoder/embeddings/(position|segment)/embedding", ()),
+  (r"encoder/embeddings/(position|segment|relative)/embedding", ()),
   (r"encoder/embeddings/projection/kernel", (None, "fsdp")),
   (r"encoder/embeddings/projection/bias", ()),
   (r"(.+/)?\w*norm/(scale|bias)", ()),

@@ -1,0 +1,77 @@
+"""MPNet."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bert_jax.interop.families.bert import KEYS, with_defaults
+from bert_jax.interop.families.family import (
+  ANSWERS,
+  CLASSIFIER,
+  TOKENS,
+  Family,
+  layer,
+  masked_lm,
+)
+
+# Padding has the id 1, and the position embedding starts after its row.
+_OFFSET = 2
+
+
+def _read(fields: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+  return fields | {"max_positions": fields["max_positions"] - _OFFSET}
+
+
+def _write(keys: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+  rows = config["max_positions"] + _OFFSET
+  return keys | {"max_position_embeddings": rows}
+
+
+_POOLER = {"pooler/dense": "mpnet.pooler.dense"}
+MPNET = Family(
+  class_name="MPNet",
+  prefix="mpnet.",
+  keys=tuple(
+    key
+    for key in with_defaults(KEYS, vocab_size=30527)
+    if key.field != "num_segments"
+  ),
+  mechanics={
+    "num_segments": 0,
+    "position_offset": _OFFSET,
+    "relative_buckets": 32,
+  },
+  # The masked-LM head has the exact GELU, whatever the encoder has; the number
+  # of buckets in use is a constant of the class.
+  fixed={"hidden_act": "gelu", "relative_attention_num_buckets": 32},
+  encoder={
+    "encoder/embeddings/word": "embeddings.word_embeddings",
+    "encoder/embeddings/position": "embeddings.position_embeddings",
+    "encoder/embeddings/relative": "encoder.relative_attention_bias",
+    "encoder/embeddings/norm": "embeddings.LayerNorm",
+  }
+  | layer(
+    "encoder.layer.{n}.",
+    attention__query="attention.attn.q",
+    attention__key="attention.attn.k",
+    attention__value="attention.attn.v",
+    attention__output="attention.attn.o",
+    attention_norm="attention.LayerNorm",
+    feed_forward__intermediate="intermediate.dense",
+    feed_forward__output="output.dense",
+    feed_forward_norm="output.LayerNorm",
+  ),
+  heads={
+    "ForMaskedLM": masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head"),
+    "ForSequenceClassification": CLASSIFIER,
+    "ForMultipleChoice": _POOLER | TOKENS,
+    "ForTokenClassification": TOKENS,
+    "ForQuestionAnswering": ANSWERS,
+    "Model": _POOLER,
+  },
+  copies={
+    "lm_head.decoder.weight": "mpnet.embeddings.word_embeddings.weight",
+    "lm_head.decoder.bias": "lm_head.bias",
+  },
+  read=_read,
+  write=_write,
+)
