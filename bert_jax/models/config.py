@@ -218,6 +218,11 @@ class EncoderConfig:
         has_local != bool(self.local_rotary_base),
         "local_rotary_base: goes with both rotary_base and local_window",
       ),
+      (
+        self.relative_buckets % 4,
+        "relative_buckets: expected a multiple of 4, got"
+        f" {self.relative_buckets}",
+      ),
     ):
       if wrong:
         raise ValueError(message)

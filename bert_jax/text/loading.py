@@ -17,6 +17,7 @@ from bert_jax.text import (
   tokenizer_json,
 )
 from bert_jax.text.basic_tokenizer import WordRules
+from bert_jax.text.files import read_settings
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.text.tokenizer_json import FILE_NAME, JsonTokenizer
 from bert_jax.text.wordpiece import (
@@ -251,7 +252,11 @@ def _wordpiece(
 
 def _is_mpnet(path: pathlib.Path) -> bool:
   name = config_files.tokenizer_class(path.parent)
-  return (name or "").removesuffix("Fast") == MPNET
+  if name is None:
+    return (
+      read_settings(path.parent, "config.json").get("model_type") == "mpnet"
+    )
+  return name.removesuffix("Fast") == MPNET
 
 
 def _has_double_separator(step: Any) -> bool | None:

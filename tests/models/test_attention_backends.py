@@ -36,6 +36,7 @@ def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", broadcast=None):
     (call(V5E._replace(rows=4, heads=4)), "splash"),
     (call(V5E._replace(rows=8)), "xla"),
     (call(V5E._replace(heads=8)), "xla"),
+    (call(V5E)._replace(has_bias=True), "xla"),
     (call(H100), "cudnn"),
     (call(H100, broadcast="queries"), "cudnn"),
     (call(H100, broadcast="none"), "xla"),
@@ -60,6 +61,7 @@ def test_auto_selects_the_backend(asked, chosen):
     ("splash", call(V5E, broadcast="none"), "no dropout of attention weights"),
     ("short", call(V5E, (4, 513, 12, 64)), "at most 512 tokens, got 513"),
     ("short", call(V5E._replace(heads=4)), "got 3 of width 64"),
+    ("short", call(V5E)._replace(has_bias=True), "as relative_buckets needs"),
   ],
 )
 def test_unsupported_calls(backend, asked, message):

@@ -4,11 +4,12 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bert_jax import trees
-from bert_jax.models import flops, heads
+from bert_jax.models import attention, flops, heads
 from bert_jax.models.config import encoder_config
 from bert_jax.models.presets import PRESETS
 from bert_jax.tasks import TASKS
@@ -25,6 +26,16 @@ MODERN = encoder_config(
     "intermediate_size": 24,
     "max_positions": 64,
     "local_window": 4,
+  }
+)
+MPNET = encoder_config(
+  {
+    "preset": "mpnet_base",
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "intermediate_size": 24,
   }
 )
 
@@ -63,6 +74,36 @@ def test_rotary_positions_are_relative():
   expected = encoder(MODERN)(batch)
   np.testing.assert_allclose(encoder(MODERN)(shifted), expected, atol=2e-5)
   assert np.abs(encoder(MODERN)(stretched) - expected).max() > 0.01
+
+
+def test_relative_positions_of_packed_sequences():
+  packed = dataclasses.replace(
+    make_batch(),
+    sequence_ids=np.array([[1] * 5 + [2] * 7]),
+    position_ids=np.array([[*range(5), *range(7)]]),
+  )
+  second = np.roll(packed.token_ids, -5, axis=1)
+  alone = Batch.from_ids(second, np.arange(12)[None] < 7)
+  np.testing.assert_allclose(
+    encoder(MPNET)(packed)[:, 5:], encoder(MPNET)(alone)[:, :7], atol=2e-5
+  )
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_values_by_distance_go_to_their_places(length):
+  distances = np.arange(1 - length, length + 1)
+  x = jnp.asarray(100.0 * np.arange(length)[:, None] + distances)
+  place = np.arange(length)
+  expected = 100 * place[:, None] + place - place[:, None]
+  np.testing.assert_array_equal(attention.by_distance(x), expected)
+
+
+def test_buckets_of_a_bias_are_those_of_transformers():
+  # From MPNetEncoder.relative_position_bucket.
+  some = {-400: 15, -90: 14, -64: 14, -63: 13, -12: 9, -11: 8, -8: 8, -7: 7}
+  some |= {0: 0, 1: 17, 7: 23, 8: 24, 12: 25, 100: 31, 401: 31}
+  found = attention.bias_buckets(401, 32)
+  assert {distance: found[400 + distance] for distance in some} == some
 
 
 def test_shared_layers_have_one_set_of_parameters():

@@ -13,7 +13,7 @@ import transformers
 
 from bert_jax.text import wordpiece_trainer
 from bert_jax.text.basic_tokenizer import WordRules
-from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
+from bert_jax.text.wordpiece import MPNET_TOKENS, SPECIAL_TOKENS, WordPiece
 from tests.text.strings import TEXTS
 
 _MADE_TEXTS = 400
@@ -38,9 +38,14 @@ def _has_unassigned(text: str) -> bool:
 
 
 def checks() -> Iterator[tuple[str, float, float]]:
-  for name, rules in (
-    ("uncased", WordRules()),
-    ("cased", WordRules(lowercase=False)),
+  bert, mpnet = (
+    (transformers.BertTokenizer, transformers.BertTokenizerFast),
+    (transformers.MPNetTokenizer, transformers.MPNetTokenizerFast),
+  )
+  for name, rules, names, classes in (
+    ("uncased", WordRules(), SPECIAL_TOKENS, bert),
+    ("cased", WordRules(lowercase=False), SPECIAL_TOKENS, bert),
+    ("MPNet", WordRules(), MPNET_TOKENS, mpnet),
   ):
     # Without case folding the Python tokenizer composes characters first, as
     # bert_jax.text.basic_tokenizer describes, and Google's does not.
@@ -49,39 +54,47 @@ def checks() -> Iterator[tuple[str, float, float]]:
       given = [unicodedata.normalize("NFC", text) for text in given]
     counts = wordpiece_trainer.count_words(given, rules)
     tokens = wordpiece_trainer.train(
-      counts, 3_000, min_frequency=3, coverage=0.998
+      counts, 3_000, min_frequency=3, coverage=0.998, special_tokens=names
     )
-    ours = WordPiece(tokens, rules)
+    ours = WordPiece(
+      tokens, rules, names=names, double_separator=names == MPNET_TOKENS
+    )
     with tempfile.TemporaryDirectory() as folder:
-      yield from _compare(name, ours, given, pathlib.Path(folder))
+      yield from _compare(name, ours, given, pathlib.Path(folder), classes)
 
 
 def _compare(
-  name: str, ours: WordPiece, given: list[str], folder: pathlib.Path
+  name: str,
+  ours: WordPiece,
+  given: list[str],
+  folder: pathlib.Path,
+  classes: tuple[type, type],
 ) -> Iterator[tuple[str, float, float]]:
   ours.save(folder)
   options = {"do_lower_case": ours.rules.lowercase}
-  slow = transformers.BertTokenizer(str(folder / "vocab.txt"), **options)
-  fast = transformers.BertTokenizerFast(str(folder / "vocab.txt"), **options)
+  slow, fast = (kind(str(folder / "vocab.txt"), **options) for kind in classes)
   saved = transformers.AutoTokenizer.from_pretrained(folder)
 
   # The Python tokenizer's own steps; literal special tokens stay text.
-  differing = sum(
-    slow.convert_tokens_to_ids(slow._tokenize(text, split_special_tokens=True))
-    != ours.encode_pieces([text])[0]
-    for text in given
-  )
-  yield f"text, {name}: {len(given)} texts, BertTokenizer's steps", differing, 0
+  if isinstance(slow, transformers.BertTokenizer):
+    differing = sum(
+      slow.convert_tokens_to_ids(
+        slow._tokenize(text, split_special_tokens=True)
+      )
+      != ours.encode_pieces([text])[0]
+      for text in given
+    )
+    yield f"text, {name}: {len(given)} texts, Python steps", differing, 0
 
   # Called as users call it, it also keeps special tokens whole and lowers the
   # case of each character alone, so that it never makes a final sigma.
-  plain = [text for text in given if not _is_special(text)]
+  plain = [text for text in given if not _is_special(ours, text)]
   usual = [text for text in plain if "Σ" not in text]
   differing = sum(
     slow(text, "a pair").input_ids != ours.encode(text, "a pair").ids
     for text in usual
   )
-  yield f"text, {name}: {len(usual)} pairs, BertTokenizer", differing, 0
+  yield f"text, {name}: {len(usual)} pairs, Python class", differing, 0
 
   differing = sum(
     saved(text, "a pair").input_ids != ours.encode(text, "a pair").ids
@@ -97,9 +110,9 @@ def _compare(
     if theirs.input_ids == encoding.ids:
       agreed += 1
       differing += theirs.offset_mapping != encoding.offsets
-  yield f"text, {name}: {agreed} offsets, BertTokenizerFast", differing, 0
+  yield f"text, {name}: {agreed} offsets, fast class", differing, 0
   assert agreed > len(given) / 2
 
 
-def _is_special(text: str) -> bool:
-  return any(token in text for token in SPECIAL_TOKENS)
+def _is_special(ours: WordPiece, text: str) -> bool:
+  return any(ours.token(id) in text for id in vars(ours.special).values())

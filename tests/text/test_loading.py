@@ -4,12 +4,13 @@ import shutil
 
 import pytest
 import tokenizers
-from tokenizers import models, normalizers
+from tokenizers import models, normalizers, processors
 
 from bert_jax.text import load
 from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.loading import from_vocabulary_file
-from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
+from bert_jax.text.tokenizer import SpecialIds
+from bert_jax.text.wordpiece import MPNET_TOKENS, SPECIAL_TOKENS, WordPiece
 from tests.errors import user_error
 from tests.text import small_files
 
@@ -133,6 +134,10 @@ def test_byte_level_files_that_disagree(tmp_path, name):
     load(tmp_path)
 
 
+def pickled(tokenizer):
+  return pickle.loads(pickle.dumps(tokenizer))
+
+
 def test_added_tokens_are_found_in_text(tmp_path):
   flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
   added = [
@@ -147,7 +152,7 @@ def test_added_tokens_are_found_in_text(tmp_path):
   assert 11 not in tokenizer.encode("[E1]").ids
   assert 10 in tokenizer.encode_masked("[MASK] Co-Vid").ids
   tokenizer.save(tmp_path / "saved")
-  for copy in (load(tmp_path / "saved"), pickle.loads(pickle.dumps(tokenizer))):
+  for copy in (load(tmp_path / "saved"), pickled(tokenizer)):
     assert copy.encode("e Co-Vid [E1]") == tokenizer.encode("e Co-Vid [E1]")
 
 
@@ -189,6 +194,50 @@ def test_a_class_that_reads_vocab_txt_otherwise_is_refused(tmp_path):
   assert load(tmp_path).tokens == tuple(TOKENS)
   config.write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
   with user_error("BertJapaneseTokenizer in the settings"):
+    load(tmp_path)
+
+
+def mpnet_json(path):
+  """A `tokenizer.json` of MPNet: other special tokens beside BERT's."""
+  tokens = [*MPNET_TOKENS, *TOKENS[2:]]
+  backend = tokenizers.Tokenizer(
+    models.WordPiece(
+      {token: id for id, token in enumerate(tokens)}, unk_token="[UNK]"
+    )
+  )
+  backend.post_processor = processors.RobertaProcessing(("</s>", 3), ("<s>", 2))
+  backend.save(str(path))
+
+
+def test_the_special_tokens_and_pairs_of_mpnet(tmp_path):
+  mpnet_json(tmp_path / "tokenizer.json")
+  tokenizer = load(tmp_path)
+  assert tokenizer.special == SpecialIds(*range(5))
+  the, re, sep = tokenizer.tokens.index("the"), 9, 3
+  encoding = tokenizer.encode("there", "the")
+  assert encoding.ids == [2, the, re, sep, sep, the, sep]
+  assert encoding.segments == [0, 0, 0, 0, 1, 1, 1]
+  assert encoding.offsets[1:3] == [(0, 3), (3, 5)]
+  assert tokenizer.encode_masked("the<mask>").ids == [2, the, 4, sep]
+  assert 4 not in tokenizer.encode("the <mask>").ids
+  assert tokenizer.decode(encoding.ids) == "there the"
+  tokenizer.save(tmp_path / "saved")
+  (tmp_path / "tokenizer.json").unlink()
+  write(tmp_path / "vocab.txt", tokenizer.tokens)
+  small_files.settings(tmp_path, "config.json", model_type="mpnet")
+  for copy in (load(tmp_path / "saved"), load(tmp_path), pickled(tokenizer)):
+    assert copy.special == tokenizer.special
+    assert copy.encode("there", "the") == encoding
+
+
+def test_special_tokens_by_other_names(tmp_path):
+  write(tmp_path / "vocab.txt", [*TOKENS, "<s>", "<mask>"])
+  small_files.settings(tmp_path, cls_token="<s>", mask_token="<mask>")
+  tokenizer = load(tmp_path)
+  assert tokenizer.special == SpecialIds(0, 1, 10, 3, 11)
+  assert tokenizer.encode("the", "the").ids == [10, 5, 3, 5, 3]
+  small_files.settings(tmp_path, cls_token="<cls>")
+  with user_error("cls_token: expected a token of .*vocab.txt, got '<cls>'"):
     load(tmp_path)
 
 
