@@ -1,6 +1,7 @@
 """Optimizers: Optax chains that exempt norms and biases from decay, as BERT."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 
@@ -27,6 +28,10 @@ class OptimizerConfig:
     b2: the decay of the second moment.
     eps: added to the square root of the second moment.
     weight_decay: decoupled from the gradient; not applied to norms and biases.
+    l1: the strength of L1 regularization, beside weight decay and like it
+      times the learning rate and not for norms and biases. Each update ends
+      with its proximal operator, soft thresholding, so that parameters become
+      exactly 0 (forward-backward splitting, Duchi and Singer 2009, JMLR 10).
     clip_norm: the maximum of the global norm of the gradients; None or 0 is no
       limit. For LAMB this is NVIDIA's pre-normalization.
     layer_decay: the factor of the learning rate for each layer between a
@@ -45,6 +50,7 @@ class OptimizerConfig:
   b2: float = 0.999
   eps: float = 1e-6
   weight_decay: float = 0.01
+  l1: float = 0.0
   clip_norm: float | None = 1.0
   layer_decay: float = 1.0
   l2_to_start: float = 0.0
@@ -60,6 +66,7 @@ class OptimizerConfig:
       "at least 0",
       lambda x: 0 <= (x or 0) < math.inf,
       "weight_decay",
+      "l1",
       "clip_norm",
       "l2_to_start",
     )
@@ -99,6 +106,9 @@ def make(
     chain.insert(0, transforms.clip_by_norm(config.clip_norm))
   if config.layer_decay != 1:
     chain.append(_scale_by_layer(config.layer_decay))
+  if config.l1:
+    scales = functools.partial(_l1_scales, config)
+    chain.append(transforms.soft_threshold(rate, scales, clocked))
   transformation = optax.chain(*chain)
   if frozen is not None and any(jax.tree.leaves(frozen)):
     transformation = optax.selective_transform(
@@ -200,6 +210,15 @@ def _decay(config: OptimizerConfig) -> optax.GradientTransformation:
   return optax.chain(
     optax.add_decayed_weights(config.weight_decay, mask=heads_only),
     optax.masked(transforms.pull_to_start(config.l2_to_start), encoder_only),
+  )
+
+
+def _l1_scales(config: OptimizerConfig, params: Parameters) -> Parameters:
+  """The strength of L1 relative to the learning rate, for each parameter."""
+  return jax.tree.map(
+    lambda decays, scale: config.l1 * scale if decays else 0.0,
+    decayed(params),
+    layer_scales(params, config.layer_decay),
   )
 
 

@@ -1,5 +1,6 @@
 """Optax transformations that the optimizers are chains of."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -86,6 +87,51 @@ def scale_by_clock(
   return optax.GradientTransformationExtraArgs(
     lambda params: optax.EmptyState(), update
   )
+
+
+class SoftThresholdState(NamedTuple):
+  """The number of updates, where the schedule counts them."""
+
+  count: jax.Array
+
+
+def soft_threshold(
+  rate: optax.Schedule,
+  scales: Callable[[optax.Params], optax.Params],
+  clocked: bool,
+) -> optax.GradientTransformationExtraArgs:
+  """Moves the updated parameters towards 0 by rate * scale, and at most to 0.
+
+  It has to be the last of a chain. Parameters with scale 0 are left alone.
+
+  Args:
+    rate: the learning rate by step.
+    scales: a function from the parameters to a tree of floats.
+    clocked: whether the step is the argument `clock`, else it is counted.
+  """
+
+  def init(params):
+    del params
+    if clocked:
+      return optax.EmptyState()
+    return SoftThresholdState(jnp.zeros((), jnp.int32))
+
+  def update(updates, state, params, *, clock=None, **_):
+    step = clock if clocked else state.count
+
+    def shrink(update, before, scale):
+      if not scale:
+        return update
+      after = before + update
+      size = jnp.maximum(jnp.abs(after) - rate(step) * scale, 0)
+      return jnp.sign(after) * size - before
+
+    shrunk = jax.tree.map(shrink, updates, params, scales(params))
+    if not clocked:
+      state = SoftThresholdState(optax.safe_increment(state.count))
+    return shrunk, state
+
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
 def in_float32(

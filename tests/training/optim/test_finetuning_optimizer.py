@@ -95,6 +95,39 @@ def test_the_encoder_is_pulled_to_its_start_and_heads_to_zero(name):
     )
 
 
+@pytest.mark.parametrize(
+  ("name", "clocked"), [("adamw", False), ("lamb", True)]
+)
+def test_l1_ends_an_update_with_soft_thresholding(name, clocked):
+  plain = OptimizerConfig(
+    name, 0.1, ScheduleConfig("linear"), weight_decay=0.1, layer_decay=0.5
+  )
+  params = trees.unflatten(reference.params())
+  gradients = trees.unflatten(reference.params(seed=1))
+
+  def second_update(config):
+    """At the learning rate 0.1 * 9 / 10."""
+    tx = optimizer.make(config, 10, clocked=clocked)
+    state = tx.init(params)
+    for step in range(2):
+      clock = {"clock": jnp.asarray(step)} if clocked else {}
+      updates, state = tx.update(gradients, state, params, **clock)
+    return trees.flatten(optax.apply_updates(params, updates))
+
+  before = second_update(plain)
+  after = second_update(dataclasses.replace(plain, l1=4.0))
+  scales = trees.flatten(optimizer.layer_scales(params, 0.5))
+  for path, decays in reference.DECAYED.items():
+    limit = 0.09 * 4.0 * scales[path] * decays
+    size = np.maximum(np.abs(before[path]) - limit, 0)
+    np.testing.assert_allclose(
+      after[path], np.sign(before[path]) * size, atol=1e-6, err_msg=path
+    )
+  zeros = {path: float((leaf == 0).mean()) for path, leaf in after.items()}
+  assert max(zeros.values()) > 0.2
+  assert not any(zeros[path] for path, d in reference.DECAYED.items() if not d)
+
+
 def test_only_a_pull_costs_a_copy_and_only_of_the_encoder():
   params = trees.unflatten(reference.params())
 
