@@ -5,6 +5,11 @@
 regression on TF-IDF features of word unigrams and bigrams or, with
 `--characters` (for languages without spaces), of character 1- to 3-grams. The
 regularization strength is selected by cross-validation on the training records.
+
+`--remove_stop_words` removes scikit-learn's English stop words first, as is
+usual for bags of words, where a frequent word without its place says little. It
+is no option for BERT, which reads each word in its context: "not", "to" and
+"from" are in that list, and pretraining predicted such words too.
 """
 
 import sys
@@ -17,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from bert_jax.data import records
+from bert_jax.settings import UserError
 from bert_jax.tasks import LABELLED, TASKS, labelled
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.metrics.labels import accuracy
@@ -32,6 +38,8 @@ def define(values: cli.Values) -> None:
   flags.DEFINE_list("columns", [], "FIELD=COLUMN, such as text=review.", **own)
   meaning = "Whether features are n-grams of characters instead of words."
   flags.DEFINE_bool("characters", False, meaning, **own)
+  meaning = "Whether English stop words are removed."
+  flags.DEFINE_bool("remove_stop_words", False, meaning, **own)
 
 
 def _texts(found: records.Records) -> tuple[list[str], list[str]]:
@@ -41,6 +49,8 @@ def _texts(found: records.Records) -> tuple[list[str], list[str]]:
 
 
 def compare(values: cli.Values) -> None:
+  if values.characters and values.remove_stop_words:
+    raise UserError("--remove_stop_words: does not apply to --characters")
   task = TASKS["classification"]
   data = LABELLED[task.name](
     train=(values.train,),
@@ -51,6 +61,8 @@ def compare(values: cli.Values) -> None:
   found = labelled.read(data, task)
   texts, gold = _texts(found.train)
   kind = {"ngram_range": (1, 2), "token_pattern": r"\S+"}
+  if values.remove_stop_words:
+    kind["stop_words"] = "english"
   if values.characters:
     kind = {"ngram_range": (1, 3), "analyzer": "char"}
   vectorizer = TfidfVectorizer(min_df=2, sublinear_tf=True, **kind)
