@@ -5,13 +5,13 @@ import doctest
 import pytest
 
 from bert_jax.data import counter_rng, grouping
-from bert_jax.data.corpus import sentences
+from bert_jax.data.corpus import clean_text, sentences
 from bert_jax.text import wordpiece_trainer
 
 
 @pytest.mark.parametrize(
   "module",
-  [counter_rng, grouping, sentences, wordpiece_trainer],
+  [clean_text, counter_rng, grouping, sentences, wordpiece_trainer],
   ids=lambda module: module.__name__,
 )
 def test_examples(module):

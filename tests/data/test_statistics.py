@@ -81,7 +81,7 @@ GOOD = {
   ("name", "value", "remedy"),
   [
     ("unknown_share", 0.02, "config.corpus.vocab_size"),
-    ("duplicate_share", 0.3, "remove repeated lines"),
+    ("duplicate_share", 0.3, "duplicate_lines=exact"),
     ("sentences_per_document", 1.0, "next_sentence=False"),
     ("single_sentence_documents", 500, "config.corpus.documents"),
     ("tokens_beyond_512_share", 0.2, "config.corpus.sentences=prose"),

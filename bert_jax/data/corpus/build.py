@@ -2,12 +2,13 @@
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -19,7 +20,9 @@ from bert_jax import settings
 from bert_jax import text as text_lib
 from bert_jax.data import sources
 from bert_jax.data.corpus import (
+  cleaning,
   report,
+  segmentation,
   sentences,
   shards,
   statistics,
@@ -43,8 +46,12 @@ class CorpusConfig(sources.SourceConfig):
   """The section `config.corpus`; see also `SourceConfig`.
 
   Attributes:
+    clean: rules that clean the documents first.
     sentences: "prose" splits running text into sentences; with "line" each
       line is a sentence, as in the input of BERT's own scripts.
+    words: "jieba" finds the words of Chinese sentences (the extra `chinese`),
+      which `config.data.whole_word` then masks as a whole; None leaves each
+      ideograph a word.
     vocabulary: a folder or file with a tokenizer, as for `bert_jax.text.load`;
       None trains a WordPiece vocabulary on the text.
     vocab_size: the size of a trained vocabulary, special tokens included.
@@ -58,7 +65,11 @@ class CorpusConfig(sources.SourceConfig):
       processes that work in parallel.
   """
 
+  clean: cleaning.CleanConfig = dataclasses.field(
+    default_factory=cleaning.CleanConfig
+  )
   sentences: str = "prose"
+  words: str | None = None
   vocabulary: str | None = None
   vocab_size: int = 8192
   lowercase: bool | None = None
@@ -71,6 +82,10 @@ class CorpusConfig(sources.SourceConfig):
     settings.choice(
       "config.corpus.sentences", self.sentences, sentences.SPLITTERS
     )
+    if self.words is not None:
+      settings.choice(
+        "config.corpus.words", self.words, segmentation.SEGMENTERS
+      )
     if not 0 <= self.eval_fraction < 1:
       raise ValueError(
         "eval_fraction: expected at least 0 and less than 1, got"
@@ -119,8 +134,11 @@ def prepare(
   if processes is not None and processes < 1:
     raise settings.UserError(f"processes: expected at least 1, got {processes}")
   made_from = {
-    "config": json.loads(json.dumps(dataclasses.asdict(config))),
-    "source": sources.describe(config) + _describe_tokenizer(config.vocabulary),
+    "config": _described(config),
+    "source": sources.describe(config)
+    + _describe_tokenizer(config.vocabulary)
+    + cleaning.describe(config.clean)
+    + segmentation.describe(config.words),
   }
   found = _already_there(output, made_from, overwrite)
   if found is not None:
@@ -138,6 +156,23 @@ def prepare(
   except OSError as error:
     raise settings.UserError(f"cannot write {output}: {error}") from None
   return Prepared(manifest["report"], already_prepared=False)
+
+
+def _described(config: CorpusConfig) -> dict[str, Any]:
+  """The settings for `corpus.json`.
+
+  Without keys that are newer than other corpora and have no effect, so that
+  the same settings are described by the same bytes.
+  """
+  described = json.loads(json.dumps(dataclasses.asdict(config)))
+  for name, is_set in (
+    ("clean", config.clean.is_active),
+    ("words", config.words),
+    ("parts", config.parts),
+  ):
+    if not is_set:
+      del described[name]
+  return described
 
 
 def _already_there(
@@ -189,20 +224,35 @@ def _make(
   scratch = folder / _SCRATCH
   scratch.mkdir()
   source = sources.open_source(config, scratch, processes)
-  size = len(source)
-  if not size:
+  if not len(source):
     raise settings.UserError(
       "config.corpus: the source has no documents; are its files empty?"
     )
+  common_scratch = os.path.join(common, _SCRATCH)
+  if common != folder:
+    source = sources.shared(source, scratch, f"{common_scratch}/text")
+  run = functools.partial(_with_progress, run, common_scratch)
+  cleaned = None
+  if config.clean.is_active:
+    source, cleaned = cleaning.clean(
+      source,
+      config.clean,
+      common_scratch,
+      min(config.shards, len(source)),
+      run,
+    )
+    if not len(source):
+      raise settings.UserError(
+        "config.corpus.clean: no document remains;"
+        f" {report.most_removed(cleaned)}"
+      )
+  size = len(source)
   if size == 1 and config.eval_fraction:
     raise settings.UserError(
       "config.corpus.documents: the text is one document, and the eval split"
       " needs one; split the text into several documents (line or blank_line),"
       " or set config.corpus.eval_fraction=0"
     )
-  common_scratch = os.path.join(common, _SCRATCH)
-  if common != folder:
-    source = sources.shared(source, scratch, f"{common_scratch}/text")
   job = tokenization.Job(
     source=source,
     sentences=config.sentences,
@@ -210,12 +260,13 @@ def _make(
     scratch=common_scratch,
     shards=min(config.shards, size),
     eval_threshold=tokenization.eval_threshold(size, config.eval_fraction),
+    words=config.words,
   )
   tokenizer = _tokenizer(config, job, run)
   tokenizer.save(folder)
   counts = statistics.Statistics()
-  arguments = (tokenizer,)
-  for part in _run("tokens", tokenization.write_shard, job, arguments, run):
+  tasks = [(job, shard, tokenizer) for shard in range(job.shards)]
+  for part in run("tokens", tokenization.write_shard, tasks):
     counts = counts.merge(part)
   if common != folder:
     folders.download(common, folder)
@@ -230,10 +281,10 @@ def _make(
       )
   wanted = len(tokenizer) if config.vocabulary else config.vocab_size
   manifest = {
-    "format": shards.FORMAT,
+    "format": shards.FORMAT_WITH_WORDS if config.words else shards.FORMAT,
     **made_from,
     "vocabulary_size": len(tokenizer),
-    "report": report.figures(counts, len(tokenizer), wanted),
+    "report": report.figures(counts, len(tokenizer), wanted, cleaned),
     "splits": {
       split: _split_entry(folder, split, job.shards) for split in shards.SPLITS
     },
@@ -244,17 +295,16 @@ def _make(
   return manifest
 
 
-def _run(
+def _with_progress(
+  run: workers.Runner,
+  scratch: paths.Path,
   name: str,
   function: Callable[..., Any],
-  job: tokenization.Job,
-  arguments: tuple[Any, ...],
-  run: workers.Runner,
+  tasks: Sequence[tuple[Any, ...]],
 ) -> Iterator[Any]:
-  """Runs a function on every shard, with a progress bar on a terminal."""
-  tasks = [(job, shard, *arguments) for shard in range(job.shards)]
+  """Runs a function on tasks, with a progress bar on a terminal."""
   return rich.progress.track(
-    run(function, tasks, f"{job.scratch}/{name}"),
+    run(function, tasks, f"{scratch}/{name}"),
     description=name,
     total=len(tasks),
     console=rich.console.Console(stderr=True),
@@ -264,7 +314,9 @@ def _run(
 
 
 def _tokenizer(
-  config: CorpusConfig, job: tokenization.Job, run: workers.Runner
+  config: CorpusConfig,
+  job: tokenization.Job,
+  run: Callable[..., Iterator[Any]],
 ) -> Tokenizer:
   """Loads the given tokenizer, or trains one on a sample of the documents."""
   if config.vocabulary is not None:
@@ -272,8 +324,8 @@ def _tokenizer(
   rules = WordRules(lowercase=config.lowercase is not False)
   step = _sample_step(job.source, config.vocabulary_sample)
   counts: collections.Counter[str] = collections.Counter()
-  arguments = (step, rules)
-  for part in _run("words", tokenization.count_words, job, arguments, run):
+  tasks = [(job, shard, step, rules) for shard in range(job.shards)]
+  for part in run("words", tokenization.count_words, tasks):
     counts.update(part)
   try:
     tokens = wordpiece_trainer.train(counts, config.vocab_size)

@@ -21,10 +21,17 @@ _FEW_TOKENS = 1_000_000
 
 
 def figures(
-  counts: statistics.Statistics, vocabulary_size: int, wanted_size: int
+  counts: statistics.Statistics,
+  vocabulary_size: int,
+  wanted_size: int,
+  cleaned: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """The figures of a report, as plain numbers for JSON."""
+  """The figures of a report, as plain numbers for JSON.
+
+  `cleaned` are those of `cleaning.clean`, if any.
+  """
   return {
+    **({} if cleaned is None else {"cleaning": cleaned}),
     "documents": counts.documents,
     "eval_documents": counts.eval_documents,
     "empty_documents": counts.empty_documents,
@@ -62,7 +69,8 @@ def warnings(report: Figures) -> Iterator[str]:
   if report["duplicate_share"] > _MANY_DUPLICATES:
     yield (
       f"about {report['duplicate_share']:.0%} of the sentences are duplicates,"
-      " which can stop learning: remove repeated lines"
+      " which can stop learning: set config.corpus.clean.duplicate_lines=exact"
+      " and config.corpus.clean.duplicate_documents=near"
     )
   if report["sentences_per_document"] < 2:
     yield (
@@ -107,12 +115,56 @@ def print_report(report: Figures) -> None:
   table.add_column(justify="right")
   for name, value in _rows(report):
     table.add_row(name, value)
+  if "cleaning" in report:
+    rich.print(_cleaning_table(report["cleaning"]))
+    for rule, removed in report["cleaning"]["removed"].items():
+      for sample in removed.get("samples", ()):
+        rich.get_console().print(
+          f"[bold]{rule}[/], for example: {markup.escape(sample)}",
+          soft_wrap=True,
+          highlight=False,
+        )
   rich.print(table)
   for warning in warnings(report):
     # A warning is one line, also in log files.
     rich.get_console().print(
       f"[bold yellow]warning:[/] {markup.escape(warning)}", soft_wrap=True
     )
+
+
+def most_removed(cleaned: Mapping[str, Any]) -> str:
+  """The rules of the cleaning that removed the most documents, as text."""
+  documents = {
+    rule: removed["documents"]
+    for rule, removed in cleaned["removed"].items()
+    if "documents" in removed
+  }
+  first = sorted(documents, key=documents.__getitem__, reverse=True)[:3]
+  return ", ".join(f"{rule!r} removes {documents[rule]:,}" for rule in first)
+
+
+def _cleaning_table(cleaned: Mapping[str, Any]) -> Table:
+  """What each rule of the cleaning removed."""
+  table = Table(box=box.SIMPLE_HEAD)
+  table.add_column("cleaning", style="bold")
+  for name in ("documents", "lines", "characters"):
+    table.add_column(name, justify="right")
+  table.add_row(
+    "read", f"{cleaned['documents']:,}", "", f"{cleaned['characters']:,}"
+  )
+  for rule, removed in cleaned["removed"].items():
+    documents = f"{removed['documents']:,}" if "documents" in removed else ""
+    if "changed" in removed:
+      documents = f"({removed['changed']:,} changed)"
+    table.add_row(
+      f"  {rule}",
+      documents,
+      *(
+        f"{removed[name]:,}" if name in removed else ""
+        for name in ("lines", "characters")
+      ),
+    )
+  return table
 
 
 def _rows(report: Figures) -> Iterator[tuple[str, str]]:

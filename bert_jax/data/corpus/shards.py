@@ -11,7 +11,9 @@ A corpus is a folder with the files
 
 A record is a document, with little-endian integers: the number of sentences
 (uint32), their lengths in tokens (uint32 each), and the token ids of all
-sentences (uint16 if the vocabulary has at most 65,536 tokens, else uint32).
+sentences (uint16 if the vocabulary has at most 65,536 tokens, else uint32). In
+format 2 an id is stored as 2 * id, plus 1 for a token that continues a word
+found by `config.corpus.words`.
 """
 
 import dataclasses
@@ -28,6 +30,8 @@ from bert_jax.settings import UserError
 from bert_jax.storage import paths
 
 FORMAT = 1
+FORMAT_WITH_WORDS = 2
+"""The format of a corpus with `config.corpus.words`."""
 MANIFEST = "corpus.json"
 SPLITS = ("train", "eval")
 
@@ -36,9 +40,10 @@ SPLITS = ("train", "eval")
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
-def id_dtype(vocabulary_size: int) -> np.dtype:
+def id_dtype(vocabulary_size: int, marks_words: bool = False) -> np.dtype:
   """The dtype of stored ids."""
-  return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
+  different = vocabulary_size << marks_words
+  return np.dtype("<u2" if different <= 1 << 16 else "<u4")
 
 
 def shard_name(split: str, shard: int, shards: int) -> str:
@@ -57,10 +62,16 @@ class ShardWriter:
   A full disk or another error in writing is a `UserError`.
   """
 
-  def __init__(self, path: pathlib.Path, vocabulary_size: int):
-    """Opens a shard for writing ids less than `vocabulary_size`."""
+  def __init__(
+    self, path: pathlib.Path, vocabulary_size: int, marks_words: bool = False
+  ):
+    """Opens a shard for writing ids less than `vocabulary_size`.
+
+    With `marks_words` ids are written with the marks of `Corpus`.
+    """
     self.path = path
-    self._dtype = id_dtype(vocabulary_size)
+    self._dtype = id_dtype(vocabulary_size, marks_words)
+    self._marks_words = marks_words
     self._writer = array_record_module.ArrayRecordWriter(
       str(path), _WRITER_OPTIONS
     )
@@ -71,6 +82,8 @@ class ShardWriter:
   ) -> None:
     """Appends a document: the ids and the lengths of its sentences."""
     assert len(lengths) and lengths.min() > 0 and lengths.sum() == len(ids)
+    if self._marks_words:
+      ids = np.where(ids < 0, ~ids * 2 + 1, ids * 2)
     lengths = lengths.astype("<u4")
     head = np.array([len(lengths)], "<u4")
     record = (
@@ -143,10 +156,11 @@ def read_manifest(folder: paths.Path) -> dict[str, Any]:
       f"config.data.corpus: {path} is damaged ({error!r}); prepare the corpus"
       " again"
     ) from None
-  if version != FORMAT:
+  if version not in (FORMAT, FORMAT_WITH_WORDS):
     raise UserError(
       f"config.data.corpus: {path} has format {version!r}, but this version of"
-      f" bert_jax reads format {FORMAT}; prepare the corpus again"
+      f" bert_jax reads formats {FORMAT} and {FORMAT_WITH_WORDS}; prepare the"
+      " corpus again"
     )
   return manifest
 
@@ -261,12 +275,19 @@ class Corpus:
     """The size of the vocabulary."""
     return self.manifest["vocabulary_size"]
 
+  @property
+  def marks_words(self) -> bool:
+    """Whether a token that continues a word has the id `~id`, below 0."""
+    return self.manifest["format"] == FORMAT_WITH_WORDS
+
   def __len__(self) -> int:
     """The number of documents."""
     return len(self.document_starts) - 1
 
   def __getitem__(self, index: int) -> Document:
     """The sentences of a document, as ids without special tokens.
+
+    In a corpus that marks words, the id of a token that continues one is `~id`.
 
     Raises:
       IndexError: there is no such document.
@@ -280,7 +301,7 @@ class Corpus:
       record = self._records[index]
     except (RuntimeError, OSError, ValueError, IndexError) as error:
       raise self._damaged(index, str(error).partition(";")[0]) from None
-    dtype = id_dtype(self.vocabulary_size)
+    dtype = id_dtype(self.vocabulary_size, self.marks_words)
     head = np.frombuffer(record, "<u4", min(1 + len(lengths), len(record) // 4))
     ids = np.frombuffer(record[head.nbytes :], dtype)
     if (
@@ -289,7 +310,10 @@ class Corpus:
       or len(ids) != lengths.sum()
     ):
       raise self._damaged(index, "it does not match the index")
-    return Document(ids.astype(np.int32), lengths)
+    ids = ids.astype(np.int32)
+    if self.marks_words:
+      ids = np.where(ids % 2, ~(ids // 2), ids // 2)
+    return Document(ids, lengths)
 
   def _damaged(self, index: int, reason: str) -> UserError:
     for shard in self.manifest["splits"][self.split]["shards"]:

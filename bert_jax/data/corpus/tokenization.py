@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Bool, UInt64
 
 from bert_jax.data import counter_rng, sources
+from bert_jax.data.corpus import segmentation, statistics
 from bert_jax.data.corpus import sentences as sentences_lib
 from bert_jax.data.corpus import shards as shards_lib
-from bert_jax.data.corpus import statistics
 from bert_jax.storage import folders, paths
 from bert_jax.text import basic_tokenizer, wordpiece_trainer
 from bert_jax.text import files as tokenizer_files
@@ -39,6 +39,7 @@ class Job:
     shards: the number of shards.
     eval_threshold: documents whose index has a hash less than this are in the
       eval split.
+    words: a name in `segmentation.SEGMENTERS`, if any.
   """
 
   source: sources.Source
@@ -47,6 +48,7 @@ class Job:
   scratch: paths.Path
   shards: int
   eval_threshold: int
+  words: str | None = None
 
   def documents(self, shard: int) -> range:
     """The indices of the documents of a shard, of both splits."""
@@ -96,9 +98,11 @@ def count_words(
   is_eval = eval_mask(indices, job.eval_threshold)
   return wordpiece_trainer.count_words(
     (
-      job.source[index]["text"]
+      record["text"]
       for index, skip in zip(indices, is_eval)
       if index % step == 0 and not skip
+      for record in [job.source[index]]
+      for _ in range(record.get("copies", 1))
     ),
     rules,
   )
@@ -116,16 +120,23 @@ def write_shard(
   with folders.staging(job.folder, job.scratch) as folder:
     writers = [
       shards_lib.ShardWriter(
-        folder / shards_lib.shard_name(split, shard, job.shards), len(tokenizer)
+        folder / shards_lib.shard_name(split, shard, job.shards),
+        len(tokenizer),
+        marks_words=job.words is not None,
       )
       for split in shards_lib.SPLITS
     ]
     is_eval = eval_mask(job.documents(shard), job.eval_threshold)
     first = 0
-    for batch in _batches(job, job.documents(shard), counts):
+    for batch, copies in _batches(job, job.documents(shard), counts):
       splits = is_eval[first : first + len(batch)]
-      _write_batch(batch, splits, tokenizer, writers, counts)
       first += len(batch)
+      # A copy in the eval split would tell nothing new.
+      times = np.where(splits, 1, copies)
+      if times.max() > 1:
+        batch = [batch[i] for i in np.repeat(np.arange(len(batch)), times)]
+        splits = np.repeat(splits, times)
+      _write_batch(batch, splits, tokenizer, job.words, writers, counts)
     for writer in writers:
       writer.close()
   return counts
@@ -135,11 +146,13 @@ def _write_batch(
   batch: list[list[str]],
   is_eval: Bool[np.ndarray, "documents"],
   tokenizer: Tokenizer,
+  segmenter: str | None,
   writers: list[shards_lib.ShardWriter],
   counts: statistics.Statistics,
 ) -> None:
   """Writes documents, given as lists of sentences, and counts them."""
-  pieces = tokenizer.encode_pieces(list(itertools.chain(*batch)))
+  texts = list(itertools.chain(*batch))
+  pieces = tokenizer.encode_pieces(texts)
   lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
   ids = np.fromiter(
     itertools.chain.from_iterable(pieces), np.int32, int(lengths.sum())
@@ -149,6 +162,8 @@ def _write_batch(
   document, lengths = document[kept], lengths[kept]
   counts.empty_sentences += len(kept) - len(lengths)
   counts.add_sentences(ids, lengths, tokenizer.special.unknown)
+  if segmenter is not None:
+    ids = segmentation.mark(ids, texts, pieces, tokenizer, segmenter)
   sizes = np.bincount(document, minlength=len(batch))
   written = sizes > 0
   counts.documents += int(np.count_nonzero(written))
@@ -168,18 +183,19 @@ def _write_batch(
 
 def _batches(
   job: Job, indices: range, counts: statistics.Statistics
-) -> Iterator[list[list[str]]]:
-  """Yields batches of documents as sentences, and counts the text read."""
+) -> Iterator[tuple[list[list[str]], list[int]]]:
+  """Yields documents as sentences, and their copies; counts the text read."""
   split = sentences_lib.SPLITTERS[job.sentences]
-  batch, characters = [], 0
+  batch, copies, characters = [], [], 0
   for index in indices:
     record = job.source[index]
     counts.replaced_bytes += record["replaced_bytes"]
     counts.characters += len(record["text"])
     characters += len(record["text"])
     batch.append(split(record["text"]))
+    copies.append(record.get("copies", 1))
     if characters >= _BATCH_CHARACTERS:
-      yield batch
-      batch, characters = [], 0
+      yield batch, copies
+      batch, copies, characters = [], [], 0
   if batch:
-    yield batch
+    yield batch, copies

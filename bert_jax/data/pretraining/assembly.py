@@ -17,11 +17,13 @@ class Sequences(NamedTuple):
 
   They are `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` without `has_next`.
   Segment ids are 0 up to the first `[SEP]`, then 1. `is_random` tells whether B
-  is random.
+  is random. `continues` tells which tokens continue a word that was found when
+  the corpus was prepared.
   """
 
   token_ids: Int32[np.ndarray, "tokens"]
   segment_ids: Int32[np.ndarray, "tokens"]
+  continues: Bool[np.ndarray, "tokens"]
   lengths: Int64[np.ndarray, "sequences"]
   is_random: Bool[np.ndarray, "sequences"]
   has_next: bool
@@ -39,9 +41,14 @@ def join(pairs: Pairs, special: SpecialIds, has_next: bool) -> Sequences:
     sizes = [(len(x) + 2, 0) for x in a]
   sizes = np.array(sizes, np.int64)
   segments = np.tile(np.array([0, 1], np.int32), len(sizes))
+  ids = np.concatenate(parts)
+  continues = ids < 0
+  if continues.any():
+    ids = np.where(continues, ~ids, ids)
   return Sequences(
-    np.concatenate(parts),
+    ids,
     np.repeat(segments, sizes.ravel()),
+    continues,
     sizes.sum(axis=1),
     pairs.is_random,
     has_next,

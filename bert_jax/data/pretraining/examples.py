@@ -45,7 +45,8 @@ class ExamplesConfig:
     mask_share: the fraction of masked tokens that are replaced by `[MASK]`.
     random_share: the fraction of masked tokens that are replaced by a random
       token; the rest are unchanged.
-    whole_word: whether to mask whole words.
+    whole_word: whether to mask whole words: all tokens of a word, and of a
+      Chinese word if the corpus was prepared with `config.corpus.words`.
     next_sentence: whether examples are pairs for next-sentence prediction;
       else single segments of whole sentences.
     short_probability: the probability that a document is cut into sequences
@@ -247,6 +248,7 @@ class PretrainingExamples:
       examples,
       self._masking,
       counter_rng.key(self._seed, epoch, _MASKS),
+      sequences.continues,
     )
     return assembly.lay(sequences, masked, row, config.shape, self._special.pad)
 

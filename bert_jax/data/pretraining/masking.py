@@ -71,6 +71,7 @@ def mask(
   numbers: Int64[np.ndarray, "sequences"],
   masking: Masking,
   key: UInt64[np.ndarray, "1"],
+  marked: Bool[np.ndarray, "tokens"] | None = None,
 ) -> Masked:
   """Masks tokens of each sequence, at least 1 and at most `max_predictions`.
 
@@ -85,6 +86,8 @@ def mask(
       on it.
     masking: the settings.
     key: the key of the random numbers.
+    marked: the tokens that continue a word besides those with an id in
+      `masking.continuations`, if any.
   """
   candidates = np.flatnonzero(masking.maskable[token_ids])
   owner = np.repeat(np.arange(len(lengths)), lengths)[candidates]
@@ -97,6 +100,8 @@ def mask(
     chosen = _first(owner, order, budgets)
   else:
     continues = masking.continuations[token_ids[candidates]]
+    if marked is not None:
+      continues |= marked[candidates]
     # A continuation after a gap or at the start counts as a word.
     continues[:1] = False
     continues[1:] &= np.diff(candidates) == 1
