@@ -159,7 +159,7 @@ def _table(family: Family, task: Task, has_prefix: bool) -> name_table.Table:
       copy: plain(name) if name.startswith(family.prefix) else name
       for copy, name in family.copies.items()
     },
-    ignored=_IGNORED,
+    ignored=(*_IGNORED, *family.ignored),
     others=[adapt(rows) for rows in family.heads.values()],
   )
 

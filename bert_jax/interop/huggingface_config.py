@@ -42,6 +42,12 @@ def read_config(
       raise UserError(
         f"{where}: {key}: {config[key]!r} is not supported, only {value!r}"
       )
+  for key, values in family.required.items():
+    if config.get(key) not in values:
+      raise UserError(
+        f"{where}: {key}: {config.get(key)!r} is not supported, only"
+        f" {values[0]!r}"
+      )
   fields = {"family": model_type, **family.mechanics}
   for key in family.keys:
     value = config.get(key.name, key.default)
@@ -62,6 +68,7 @@ def write_config(config: EncoderConfig, where: str) -> dict[str, Any]:
   """The keys of config.json for an encoder; a `UserError` if there are none."""
   family, fields = FAMILIES[config.family], dataclasses.asdict(config)
   keys = {"model_type": config.family, **family.fixed}
+  keys |= {key: values[0] for key, values in family.required.items()}
   for key in family.keys:
     value = fields[key.field]
     if key.field == "head_dropout" and key.default is not None:

@@ -137,11 +137,14 @@ def read_params(
   shapes = trees.flatten(wanted)
   unnamed = Tensor("(no name)")
   located = {path: table.locate(path) or unnamed for path in shapes}
-  stand_ins = {original: copy for copy, original in table.copies.items()}
+  stand_ins = {
+    original: copy
+    for copy, original in table.copies.items()
+    if copy in tensors.shapes and original not in tensors.shapes
+  }
   for path, tensor in located.items():
-    copy = stand_ins.get(tensor.name)
-    if tensor.name not in tensors.shapes and copy in tensors.shapes:
-      located[path] = tensor._replace(name=copy)
+    name = stand_ins.get(tensor.name, tensor.name)
+    located[path] = tensor._replace(name=name)
   new = _check(tensors, shapes, located, table, where)
   _check_copies(tensors, table, where)
   flat, last = {}, (None, None)

@@ -97,10 +97,15 @@ class EncoderConfig:
       half of it away.
     local_rotary_base: the rotary base of local layers.
     global_every: with a local_window, layers 0, N, 2N ... are not local.
-    relative_buckets: above 0, a weight for each head and bucket of distances is
-      added to the attention scores of all layers (MPNet, as in T5: Raffel et
-      al. 2020, arXiv:1910.10683); the number of buckets, half of which are for
-      tokens further back. Only the attention backend `xla` supports it.
+    relative_buckets: above 0, attention scores depend on the distance of
+      tokens: a weight for each head and bucket of distances is added to those
+      of all layers (MPNet, as in T5: Raffel et al. 2020, arXiv:1910.10683); the
+      number of buckets, of both directions. Only the attention backend `xla`
+      supports it.
+    disentangled: whether the relative_buckets are embeddings instead, which
+      replace the position embedding: attention scores are the sum of products
+      of contents, of content and position and of position and content
+      (DeBERTa-v3: He et al. 2021, arXiv:2111.09543).
     pooling: the input of the pooler: the `first` token or the `mean` of all.
     pooler_activation: `tanh`, `gelu` (ELECTRA) or `relu` (DistilBERT).
     head_norm: whether every head starts with a dense layer, the activation
@@ -142,6 +147,7 @@ class EncoderConfig:
   local_rotary_base: float = 0.0
   global_every: int = 1
   relative_buckets: int = 0
+  disentangled: bool = False
   pooling: str = "first"
   pooler_activation: str = "tanh"
   head_norm: bool = False
@@ -178,6 +184,11 @@ class EncoderConfig:
     self._check_together()
     rows = -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
     object.__setattr__(self, "vocab_size", rows)
+
+  @property
+  def has_position_embedding(self) -> bool:
+    """Whether the embeddings of tokens depend on their positions."""
+    return not self.rotary_base and not self.disentangled
 
   def _check_together(self):
     shared = self.attention_dropout_broadcast == "queries"
@@ -222,6 +233,14 @@ class EncoderConfig:
         self.relative_buckets % 4,
         "relative_buckets: expected a multiple of 4, got"
         f" {self.relative_buckets}",
+      ),
+      (
+        self.disentangled and not self.relative_buckets,
+        "disentangled: needs relative_buckets",
+      ),
+      (
+        self.disentangled and self.rotary_base,
+        "disentangled: does not go with rotary_base",
       ),
     ):
       if wrong:

@@ -97,11 +97,11 @@ class Encoder(nn.Module):
       )
     batch = _as_rows(batch)
     x = self.embeddings(batch, deterministic)
-    bias = self.embeddings.attention_bias(x.shape[1])
+    relative = self.embeddings.relative_positions(x.shape[1])
     states, weights = [x], []
     for index in range(config.num_layers):
       layer = self.layer[0 if config.shared_layers else index]
-      x, layer_weights = layer(x, batch, deterministic, attentions, bias)
+      x, layer_weights = layer(x, batch, deterministic, attentions, relative)
       states.append(x)
       weights.append(layer_weights)
     x = self.final_norm(x) if config.pre_norm else x

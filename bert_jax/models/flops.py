@@ -31,7 +31,8 @@ def training_flops_per_token(
 
   Counts matrix products only, two FLOPs per multiply-add; the backward pass
   counts twice the forward pass, rematerialization nothing. Attention counts the
-  keys within the window.
+  keys within the window, and with `disentangled` those of distances; the
+  projections of distances, once for a batch, are left out.
   """
   width, inner = config.hidden_size, config.intermediate_size
   embedding = config.embedding_size or width
@@ -42,6 +43,8 @@ def training_flops_per_token(
     window if window and layer % config.global_every else length
     for layer in range(config.num_layers)
   )
+  if config.disentangled:
+    keys += config.num_layers * min(2 * length, config.relative_buckets)
   head = 2 * width * embedding + 2 * embedding * config.vocab_size
   encoder = projected + config.num_layers * blocks + 4 * width * keys
   return 3 * (encoder + predictions / length * head)

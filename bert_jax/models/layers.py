@@ -125,6 +125,12 @@ class LayerNorm(nn.Module):
     return y.astype(self.config.dtype)
 
 
+# Added to attention scores; with `disentangled`, embeddings of distances.
+_Relative = (
+  Float32[Array, "1 heads length length"] | Float[Array, "buckets hidden"]
+)
+
+
 class Embeddings(nn.Module):
   """The normalized sum of word, position and segment embeddings."""
 
@@ -139,16 +145,18 @@ class Embeddings(nn.Module):
       embedding_init=initializer(config),
     )
     self.word = table(config.vocab_size)
-    if not config.rotary_base:
+    if config.has_position_embedding:
       self.position = table(config.position_offset + config.max_positions)
     if config.num_segments:
       self.segment = table(config.num_segments)
     if config.relative_buckets:
       self.relative = nn.Embed(
         config.relative_buckets,
-        config.num_heads,
+        config.hidden_size if config.disentangled else config.num_heads,
         embedding_init=initializer(config),
       )
+    if config.disentangled:
+      self.relative_norm = LayerNorm(config)
     self.norm = LayerNorm(config)
     self.dropout = Dropout(config.hidden_dropout)
     if config.embedding_size:
@@ -160,7 +168,7 @@ class Embeddings(nn.Module):
     """Embeds the tokens."""
     config = self.config
     x = self.word(batch.token_ids)
-    if not config.rotary_base:
+    if config.has_position_embedding:
       x += self.position(batch.position_ids + config.position_offset)
     if config.num_segments:
       # RoBERTa has a single row, for both texts of a pair.
@@ -169,20 +177,21 @@ class Embeddings(nn.Module):
     x = self.dropout(self.norm(x), deterministic)
     return self.projection(x) if config.embedding_size else x
 
-  def attention_bias(
-    self, length: int
-  ) -> Float32[Array, "1 heads length length"] | None:
-    """The relative position bias of attention scores; None without one."""
-    if not self.config.relative_buckets:
+  def relative_positions(self, length: int) -> _Relative | None:
+    """The relative positions in a row of a length; None without them."""
+    config = self.config
+    if config.disentangled:
+      count, reach = config.relative_buckets, config.max_positions
+      used = attention.used_buckets(length, count, reach)
+      return self.relative_norm(self.relative.embedding[used])
+    if not config.relative_buckets:
       return None
-    buckets = attention.bias_buckets(length, self.config.relative_buckets)
+    buckets = attention.bias_buckets(length, config.relative_buckets)
     bias = self.relative(buckets).T[:, None]
     bias = jnp.broadcast_to(bias, (len(bias), length, len(buckets)))
     return attention.by_distance(bias)[None]
 
 
-# Added to attention scores.
-_Bias = Float32[Array, "#batch heads length length"]
 # An output, and on request the attention weights before dropout.
 _WithWeights = tuple[
   Float[Array, "batch length hidden"],
@@ -203,20 +212,35 @@ class SelfAttention(nn.Module):
     batch: Batch,
     deterministic: bool,
     attentions: bool = False,
-    bias: _Bias | None = None,
+    relative: _Relative | None = None,
   ) -> _WithWeights:
     """Attends to the tokens of the same sequence."""
     config = self.config
     split = (*x.shape[:2], config.num_heads, -1)
-    query, key, value = (
-      Dense(config, config.hidden_size, name=name)(x).reshape(split)
+    dense = {
+      name: Dense(config, config.hidden_size, name=name)
       for name in ("query", "key", "value")
-    )
+    }
+    query, key, value = (layer(x).reshape(split) for layer in dense.values())
     if config.rotary_base:
       local = config.local_rotary_base
       base = local if self.is_local else config.rotary_base
       query = attention.rotate(query, batch.position_ids, base)
       key = attention.rotate(key, batch.position_ids, base)
+    bias = relative
+    if config.disentangled:
+      table = Dropout(config.hidden_dropout)(relative, deterministic)
+      places = [
+        dense[name](table).reshape(len(table), *key.shape[2:])
+        for name in ("query", "key")
+      ]
+      # Divides each of the three products by the root of three times the depth.
+      query, places[0] = (
+        x * jnp.asarray(3**-0.5, x.dtype) for x in (query, places[0])
+      )
+      bias = attention.disentangled_bias(
+        query, key, *places, config.relative_buckets, config.max_positions
+      )
     dropout = None
     if config.attention_dropout and not deterministic:
       dropout = attention.Dropout(
@@ -287,13 +311,13 @@ class Layer(nn.Module):
     batch: Batch,
     deterministic: bool,
     attentions: bool = False,
-    bias: _Bias | None = None,
+    relative: _Relative | None = None,
   ) -> _WithWeights:
     """Applies attention, then the feed-forward block."""
     y = x
     if self.config.pre_norm and self.index:
       y = self.attention_norm(x)
-    y, weights = self.attention(y, batch, deterministic, attentions, bias)
+    y, weights = self.attention(y, batch, deterministic, attentions, relative)
     x += self.dropout(y, deterministic)
     if self.config.pre_norm:
       y = self.feed_forward(self.feed_forward_norm(x))

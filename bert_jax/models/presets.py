@@ -38,6 +38,17 @@ _MPNET = {
   "relative_buckets": 32,
 }
 
+# He et al. (2021, arXiv:2111.09543).
+_DEBERTA = {
+  "family": "deberta-v2",
+  "vocab_size": 128100,
+  "num_segments": 0,
+  "layer_norm_epsilon": 1e-7,
+  "relative_buckets": 512,
+  "disentangled": True,
+  "pooler_activation": "gelu",
+}
+
 # Sanh et al. (2019, arXiv:1910.01108).
 _DISTILBERT = {
   "family": "distilbert",
@@ -105,6 +116,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
   "xlm_roberta_base": {**_XLM_ROBERTA, **_BASE},
   "xlm_roberta_large": {**_XLM_ROBERTA, **_LARGE},
   "mpnet_base": _MPNET,
+  "deberta_v3_xsmall": {**_DEBERTA, **_sizes(12, 384)},
+  "deberta_v3_small": {**_DEBERTA, **_sizes(6, 768)},
+  "deberta_v3_base": {**_DEBERTA, **_BASE},
+  "deberta_v3_large": {**_DEBERTA, **_LARGE},
   "distilbert_base": _DISTILBERT,
   "distilbert_base_cased": {**_DISTILBERT, "vocab_size": 28996},
   "distilbert_base_multilingual": {**_DISTILBERT, "vocab_size": 119547},

@@ -47,7 +47,7 @@ def load(path: pathlib.Path | str) -> Tokenizer:
   Args:
     path: a folder, or a file in it: `tokenizer.json`; `vocab.txt` (WordPiece);
       `vocab.json` and `merges.txt` (byte-level BPE of RoBERTa); or one
-      SentencePiece `.model` (ALBERT, XLM-R). Local or in a store.
+      SentencePiece `.model` (ALBERT, XLM-R, DeBERTa). Local or in a store.
 
   Raises:
     UserError: the file does not exist, is damaged or of another format, or
@@ -143,6 +143,7 @@ def _load_json_tokenizer(
     add_prefix_space=_prefix_space(folder, content),
     do_lower_case=config_files.flag(folder, "do_lower_case"),
     keep_accents=config_files.flag(folder, "keep_accents"),
+    split_by_punct=config_files.flag(folder, "split_by_punct"),
   )
   return JsonTokenizer({FILE_NAME: data}, names, settings, str(path))
 
@@ -183,11 +184,12 @@ def _check_agreement(
 
 def _class_of(content: Mapping[str, Any], names: Mapping[str, str]) -> str:
   """The class of Transformers for such a tokenizer."""
-  form = (tokenizer_json.model_type(content), names["cls"], names["sep"])
+  form = (tokenizer_json.model_type(content), names["cls"], names["pad"])
   return {
-    ("BPE", "<s>", "</s>"): byte_level.CLASS,
-    ("Unigram", "<s>", "</s>"): sentencepiece.XLM_R,
-    ("Unigram", "[CLS]", "[SEP]"): sentencepiece.ALBERT,
+    ("BPE", "<s>", "<pad>"): byte_level.CLASS,
+    ("Unigram", "<s>", "<pad>"): sentencepiece.XLM_R,
+    ("Unigram", "[CLS]", "<pad>"): sentencepiece.ALBERT,
+    ("Unigram", "[CLS]", "[PAD]"): sentencepiece.DEBERTA,
   }.get(form, "PreTrainedTokenizerFast")
 
 

@@ -1,11 +1,12 @@
-"""Loads SentencePiece models of ALBERT and XLM-R.
+"""Loads SentencePiece models of ALBERT, XLM-R and DeBERTa-v3.
 
 The ids are those of the family's published `tokenizer.json`. They differ from
 those of SentencePiece itself, and of the Python tokenizers of Transformers, if
 a letter and its accent are separate characters, and between segmentations of
 equal likelihood. The tokenizers that Transformers 4.57 makes of a `.model` file
 differ from the published ones: ALBERT's start a new word after each of the
-characters `()"-.–£€`.
+characters `()"-.–£€`. DeBERTa-v3 has no published `tokenizer.json`; its ids are
+those of Transformers' fast tokenizer.
 """
 
 import pathlib
@@ -23,10 +24,16 @@ from bert_jax.text.tokenizer_json import JsonTokenizer
 
 ALBERT = "AlbertTokenizer"
 XLM_R = "XLMRobertaTokenizer"
-FILE_NAMES = {ALBERT: "spiece.model", XLM_R: "sentencepiece.bpe.model"}
+DEBERTA = "DebertaV2Tokenizer"
+FILE_NAMES = {
+  ALBERT: "spiece.model",
+  XLM_R: "sentencepiece.bpe.model",
+  DEBERTA: "spm.model",
+}
 """The file name of the model, by class of Transformers."""
 _SPACE = "▁"
 _FAIRSEQ = ("<unk>", "<s>", "</s>")
+_MASK = "[MASK]"
 
 
 def load(path: pathlib.Path) -> JsonTokenizer:
@@ -57,6 +64,12 @@ def load(path: pathlib.Path) -> JsonTokenizer:
       "do_lower_case": not cased if lowercase is None else lowercase,
       "keep_accents": cased if accents is None else accents,
     }
+  elif kind == DEBERTA:
+    added = _user_defined(proto) | added
+    settings = {
+      name: bool(config_files.flag(path.parent, name))
+      for name in ("do_lower_case", "split_by_punct")
+    }
   return JsonTokenizer.of_backend(
     build(proto, kind, names, settings, where),
     {FILE_NAMES[kind]: data},
@@ -65,6 +78,17 @@ def load(path: pathlib.Path) -> JsonTokenizer:
     added,
     where,
   )
+
+
+def _user_defined(
+  proto: sentencepiece_model_pb2.ModelProto,
+) -> dict[int, tokenizers.AddedToken]:
+  """Pieces that are always tokens, which Transformers adds to DeBERTa's."""
+  return {
+    id: tokenizers.AddedToken(piece.piece, normalized=False)
+    for id, piece in enumerate(proto.pieces)
+    if piece.type == piece.USER_DEFINED
+  }
 
 
 def parse(data: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
@@ -93,17 +117,19 @@ def parse(data: bytes, where: str) -> sentencepiece_model_pb2.ModelProto:
 
 
 def family(proto: sentencepiece_model_pb2.ModelProto, where: str) -> str:
-  """The class of Transformers, `ALBERT` or `XLM_R`, or a `UserError`."""
+  """The class of Transformers, a key of `FILE_NAMES`, or a `UserError`."""
   first = tuple(piece.piece for piece in proto.pieces[:3])
   pieces = {piece.piece for piece in proto.pieces}
-  if {"[CLS]", "[SEP]", "[MASK]"} <= pieces:
+  if {"[CLS]", "[SEP]", _MASK} <= pieces:
     return ALBERT
+  if {"[PAD]", "[CLS]", "[SEP]", "[UNK]"} <= pieces:
+    return DEBERTA
   if first == _FAIRSEQ and "<mask>" not in pieces:
     return XLM_R
   raise UserError(
-    f"{where}: expected pieces [CLS] [SEP] [MASK], as in ALBERT, or"
-    f" {' '.join(_FAIRSEQ)} first and no <mask>, as in XLM-R, got"
-    f" {' '.join(first)} first"
+    f"{where}: expected pieces [CLS] [SEP] [MASK], as in ALBERT,"
+    f" {' '.join(_FAIRSEQ)} first and no <mask>, as in XLM-R, or [PAD] [CLS]"
+    f" [SEP] [UNK], as in DeBERTa, got {' '.join(first)} first"
   )
 
 
@@ -112,13 +138,16 @@ def scored_pieces(
 ) -> list[tuple[str, float]]:
   """The pieces with their log-likelihoods, in the order of the ids.
 
-  XLM-R has the ids of fairseq: four special tokens first, the mask last. ALBERT
-  avoids pieces that end in a digit and a comma, for instance `9,`.
+  XLM-R has the ids of fairseq: four special tokens first, the mask last; it is
+  last in DeBERTa too. ALBERT avoids pieces that end in a digit and a comma, for
+  instance `9,`.
   """
   pieces = [(piece.piece, piece.score) for piece in proto.pieces]
   if kind == XLM_R:
     special = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
     return [*special, *pieces[len(_FAIRSEQ) :], ("<mask>", 0.0)]
+  if kind == DEBERTA:
+    return [*pieces, (_MASK, 0.0)]
   return [
     (piece, score - 100 * (piece[-1] == "," and piece[-2:-1].isdigit()))
     for piece, score in pieces
@@ -146,7 +175,8 @@ def build(
   """Builds the tokenizer of the family's published `tokenizer.json`.
 
   `names` has the token of each field of `SpecialIds`; ALBERT has the settings
-  `do_lower_case` and `keep_accents`.
+  `do_lower_case` and `keep_accents`, DeBERTa `do_lower_case` and
+  `split_by_punct`.
 
   Raises:
     UserError: the `tokenizers` library rejects the model.
@@ -158,8 +188,13 @@ def build(
     steps = _normalizers(proto, kind, settings)
   backend = tokenizers.Tokenizer(model)
   backend.normalizer = normalizers.Sequence(steps)
+  splits: list[pre_tokenizers.PreTokenizer] = []
+  if kind != DEBERTA:
+    splits.append(pre_tokenizers.WhitespaceSplit())
+  elif settings["split_by_punct"]:
+    splits.append(pre_tokenizers.Punctuation(behavior="isolated"))
   backend.pre_tokenizer = pre_tokenizers.Sequence(
-    [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(_SPACE)]
+    [*splits, pre_tokenizers.Metaspace(_SPACE)]
   )
   backend.decoder = decoders.Metaspace(_SPACE)
   cls, sep = names["cls"], names["sep"]
@@ -184,6 +219,12 @@ def _normalizers(
       steps += [normalizers.NFKD(), normalizers.StripAccents()]
     if settings["do_lower_case"]:
       steps.append(normalizers.Lowercase())
+  if kind == DEBERTA:
+    if settings["do_lower_case"]:
+      steps.append(normalizers.Lowercase())
+    steps.append(normalizers.Strip())
   if charsmap := proto.normalizer_spec.precompiled_charsmap:
     steps.append(normalizers.Precompiled(charsmap))
+  if kind == DEBERTA:
+    steps.append(normalizers.Replace(tokenizers.Regex(" {2,}"), " "))
   return steps

@@ -26,6 +26,7 @@ PRESETS = {
   "albert": "albert_base",
   "modernbert": "modernbert_base",
   "mpnet": "mpnet_base",
+  "deberta-v2": "deberta_v3_base",
 }
 
 

@@ -58,11 +58,21 @@ _CONFIGS = {
     "reference_compile": False,
   },
   "mpnet": {**_PLAIN, "layer_norm_eps": 1e-5},
+  "deberta-v2": {
+    **_PLAIN,
+    "relative_attention": True,
+    "position_buckets": 6,
+    "position_biased_input": False,
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "pos_att_type": ["p2c", "c2p"],
+  },
 }
 # Where two published models of a family differ in how they are built.
 _VARIANTS = {
   "bert": {"tanh gelu": {"hidden_act": "gelu_new"}},
   "electra": {"base": {"embedding_size": 24}},
+  "deberta-v2": {"segments": {"type_vocab_size": 2}},
   "modernbert": {"mean pooling": {"classifier_pooling": "mean"}},
 }
 

@@ -173,6 +173,23 @@ def _xlm_r(folder: pathlib.Path) -> None:
   _publish(folder, fast, "xlm-roberta", steps=slice(1))
 
 
+def _deberta(folder: pathlib.Path) -> None:
+  (folder / "spm.model").write_bytes(
+    _unigram(
+      texts(),
+      pad_id=0,
+      bos_id=1,
+      eos_id=2,
+      unk_id=3,
+      pad_piece="[PAD]",
+      bos_piece="[CLS]",
+      eos_piece="[SEP]",
+      unk_piece="[UNK]",
+    )
+  )
+  (folder / "config.json").write_text('{"model_type": "deberta-v2"}')
+
+
 def _unigram(given: list[str], **options) -> bytes:
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
@@ -214,4 +231,5 @@ _FAMILIES = {
   "ModernBERT": _modernbert,
   "ALBERT": _albert,
   "XLM-R": _xlm_r,
+  "DeBERTa": _deberta,
 }

@@ -27,6 +27,10 @@ ALBERT_PIECES = [
   *("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", "-", '"'),
   *("▁the", "▁dog", "▁cat", "s", "▁", "▁9", "9", "▁9,", "9,", ",", "e", "▁a"),
 ]
+DEBERTA_PIECES = [
+  *("[PAD]", "[CLS]", "[SEP]", "[UNK]", "-", "▁the", "▁The", "▁dog", "▁cat"),
+  *("s", "▁", ",", "e", "▁a", "a", "9", "fi"),
+]
 XLM_R_PIECES = [
   *("<unk>", "<s>", "</s>", ",", "▁the", "▁The", "▁dog", "s", "▁", "▁café"),
   *("fi", "a", "m", "k", "<", ">", "<mask>s", "e"),
@@ -135,6 +139,14 @@ def xlm_r(folder):
   return folder
 
 
+def deberta(folder):
+  """`spm.model` alone."""
+  folder.mkdir(parents=True, exist_ok=True)
+  data = model(DEBERTA_PIECES, 3, {"[PAD]", "[CLS]", "[SEP]"})
+  (folder / "spm.model").write_bytes(data)
+  return folder
+
+
 def wordpiece(folder):
   """`vocab.txt`, and what is saved with it."""
   small.tokenizer().save(folder)
@@ -146,4 +158,5 @@ FAMILIES = {
   "modernbert": modernbert,
   "albert": albert,
   "xlm_r": xlm_r,
+  "deberta": deberta,
 }

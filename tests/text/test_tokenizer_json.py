@@ -48,6 +48,8 @@ def pieces(tokenizer, encoding):
     ("albert", " the\u3000\n dog ", "[CLS] ▁the ▁dog [SEP]"),
     ("xlm_r", "the The cafe\u0301 a", "<s> ▁the ▁The ▁café ▁ a </s>"),
     ("xlm_r", "ﬁ漢字", "<s> ▁ fi <unk> </s>"),
+    ("deberta", " The  dogs, a-a\n", "[CLS] ▁The ▁dog s , ▁a - ▁a [SEP]"),
+    ("deberta", "ﬁ漢9", "[CLS] ▁ fi [UNK] 9 [SEP]"),
   ],
 )  # fmt: skip
 def test_pieces_are_those_of_transformers(make, family, text, want):
@@ -65,6 +67,7 @@ def test_pieces_are_those_of_transformers(make, family, text, want):
     ("modernbert", "[CLS] t he Ġdog [SEP] t he Ġcat [SEP]"),
     ("albert", "[CLS] ▁the ▁dog [SEP] ▁the ▁cat [SEP]"),
     ("xlm_r", "<s> ▁the ▁dog </s> </s> ▁the ▁ <unk> a <unk> </s>"),
+    ("deberta", "[CLS] ▁the ▁dog [SEP] ▁the ▁cat [SEP]"),
   ],
 )
 def test_pairs(make, family, want):
@@ -185,6 +188,7 @@ def test_what_is_saved_loads_here_and_elsewhere(tmp_path, family):
     ("modernbert", "PreTrainedTokenizerFast"),
     ("albert", "AlbertTokenizer"),
     ("xlm_r", "XLMRobertaTokenizer"),
+    ("deberta", "DebertaV2Tokenizer"),
   ],
 )
 def test_the_saved_settings_name_transformers_class(

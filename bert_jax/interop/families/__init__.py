@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from bert_jax.interop.families.albert import ALBERT
 from bert_jax.interop.families.bert import BERT
+from bert_jax.interop.families.deberta import DEBERTA
 from bert_jax.interop.families.distilbert import DISTILBERT
 from bert_jax.interop.families.electra import ELECTRA
 from bert_jax.interop.families.family import Family
@@ -24,5 +25,6 @@ FAMILIES: Mapping[str, Family] = {
   "albert": ALBERT,
   "modernbert": MODERNBERT,
   "mpnet": MPNET,
+  "deberta-v2": DEBERTA,
 }
 """Each by its `model_type` and `EncoderConfig.family`."""

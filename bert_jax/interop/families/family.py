@@ -28,11 +28,15 @@ class Family:
     prefix: the prefix of the encoder's tensors in a model with a head.
     keys: the fields of `EncoderConfig` that are in config.json.
     mechanics: the fields that have one value in the whole family.
-    fixed: keys of config.json, and the only value that is supported.
+    fixed: keys of config.json, and the only value that is supported, which is
+      also the default.
     encoder: rows without the prefix.
     heads: rows with their prefixes, by the end of the class name, such as
       `ForMaskedLM`; `Model` is the base model, with its pooler if it has one.
     copies: see `name_table.Table`.
+    required: keys of config.json with another default, and the only values
+      that are supported.
+    ignored: patterns of tensors that are not parameters of its models.
     read: corrects the fields made from the keys, given the config.json.
     write: the inverse: corrects the keys, given the `EncoderConfig` as a
       mapping.
@@ -46,6 +50,10 @@ class Family:
   encoder: Rows
   heads: Mapping[str, Rows]
   copies: Mapping[str, str]
+  required: Mapping[str, Sequence[Any]] = dataclasses.field(
+    default_factory=dict
+  )
+  ignored: Sequence[str] = ()
   read: Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]] = _same
   write: Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]] = _same
 

@@ -3,15 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bert_jax.interop.families import family
 from bert_jax.interop.families.bert import KEYS, with_defaults
-from bert_jax.interop.families.family import (
-  ANSWERS,
-  CLASSIFIER,
-  TOKENS,
-  Family,
-  layer,
-  masked_lm,
-)
+from bert_jax.interop.families.family import Family, layer, masked_lm
 
 # Padding has the id 1, and the position embedding starts after its row.
 _OFFSET = 2
@@ -62,10 +56,10 @@ MPNET = Family(
   ),
   heads={
     "ForMaskedLM": masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head"),
-    "ForSequenceClassification": CLASSIFIER,
-    "ForMultipleChoice": _POOLER | TOKENS,
-    "ForTokenClassification": TOKENS,
-    "ForQuestionAnswering": ANSWERS,
+    "ForSequenceClassification": family.CLASSIFIER,
+    "ForMultipleChoice": _POOLER | family.TOKENS,
+    "ForTokenClassification": family.TOKENS,
+    "ForQuestionAnswering": family.ANSWERS,
     "Model": _POOLER,
   },
   copies={

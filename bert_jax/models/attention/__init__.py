@@ -7,7 +7,12 @@ from jaxtyping import Array, Float, Int
 
 from bert_jax.models.attention import backends, devices, xla
 from bert_jax.models.attention.dropout import Dropout, drop_keys, weight_seeds
-from bert_jax.models.attention.relative import bias_buckets, by_distance
+from bert_jax.models.attention.relative import (
+  bias_buckets,
+  by_distance,
+  disentangled_bias,
+  used_buckets,
+)
 from bert_jax.models.attention.rotary import rotate
 from bert_jax.models.attention.xla import attention_weights
 from bert_jax.settings import UserError
@@ -19,7 +24,9 @@ __all__ = [
   "attention_weights",
   "bias_buckets",
   "by_distance",
+  "disentangled_bias",
   "rotate",
+  "used_buckets",
 ]
 
 BACKENDS = ("xla", "cudnn", "splash", "short")

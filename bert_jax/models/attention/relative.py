@@ -2,8 +2,9 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Float32, Int
 
 _BIAS_MAX_DISTANCE = 128
 
@@ -30,6 +31,75 @@ def bias_buckets(length: int, count: int) -> Int[np.ndarray, "distances"]:
   large = np.minimum(large, half - 1)
   bucket = np.where(abs(distance) < exact, abs(distance), large)
   return np.where(distance > 0, half, 0) + bucket
+
+
+def embedding_buckets(
+  distance: Int[np.ndarray, "distances"], count: int, max_distance: int
+) -> Int[np.ndarray, "distances"]:
+  """The buckets of DeBERTa's relative position embeddings.
+
+  Half of them are single distances, and the others grow logarithmically.
+
+  Args:
+    distance: positions of queries less those of keys.
+    count: the number of buckets, half of which are for keys after the query.
+    max_distance: the distance of the last bucket.
+  """
+  middle, single = count // 2, count // 4
+  far = np.maximum(abs(distance), single).astype(np.float32)
+  logarithm = np.log(far / np.float32(single)) / np.log(
+    np.float32((max_distance - 1) / single)
+  )
+  steps = np.ceil(logarithm * np.float32(single - 1)).astype(np.int32)
+  bucket = np.where(abs(distance) <= single, abs(distance), single + steps)
+  return np.clip(middle + np.sign(distance) * bucket, 0, count - 1)
+
+
+def used_buckets(length: int, count: int, max_distance: int) -> slice:
+  """The buckets of `embedding_buckets` that a row of a length uses."""
+  ends = np.array([-length, length])
+  first, last = embedding_buckets(ends, count, max_distance)
+  return slice(int(first), int(last) + 1)
+
+
+def disentangled_bias(
+  query: Float[Array, "batch length heads depth"],
+  key: Float[Array, "batch length heads depth"],
+  position_query: Float[Array, "buckets heads depth"],
+  position_key: Float[Array, "buckets heads depth"],
+  count: int,
+  max_distance: int,
+) -> Float32[Array, "batch heads length length"]:
+  """The scores of content and position, and of position and content.
+
+  DeBERTa (He et al. 2020, arXiv:2006.03654), for `attention.attention`.
+
+  Args:
+    query: the queries of tokens.
+    key: the keys of tokens.
+    position_query: the queries of the buckets of `used_buckets`.
+    position_key: the keys of these buckets.
+    count: see `embedding_buckets`.
+    max_distance: see `embedding_buckets`.
+  """
+  length = query.shape[1]
+  first = used_buckets(length, count, max_distance).start
+  distance = _distances(length)
+  places = embedding_buckets(-distance, count, max_distance) - first
+  keys = position_key[places]
+  places = embedding_buckets(distance, count, max_distance) - first
+  queries = position_query[places]
+
+  def scores(content: Array, position: Array) -> Array:
+    products = jnp.einsum(
+      "bihd,jhd->bhij",
+      content * jnp.asarray(content.shape[-1] ** -0.5, content.dtype),
+      position,
+      preferred_element_type=jnp.float32,
+    )
+    return by_distance(products)
+
+  return scores(query, keys) + scores(key, queries).swapaxes(-1, -2)
 
 
 def by_distance(
