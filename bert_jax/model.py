@@ -384,8 +384,7 @@ def load(
   if num_labels is not None:
     if labels is not None or num_labels < 1:
       raise UserError(
-        "num_labels: expected at least 1 without labels, got"
-        f" {num_labels}"
+        f"num_labels: expected at least 1 without labels, got {num_labels}"
       )
     labels = [f"LABEL_{id}" for id in range(num_labels)]
   if labels is not None:

@@ -138,6 +138,31 @@ def test_a_masked_lm_checkpoint_with_both_heads_is_pretraining(bert):
   }
 
 
+def test_names_in_the_published_files_of_deberta(tmp_path):
+  bert_jax.save(folders.model("deberta-v2", "masked_lm"), tmp_path)
+  expected = bert_jax.load(tmp_path)
+  head, theirs = "cls.predictions.", "lm_predictions.lm_head."
+
+  def published(tensors):
+    renamed = {
+      name.replace(head + "transform.", theirs).replace(head, theirs): x
+      for name, x in tensors.items()
+    }
+    extra = np.zeros((3, 16), np.float32)
+    return renamed | {
+      "mask_predictions.dense.weight": extra,
+      "deberta.embeddings.position_embeddings.weight": extra,
+    }
+
+  folders.change_tensors(tmp_path, published)
+  folders.assert_same(bert_jax.load(tmp_path), expected)
+  folders.change_config(tmp_path, architectures="gone")
+  assert bert_jax.load(tmp_path).task.name == "embedding"
+  folders.change_config(tmp_path, pos_att_type="gone")
+  with user_error("pos_att_type: None is not supported, only"):
+    bert_jax.load(tmp_path)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_other_float_dtypes_are_cast_to_float32(bert, dtype):
   given = {k: x.astype(dtype) for k, x in folders.tensors(bert).items()}

@@ -25,6 +25,7 @@ from tests.errors import user_error
     ({"rotary_base": 1e4, "hidden_size": 36}, "rotary_base: needs heads of an"),
     ({"rotary_base": 1e4, "local_window": 8}, "local_rotary_base: goes with"),
     ({"relative_buckets": 30}, "relative_buckets: expected a multiple of 4"),
+    ({"disentangled": True}, "disentangled: needs relative_buckets"),
     ({"pooling": "last"}, "pooling: expected one of first, mean"),
     ({"head_dropout": 1.0}, "head_dropout: expected a rate in"),
     ({"head_dropout": -0.1}, "head_dropout: expected a rate in"),

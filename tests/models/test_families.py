@@ -38,6 +38,9 @@ MPNET = encoder_config(
     "intermediate_size": 24,
   }
 )
+DEBERTA = dataclasses.replace(
+  MPNET, position_offset=0, relative_buckets=8, disentangled=True
+)
 
 
 def make_batch(length=12, rows=1):
@@ -76,7 +79,8 @@ def test_rotary_positions_are_relative():
   assert np.abs(encoder(MODERN)(stretched) - expected).max() > 0.01
 
 
-def test_relative_positions_of_packed_sequences():
+@pytest.mark.parametrize("config", [MPNET, DEBERTA], ids=["mpnet", "deberta"])
+def test_relative_positions_of_packed_sequences(config):
   packed = dataclasses.replace(
     make_batch(),
     sequence_ids=np.array([[1] * 5 + [2] * 7]),
@@ -85,7 +89,7 @@ def test_relative_positions_of_packed_sequences():
   second = np.roll(packed.token_ids, -5, axis=1)
   alone = Batch.from_ids(second, np.arange(12)[None] < 7)
   np.testing.assert_allclose(
-    encoder(MPNET)(packed)[:, 5:], encoder(MPNET)(alone)[:, :7], atol=2e-5
+    encoder(config)(packed)[:, 5:], encoder(config)(alone)[:, :7], atol=2e-5
   )
 
 
@@ -104,6 +108,14 @@ def test_buckets_of_a_bias_are_those_of_transformers():
   some |= {0: 0, 1: 17, 7: 23, 8: 24, 12: 25, 100: 31, 401: 31}
   found = attention.bias_buckets(401, 32)
   assert {distance: found[400 + distance] for distance in some} == some
+
+
+def test_buckets_of_embeddings_are_those_of_transformers():
+  # From make_log_bucket_position, for 256 buckets in each direction.
+  some = {-600: 0, -511: 1, -300: 49, -129: 127, -128: 128, -7: 249, 0: 256}
+  some |= {128: 384, 129: 385, 300: 463, 511: 511, 600: 511}
+  found = attention.embedding_buckets(np.array([*some]), 512, 512)
+  assert dict(zip(some, found.tolist())) == some
 
 
 def test_shared_layers_have_one_set_of_parameters():
@@ -130,6 +142,7 @@ def test_shared_layers_have_one_set_of_parameters():
     ("roberta_base", True, 124_645_632),
     ("xlm_roberta_base", True, 278_043_648),
     ("mpnet_base", True, 109_486_464),
+    ("deberta_v3_base", False, 183_831_552),
     ("distilbert_base", False, 66_362_880),
     ("electra_small", False, 13_483_008),
     ("electra_base", False, 108_891_648),

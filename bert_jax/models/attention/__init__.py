@@ -11,6 +11,7 @@ from bert_jax.models.attention.relative import (
   bias_buckets,
   by_distance,
   disentangled_bias,
+  embedding_buckets,
   used_buckets,
 )
 from bert_jax.models.attention.rotary import rotate
@@ -25,6 +26,7 @@ __all__ = [
   "bias_buckets",
   "by_distance",
   "disentangled_bias",
+  "embedding_buckets",
   "rotate",
   "used_buckets",
 ]
