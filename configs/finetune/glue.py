@@ -4,6 +4,13 @@
 downloaded and prepared where there is a network; `--config.data.data_dir` names
 their folder.
 
+XNLI in TFDS has no training split: `glue.py:xnli` trains on the 2,490 pairs of
+`validation`. For the usual zero-shot result, train `glue.py:mnli` and evaluate
+that on a language:
+
+    bert-jax evaluate --model RUN --dataset xnli --data test \\
+      --columns text=premise.de,pair=hypothesis.de
+
 Reproduces: the hyperparameters of Devlin et al. (2019, section A.3) for a
 BERT-base: 3 epochs, batches of 32, learning rate 2e-5.
 
@@ -33,8 +40,11 @@ ARGUMENTS = {
   "cb": ("super_glue/cb", ("premise", "hypothesis"), "accuracy"),
   "xnli": ("xnli", ("premise.en", "hypothesis.en"), "accuracy"),
 }
-# Evaluation splits other than `validation`.
-_SPLITS = {"mnli": "validation_matched", "xnli": "test"}
+# Splits other than `train` and `validation`.
+_SPLITS = {
+  "mnli": ("train", "validation_matched"),
+  "xnli": ("validation", "test"),
+}
 
 
 def get_config(name: str = "sst2") -> ConfigDict:
@@ -42,11 +52,12 @@ def get_config(name: str = "sst2") -> ConfigDict:
     raise ValueError(f"unknown {name!r}; known: {', '.join(ARGUMENTS)}")
   dataset, columns, metric = ARGUMENTS[name]
   task = "regression" if name == "stsb" else "classification"
+  train, evaluation = _SPLITS.get(name, ("train", "validation"))
   config = common.finetuning(task, metric, learning_rate=2e-5)
   config.data.update(
     dataset=dataset,
-    train="train",
-    eval=_SPLITS.get(name, "validation"),
+    train=train,
+    eval=evaluation,
     download=True,
     columns=dict(zip(("text", "pair"), columns)),
   )

@@ -2,16 +2,20 @@
 
 import importlib
 import pathlib
+import types as types_lib
 
 import jax
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.text import super_glue
 
 from bert_jax import tasks, trees
 from bert_jax.tasks import LABELLED, CorpusDataConfig
 from bert_jax.training import inference
 from bert_jax.training.optim import optimizer
 from bert_jax.training.recipe import Recipe
+from configs.finetune import glue
 from launch import recipes
 from tests import small
 from tests.tasks import learnable
@@ -118,6 +122,33 @@ def use_files(section, name, folder):
   for key in ("format", "dataset", "columns"):
     section.pop(key, None)
   section |= {"train": path, "eval": path}
+
+
+class NoDownloads:
+  """A download manager of TFDS that finds every file in an empty folder."""
+
+  def download(self, urls):
+    return dict.fromkeys(urls, "") if isinstance(urls, dict) else ""
+
+  download_and_extract = download
+
+
+@pytest.mark.parametrize("name", glue.ARGUMENTS)
+def test_what_glue_names_is_what_tfds_has(name, tmp_path, monkeypatch):
+  # Some features of SuperGLUE are given as types of TensorFlow.
+  types = types_lib.SimpleNamespace(int32=np.int32)
+  monkeypatch.setattr(super_glue, "tf", types)
+  data = glue.get_config(name).data
+  builder = tfds.builder(data.dataset, data_dir=tmp_path)
+  splits = {
+    str(split.name) for split in builder._split_generators(NoDownloads())
+  }
+  assert {data.train, data.eval} <= splits
+  assert data.train != data.eval
+  for feature in ("label", *data.columns.values()):
+    outer, _, inner = feature.partition(".")
+    found = builder.info.features[outer]
+    assert not inner or inner in found.languages
 
 
 def test_a_recipe_is_found_from_any_folder_and_imports_its_neighbours(
