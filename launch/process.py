@@ -3,7 +3,9 @@
 import contextlib
 import ctypes
 import faulthandler
+import glob
 import hashlib
+import importlib.util
 import os
 import pathlib
 import platform
@@ -14,8 +16,10 @@ from bert_jax.storage import download_cache
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-# Of NVIDIA's, Google's (older and newer) and AMD's drivers.
-_ACCELERATORS = ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0", "/dev/kfd")
+# Of Google's drivers (older and newer), and of NVIDIA's and AMD's.
+_TPUS = ("/dev/accel*", "/dev/vfio/[0-9]*")
+_GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
+_PLATFORMS = "JAX_PLATFORMS"
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _DAYS = 30
 
@@ -26,6 +30,7 @@ def set_up() -> None:
   To be called before jax is imported and before there are threads.
   """
   faulthandler.enable()
+  _leave_out_tpus()
   keep_memory()
   _keep_programs()
 
@@ -50,10 +55,21 @@ def keep_memory() -> None:
       library.mallopt(option, value)
 
 
+def _leave_out_tpus() -> None:
+  """Keeps jax from looking for TPUs where libtpu is installed without one.
+
+  libtpu, which also serves ahead-of-time analysis, prints some ten lines of
+  errors about each search that finds nothing.
+  """
+  if _PLATFORMS not in os.environ and _computes_on_cpu():
+    if importlib.util.find_spec("libtpu"):
+      os.environ[_PLATFORMS] = "cpu"
+
+
 def _computes_on_cpu() -> bool:
   """Whether jax, which is not imported yet, will find no accelerator."""
-  told = os.environ.get("JAX_PLATFORMS")
-  return told == "cpu" if told else not any(map(os.path.exists, _ACCELERATORS))
+  told = os.environ.get(_PLATFORMS)
+  return told == "cpu" if told else not any(map(glob.glob, _TPUS + _GPUS))
 
 
 def _keep_programs() -> None:

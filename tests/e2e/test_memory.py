@@ -41,3 +41,17 @@ def test_commands_keep_the_memory_that_they_freed():
   for told in ({"MALLOC_ARENA_MAX": "2"}, {"JAX_PLATFORMS": "tpu"}):
     _, again = faults(SET_UP, **told)
     assert again > 20
+
+
+@pytest.mark.parametrize(
+  ("told", "expected"), [({}, "cpu"), ({"JAX_PLATFORMS": "tpu"}, "tpu")]
+)
+def test_no_tpu_is_looked_for_where_there_is_none(tmp_path, told, expected):
+  (tmp_path / "libtpu.py").touch()
+  env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path), **told}
+  devices = "process._TPUS, process._GPUS = (), ()"
+  show = "import os; print(os.environ['JAX_PLATFORMS'])"
+  found = python(
+    f"from launch import process; {devices}; process.set_up(); {show}", env=env
+  )
+  assert found.stdout.split() == [expected]
