@@ -241,6 +241,11 @@ def absolute(folder: paths.Path) -> Any:
   return path
 
 
+def metadata(folder: Any) -> dict[str, Any]:
+  """The metadata that a step was saved with, from its folder."""
+  return json.loads(paths.read_bytes(folder / CONTENTS))["metadata"]
+
+
 def check(folder: Any, target: Any, partly: bool = False) -> dict[str, Any]:
   """Checks the arrays of a step, and returns its metadata.
 

@@ -1,6 +1,9 @@
 """Data augmentation of labelled records: words dropped, swapped, replaced.
 
-Words are separated by white space. Dropping and swapping are operations of EDA
+Words are separated by white space. Of tagged words, those of an entity stay
+together: they are dropped or swapped as one, and no model replaces them.
+
+Dropping and swapping are operations of EDA
 (Wei and Zou 2019, arXiv:1901.11196). Replacing words by predictions of a
 masked language model is contextual augmentation (Kobayashi 2018,
 arXiv:1805.06201; with BERT: Wu et al. 2019, arXiv:1812.06705).
@@ -74,14 +77,22 @@ class AugmentationConfig:
       )
 
 
+Entities = Callable[[Sequence[str]], Sequence[tuple[int, int]]]
+"""From the tags of words to the begin and the end of each entity, in order."""
+
+
 def augment(
-  records: Sequence[Record], config: AugmentationConfig
+  records: Sequence[Record], config: AugmentationConfig, entities: Entities
 ) -> list[Record]:
   """Augmented copies of records, in the order of the records.
 
   Copies that equal their record are omitted.
 
-  Records have `text` and optionally `pair`, or `words` and optionally `tags`.
+  Args:
+    records: with `text` and optionally `pair`, or `words` and optionally
+      `tags`.
+    config: what is changed.
+    entities: finds the entities in tags.
 
   Raises:
     UserError: a record has other fields, or answers with character positions.
@@ -97,22 +108,29 @@ def augment(
       )
     for copy in range(config.copies):
       rng = np.random.default_rng([config.seed, number, copy])
-      made.append((record, _drop_and_swap(record, config, rng)))
+      made.append((record, _drop_and_swap(record, config, entities, rng)))
   if config.masked_lm:
-    _replace_words([new for _, new in made], config)
+    _replace_words([new for _, new in made], config, entities)
   return [new for old, new in made if new != dict(old)]
 
 
 def _drop_and_swap(
-  record: Record, config: AugmentationConfig, rng: np.random.Generator
+  record: Record,
+  config: AugmentationConfig,
+  entities: Entities,
+  rng: np.random.Generator,
 ) -> dict[str, Any]:
   """A copy with words swapped and dropped."""
   new = dict(record)
   if "words" in record:
-    order = _order(len(record["words"]), config, rng)
+    tags = record.get("tags")
+    units = _units(len(record["words"]), tags, entities)
+    kept = [units[i] for i in _order(len(units), config, rng)]
+    if tags is not None:
+      kept = _apart(kept, tags, entities)
     for name in ("words", "tags"):
       if name in record:
-        new[name] = [record[name][i] for i in order]
+        new[name] = [record[name][i] for unit in kept for i in unit]
     return new
   for name in _TEXTS:
     if isinstance(record.get(name), str):
@@ -120,6 +138,32 @@ def _drop_and_swap(
       order = _order(len(words), config, rng)
       new[name] = " ".join(words[i] for i in order)
   return new
+
+
+def _units(
+  count: int, tags: Sequence[str] | None, entities: Entities
+) -> list[range]:
+  """The words of each entity, and the other words one by one."""
+  ends = {} if tags is None else dict(entities(tags))
+  units: list[range] = []
+  begin = 0
+  while begin < count:
+    units.append(range(begin, ends.get(begin, begin + 1)))
+    begin = units[-1].stop
+  return units
+
+
+def _apart(
+  units: Sequence[range], tags: Sequence[str], entities: Entities
+) -> list[range]:
+  """Drops units that would make one entity with the unit before, as in IOB1."""
+  kept: list[range] = []
+  for unit in units:
+    both = [tags[i] for i in (*(kept[-1] if kept else ()), *unit)]
+    if kept and entities(both) == [(0, len(both))]:
+      continue
+    kept.append(unit)
+  return kept
 
 
 def _order(
@@ -136,7 +180,9 @@ def _order(
 
 
 def _replace_words(
-  records: Sequence[dict[str, Any]], config: AugmentationConfig
+  records: Sequence[dict[str, Any]],
+  config: AugmentationConfig,
+  entities: Entities,
 ) -> None:
   """Replaces words of the records in place, with one call of the model."""
   assert isinstance(config.loaded_model, MaskedLanguageModel), (
@@ -151,7 +197,11 @@ def _replace_words(
       if value is None:
         continue
       words = list(value) if name == "words" else value.split()
-      chosen = np.flatnonzero(rng.random(len(words)) < config.masked_lm)
+      is_chosen = rng.random(len(words)) < config.masked_lm
+      if name == "words" and record.get("tags") is not None:
+        for begin, end in entities(record["tags"]):
+          is_chosen[begin:end] = False
+      chosen = np.flatnonzero(is_chosen)
       if not len(chosen):
         continue
       shown = list(words)

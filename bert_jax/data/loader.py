@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from bert_jax.data.stream import BatchStream, Examples, concatenate
+from bert_jax.data.stream import BatchStream, Examples, concatenate, draw
 from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
@@ -93,6 +93,7 @@ def evaluation_batches(
 ) -> Batches:
   """The batches of epoch 0 in order, once.
 
+  With a limit, they are a sample of this number of examples; see `stream.draw`.
   The last batch is padded with rows of zeros, which have weight 0.
 
   Raises:
@@ -104,14 +105,13 @@ def evaluation_batches(
       f"config.evaluation.batch_size: expected at least 1, got {batch_size}"
     )
   count = examples.epoch_length(0)
-  if limit is not None:
-    count = min(count, limit)
-  if count < 1:
+  drawn = draw(count, limit)
+  if not len(drawn):
     raise UserError(
-      f"config.evaluation.examples: {limit} of"
-      f" {examples.epoch_length(0)} examples; expected at least 1"
+      f"config.evaluation.examples: {limit} of {count} examples; expected at"
+      " least 1"
     )
-  return _prefetch(_EvaluationBatches(examples, batch_size, count), workers)
+  return _prefetch(_EvaluationBatches(examples, batch_size, drawn), workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,16 +130,16 @@ class _TrainingBatches:
 class _EvaluationBatches:
   examples: Examples
   batch_size: int
-  count: int
+  drawn: np.ndarray
 
   def __len__(self) -> int:
-    return -(-self.count // self.batch_size)
+    return -(-len(self.drawn) // self.batch_size)
 
   def __getitem__(self, index: int) -> Batch:
     begin = index * self.batch_size
-    end = min(begin + self.batch_size, self.count)
-    found = self.examples.batch(0, range(begin, end))
-    missing = begin + self.batch_size - end
+    own = self.drawn[begin : begin + self.batch_size].tolist()
+    found = self.examples.batch(0, own)
+    missing = self.batch_size - len(own)
     blank = jax.tree.map(
       lambda x: np.zeros((missing, *x.shape[1:]), x.dtype), found
     )

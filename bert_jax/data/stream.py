@@ -171,6 +171,18 @@ class Stream(Positioned):
       return self._epochs[found]
 
 
+def draw(count: int, limit: int | None) -> Int64[np.ndarray, "drawn"]:
+  """The ascending indices of a sample of `count` examples to evaluate on.
+
+  It is a function of the arguments alone, so that all evaluations, hosts and
+  runs have the same one. Without a limit, or below it, these are all indices.
+  """
+  if limit is None or limit >= count:
+    return np.arange(count)
+  rng = np.random.default_rng(0)
+  return np.sort(rng.choice(count, max(limit, 0), replace=False, shuffle=False))
+
+
 def stack(rows: Sequence[Batch]) -> Batch:
   """Stacks unbatched examples of the same shapes into a batch."""
   return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
+from bert_jax.data import stream
 from bert_jax.data.sources.labelled import Record
 from bert_jax.data.stream import BatchStream, Examples
 from bert_jax.types import Batch
@@ -22,6 +23,28 @@ class EvalRecords:
   records: Sequence[Record]
   examples: Sequence[list[Batch]]
   length_buckets: Sequence[int]
+
+  def sample(self, limit: int | None) -> Self:
+    """About `limit` of the records, drawn as `stream.draw` does; None for all.
+
+    Several tasks have their shares of it, but at least one record each.
+    """
+    count = len(self.records)
+    if limit is None or limit >= count:
+      return self
+    places: dict[str, list[int]] = {}
+    for index, made in enumerate(self.examples):
+      places.setdefault(made[0].task, []).append(index)
+    chosen = sorted(
+      own[i]
+      for own in places.values()
+      for i in stream.draw(len(own), max(round(limit * len(own) / count), 1))
+    )
+    return dataclasses.replace(
+      self,
+      records=[self.records[i] for i in chosen],
+      examples=[self.examples[i] for i in chosen],
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

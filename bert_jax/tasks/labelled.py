@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,8 @@ from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import EvalRecords, TrainingData
+from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.metrics import entities
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
 
@@ -30,6 +33,9 @@ class LabelledConfig(records.RecordsConfig):
       compiled for.
     eval_fraction: where `eval` names nothing, the share of the training records
       that is kept from training for it, drawn with the seed 0.
+    eval_group: a field of the records, such as that of a document or an author.
+      Records with the same value are held out together, so that none of the
+      evaluation is known from training. Empty draws each record by itself.
     tokenizer: the folder of a vocabulary, where `config.init` names none.
     augmentation: changed copies of the training records.
     targets: the options of each target, by its name: the fields of its class.
@@ -37,6 +43,7 @@ class LabelledConfig(records.RecordsConfig):
 
   length_buckets: tuple[int, ...] = grouping.LENGTH_BUCKETS
   eval_fraction: float = 0.1
+  eval_group: str = ""
   tokenizer: str | None = None
   augmentation: AugmentationConfig = dataclasses.field(
     default_factory=AugmentationConfig
@@ -97,7 +104,7 @@ def _input_fields(task: Task) -> list[dataclasses.Field]:
 
 def config_class(task: Task) -> type[LabelledConfig]:
   """The dataclass of a task's section `config.data`."""
-  fields = [
+  inputs = [
     (
       field.name,
       field.type,
@@ -107,7 +114,10 @@ def config_class(task: Task) -> type[LabelledConfig]:
   ]
   return dataclasses.make_dataclass(
     f"LabelledConfig_{task.name}",
-    fields,
+    [
+      *inputs,
+      ("eval_group", str, dataclasses.field(default=task.inputs.GROUP)),
+    ],
     bases=(LabelledConfig,),
     namespace={
       "TASK": task,
@@ -129,22 +139,61 @@ def read(config: LabelledConfig, task: Task) -> Splits:
   train = read_split(config, task, "train")
   if config.eval:
     return Splits(train, read_split(config, task, "eval"))
-  if len(train.rows) < 2:
-    raise UserError(
-      "config.data.train: one record, from which none can be held out; name"
-      " those to evaluate on as config.data.eval"
-    )
-  count = max(round(config.eval_fraction * len(train.rows)), 1)
-  order = np.random.default_rng(0).permutation(len(train.rows))
+  held_out = _held_out(train, config.eval_group, config.eval_fraction)
   kept, taken = (
-    [train.rows[i] for i in np.sort(part)]
-    for part in (order[count:], order[:count])
+    [row for n, row in enumerate(train.rows) if (n in held_out) == is_taken]
+    for is_taken in (False, True)
   )
   return Splits(
     dataclasses.replace(train, rows=kept),
     dataclasses.replace(train, rows=taken, skipped=[]),
     is_split=True,
   )
+
+
+def _held_out(
+  train: records.Records, group: str, fraction: float
+) -> Collection[int]:
+  """The records to hold out: groups in random order, as long as they fit.
+
+  Where none fits, the smallest group is held out.
+
+  Raises:
+    UserError: there is one group only, or no record has the field.
+  """
+  if len(train.rows) < 2:
+    raise UserError(
+      "config.data.train: one record, from which none can be held out; name"
+      " those to evaluate on as config.data.eval"
+    )
+  groups: dict[Any, list[int]] = {}
+  for number, row in enumerate(train.rows):
+    value = row.record.get(group)
+    # Without a value, a record is a group of its own.
+    key = number if value is None else json.dumps(value)
+    groups.setdefault(key, []).append(number)
+  if group and not any(isinstance(key, str) for key in groups):
+    raise UserError(
+      f"config.data.eval_group: no record has the field {group!r}; name its"
+      f" column as config.data.columns.{group}"
+    )
+  if len(groups) < 2:
+    raise UserError(
+      f"config.data.eval_group: all records have the same {group!r}, so none"
+      " can be held out; name those to evaluate on as config.data.eval, or draw"
+      " each record by itself with an empty eval_group"
+    )
+  members = [*groups.values()]
+  shuffled = [
+    members[i] for i in np.random.default_rng(0).permutation(len(members))
+  ]
+  left = max(round(fraction * len(train.rows)), 1)
+  taken: set[int] = set()
+  for numbers in shuffled:
+    if len(numbers) <= left:
+      taken.update(numbers)
+      left -= len(numbers)
+  return taken or {*min(shuffled, key=len)}
 
 
 def read_split(
@@ -161,11 +210,13 @@ def read_split(
     split: which of them.
     also: further fields that they may have.
   """
-  given = [task.inputs, *task.targets.values()]
+  given, known = [task.inputs, *task.targets.values()], task.record_fields
+  if config.eval_group and config.eval_group not in known:
+    also = (*also, config.eval_group)
   return records.read(
     config,
     split,
-    tuple(dict.fromkeys([*task.record_fields, *also])),
+    tuple(dict.fromkeys([*known, *also])),
     {name for part in given for name in part.LISTS},
     {name for part in given for name in part.OPTIONAL} | {*also},
   )
@@ -208,6 +259,18 @@ def make(
   return task, _training_data(task, config, labelled)
 
 
+def _entities(tags: Sequence[str]) -> list[tuple[int, int]]:
+  """The entities of tagged words: the first word of each, and one past it.
+
+  Tags that are no part of a scheme such as IOB, as parts of speech, have none.
+  """
+  names = [fields.label(tag) for tag in tags]
+  if not any(map(entities.in_scheme, names)):
+    return []
+  found = entities.spans(range(len(names)), entities.parse(names))
+  return [(span.start, span.end) for span in found]
+
+
 def _training_data(
   task: Task, config: LabelledConfig, labelled: Splits
 ) -> TrainingData:
@@ -218,7 +281,7 @@ def _training_data(
 
   train, examples_of = labelled.train.each(learned)
   changed = augmentation.augment(
-    [row.record for row in train.rows], config.augmentation
+    [row.record for row in train.rows], config.augmentation, _entities
   )
   evaluation, asked = labelled.evaluation.each(
     functools.partial(task.preprocess, labelled=True)

@@ -146,14 +146,10 @@ def _training_data(
     for name, part in parts.items():
       own = part.evaluation()
       buckets |= {*own.length_buckets}
-      count = len(own.records)
-      for i, (record, made) in enumerate(zip(own.records, own.examples)):
+      for record, made in zip(own.records, own.examples):
         named = [dataclasses.replace(x, task=name) for x in made]
-        rows.append(((i + 0.5) / count, {**record, "task": name}, named))
-    # So that the first records, if not all are evaluated, are of all tasks in
-    # proportion.
-    rows.sort(key=lambda row: row[0])
-    _, records, examples = zip(*rows)
+        rows.append(({**record, "task": name}, named))
+    records, examples = zip(*rows)
     return EvalRecords(records, examples, sorted(buckets))
 
   def fingerprint() -> str:

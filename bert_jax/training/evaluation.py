@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +14,8 @@ from bert_jax.tasks.data import EvalRecords, TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.training import inference
 from bert_jax.training.mesh import meshes
-from bert_jax.training.metrics import is_better
-from bert_jax.types import Batch, Mean, Parameters, add_means
+from bert_jax.training.metrics import is_better, means
+from bert_jax.types import Batch, Mean, Parameters
 
 
 class Evaluated(NamedTuple):
@@ -47,7 +47,8 @@ def make(
     data: of the task.
     mesh: where the parameters lie.
     batch_size: rows of a batch over all hosts.
-    limit: only this number of the first examples, or records; None for all.
+    limit: the number of examples, or records, that are drawn from the
+      evaluation data, always the same ones; None for all.
 
   Raises:
     UserError: there are no evaluation data.
@@ -61,8 +62,8 @@ def make(
   evaluation = data.evaluation()
   if isinstance(evaluation, EvalRecords):
     measure = jax.jit(step, out_shardings=everywhere)
-    records = evaluation.records[:limit]
-    examples = evaluation.examples[:limit]
+    sample = evaluation.sample(limit)
+    records, examples = sample.records, sample.examples
     baselines = data.baselines(records)
 
     def evaluate_records(params: Parameters) -> Evaluated:
@@ -101,12 +102,6 @@ def make(
     return Evaluated(found | baselines, task)
 
   return evaluate_batches
-
-
-def means(measured: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
-  """Values by name, each divided once by its total weight."""
-  totals = add_means(jax.device_get(list(measured)))
-  return {name: float(mean.value()) for name, mean in totals.items()}
 
 
 @dataclasses.dataclass

@@ -99,8 +99,9 @@ class Meter:
     To be called while the clock is stopped, after `step` updates.
 
     Returns:
-      The means by name, the number of skipped updates if there were any, the
-      learning rate of the last update, updates and non-padding tokens per
+      The means by name (of nothing but skipped updates, none that is not
+      finite), the number of skipped updates if there were any, the learning
+      rate of the last update, updates and non-padding tokens per
       second, `packing_efficiency` (the share of positions that hold tokens),
       and MFU where the peak of the device is known.
 
@@ -109,11 +110,10 @@ class Meter:
         skipped.
     """
     steps, seconds = len(self._means), self._seconds
-    means = jax.device_get(list(self._means))
-    in_a_row = max(m.pop("skipped_in_a_row").total for m in means)
-    clocks = [m.pop("clock").total for m in means if "clock" in m]
-    totals = add_means(means)
-    values = {name: float(mean.value()) for name, mean in totals.items()}
+    found = jax.device_get(list(self._means))
+    in_a_row = max(m.pop("skipped_in_a_row").total for m in found)
+    clocks = [m.pop("clock").total for m in found if "clock" in m]
+    values = means(found)
     check_finite(values, step, in_a_row, self._max_skipped)
     if share := values.pop("skipped_updates"):
       values["skipped_updates"] = round(share * steps)
@@ -132,6 +132,19 @@ class Meter:
     self._means.clear()
     self._seconds = 0.0
     return values
+
+
+def means(measured: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
+  """Values by name, each divided once by its total weight.
+
+  Those of weight 0 are left out: there is nothing to average.
+  """
+  totals = add_means(jax.device_get(list(measured)))
+  return {
+    name: float(mean.value())
+    for name, mean in totals.items()
+    if float(mean.weight)
+  }
 
 
 def check_finite(

@@ -41,8 +41,8 @@ class EvaluationConfig:
   Attributes:
     every: steps between evaluations, 0 for one per epoch; there is always one
       at the end.
-    examples: the number of evaluation rows, or records, always the first ones;
-      0 for all.
+    examples: the number of evaluation rows, or records. They are drawn from all
+      of them, the same ones at every evaluation and in every run; 0 for all.
     batch_size: rows of a batch; 0 takes a training micro-batch.
     metric: the metric that chooses the best checkpoint, from which the model
       is taken; empty to take the last checkpoint.
@@ -59,7 +59,8 @@ class EvaluationConfig:
   target: float | None = None
 
   def __post_init__(self):
-    settings.check(self, "at least 0", lambda x: x >= 0, "patience")
+    sizes = ("examples", "batch_size", "patience")
+    settings.check(self, "at least 0", lambda x: x >= 0, *sizes)
     if (self.patience or self.target is not None) and not self.metric:
       raise ValueError("metric: missing; patience and target need one")
 

@@ -254,11 +254,7 @@ class _RunHooks(train_lib.Hooks):
     self._recorder.write()
     return {"goodput": self._recorder.goodput()}
 
-  def before_save(
-    self, evaluated: evaluation.Evaluated | None
-  ) -> dict[str, Any]:
-    if evaluated is not None and processes.is_first():
-      workdirs.write_task(self._folder.here, evaluated.task)
+  def before_save(self) -> dict[str, Any]:
     self._folder.put()
     return {"goodput": self._recorder.state()}
 

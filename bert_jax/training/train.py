@@ -221,13 +221,8 @@ class Hooks:
     """Further values for the training log."""
     return {}
 
-  def before_save(self, evaluated: Evaluated | None) -> Mapping[str, Any]:
-    """Further metadata for a checkpoint.
-
-    Args:
-      evaluated: the evaluation of this state, if it is the model from now on.
-    """
-    del evaluated
+  def before_save(self) -> Mapping[str, Any]:
+    """Further metadata for a checkpoint."""
     return {}
 
 
@@ -329,6 +324,9 @@ def train(
   if first:
     stream = stream.at(metadata["position"])
     best.resume(metadata.get("best"))
+  # What was tuned belongs to the parameters that it was tuned for, so it is
+  # saved with them.
+  task_state = metadata.get("task") or task.state()
   logger.start(first, steps)
   hooks.started(first, metadata)
   logger.say(
@@ -394,14 +392,16 @@ def train(
       meter.pause()
       logger.write(step, "train", meter.means(step) | hooks.metrics())
       found = evaluated_at(step, state) if look else None
+      if found is not None:
+        task_state = found.task.state()
       hooks.enter("saving")
       is_best = found is not None and best.update(step, found.values)
       if checkpoints and (save or is_best or best.reason):
-        from_now_on = found if is_best or not best.metric else None
         metadata = {
           "position": stream.position_after(step - first),
           "best": best.state(),
-          **hooks.before_save(from_now_on),
+          "task": task_state,
+          **hooks.before_save(),
         }
         checkpoints.save(state, metadata, best=is_best)
       if stop:

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import settings, tasks, text, trees
-from bert_jax.checkpointing import parameters
-from bert_jax.checkpointing.checkpoints import Checkpoints
+from bert_jax.checkpointing import checkpoints, parameters
 from bert_jax.cluster import processes
 from bert_jax.cluster.run_folder import CHECKPOINTS, Folder
 from bert_jax.interop import hub
@@ -153,13 +152,15 @@ def open_model(where: paths.Path) -> Pretrained:
     raise UserError(
       f"{folder}: this is not the vocabulary that the model was trained with"
     )
-  task = tasks.from_state(entry["task"], f"{source}: task")
+  step = parameters.best_folder(workdir / CHECKPOINTS)
+  # A model that was not trained here was not tuned here either.
+  state = checkpoints.metadata(step).get("task", entry["task"])
+  task = tasks.from_state(state, f"{source}: task")
   config = settings.from_dict(EncoderConfig, entry["model"], f"{source}: model")
   # The backend of the run may not exist where the model is used.
   config = dataclasses.replace(config, attention="auto")
 
   def read(_: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
-    step = parameters.best_folder(workdir / CHECKPOINTS)
     saved = parameters.saved_paths(step)
     wanted = with_pooler(wanted, config, saved.__contains__)
     found = {path.split("/")[0] for path in saved}
@@ -202,8 +203,8 @@ def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
   """
   workdir.mkdir(parents=True, exist_ok=True)
   state = TrainState(jnp.zeros((), jnp.int32), params, (), jax.random.key(0))
-  with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
-    checkpoints.save(state, {})
+  with checkpoints.Checkpoints(workdir / CHECKPOINTS) as saved:
+    saved.save(state, {})
   _write(workdir, task, run=None)
 
 
@@ -222,14 +223,6 @@ def metric(workdir: Any) -> str:
   return run_config(workdir).get("evaluation", {}).get("metric", "")
 
 
-def write_task(workdir: pathlib.Path, task: Task) -> None:
-  """Writes a task with what was tuned, such as thresholds."""
-  entry = json.loads((workdir / MODEL_FILE).read_text(encoding="utf-8"))
-  state = task.state()
-  if json.loads(json.dumps(state)) != entry["task"]:
-    _put(workdir / MODEL_FILE, {**entry, "task": state})
-
-
 def _write(
   workdir: pathlib.Path, task: Task, run: Mapping[str, Any] | None
 ) -> None:
@@ -241,11 +234,8 @@ def _write(
     "vocabulary": fingerprint(task.tokenizer),
     "run": run,
   }
-  _put(workdir / MODEL_FILE, entry)
-
-
-def _put(path: pathlib.Path, entry: Mapping[str, Any]) -> None:
-  folders.write_text(path, json.dumps(entry, indent=2) + "\n")
+  text = json.dumps(entry, indent=2) + "\n"
+  folders.write_text(workdir / MODEL_FILE, text)
 
 
 def _read(workdir: Any) -> Mapping[str, Any]:

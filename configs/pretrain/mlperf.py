@@ -6,8 +6,8 @@ r"""MLPerf's BERT: from its checkpoint to a masked-LM accuracy of 0.720.
 
 CHECKPOINT is `model.ckpt-28252` of phase one, which MLPerf provides in TF1's
 format with its `bert_config.json`. Rows have length 512, 76 predictions and one
-example each. The first 10,000 evaluation examples are measured, and the run
-stops at the target.
+example each. 10,000 evaluation examples are measured, all of MLPerf's file, and
+the run stops at the target.
 
 Reproduces: the optimizer of submissions with a batch size of 256 or 1536, which
 is the argument.

@@ -13,6 +13,10 @@
 # requested again, and the run resumes from its newest checkpoint. The slice is
 # deleted at the end; to stop earlier, end this script and run
 # `launch/cluster/tpu_vm.sh --delete`.
+#
+# The workers get the files of this checkout as they are when the script starts,
+# with changes that are not committed and new files, but not what .gitignore
+# names. So the config has to be in the checkout, such as configs/own.py.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -43,6 +47,31 @@ if [ -z "$BUCKET" ] || [ $# = 0 ]; then
   exit 2
 fi
 
+# A tree of the working files, by an index of its own.
+here=$(mktemp -d)
+trap 'rm -rf "$here"' EXIT
+export GIT_INDEX_FILE=$here/index
+git read-tree HEAD
+git add --all
+tree=$(git write-tree)
+unset GIT_INDEX_FILE
+
+# FILE in --config FILE[:ARGUMENT] or --config=FILE[:ARGUMENT].
+config=
+for ((i = 1; i <= $#; i++)); do
+  case ${!i} in
+    -config | --config) next=$((i + 1)) && config=${!next:-} ;;
+    -config=* | --config=*) config=${!i#*=} ;;
+  esac
+done
+config=${config%%:*}
+if [ -n "$config" ] && ! git cat-file -e "$tree:$config" 2>/dev/null; then
+  echo "error: --config: $config is not in this checkout, from whose top paths" \
+    "count, or .gitignore names it" >&2
+  exit 2
+fi
+git archive --format=tar.gz --output="$here/bert_jax.tar.gz" "$tree"
+
 setup="set -e
 sudo mkdir -p /mnt/bucket && sudo chown \$USER /mnt/bucket
 mountpoint -q /mnt/bucket || gcsfuse --implicit-dirs $BUCKET /mnt/bucket
@@ -60,8 +89,7 @@ while true; do
         ${SPOT:+--spot}
       ;;
     ACTIVE)
-      git archive --format=tar.gz HEAD > /tmp/bert_jax.tar.gz
-      if tpu tpu-vm scp /tmp/bert_jax.tar.gz "$NAME": --worker=all &&
+      if tpu tpu-vm scp "$here/bert_jax.tar.gz" "$NAME": --worker=all &&
         on_all "$setup"; then
         code=0
         on_all "$train" || code=$?

@@ -6,6 +6,7 @@ import bert_jax
 from bert_jax.data import augmentation
 from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
 from bert_jax.settings import from_dict
+from bert_jax.tasks import labelled
 from bert_jax.training import inference
 from bert_jax.training.recipe import Recipe
 from tests import small
@@ -17,10 +18,13 @@ from tests.tasks import learnable
 WORDS = [f"word{i}" for i in range(4000)]
 
 
+def augment(records, **config):
+  entities = labelled._entities
+  return augmentation.augment(records, AugmentationConfig(**config), entities)
+
+
 def changed(record, **config):
-  (copy,) = augmentation.augment(
-    [record], AugmentationConfig(copies=1, **config)
-  )
+  (copy,) = augment([record], copies=1, **config)
   return copy
 
 
@@ -52,13 +56,40 @@ def test_tags_stay_with_their_words():
   assert record["words"] == WORDS
 
 
+# Two entities that only an O keeps apart, and two that follow each other.
+ENTITIES = {
+  "IOB1": "I-PER I-PER O I-PER B-PER I-PER O I-LOC O",
+  "IOB2": "B-PER I-PER O B-PER B-PER I-PER O B-LOC O",
+  "IOBES": "B-PER E-PER O S-PER B-PER E-PER O S-LOC O",
+}
+
+
+@pytest.mark.parametrize("scheme", ENTITIES)
+def test_entities_stay_whole(scheme):
+  tags = ENTITIES[scheme].split()
+  record = {"words": WORDS[: len(tags)], "tags": tags}
+  copies = augment([record] * 20, copies=5, dropout=0.3, swap=0.3)
+  assert len(copies) > 80
+
+  def entities(record):
+    places = labelled._entities(record["tags"])
+    return {tuple(record["words"][begin:end]) for begin, end in places}
+
+  whole = entities(record)
+  assert len(whole) == 4
+  found = [entities(copy) for copy in copies]
+  assert all(entities <= whole for entities in found)
+  assert set().union(*found) == whole
+  moved = [c for c in copies if c["words"] != sorted(c["words"])]
+  assert moved
+
+
 @pytest.mark.parametrize(
   "record",
   [{"text": "one two"}, {"text": "one"}, {"words": ["one"], "tags": ["O"]}],
 )
 def test_at_least_one_word_stays(record):
-  config = AugmentationConfig(copies=50, dropout=0.99)
-  made = augmentation.augment([record], config)
+  made = augment([record], copies=50, dropout=0.99)
   assert all(copy.get("text") or copy.get("words") for copy in made)
   # Copies like their record are left out.
   assert record not in made
@@ -76,23 +107,19 @@ def test_both_texts_change_and_all_else_stays():
 def test_copies_depend_on_the_seed_alone():
   records = [{"text": f"{a} {b} c d e"} for a in "ab" for b in "cd"]
   one, same, other = (
-    augmentation.augment(
-      records, AugmentationConfig(copies=3, dropout=0.3, swap=0.3, seed=seed)
-    )
+    augment(records, copies=3, dropout=0.3, swap=0.3, seed=seed)
     for seed in (0, 0, 1)
   )
   assert one == same != other
   assert 8 < len(one) <= 12
   assert len({copy["text"] for copy in one}) > 8
   # Those of a record do not depend on the records after it.
-  first = augmentation.augment(
-    records[:1], AugmentationConfig(copies=3, dropout=0.3, swap=0.3)
-  )
+  first = augment(records[:1], copies=3, dropout=0.3, swap=0.3)
   assert one[: len(first)] == first
 
 
 def test_without_copies_nothing_is_made():
-  assert augmentation.augment([{"answers": []}], AugmentationConfig()) == []
+  assert augment([{"answers": []}]) == []
 
 
 @pytest.mark.parametrize(
@@ -100,7 +127,7 @@ def test_without_copies_nothing_is_made():
 )
 def test_what_cannot_be_changed_is_refused(record):
   with user_error("expected records with text or words") as e:
-    augmentation.augment([record], AugmentationConfig(copies=1, dropout=0.1))
+    augment([record], copies=1, dropout=0.1)
   assert str(e.value).startswith("config.data.augmentation: ")
 
 
@@ -131,13 +158,9 @@ def substituted(records, candidates, share=0.5):
     asked.extend(texts)
     return [[candidates] * text.split().count("[MASK]") for text in texts]
 
-  config = AugmentationConfig(
-    copies=1,
-    masked_lm=share,
-    model="unused",
-    loaded_model=MaskedLanguageModel("[MASK]", words),
-  )
-  return augmentation.augment(records, config), asked
+  model = MaskedLanguageModel("[MASK]", words)
+  section = {"masked_lm": share, "model": "unused", "loaded_model": model}
+  return augment(records, copies=1, **section), asked
 
 
 def test_only_chosen_words_are_replaced_and_never_by_themselves():
@@ -161,6 +184,17 @@ def test_words_and_their_tags_are_as_many_as_before():
   assert len(copy["words"]) == 20
   assert 0 < copy["words"].count("new") < 20
   assert record["words"] == WORDS[:20]
+
+
+@pytest.mark.parametrize(
+  ("tags", "is_replaced"),
+  [("B-PER I-PER " * 9 + "O O", False), ("NN VB " * 10, True)],
+)
+def test_no_word_of_an_entity_is_replaced(tags, is_replaced):
+  record = {"words": WORDS[:20], "tags": tags.split()}
+  (copy,), _ = substituted([record], ["new"], share=0.9)
+  assert ("new" in copy["words"][:18]) == is_replaced
+  assert "new" in copy["words"][18:]
 
 
 def test_without_a_likely_word_the_text_stays():

@@ -216,6 +216,20 @@ def test_evaluation_limit(limit, rows):
   assert weights.sum() == rows and len(weights) == -(-rows // 4) * 4
 
 
+def test_a_limited_evaluation_is_a_sample_of_all_examples():
+  drawn, again = (
+    [index for _, index in names(batches)]
+    for batches in (
+      list(loader.evaluation_batches(Counting(1000), 50, 200)),
+      list(loader.evaluation_batches(Counting(1000), 100, 200)),
+    )
+  )
+  assert drawn == again == sorted({*drawn})
+  # Of each half about as many: those of the start are not preferred.
+  assert 80 < sum(index < 500 for index in drawn) < 120
+  assert drawn[-1] > 900
+
+
 def test_user_errors():
   stream = stream_lib.Stream(Counting(), 6, seed=0)
   with user_error(r"evaluation\.batch_size.*0"):

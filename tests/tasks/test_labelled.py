@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from bert_jax.tasks import LABELLED, load_tokenizer
+from bert_jax.tasks import labelled as labelled_data
 from bert_jax.tasks.targets import labels
 from tests import small
 from tests.errors import user_error
-from tests.tasks import cases
+from tests.tasks import cases, learnable
 from tests.tasks.cases import LONG
 
 TEXTS = (
@@ -71,7 +72,7 @@ def test_evaluation_goes_over_the_records_in_order(tmp_path):
 
 
 def test_labels_that_only_a_split_off_record_has_are_known(tmp_path):
-  rows = [{"text": "it", "label": f"name {n}"} for n in range(20)]
+  rows = [{"text": "it " * n, "label": f"name {n}"} for n in range(1, 21)]
   task, data = labelled(tmp_path, rows, eval=())
   assert len(task.targets["label"].labels) == 20
   assert len(data.evaluation().records) == 2
@@ -80,6 +81,67 @@ def test_labels_that_only_a_split_off_record_has_are_known(tmp_path):
 def test_one_record_cannot_be_split(tmp_path):
   with user_error("one record, from which none"):
     labelled(tmp_path, [{"text": "it", "label": "a"}], eval=())
+
+
+def questions(contexts, each):
+  """Questions on contexts; the records of a context do not follow each other."""
+  return [
+    {
+      "question": f"a list {n}",
+      "context": f"the names {context}",
+      "answers": [{"text": "names", "start": 4}],
+      "author": n % 3,
+    }
+    for n in range(each)
+    for context in range(contexts)
+  ]
+
+
+@pytest.mark.parametrize(
+  ("group", "field"), [(None, "context"), ("author", "author")]
+)
+def test_records_with_the_same_value_are_held_out_together(
+  tmp_path, group, field
+):
+  rows = questions(contexts=20, each=6)
+  keys = {"eval_group": group} if group else {}
+  for fraction in (0.01, 0.2, 0.5):
+    config = LABELLED["question_answering"](
+      train=learnable.write(tmp_path / "train.jsonl", rows),
+      eval_fraction=fraction,
+      **keys,
+    )
+    train, held_out, is_split = labelled_data.read(config, config.task())
+    values = [
+      {row.record[field] for row in part.rows} for part in (train, held_out)
+    ]
+    assert is_split and all(values) and not values[0] & values[1]
+    smallest = 40 if group else 6
+    wanted = round(fraction * len(rows)) // smallest * smallest
+    assert len(held_out.rows) == max(wanted, smallest)
+    assert len(train.rows) + len(held_out.rows) == len(rows)
+
+
+def test_records_can_be_drawn_one_by_one(tmp_path):
+  rows = questions(contexts=1, each=20)
+  path = learnable.write(tmp_path / "train.jsonl", rows)
+  cls = LABELLED["question_answering"]
+  config = cls(train=path, eval_group="")
+  assert len(labelled_data.read(config, config.task()).evaluation.rows) == 2
+  config = cls(train=path)
+  with user_error("eval_group: all records have the same 'context', so none"):
+    labelled_data.read(config, config.task())
+  config = cls(train=path, eval_group="autor")
+  with user_error("eval_group: no record has the field 'autor'"):
+    labelled_data.read(config, config.task())
+
+
+@pytest.mark.parametrize(
+  ("name", "field"),
+  [("classification", "text"), ("tagging", "words"), ("embedding", "text")],
+)
+def test_each_task_has_a_field_that_is_held_out_as_one(name, field):
+  assert LABELLED[name]().eval_group == field
 
 
 @pytest.mark.parametrize(

@@ -150,12 +150,16 @@ def test_a_part_with_other_labels_starts_from_initial_values(home):
   )
 
 
-def test_every_prefix_of_the_evaluation_records_has_all_parts(home):
-  records = make(home)[1].evaluation().records
-  assert len(records) == 14
-  for count in (2, 6, 10):
-    found = [record["task"] for record in records[:count]]
-    assert found.count("multi") == count / 2
+def test_every_sample_of_the_evaluation_records_has_all_parts(home):
+  evaluation = make(home)[1].evaluation()
+  assert evaluation.sample(None) is evaluation.sample(14) is evaluation
+  for count in (1, 2, 6, 10):
+    sample = evaluation.sample(count)
+    found = [record["task"] for record in sample.records]
+    assert len(found) == len(sample.examples) == max(count, 2)
+    assert found.count("multi") == len(found) / 2
+    assert sample.records == evaluation.sample(count).records
+  assert sample.records != evaluation.records[:10]
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,15 @@ def test_skipped_updates_are_counted_and_too_many_end_the_run():
     meter.means(7)
 
 
+def test_an_interval_of_skipped_updates_has_no_loss():
+  meter = make_meter()
+  meter.add(measures(0.0, weight=0.0, skipped=1))
+  meter.pause()
+  values = meter.means(1)
+  assert "loss" not in values
+  assert values["skipped_updates"] == 1
+
+
 def write_run(folder, steps=(1, 2, 3)):
   with open_logger(folder) as logger:
     logger.start(0, 3)

@@ -5,12 +5,19 @@ import shutil
 
 import pytest
 
+import bert_jax
 from bert_jax.training.recipe import Recipe
 from tests import pytrees
 from tests.errors import user_error
 from tests.tasks import learnable
 from tests.tasks.learnable import train
-from tests.training.finetune_runs import EPOCH, held_out, recipe, steps
+from tests.training.finetune_runs import (
+  EPOCH,
+  every_step,
+  held_out,
+  recipe,
+  steps,
+)
 
 
 def test_epochs_are_steps_and_each_ends_with_an_evaluation(home, tmp_path):
@@ -106,6 +113,20 @@ def test_the_best_step_is_what_is_loaded(home, stopped, tmp_path):
   assert any(
     (last[path] != x).any() for path, x in pytrees.load(folder).items()
   )
+
+
+def test_thresholds_are_those_of_the_checkpoint_that_is_loaded(tmp_path):
+  config = learnable.recipe(
+    tmp_path, "multi_label", evaluation__every=1, steps=2
+  )
+  train(every_step(config), tmp_path / "run")
+  found = []
+  for step in "21":
+    task = bert_jax.load(tmp_path / "run").task
+    found.append(task.targets["labels"].thresholds)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / step)
+  assert [len(thresholds) for thresholds in found] == [3, 3]
+  assert found[0] != found[1]
 
 
 def test_with_more_patience_it_goes_on(home, stopped, tmp_path):

@@ -39,6 +39,7 @@ class QuestionContext(Inputs):
 
   FIELDS = ("id", "question", "context")
   OPTIONAL = ("id",)
+  GROUP = "context"
   ARRAYS: ClassVar = {"starts": np.int32, "ends": np.int32, "in_context": bool}
 
   def __post_init__(self):

@@ -32,6 +32,7 @@ class Words(Inputs):
 
   FIELDS = ("words",)
   LISTS = ("words",)
+  GROUP = "words"
   ARRAYS: ClassVar = {
     "word_weights": np.float32,
     "starts": np.int32,

@@ -72,6 +72,12 @@ class Span(NamedTuple):
   end: int
 
 
+def in_scheme(name: str) -> bool:
+  """Whether a tag is outside, or has a prefix, unlike a part of speech."""
+  prefix, dash, _ = name.partition("-")
+  return name == OUTSIDE or (bool(dash) and prefix in _PREFIXES)
+
+
 def parse(names: Sequence[str]) -> list[Tag]:
   """The parts of each tag, by its id."""
   found = []

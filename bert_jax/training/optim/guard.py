@@ -51,7 +51,8 @@ class GuardState(NamedTuple):
   """The state of the guard and of the optimizer that it guards.
 
   Attributes:
-    inner: the optimizer's state; a skipped update does not change it.
+    inner: the optimizer's state; a skipped update does not change it, but for
+      the counts of schedules: these follow the steps of the run.
     skipped_in_a_row: the number of updates skipped since the last applied one.
     done: the number of applied updates.
     mean: the running mean of the logarithms of gradient norms.
@@ -94,6 +95,9 @@ def guarded(
     def keep(new: Array, old: Array) -> Array:
       return jnp.where(is_good, new, old)
 
+    def keep_state(new: Any, old: Any) -> Any:
+      return new if _is_schedule(new) else keep(new, old)
+
     def average(old: Array, value: Array) -> Array:
       # A plain mean at first, so that the initial 0 has no influence.
       weight = jnp.maximum(1 - _KEPT, 1 / (state.done + 1))
@@ -101,7 +105,9 @@ def guarded(
 
     return jax.tree.map(lambda x: keep(x, jnp.zeros_like(x)), updates), (
       GuardState(
-        inner=jax.tree.map(keep, after, state.inner),
+        inner=jax.tree.map(
+          keep_state, after, state.inner, is_leaf=_is_schedule
+        ),
         skipped_in_a_row=keep(0, state.skipped_in_a_row + 1),
         done=state.done + is_good,
         mean=average(state.mean, height),
@@ -110,6 +116,11 @@ def guarded(
     )
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _is_schedule(state: Any) -> bool:
+  """Whether a state is a count alone, as `optax.ScaleByScheduleState`."""
+  return getattr(state, "_fields", None) == ("count",)
 
 
 def skipped_in_a_row(optimizer_state: Any) -> Int[Array, ""]:

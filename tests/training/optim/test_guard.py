@@ -53,6 +53,21 @@ def test_an_update_that_is_not_finite_leaves_no_trace(bad):
     assert guard.skipped_in_a_row(state) == count
 
 
+def test_the_schedule_goes_on_while_updates_are_skipped():
+  rate = optax.linear_schedule(1.0, 0.0, 10)
+  chain = optax.chain(optax.scale_by_adam(), optax.scale_by_learning_rate(rate))
+  guarded = guard.guarded(chain, GuardConfig())
+  state = guarded.init(PARAMS)
+  for bad in (None, jnp.nan, jnp.inf, None):
+    before = state
+    updates, state = guarded.update(gradients(1.0, bad), state, PARAMS)
+  # The moments are of two updates, the rate is that of the fourth.
+  adam, schedule = state.inner
+  assert (int(adam.count), int(schedule.count)) == (2, 4)
+  wanted, _ = optax.scale_by_adam().update(gradients(1.0), before.inner[0])
+  np.testing.assert_allclose(updates["a"], -0.7 * wanted["a"], rtol=1e-6)
+
+
 def test_a_spike_is_skipped_once_the_usual_spread_is_known():
   state, update = make(spike_sigmas=6.0)
   rng = np.random.default_rng(0)
