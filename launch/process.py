@@ -61,9 +61,10 @@ def _leave_out_tpus() -> None:
   libtpu, which also serves ahead-of-time analysis, prints some ten lines of
   errors about each search that finds nothing.
   """
-  if _PLATFORMS not in os.environ and _computes_on_cpu():
-    if importlib.util.find_spec("libtpu"):
-      os.environ[_PLATFORMS] = "cpu"
+  if _PLATFORMS in os.environ or not importlib.util.find_spec("libtpu"):
+    return
+  if _computes_on_cpu():
+    os.environ[_PLATFORMS] = "cpu"
 
 
 def _computes_on_cpu() -> bool:

@@ -1,4 +1,4 @@
-"""GLUE, sentence tasks of SuperGLUE, and XNLI from TFDS: `glue.py:sst2`.
+r"""GLUE, sentence tasks of SuperGLUE, and XNLI from TFDS: `glue.py:sst2`.
 
 `--config configs/finetune/glue.py:mnli --config.init=MODEL`. Datasets are
 downloaded and prepared where there is a network; `--config.data.data_dir` names
@@ -8,7 +8,7 @@ XNLI in TFDS has no training split: `glue.py:xnli` trains on the 2,490 pairs of
 `validation`. For the usual zero-shot result, train `glue.py:mnli` and evaluate
 that on a language:
 
-    bert-jax evaluate --model RUN --dataset xnli --data test \\
+    bert-jax evaluate --model RUN --dataset xnli --data test \
       --columns text=premise.de,pair=hypothesis.de
 
 Reproduces: the hyperparameters of Devlin et al. (2019, section A.3) for a

@@ -71,6 +71,7 @@ if [ -n "$config" ] && ! git cat-file -e "$tree:$config" 2>/dev/null; then
   exit 2
 fi
 git archive --format=tar.gz --output="$here/bert_jax.tar.gz" "$tree"
+echo "this checkout: $(du -h "$here/bert_jax.tar.gz" | cut -f 1), compressed"
 
 setup="set -e
 sudo mkdir -p /mnt/bucket && sudo chown \$USER /mnt/bucket

@@ -84,7 +84,7 @@ def test_one_record_cannot_be_split(tmp_path):
 
 
 def questions(contexts, each):
-  """Questions on contexts; the records of a context do not follow each other."""
+  """Questions on contexts; those on one do not follow each other."""
   return [
     {
       "question": f"a list {n}",

@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 import bert_jax
+from bert_jax.settings import UserError
+from bert_jax.training import evaluation
 from bert_jax.training.recipe import Recipe
 from tests import pytrees
 from tests.errors import user_error
@@ -149,6 +151,21 @@ def test_a_run_can_be_asked_for_another_measure(
   found = [row["accuracy"] for row in held_out(tmp_path / "run")]
   wanted = max(found) if metric else found[-1]
   assert values["accuracy"] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("changes", "rows"), [({}, 2), ({"evaluation__batch_size": 4}, 4)]
+)
+def test_an_evaluation_takes_the_rows_of_a_micro_batch(
+  home, tmp_path, monkeypatch, changes, rows
+):
+  def make(task, data, mesh, batch_size, limit):
+    raise UserError(f"{batch_size} rows, {limit} records")
+
+  monkeypatch.setattr(evaluation, "make", make)
+  config = recipe(home, accumulation=2, evaluation__examples=5, **changes)
+  with user_error(f"{rows} rows, 5 records"):
+    train(config, tmp_path)
 
 
 def test_a_misspelt_measure_is_said_and_can_be_mended(home, tmp_path):
