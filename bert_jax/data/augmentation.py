@@ -3,10 +3,10 @@
 Words are separated by white space. Of tagged words, those of an entity stay
 together: they are dropped or swapped as one, and no model replaces them.
 
-Dropping and swapping are operations of EDA
-(Wei and Zou 2019, arXiv:1901.11196). Replacing words by predictions of a
-masked language model is contextual augmentation (Kobayashi 2018,
-arXiv:1805.06201; with BERT: Wu et al. 2019, arXiv:1812.06705).
+Dropping and swapping are operations of EDA (Wei and Zou 2019,
+arXiv:1901.11196). Replacing words by predictions of a masked language model is
+contextual augmentation (Kobayashi 2018, arXiv:1805.06201; with BERT: Wu et al.
+2019, arXiv:1812.06705).
 """
 
 import dataclasses
@@ -157,12 +157,12 @@ def _apart(
   units: Sequence[range], tags: Sequence[str], entities: Entities
 ) -> list[range]:
   """Drops units that would make one entity with the unit before, as in IOB1."""
-  kept: list[range] = []
-  for unit in units:
-    both = [tags[i] for i in (*(kept[-1] if kept else ()), *unit)]
-    if kept and entities(both) == [(0, len(both))]:
-      continue
-    kept.append(unit)
+  kept = [*units[:1]]
+  for unit in units[1:]:
+    both = [tags[i] for i in (*kept[-1], *unit)]
+    is_new = kept[-1].stop != unit.start
+    if not (is_new and entities(both) == [(0, len(both))]):
+      kept.append(unit)
   return kept
 
 

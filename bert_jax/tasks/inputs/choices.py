@@ -40,6 +40,7 @@ class Choices(Inputs):
   OPTIONAL = ("question",)
   LISTS = ("choices",)
   NOT_BLANK = ("text",)
+  GROUP = "text"
   TRAINING_ONLY = ("choices",)
 
   def rows(

@@ -35,8 +35,8 @@ class Inputs:
   """The dtypes of the arrays of the inputs, which have an entry a token."""
   NOT_BLANK: ClassVar[Collection[str]] = ()
   """Texts that must not be blank in a record with gold fields."""
-  GROUP: ClassVar[str] = "text"
-  """The field whose records stay together when some are held out."""
+  GROUP: ClassVar[str] = ""
+  """The field whose records stay together when some are held out, if any."""
   TRAINING_ONLY: ClassVar[Collection[str]] = ()
   """Fields of the class that a checkpoint does not keep."""
 

@@ -31,6 +31,7 @@ class Pairs(Inputs):
   texts: int = 0
 
   FIELDS = ("text", "pair")
+  GROUP = "text"
   TRAINING_ONLY = ("texts",)
 
   def rows(

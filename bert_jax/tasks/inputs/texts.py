@@ -26,6 +26,7 @@ class Texts(Inputs):
   FIELDS = ("text", "pair")
   OPTIONAL = ("pair",)
   NOT_BLANK = ("text",)
+  GROUP = "text"
   TRAINING_ONLY = ("pair_required",)
 
   def rows(
