@@ -107,7 +107,7 @@ def test_records_with_the_same_value_are_held_out_together(
   keys = {"eval_group": group} if group else {}
   for fraction in (0.01, 0.2, 0.5):
     config = LABELLED["question_answering"](
-      train=learnable.write(tmp_path / "train.jsonl", rows),
+      train=(learnable.write(tmp_path / "train.jsonl", rows),),
       eval_fraction=fraction,
       **keys,
     )
@@ -124,7 +124,7 @@ def test_records_with_the_same_value_are_held_out_together(
 
 def test_records_can_be_drawn_one_by_one(tmp_path):
   rows = questions(contexts=1, each=20)
-  path = learnable.write(tmp_path / "train.jsonl", rows)
+  path = (learnable.write(tmp_path / "train.jsonl", rows),)
   cls = LABELLED["question_answering"]
   config = cls(train=path, eval_group="")
   assert len(labelled_data.read(config, config.task()).evaluation.rows) == 2
