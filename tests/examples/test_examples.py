@@ -119,10 +119,11 @@ def test_embed_file(model, tmp_path):
 def test_new_task(model, tmp_path):
   words = ["list", "array", "sorts", "names", "place"]
   rows = [
-    {"text": f"the {word} is in it", "label": rating}
+    {"text": f"{'the ' * count}{word} is in it", "label": rating}
     for rating, word in enumerate(words, 1)
+    for count in range(1, 9)
   ]
-  (tmp_path / "ratings.jsonl").write_text("\n".join(map(json.dumps, rows * 8)))
+  (tmp_path / "ratings.jsonl").write_text("\n".join(map(json.dumps, rows)))
   path = str(tmp_path / "ratings.jsonl")
   trained, metrics = example("new_task")(model, path, steps=60, rate=1e-2)
   assert metrics["mae"] < 0.6  # A constant answer is off by 1.2.
