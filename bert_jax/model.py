@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
 import jax
@@ -449,6 +449,8 @@ def _preprocess(
   Raises:
     InputError: a text or record does not fit the task.
   """
+  if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+    raise InputError(1, f"expected texts or records, got {texts!r:.80}")
   records, examples = [], []
   for number, item in enumerate(texts, 1):
     record = {"text": item} if isinstance(item, str) else item

@@ -130,7 +130,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
   if origin in (typing.Union, types.UnionType):
     if value is None and type(None) in arguments:
       return None
-    (inner,) = [option for option in arguments if option is not type(None)]
+    if isinstance(value, str) and str in arguments:
+      return value
+    (inner,) = [x for x in arguments if x not in (type(None), str)] or [str]
     return _convert(inner, value, where)
   if dataclasses.is_dataclass(hint):
     if isinstance(value, hint):

@@ -13,7 +13,6 @@ Writes to --output, by default the folder of the run: `evaluation.json`,
 """
 
 import functools
-import re
 import sys
 from typing import Any
 
@@ -22,7 +21,7 @@ from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.training import report, workdir
 
-from . import cli, models
+from . import cli, data_flags, models
 
 
 def define(values: cli.Values) -> None:
@@ -34,28 +33,7 @@ def define(values: cli.Values) -> None:
     required=True,
   )
   values.define("output", "The folder to write to.")
-  values.define("format", "tsv, csv, jsonl, conll, parallel, squad or tfds.")
-  values.define(
-    "columns", "The column of each field: text=0,label=LABEL.", "list"
-  )
-  values.define(
-    "header", "Whether the first line of a table names the columns.", "bool"
-  )
-  values.define("bad_rows", "fail or skip.")
-  values.define("dataset", "A data set of TFDS.")
-
-
-def _columns(values: cli.Values) -> dict[str, str | int] | None:
-  if values.columns is None:
-    return None
-  columns: dict[str, str | int] = {}
-  for given in values.columns:
-    field, _, column = given.partition("=")
-    if not field or not column:
-      raise UserError(f"--columns: expected FIELD=COLUMN, got {given!r}")
-    is_number = column.removeprefix("-").isdecimal()
-    columns[field] = int(column) if is_number else column
-  return columns
+  data_flags.define(values)
 
 
 def _folder(values: cli.Values, names: list[str]) -> Any:
@@ -69,13 +47,6 @@ def _folder(values: cli.Values, names: list[str]) -> Any:
   return paths.as_path(names[0])
 
 
-def _in_flags(message: str) -> str:
-  """A message with the flags that stand for keys of the config."""
-  message = message.replace("config.data.eval", "--data")
-  keys = "format|columns|header|bad_rows|dataset"
-  return re.sub(rf"\bconfig\.data\.({keys})\b", r"--\1", message)
-
-
 def evaluate_model(values: cli.Values) -> None:
   """Evaluates."""
   names = models.names(values)
@@ -87,24 +58,16 @@ def evaluate_model(values: cli.Values) -> None:
       model.task,
       values.data,
       values.task,
-      format=values.format,
-      columns=_columns(values),
-      header=values.header,
-      bad_rows=values.bad_rows,
-      dataset=values.dataset,
+      **data_flags.changes(values),
     )
     evaluation = evaluate.evaluate(model, given)
   except UserError as error:
-    raise UserError(_in_flags(str(error))) from error
+    raise UserError(data_flags.in_flags(str(error), "data")) from error
   files = evaluate.write(evaluation, folder, ",".join(names))
   report.print_table({**evaluation.metrics, **evaluation.baselines})
-  for line in evaluation.task.unseen(evaluation.records):
-    print(line)
-  if evaluation.skipped:
-    print(
-      f"{len(evaluation.skipped)} rows left out; the first:"
-      f" {evaluation.skipped[0]}"
-    )
+  unseen = evaluation.task.unseen(evaluation.records)
+  for line in (*unseen, *evaluation.notes):
+    print(data_flags.in_flags(line, "data"))
   print(", ".join(map(str, files)))
 
 

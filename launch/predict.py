@@ -8,30 +8,41 @@ Hugging Face folder or hf://ORG/NAME, a BERT checkpoint by Google.
 `--combine=ensemble` their answers; with one run, those of its checkpoints.
 
 `--text` takes one text, with `--pair` its second text; `--record` takes a JSON
-record, such as '{"question": "...", "context": "..."}'. `--input FILE` reads a
-text per line or, if FILE ends in .jsonl, a record per line; empty lines are
-skipped. Each record is returned as a line of JSON with the field `answer`,
-printed or written to `--output FILE`; if the answers are vectors and FILE ends
-in .npy, as one NumPy array.
+record, such as '{"question": "...", "context": "..."}'. `--input FILE` reads
+the formats that training reads, and .txt with a text per line; records have the
+fields of the task under their names, unless --columns says otherwise. Each
+record is returned as a line of JSON with all its fields and `answer`, printed
+or written to `--output FILE`; if the answers are vectors and FILE ends in .npy,
+as one NumPy array.
 """
 
 import contextlib
 import functools
 import itertools
-import json
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 import bert_jax
+from bert_jax import settings
+from bert_jax.data import records
+from bert_jax.data.records import Records, RecordsConfig
+from bert_jax.data.sources.labelled import (
+  BadRow,
+  Record,
+  count_surrogates,
+  parse_json,
+)
 from bert_jax.model import InputError
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
-from bert_jax.tasks.targets.target import to_json
+from bert_jax.tasks import labelled
+from bert_jax.tasks.targets.target import json_line
 
-from . import cli, models
+from . import cli, data_flags, models
 
 # Inputs that are in memory at a time.
 _CHUNK = 1024
@@ -44,37 +55,25 @@ def define(values: cli.Values) -> None:
     ("text", "One text."),
     ("pair", "The second text of a pair."),
     ("record", "One record, as JSON."),
-    ("input", "A file of texts, or of records (.jsonl)."),
+    ("input", "Files of texts or records."),
     ("output", "The file for the answers; by default they are printed."),
   ):
     values.define(name, meaning)
   values.define(
     "top_k", "The number of answers at most.", "integer", lower_bound=1
   )
+  data_flags.define(values)
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _parse(text: str) -> Record:
   try:
-    record = json.loads(line)
+    record = parse_json(text)
   except (ValueError, RecursionError) as error:
     reason = getattr(error, "msg", error)
-    raise UserError(f"{where}: not JSON ({reason})") from None
+    raise UserError(f"--record: not JSON ({reason})") from None
   if not isinstance(record, dict):
-    raise UserError(f"{where}: expected a JSON object, got {line.strip():.40}")
+    raise UserError(f"--record: expected a JSON object, got {text.strip():.40}")
   return record
-
-
-def _read(where: str) -> Iterator[tuple[int, dict[str, Any]]]:
-  """The records of a file, each with the number of its line."""
-  path = paths.local(where)
-  with path.open(encoding="utf-8", errors="replace") as file:
-    for number, line in enumerate(file, 1):
-      if not line.strip():
-        continue
-      if path.suffix == ".jsonl":
-        yield number, _parse(line, f"{where}:{number}")
-      else:
-        yield number, {"text": line.rstrip("\r\n")}
 
 
 def _options(values: cli.Values, model: bert_jax.Model) -> dict[str, Any]:
@@ -86,32 +85,51 @@ def _options(values: cli.Values, model: bert_jax.Model) -> dict[str, Any]:
 
 
 def _answers(
-  values: cli.Values, model: bert_jax.Model
-) -> Iterator[tuple[dict[str, Any], Any]]:
-  """The records of --input and what the model says to them."""
-  where, options = values.input, _options(values, model)
-  numbered = _read(where)
-  while chunk := list(itertools.islice(numbered, _CHUNK)):
-    records = [record for _, record in chunk]
-    try:
-      yield from zip(records, model(records, **options))
-    except InputError as error:
-      line = chunk[error.number - 1][0]
-      raise UserError(f"{where}:{line}: {error.reason}") from error
+  values: cli.Values, model: bert_jax.Model, config: RecordsConfig
+) -> Iterator[tuple[Record, Any]]:
+  """The records of --input and the answers to them."""
+  found = Records([], [], config.bad_rows, "config.data", "eval")
+  task, options, surrogates = model.task, _options(values, model), 0
+  rows = labelled.stream_inputs(config, task)
+  is_empty = True
+  while chunk := list(itertools.islice(rows, _CHUNK)):
+    given, examples = [], []
+    for row in chunk:
+      if isinstance(row, BadRow):
+        found.reject(*row)
+        continue
+      try:
+        examples.append(task.preprocess(row.record, labelled=False))
+      except UserError as error:
+        found.reject(row.where, str(error))
+      else:
+        given.append(row.record)
+    surrogates += count_surrogates(given)
+    predictions = model.predict_examples(given, examples, **options)
+    for record, prediction in zip(given, predictions):
+      is_empty = False
+      yield record, task.decode(record, prediction, **options)
+  if is_empty:
+    found.need_rows()
+  for line in records.notes(found.skipped, surrogates, "--input"):
+    warnings.warn(line, stacklevel=1)
 
 
-def _write_lines(values: cli.Values, model: bert_jax.Model, file: Any) -> int:
+def _write_lines(answers: Iterator[tuple[Record, Any]], file: Any) -> int:
   lines = 0
-  for record, answer in _answers(values, model):
-    line = {**record, "answer": answer}
-    json.dump(line, file, default=to_json, ensure_ascii=False)
-    file.write("\n")
+  for record, answer in answers:
+    file.write(json_line({**record, "answer": answer}) + "\n")
     lines += 1
   return lines
 
 
-def _write_array(values: cli.Values, model: bert_jax.Model, file: Any) -> int:
-  vectors = [vector for _, vector in _answers(values, model)]
+def _write_array(
+  values: cli.Values,
+  model: bert_jax.Model,
+  answers: Iterator[tuple[Record, Any]],
+  file: Any,
+) -> int:
+  vectors = [vector for _, vector in answers]
   if not all(isinstance(vector, np.ndarray) for vector in vectors):
     raise UserError(
       f"--output {values.output}: the answers of the task"
@@ -126,9 +144,12 @@ def _write_array(values: cli.Values, model: bert_jax.Model, file: Any) -> int:
   return len(vectors)
 
 
-def _predict_file(values: cli.Values, model: bert_jax.Model) -> None:
+def _predict_file(
+  values: cli.Values, model: bert_jax.Model, config: RecordsConfig
+) -> None:
+  answers = _answers(values, model, config)
   if values.output is None:
-    _write_lines(values, model, sys.stdout)
+    _write_lines(answers, sys.stdout)
     return
   output = paths.as_path(values.output)
   with paths.staged_folder(output.parent) as folder:
@@ -136,10 +157,10 @@ def _predict_file(values: cli.Values, model: bert_jax.Model) -> None:
     try:
       if target.suffix == ".npy":
         with partial.open("wb") as file:
-          lines = _write_array(values, model, file)
+          lines = _write_array(values, model, answers, file)
       else:
         with partial.open("w", encoding="utf-8") as file:
-          lines = _write_lines(values, model, file)
+          lines = _write_lines(answers, file)
       partial.replace(target)
     finally:
       with contextlib.suppress(OSError):
@@ -152,7 +173,7 @@ def _predict_one(values: cli.Values, model: bert_jax.Model) -> None:
   if values.pair is not None:
     record["pair"] = values.pair
   if values.record is not None:
-    record = _parse(values.record, "--record")
+    record = _parse(values.record)
   try:
     answer = model(record, **_options(values, model))
   except InputError as error:
@@ -163,6 +184,13 @@ def _predict_one(values: cli.Values, model: bert_jax.Model) -> None:
 
 def predict(values: cli.Values) -> None:
   """Predicts."""
+  try:
+    _predict(values)
+  except UserError as error:
+    raise UserError(data_flags.in_flags(str(error), "input")) from error
+
+
+def _predict(values: cli.Values) -> None:
   given = (values.text, values.record, values.input)
   if given.count(None) != 2 or (values.output and values.input is None):
     raise UserError(
@@ -170,15 +198,18 @@ def predict(values: cli.Values) -> None:
     )
   if values.pair is not None and values.text is None:
     raise UserError("--pair goes with --text")
-  if values.input is not None and not paths.local(values.input).is_file():
-    raise UserError(f"--input {values.input}: no such file")
+  if values.input is not None:
+    given = {"eval": values.input, **data_flags.changes(values)}
+    config = settings.from_dict(RecordsConfig, given, "config.data")
+    # Before the model is loaded, which takes a while.
+    records.find(config, "eval")
   model = models.load(values)
   if values.pair is not None and "pair" not in model.task.inputs.FIELDS:
     raise UserError(f"--pair: the task {model.task.name} takes one text")
   if values.input is None:
     _predict_one(values, model)
   else:
-    _predict_file(values, model)
+    _predict_file(values, model, config)
 
 
 main = functools.partial(cli.run, predict, define)

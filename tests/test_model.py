@@ -44,6 +44,12 @@ def test_no_texts_have_no_answers():
     ("the [MASK] " * 100, "has 202 tokens; the model takes at most 32"),
     (["[MASK]", 3], "input 2: expected a text or a record, got 3"),
     ([{"txt": "[MASK]"}], "input 1: .*the field 'text'"),
+    ([{"text": None}], "input 1: .*the field 'text'"),
+    ([{"text": float("nan")}], "input 1: .*the field 'text'"),
+    (["[MASK]", float("nan")], "input 2: expected a text or a record, got nan"),
+    (None, "input 1: expected texts or records, got None"),
+    (float("nan"), "input 1: expected texts or records, got nan"),
+    (b"[MASK]", "input 1: expected texts or records, got b"),
   ],
 )
 def test_what_cannot_be_answered_is_said(texts, message):

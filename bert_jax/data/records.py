@@ -1,5 +1,6 @@
 """Reads labelled records for fine-tuning, with the location of each."""
 
+import codecs
 import dataclasses
 import hashlib
 import json
@@ -22,11 +23,13 @@ class RecordsConfig:
 
   Attributes:
     train: paths and glob patterns of the training records, separated by
-      commas; for TFDS a split or a slice of one.
+      commas, or a list of them, `["a, b.tsv"]`; for TFDS a split or a slice of
+      one.
     eval: the same for the evaluation records.
-    format: "tsv", "csv", "jsonl", "conll", "parallel", "squad" or "tfds"; empty
-      for the format of the file's suffix, "parallel" for a folder and "tfds"
-      if `dataset` is set. Files may be compressed by gzip.
+    format: "tsv", "csv", "txt" (a text per line), "jsonl", "json", "conll",
+      "parallel", "squad" or "tfds"; empty for that of the file's suffix and
+      content, "parallel" for a folder and "tfds" if `dataset` is set. Files may
+      be compressed by gzip.
     columns: maps fields to columns: names or numbers of table columns (from 0;
       negative numbers count from the end), JSON keys or TFDS features (`a.b`
       for nested ones), or file names in a folder. Fields that are missing here
@@ -34,18 +37,22 @@ class RecordsConfig:
       name, or in order in tables without a header.
     header: whether the first line of TSV and CSV files names the columns.
     separator: the separator of list items in a cell of TSV and CSV files.
+      Cells may hold a list as Python writes it too, `['a', 'b']`.
+    encoding: the encoding of the files, such as cp1252; empty for UTF-8, or
+      UTF-16 or UTF-32 where a byte order mark says so.
     bad_rows: "fail" or "skip" malformed rows.
     dataset: the TFDS data set, `name[/config][:version]`.
     data_dir: the folder of prepared TFDS data sets; None for its default.
     download: whether TFDS may download and prepare a missing data set.
   """
 
-  train: tuple[str, ...] = ()
-  eval: tuple[str, ...] = ()
+  train: str | tuple[str, ...] = ()
+  eval: str | tuple[str, ...] = ()
   format: str = ""
   columns: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
   header: bool = True
   separator: str = "|"
+  encoding: str = ""
   bad_rows: str = "fail"
   dataset: str = ""
   data_dir: str | None = None
@@ -70,6 +77,12 @@ class RecordsConfig:
       raise ValueError(
         "separator: expected at least one character, got an empty string"
       )
+    try:
+      name = self.encoding and codecs.lookup(self.encoding).name
+      "".encode(name or "utf-8")
+    except LookupError as error:
+      raise ValueError(f"encoding: {error}") from None
+    object.__setattr__(self, "encoding", name)
     for field, column in self.columns.items():
       if type(column) not in (str, int):
         raise ValueError(
@@ -104,6 +117,13 @@ class Records:
       )
     self.skipped.append(message)
 
+  @property
+  def notes(self) -> tuple[str, ...]:
+    """See the function `notes`."""
+    surrogates = labelled.count_surrogates([row.record for row in self.rows])
+    files = f"{self.section}.{self.split}"
+    return notes(self.skipped, surrogates, files)
+
   def each(self, function: Callable[[Record], T]) -> tuple["Records", list[T]]:
     """Applies a function to each record; a `UserError` makes a bad row.
 
@@ -135,6 +155,26 @@ class Records:
       )
 
 
+def notes(
+  skipped: Sequence[str], surrogates: int, files: str
+) -> tuple[str, ...]:
+  """Lines for the user about rows that were skipped or changed.
+
+  Args:
+    skipped: an error message for each skipped row.
+    surrogates: the number of lone surrogates in the texts.
+    files: the config key or flag of the files.
+  """
+  lines = []
+  if skipped:
+    count = f"{len(skipped):,} rows of {files} skipped"
+    lines.append(f"{count}; the first: {skipped[0]}")
+  if surrogates:
+    count = f"{surrogates:,} lone surrogates in the texts of {files}"
+    lines.append(f"{count} are read as U+FFFD")
+  return tuple(lines)
+
+
 class Splits(NamedTuple):
   """The records that a task learns from, and those that it is evaluated on.
 
@@ -163,6 +203,24 @@ class Splits(NamedTuple):
     return self.each(function) + self.evaluation.each(function)[1]
 
 
+def find(
+  config: RecordsConfig, split: Split, section: str = "config.data"
+) -> list[tuple[str, list[str]]]:
+  """The format and the paths of each group that is read together.
+
+  Raises:
+    UserError: a pattern matches no file, or a suffix is of no known format.
+  """
+  given = getattr(config, split)
+  if not config.dataset and config.format != "tfds":
+    return formats.find(given, config.format, section, split)
+  if not given:
+    raise settings.UserError(
+      f"{section}.{split}: expected a split, for instance train[:90%]"
+    )
+  return [("tfds", [part]) for part in given]
+
+
 def read(
   config: RecordsConfig,
   split: Split,
@@ -184,12 +242,40 @@ def read(
 
   Returns:
     The records, at least one. Values have the type of the file: text in
-    tables, any JSON value in JSON lines, label names from TFDS. `answers` are
+    tables, any JSON value in JSON, label names from TFDS. `answers` are
     validated and converted to a list of {"text", "start"}.
 
   Raises:
     UserError: a file or a column does not exist, a file is empty, a row is bad
       and `bad_rows` is "fail", or no row is left.
+  """
+  records = Records([], [], config.bad_rows, section, split)
+  rows = stream(config, split, fields, lists, optional, section)
+  for row in rows:
+    if isinstance(row, BadRow):
+      records.reject(*row)
+    else:
+      records.rows.append(row)
+  records.need_rows()
+  return records
+
+
+def stream(
+  config: RecordsConfig,
+  split: Split,
+  fields: Sequence[str],
+  lists: Collection[str] = (),
+  optional: Collection[str] = (),
+  section: str = "config.data",
+  rest: bool = False,
+) -> Iterator[Row | BadRow]:
+  """Yields the rows of a split one by one, also those that are bad.
+
+  With `rest`, records keep the named columns that are no fields. For the other
+  arguments see `read`.
+
+  Raises:
+    UserError: a file or a column does not exist, or a file is empty.
   """
   layout = Layout(
     fields=tuple(fields),
@@ -198,22 +284,40 @@ def read(
     columns=config.columns,
     header=config.header,
     separator=config.separator,
+    encoding=config.encoding,
+    rest=rest,
     section=section,
   )
-  records = Records([], [], config.bad_rows, section, split)
-  for name, rows in _sources(config, split, layout):
-    before = len(records.rows) + len(records.skipped)
+  # Before the first row is asked for, so that a missing file is found at once.
+  found = find(config, split, section)
+  return _rows(config, split, layout, found)
+
+
+def _rows(
+  config: RecordsConfig,
+  split: Split,
+  layout: Layout,
+  found: list[tuple[str, list[str]]],
+) -> Iterator[Row | BadRow]:
+  """The rows of all files, folders or TFDS splits that were found."""
+  for format_, paths in found:
+    name = ", ".join(paths)
+    if format_ == "tfds":
+      dataset = _dataset(config, name, split, layout.section)
+      name = f"{config.dataset}[{name}]"
+      rows = tfds.read(dataset, layout)
+    else:
+      if not config.format:
+        format_ = formats.by_content(format_, paths[0], layout)
+      rows = formats.FILE_FORMATS[format_](paths, layout)
+    is_empty = True
     for row in rows:
+      is_empty = False
       if isinstance(row, Row) and "answers" in row.record:
         row = labelled.row(row.where, _with_answers, row.record)
-      if isinstance(row, BadRow):
-        records.reject(*row)
-      else:
-        records.rows.append(row)
-    if len(records.rows) + len(records.skipped) == before:
-      raise settings.UserError(f"{section}.{split}: {name} has no rows")
-  records.need_rows()
-  return records
+      yield row
+    if is_empty:
+      raise settings.UserError(f"{layout.section}.{split}: {name} has no rows")
 
 
 def fingerprint(
@@ -227,7 +331,7 @@ def fingerprint(
     UserError: a file does not exist, or the data set is not prepared.
   """
   described = []
-  for format_, paths in _found(config, split, section):
+  for format_, paths in find(config, split, section):
     if format_ == "tfds":
       described += tfds.describe(_dataset(config, paths[0], split, section))
       continue
@@ -241,35 +345,9 @@ def fingerprint(
   ]
   columns = dict(config.columns)
   how = [config.format, columns, config.header, config.separator]
+  how += [config.encoding] if config.encoding else []
   text = json.dumps([contents, how, config.bad_rows], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sources(
-  config: RecordsConfig, split: Split, layout: Layout
-) -> Iterator[tuple[str, Iterator[Row | BadRow]]]:
-  """Yields the name and the rows of each file, folder or TFDS split."""
-  for format_, paths in _found(config, split, layout.section):
-    name = ", ".join(paths)
-    if format_ == "tfds":
-      dataset = _dataset(config, name, split, layout.section)
-      yield f"{config.dataset}[{name}]", tfds.read(dataset, layout)
-    else:
-      yield name, formats.FILE_FORMATS[format_](paths, layout)
-
-
-def _found(
-  config: RecordsConfig, split: Split, section: str
-) -> list[tuple[str, list[str]]]:
-  """The format and the paths of each group that is read together."""
-  given = getattr(config, split)
-  if not config.dataset and config.format != "tfds":
-    return formats.find(given, config.format, section, split)
-  if not given:
-    raise settings.UserError(
-      f"{section}.{split}: expected a split, for instance train[:90%]"
-    )
-  return [("tfds", [part]) for part in given]
 
 
 def _dataset(

@@ -15,7 +15,7 @@ from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
 from bert_jax.tasks import labelled, multi_task
 from bert_jax.tasks.labelled import LabelledConfig
-from bert_jax.tasks.targets.target import to_json
+from bert_jax.tasks.targets.target import json_line
 from bert_jax.tasks.task import Prediction, Task
 from bert_jax.training import report, workdir
 
@@ -34,6 +34,7 @@ class Evaluation:
     records: with their gold fields.
     predictions: for each of them, arrays by target.
     skipped: what is wrong with each row that was left out.
+    notes: lines for the user about rows that are left out or changed.
     metrics: by name, as in training.
     baselines: the metrics of the best constant answer, by the metrics' names
       and its kind.
@@ -44,6 +45,7 @@ class Evaluation:
   records: Sequence[Record]
   predictions: Sequence[Prediction]
   skipped: Sequence[str]
+  notes: Sequence[str]
   metrics: Mapping[str, float]
   baselines: Mapping[str, float]
 
@@ -121,6 +123,7 @@ def evaluate(model: Model, given: Source) -> Evaluation:
     records,
     predictions,
     found.skipped,
+    found.notes,
     task.evaluate(records, predictions),
     task.baselines(records),
   )
@@ -168,6 +171,7 @@ def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
     },
     "records": len(records),
     "skipped": list(evaluation.skipped),
+    "notes": list(evaluation.notes),
     "metrics": evaluation.metrics,
     "baselines": evaluation.baselines,
     "tables": view.tables,
@@ -178,12 +182,7 @@ def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
       "counts": view.confusion.counts.tolist(),
     }
   answers = "".join(
-    json.dumps(
-      {**record, "answer": task.summary(record, prediction)},
-      default=to_json,
-      ensure_ascii=False,
-    )
-    + "\n"
+    json_line({**record, "answer": task.summary(record, prediction)}) + "\n"
     for record, prediction in zip(records, predictions)
   )
   files = {ANSWERS_FILE: answers, **task.files(records, predictions)}

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from bert_jax import settings
 from bert_jax.data import augmentation, grouping, records
 from bert_jax.data.augmentation import AugmentationConfig
 from bert_jax.data.records import Splits
-from bert_jax.data.sources.labelled import Record
+from bert_jax.data.sources.labelled import BadRow, Record, Row
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import EvalRecords, TrainingData
@@ -222,6 +222,30 @@ def read_split(
   )
 
 
+def stream_inputs(
+  config: records.RecordsConfig, task: Task
+) -> Iterator[Row | BadRow]:
+  """The records of `config.eval` to predict for, with all named columns.
+
+  Gold fields are columns like others.
+
+  Raises:
+    UserError: see `records.stream`.
+  """
+  several = bool(task.parts)
+  given = [part.inputs for part in task.parts.values()] or [task.inputs]
+  names = [x for part in given for x in (*part.FIELDS, *part.PREDICTION)]
+  optional = {x for part in given for x in (*part.OPTIONAL, *part.PREDICTION)}
+  return records.stream(
+    config,
+    "eval",
+    tuple(dict.fromkeys(names)),
+    {name for part in given for name in part.LISTS},
+    {*names} if several else optional,
+    rest=True,
+  )
+
+
 def make(
   config: LabelledConfig,
   encoder: EncoderConfig,
@@ -307,11 +331,7 @@ def _training_data(
       f" records; {mean:.1f} tokens a row",
       *([f"{len(changed):,} changed copies of records"] if changed else []),
       *task.unseen([row.record for row in evaluation.rows]),
-      *(
-        f"{len(part.skipped):,} records skipped of config.data.{part.split};"
-        f" the first: {part.skipped[0]}"
-        for part in (train, evaluation)
-        if part.skipped
-      ),
+      *train.notes,
+      *evaluation.notes,
     ),
   )

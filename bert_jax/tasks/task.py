@@ -201,7 +201,8 @@ class Task:
     Args:
       record: with the fields of the inputs, and gold fields if any.
       training: whether the examples are for training.
-      labelled: whether gold fields must be there; None takes those that are.
+      labelled: whether gold fields must be there, or are ignored; None takes
+        those that are.
 
     Returns:
       One example, or one for each chunk of a long text.
@@ -215,15 +216,19 @@ class Task:
         "this model came without a vocabulary; for a run on ready-made"
         " records, name its folder as config.data.tokenizer"
       )
-    if labelled or self.has_gold(record):
+    gold = [
+      name
+      for name, target in self.targets.items()
+      if (target.has_gold(record) if labelled is None else labelled)
+    ]
+    if gold:
       for name in self.inputs.NOT_BLANK:
         fields.content(record, name)
     rows = self.inputs.rows(record, self.tokenizer, self.config)
     arrays: list[dict[str, Any]] = [dict(row.example.targets) for row in rows]
-    for name, target in self.targets.items():
-      if not (labelled or target.has_gold(record)):
-        continue
-      for row, found in zip(arrays, target.encode(record, rows, training)):
+    for name in gold:
+      encoded = self.targets[name].encode(record, rows, training)
+      for row, found in zip(arrays, encoded):
         row |= {f"{name}/{key}": array for key, array in found.items()}
     return [
       dataclasses.replace(row.example, targets=found)

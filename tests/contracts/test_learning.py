@@ -209,6 +209,30 @@ def test_what_cannot_be_a_label_is_named_by_its_place(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", LABELLED)
+def test_a_row_without_a_label_is_a_bad_row(tmp_path, name):
+  rows = learnable.records(name, 4)
+  rows[1] |= {learnable.WRONG[name][0]: None}
+  config = learnable.recipe(tmp_path, name)
+  whole = dict(config["data"])
+  path = learnable.write(tmp_path / "other.jsonl", rows)
+  for split in ("train", "eval"):
+    config["data"] = {**whole, split: path}
+    with user_error(f"^{path}:2: "):
+      Recipe.from_dict(config).make_task()
+  config["data"] |= {"train": path, "bad_rows": "skip"}
+  _, data = Recipe.from_dict(config).make_task()
+  assert len(data.evaluation().records) == 3
+  assert (
+    sum(
+      f"1 rows of config.data.{x} skipped" in note
+      for note in data.notes
+      for x in ("train", "eval")
+    )
+    == 2
+  )
+
+
+@pytest.mark.parametrize("name", LABELLED)
 @pytest.mark.parametrize("split", ["train", "eval"])
 def test_an_empty_file_is_named(tmp_path, name, split):
   config = learnable.recipe(tmp_path, name)

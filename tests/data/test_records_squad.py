@@ -30,8 +30,8 @@ def test_squad_1_and_2(tmp_path):
   path = squad(
     tmp_path / "a.json",
     question(),
-    question("b", answers=two, is_impossible=False),
-    question("c", answers=[], is_impossible=True, plausible_answers=two),
+    question("b", answers=two, is_impossible="False"),
+    question("c", answers=[], is_impossible="true", plausible_answers=two),
     question("d", answers=[]),
   )
   found = read(path, QUESTIONS)
@@ -72,7 +72,7 @@ def test_squad_without_answers(tmp_path):
     ({"answers": ["Tom"]}, "expected text and start"),
     ({"answers": "Tom"}, "expected a list"),
     ({"question": None}, "question: expected text, got None"),
-    ({"question": "\ud800"}, "half of a surrogate pair"),
+    ({"is_impossible": "maybe"}, "expected true or false, got 'maybe'"),
     ({"id": "a"}, "duplicate question ID"),
   ],
 )
@@ -101,12 +101,13 @@ def test_answers_beyond_the_basic_plane(tmp_path):
   [
     (b"", r"data.train: .*a.json has no rows"),
     (b'{"data": []}', r"data.train: .*a.json has no rows"),
-    (b"[1]", r"a.json: expected SQuAD's JSON"),
-    (b'{"data": {}}x', r"a.json: expected SQuAD's JSON"),
-    (b'{"text": "a"}\n{"text": "b"}', r"a.json: .*suffix of JSON lines is .js"),
+    (b"[1]", r"a.json: \[0\]: expected one JSON object, got 1"),
+    (b'{"data": {}}x', r"a.json: expected JSON: Extra data"),
+    (b"{\n}{\n}", r"a.json: .*suffix of JSON lines is .jsonl"),
+    (b'{\n"data": {}}', r"a.json: expected an array of JSON objects, SQuAD's"),
     (b'{"data": [{"paragraphs": [{}]}]}', r"a.json: .*'qas'"),
-    (b'{"data": "\xff"}', r"a.json: .*0xFF is not UTF-8"),
-    (b"[" * 99999, r"a.json: expected SQuAD's JSON"),
+    (b'{"data": ["\xff"]}', r"a.json: .*0xFF is not UTF-8"),
+    (b"[" * 99999, r"a.json: expected JSON"),
   ],
 )
 def test_files_that_are_no_squad(tmp_path, data, message):

@@ -80,7 +80,7 @@ def test_another_file_is_read_as_the_flags_say(home):
     cwd=home,
   )
   assert "the model has no label no; records with it count as errors" in out
-  assert "1 rows left out; the first: other.csv:4: " in out
+  assert "1 rows of --data skipped; the first: other.csv:4: " in out
   found = json.loads((home / "new" / "folder" / "evaluation.json").read_text())
   assert found["records"] == 2
 

@@ -53,7 +53,7 @@ def test_what_was_read_is_said(tmp_path):
   first, *skipped = data.notes
   assert first.startswith("6 training and 6 evaluation records; ")
   assert len(skipped) == 2
-  assert "1 records skipped of config.data.train" in skipped[0]
+  assert "1 rows of config.data.train skipped" in skipped[0]
   assert "train.jsonl:7" in skipped[0]
 
 

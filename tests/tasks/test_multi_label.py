@@ -22,9 +22,11 @@ ROWS = [
 
 @pytest.fixture
 def make(tmp_path):
-  return lambda rows=ROWS, evaluation=None: cases.fit(
-    tmp_path, "multi_label", rows, evaluation
-  )
+  def fit(rows=ROWS, evaluation=None, pretrained=None, **labels):
+    given = (rows, evaluation, pretrained)
+    return cases.fit(tmp_path, "multi_label", *given, labels=labels)
+
+  return fit
 
 
 def target(made):
@@ -63,6 +65,51 @@ def test_labels_are_those_of_the_training_records(make):
     assert example.targets["labels/labels"].tolist() == row
     assert example.targets["labels/labels"].dtype == np.float32
     assert example.targets["labels/weights"] == 1
+
+
+@pytest.mark.parametrize(
+  ("rows", "labels", "expected"),
+  [
+    ([[0, 1, 0], [1, 0, 0]], (), [[0, 1, 0], [1, 0, 0]]),
+    ([[False, True, True], [1.0, 0.0, 0.0]], (), [[0, 1, 1], [1, 0, 0]]),
+    ([["0", "1"], ["1", "0"]], (), [[0, 1], [1, 0]]),
+    ([[1, 1], [0, 0], []], (), [[1, 1], [0, 0], [0, 0]]),
+    ([[0, 1], [1, 0]], ("a", "b"), [[0, 1], [1, 0]]),
+    ([["b"], [0, 1]], ("a", "b"), [[0, 1], [0, 1]]),
+    ([[1], [0]], ("a",), [[1], [0]]),
+    ([[0, 1, 1], [1]], ("0", "1", "2"), [[0, 1, 1], [0, 1, 0]]),
+  ],
+)
+def test_multi_hot_lists_are_positions(make, rows, labels, expected):
+  made = make([{"text": "it", "labels": row} for row in rows], labels=labels)
+  names = labels or tuple(f"LABEL_{id}" for id in range(len(expected[0])))
+  assert target(made).names == names
+  found = [x.targets["labels/labels"] for (x,) in made[1].evaluation().examples]
+  np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+  "rows", [[[0], [1], [0, 1]], [[0], [2], [0, 1]], [[0], [1], [1]]]
+)
+def test_numbers_of_labels_are_names(make, rows):
+  made = make([{"text": "it", "labels": row} for row in rows])
+  assert target(made).names == tuple(sorted({str(x) for r in rows for x in r}))
+
+
+def test_multi_hot_lists_of_a_pretrained_model(make):
+  rows = [{"text": "it", "labels": row} for row in ([0, 1], [1, 1])]
+  pretrained = MultiLabel(("toxic", "rude"))
+  assert target(make(rows, pretrained=pretrained)).names == pretrained.names
+  chances = [np.array([0.0, 1.0]), np.array([1.0, 1.0])]
+  assert pretrained.evaluate(rows, chances)["subset_accuracy"] == 1
+
+
+@pytest.mark.parametrize("other", [[0, 1, 1, 0], ["a"]])
+def test_a_list_of_another_length_is_a_bad_row(make, other):
+  rows = [[0, 1, 0], [1, 0, 0], other]
+  rows = [{"text": "it", "labels": row} for row in rows]
+  with user_error(r"train.jsonl:[13]: .*'labels'|unknown 'a'"):
+    make(rows)
 
 
 def test_tables_separate_the_labels(tmp_path):

@@ -26,7 +26,8 @@ class Source(Protocol):
   def __getitem__(self, index: int) -> Mapping[str, Any]:
     """The `text` of a document, `replaced_bytes`, and other fields.
 
-    `replaced_bytes` counts those that are not UTF-8, replaced by U+FFFD.
+    `replaced_bytes` counts those that are not UTF-8, and halves of surrogate
+    pairs in JSON; each is replaced by U+FFFD.
     """
 
 
@@ -36,7 +37,7 @@ class SourceConfig:
 
   Attributes:
     source: "text_files", "tfds", "installed_docs" or "mixture".
-    files: glob patterns of text files, separated by commas.
+    files: glob patterns of text files, separated by commas, or a list.
     documents: how text files are split into documents: "blank_line" (at blank
       lines), "line" or "file". JSON lines are always split by lines.
     field: the field of JSON lines, or the TFDS feature, with the text.
@@ -50,7 +51,7 @@ class SourceConfig:
   """
 
   source: str
-  files: tuple[str, ...] = ()
+  files: str | tuple[str, ...] = ()
   documents: str = "blank_line"
   field: str = "text"
   dataset: str = ""

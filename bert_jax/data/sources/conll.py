@@ -9,7 +9,14 @@ Peter   NNP  B-PER
 import collections
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterable,
+  Iterator,
+  Mapping,
+)
+from typing import NamedTuple
 
 from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, RefusedError, Row
@@ -22,17 +29,46 @@ _BLANK = " \t\r\n"
 _DOCUMENT = "-DOCSTART-"
 # The number of lines that determine the format of a file.
 _SAMPLE = 1000
+# The share of lines that must have as many cells for a file to be CoNLL.
+_SHARE = 0.9
 
-_Split = Callable[[str], list[str]]
 _Line = tuple[int, list[str]]
+
+
+class _Form(NamedTuple):
+  """The columns of a file.
+
+  Attributes:
+    split: a function that splits a line into cells.
+    width: the number of columns.
+    tags: the cells of the last column, of lines that do not begin with #.
+  """
+
+  split: Callable[[str], list[str]]
+  width: int
+  tags: Collection[str]
+
+  def is_comment(self, line: str, is_first: bool) -> bool:
+    """Whether a line is a comment; `is_first`: no word was before it.
+
+    A comment begins with # and has another number of columns. One that has as
+    many begins with # and a space, and the word # is told from it by its tag.
+    """
+    if not line.startswith("#"):
+      return False
+    cells = self.split(line)
+    if len(cells) != self.width:
+      return True
+    if self.split is _at_tabs:
+      return cells[0].startswith("# ")
+    return line[1:2] in (" ", "\t") and is_first and cells[-1] not in self.tags
 
 
 def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
   """Yields one record per sentence, with its `words` and their `tags`.
 
   Columns are separated by tabs if most lines have one, else by spaces. Lines
-  with -DOCSTART-, and comments, which begin with # and have another number of
-  columns, are ignored.
+  with -DOCSTART-, and comments, which begin with #, are ignored.
 
   The columns of fields are numbers, by default the first for `words` and the
   last for `tags`. The location of a row is that of its first word.
@@ -40,10 +76,11 @@ def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
   Raises:
     UserError: the file cannot be read, or a column does not exist.
   """
-  split, width = _form(path)
+  form = _form(path, layout.encoding)
+  width = form.width
   places = _places(path, width, layout)
-  with labelled.open_text(path) as file:
-    for sentence in _sentences(file, split, width):
+  with labelled.open_text(path, encoding=layout.encoding) as file:
+    for sentence in _sentences(file, form):
       for number, cells in sentence:
         if reason := _wrong(cells, width, places, layout):
           yield BadRow(f"{path}:{number}", reason)
@@ -55,19 +92,45 @@ def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
         yield Row(f"{path}:{sentence[0][0]}", record)
 
 
-def _form(path: str) -> tuple[_Split, int]:
-  """The function that splits lines, and the number of columns."""
-  with labelled.open_text(path) as file:
+def is_conll(path: str, layout: Layout) -> bool:
+  """Whether a table or a text file is a CoNLL file rather.
+
+  It has blank lines between sentences, of which some have several words, and
+  as many cells in almost all lines. A table's header names the column of the
+  words. Where records need no tags, lines of text are told by their last
+  words: O is not among them.
+  """
+  form = _form(path, layout.encoding)
+  with labelled.open_text(path, encoding=layout.encoding) as file:
+    found = list(_sentences(itertools.islice(file, _SAMPLE), form))
+  if form.width < 2 or len(found) < 2 or max(map(len, found)) < 2:
+    return False
+  rows = [cells for sentence in found for _, cells in sentence]
+  if str(layout.column("words") or "words") in rows[0]:
+    return False
+  fit = sum(len(cells) == form.width for cells in rows)
+  needs_tags = "tags" in layout.fields and "tags" not in layout.optional
+  is_tagged = needs_tags or form.split is _at_tabs or "O" in form.tags
+  return is_tagged and fit >= _SHARE * len(rows)
+
+
+def _is_word(line: str) -> bool:
+  return bool(line.strip(_BLANK))
+
+
+def _form(path: str, encoding: str) -> _Form:
+  with labelled.open_text(path, encoding=encoding) as file:
     words = (
       line
       for line in file
-      if line.strip(_BLANK) and not line.startswith(("#", _DOCUMENT))
+      if _is_word(line) and not line.startswith(("#", _DOCUMENT))
     )
     sample = list(itertools.islice(words, _SAMPLE))
-  tabs = sum("\t" in line for line in sample) * 2 > len(sample)
-  split = _at_tabs if tabs else _at_spaces
+    tabs = sum("\t" in line for line in sample) * 2 > len(sample)
+    split = _at_tabs if tabs else _at_spaces
+    tags = {split(line)[-1] for line in itertools.chain(sample, words)}
   widths = collections.Counter(len(split(line)) for line in sample)
-  return split, widths.most_common(1)[0][0] if widths else 0
+  return _Form(split, widths.most_common(1)[0][0] if widths else 0, tags)
 
 
 def _at_tabs(line: str) -> list[str]:
@@ -98,18 +161,16 @@ def _places(path: str, width: int, layout: Layout) -> dict[str, int]:
   return places
 
 
-def _sentences(
-  file: Iterable[str], split: _Split, width: int
-) -> Iterator[list[_Line]]:
+def _sentences(file: Iterable[str], form: _Form) -> Iterator[list[_Line]]:
   """Yields the line numbers and columns of each sentence."""
   sentence = []
   for number, line in enumerate(itertools.chain(file, [""]), 1):
-    if not line.strip(_BLANK) or line.startswith(_DOCUMENT):
+    if not _is_word(line) or line.startswith(_DOCUMENT):
       if sentence:
         yield sentence
       sentence = []
-    elif not line.startswith("#") or len(split(line)) == width:
-      sentence.append((number, split(line)))
+    elif not form.is_comment(line, not sentence):
+      sentence.append((number, form.split(line)))
 
 
 def _wrong(

@@ -1,7 +1,9 @@
 """Finds, describes and decompresses the files of a source."""
 
+import contextlib
 import glob
 import gzip
+import json
 import os
 import pathlib
 import re
@@ -19,19 +21,28 @@ _OTHER_FORMATS = (
 )
 # fmt: on
 
-# The characters of "surrogateescape" for bytes that are not UTF-8.
-_BAD_BYTE = re.compile("[\udc80-\udcff]")
+# Bytes that are not UTF-8, by "surrogateescape", and halves of pairs in JSON.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def replace_bad_bytes(text: str) -> tuple[str, int]:
-  """Replaces surrogates of "surrogateescape" by U+FFFD, and counts them."""
-  return (text, 0) if text.isascii() else _BAD_BYTE.subn("\ufffd", text)
+def replace_surrogates(text: str) -> tuple[str, int]:
+  """Replaces lone surrogates by U+FFFD, and counts them."""
+  return (text, 0) if text.isascii() else _SURROGATE.subn("\ufffd", text)
 
 
-def split(given: tuple[str, ...]) -> tuple[str, ...]:
-  """Paths and patterns, which commas may separate too."""
-  parts = (part.strip() for text in given for part in text.split(","))
-  return tuple(filter(None, parts))
+def split(given: str | tuple[str, ...]) -> tuple[str, ...]:
+  """Paths and patterns: given as several, or as a text with commas between.
+
+  A text may be a JSON list too, `["a, b.tsv"]`: its items are used as they are.
+  """
+  if not isinstance(given, str):
+    return tuple(given)
+  if given.lstrip().startswith("["):
+    with contextlib.suppress(ValueError):
+      found = json.loads(given)
+      if all(isinstance(path, str) for path in found):
+        return tuple(found)
+  return tuple(filter(None, map(str.strip, given.split(","))))
 
 
 def find(patterns: tuple[str, ...], key: str) -> list[str]:

@@ -7,7 +7,7 @@ entry to `FILE_FORMATS`.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bert_jax.data.sources import conll, parallel, squad, tables
+from bert_jax.data.sources import conll, json_records, parallel, squad, tables
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources.labelled import BadRow, Layout, Row
 from bert_jax.settings import UserError
@@ -24,7 +24,9 @@ def _one(
 FILE_FORMATS: Mapping[str, Callable[[Sequence[str], Layout], _Rows]] = {
   "tsv": _one(tables.read_tsv),
   "csv": _one(tables.read_csv),
-  "jsonl": _one(tables.read_jsonl),
+  "txt": _one(tables.read_txt),
+  "jsonl": _one(json_records.read_lines),
+  "json": _one(json_records.read_document),
   "conll": _one(conll.read),
   "squad": _one(squad.read),
   "parallel": parallel.read,
@@ -35,7 +37,12 @@ FORMATS = (*FILE_FORMATS, "tfds")
 """The names of all formats."""
 
 # The formats of suffixes that are not the name of one.
-_SUFFIXES = {"ndjson": "jsonl", "bio": "conll", "iob": "conll", "json": "squad"}
+_SUFFIXES = {
+  "text": "txt",
+  "ndjson": "jsonl",
+  "bio": "conll",
+  "iob": "conll",
+}
 
 
 def find(
@@ -71,9 +78,25 @@ def _format(path: str, section: str) -> str:
   """The format of a file by its suffix."""
   suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1][1:]
   found = _SUFFIXES.get(suffix, suffix)
-  if found not in ("tsv", "csv", "jsonl", "conll", "squad"):
+  if found not in FILE_FORMATS:
     raise UserError(
       f"{section}.format: the suffix of {path} is of no known format; set one"
       f" of {', '.join(FORMATS)}"
     )
   return found
+
+
+def by_content(format_: str, path: str, layout: Layout) -> str:
+  """The format of a file whose suffix alone does not tell it.
+
+  Args:
+    format_: the format of the suffix.
+    path: the file.
+    layout: the fields of its records.
+  """
+  if format_ in ("json", "jsonl"):
+    is_one = json_records.is_document(path, format_, layout.encoding)
+    return "json" if is_one else "jsonl"
+  if format_ in ("tsv", "txt") and "words" in layout.fields:
+    return "conll" if conll.is_conll(path, layout) else format_
+  return format_

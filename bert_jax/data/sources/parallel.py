@@ -39,7 +39,9 @@ def read(paths: Sequence[str], layout: Layout) -> Iterator[Row | BadRow]:
   """
   files = _files(paths, layout)
   first = next(iter(files.values()))
-  lines = {field: _lines(path) for field, path in files.items()}
+  lines = {
+    field: _lines(path, layout.encoding) for field, path in files.items()
+  }
   rows = itertools.zip_longest(*lines.values(), fillvalue="")
   for number, row in enumerate(rows, 1):
     for field in files:
@@ -89,8 +91,8 @@ def _files(paths: Sequence[str], layout: Layout) -> dict[str, str]:
   return files
 
 
-def _lines(path: str) -> list[str]:
-  with labelled.open_text(path) as file:
+def _lines(path: str, encoding: str) -> list[str]:
+  with labelled.open_text(path, encoding=encoding) as file:
     return [line.strip(" \t\r\n") for line in file]
 
 

@@ -4,7 +4,6 @@ See https://rajpurkar.github.io/SQuAD-explorer. Articles contain paragraphs,
 which contain questions; positions count characters of the paragraph.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +20,20 @@ def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
   Raises:
     UserError: the file cannot be read, or is not JSON in this format.
   """
+  yield from rows(path, labelled.read_json(path, layout.encoding), layout)
+
+
+def is_squad(value: Any) -> bool:
+  """Whether a JSON value has the form of SQuAD's files: data, paragraphs."""
+  articles = value.get("data") if isinstance(value, Mapping) else None
+  return isinstance(articles, list) and any(
+    isinstance(article, Mapping) and "paragraphs" in article
+    for article in articles
+  )
+
+
+def rows(path: str, value: Any, layout: Layout) -> Iterator[Row | BadRow]:
+  """As `read`, from the JSON value of a file."""
   fields = layout.only(_FIELDS, "SQuAD files")
   for field in fields:
     if layout.column(field) is not None:
@@ -29,7 +42,7 @@ def read(path: str, layout: Layout) -> Iterator[Row | BadRow]:
         " has no columns"
       )
   seen = set()
-  for place, context, question in _questions(path):
+  for place, context, question in _questions(path, value):
     where = f"{path}: {place}"
     if where in seen:
       yield BadRow(where, "duplicate question ID")
@@ -90,16 +103,12 @@ def _answer(item: Any, context: str) -> dict[str, Any]:
   return {"text": text, "start": start}
 
 
-def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+def _questions(
+  path: str, value: Any
+) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
   """Yields the ID, the context and the JSON of each question."""
-  with labelled.open_text(path) as file:
-    text = file.read()
-  if not text.strip():
-    return
   try:
-    labelled.check_text(text)
-    articles = json.loads(text)["data"]
-    for number, article in enumerate(articles):
+    for number, article in enumerate(value["data"]):
       for at, paragraph in enumerate(article["paragraphs"]):
         place = f"data[{number}].paragraphs[{at}]"
         context = paragraph.get("context")
@@ -107,19 +116,10 @@ def _questions(path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
           identity = question.get("id")
           where = place + f".qas[{index}]" if identity is None else identity
           yield str(where), context, question
-  except labelled.RefusedError as error:
-    raise UserError(f"{path}: {error}") from None
-  except (
-    ValueError,
-    RecursionError,
-    LookupError,
-    TypeError,
-    AttributeError,
-  ) as error:
+  except (LookupError, TypeError, AttributeError) as error:
     reason = f"{type(error).__name__}: {error}"
     raise UserError(
       f"{path}: expected SQuAD's JSON: data, paragraphs, qas; {reason:.100}"
-      " (the suffix of JSON lines is .jsonl)"
     ) from None
 
 
@@ -134,11 +134,21 @@ def _record(
   for name, value in record.items():
     if name in fields and not isinstance(value, str):
       raise labelled.RefusedError(f"{name}: expected text, got {value!r:.40}")
-    labelled.check_text(value or "")
-  if question.get("is_impossible"):
+  if _is_true(question.get("is_impossible")):
     record["answers"] = []
   elif "answers" in question:
     record["answers"] = question["answers"]
   elif "answers" not in layout.optional:
     raise labelled.RefusedError("has neither answers nor is_impossible")
   return {field: record[field] for field in fields if field in record}
+
+
+def _is_true(value: Any) -> bool:
+  """A boolean, which some files hold as its name."""
+  names = {"true": True, "1": True, "false": False, "0": False, "none": False}
+  found = names.get(str(value).lower())
+  if found is None:
+    raise labelled.RefusedError(
+      f"is_impossible: expected true or false, got {value!r:.40}"
+    )
+  return found

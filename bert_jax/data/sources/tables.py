@@ -1,9 +1,9 @@
-"""Reads labelled records from TSV, CSV and JSON lines."""
+"""Reads labelled records from TSV, CSV and lines of text."""
 
+import ast
 import csv
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from bert_jax.data.sources import labelled
 from bert_jax.data.sources.labelled import BadRow, Layout, Record, Row
@@ -24,7 +24,7 @@ def read_tsv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
   Raises:
     UserError: the file cannot be read, or lacks a column.
   """
-  with labelled.open_text(path) as file:
+  with labelled.open_text(path, encoding=layout.encoding) as file:
     lines = (line.removesuffix("\n").removesuffix("\r") for line in file)
     rows = (
       (number, line.split("\t")) for number, line in enumerate(lines, 1) if line
@@ -41,31 +41,21 @@ def read_csv(path: str, layout: Layout) -> Iterator[Row | BadRow]:
     UserError: the file cannot be read, or lacks a column.
   """
   csv.field_size_limit(_LONGEST)
-  with labelled.open_text(path, newline="") as file:
+  with labelled.open_text(path, "", layout.encoding) as file:
     yield from _table(path, _csv_rows(file), layout)
 
 
-def read_jsonl(path: str, layout: Layout) -> Iterator[Row | BadRow]:
-  """Yields one record per line with a JSON object; blank lines are ignored.
-
-  The columns of fields are keys, `a.b` for nested ones.
+def read_txt(path: str, layout: Layout) -> Iterator[Row | BadRow]:
+  """Yields one record per line, with its `text`; blank lines are ignored.
 
   Raises:
-    UserError: the file cannot be read, or a column is a number.
+    UserError: the file cannot be read, or a field is required that it lacks.
   """
-  columns = {}
-  for field in layout.fields:
-    column = layout.column(field)
-    columns[field] = field if column is None else column
-    if isinstance(column, int):
-      raise UserError(
-        f"{layout.section}.columns.{field}: expected a key of JSON objects,"
-        f" got {column!r}"
-      )
-  with labelled.open_text(path) as file:
+  layout.only(("text",), "text files")
+  with labelled.open_text(path, encoding=layout.encoding) as file:
     for number, line in enumerate(file, 1):
       if line.strip():
-        yield labelled.row(f"{path}:{number}", _object, line, columns, layout)
+        yield labelled.row(f"{path}:{number}", _text, line)
 
 
 def _csv_rows(file: Iterator[str]) -> Iterator[_Cells]:
@@ -128,6 +118,9 @@ def _named(path: str, header: Sequence[str], layout: Layout) -> dict[str, int]:
       )
     else:
       places[field] = names.index(column)
+  if layout.rest:
+    used = {"", *places, *(names[place] for place in places.values())}
+    places |= {name: n for n, name in enumerate(names) if name not in used}
   return places
 
 
@@ -168,49 +161,37 @@ def _record(
     labelled.check_text(cell)
     if field in layout.lists:
       # A separator of spaces is any number of them.
-      items = cell.split(layout.separator.strip() or None)
-      record[field] = [item.strip() for item in items] if cell.strip() else []
+      separator = layout.separator.strip() or None
+      record[field] = _literal(cell) if separator else None
+      if record[field] is None:
+        items = cell.split(separator) if cell.strip() else []
+        record[field] = [item.strip() for item in items]
     elif cell or field not in layout.optional:
       record[field] = cell
   return record
 
 
-def _object(line: str, columns: Mapping[str, str], layout: Layout) -> Record:
+def _text(line: str) -> Record:
   labelled.check_text(line)
+  return {"text": line.rstrip("\r\n")}
+
+
+def _literal(cell: str) -> list | None:
+  """The list that a cell holds as JSON or Python write it, or None.
+
+  Other programs write lists to tables so: `['a', 'b']` or `[0, 1, 0]`.
+  """
+  cell = cell.strip()
+  if not (cell.startswith("[") and cell.endswith("]")):
+    return None
+  # NumPy writes no commas.
+  cell = re.sub(r"""(['"])\s+(['"])""", r"\1, \2", cell)
+  if re.fullmatch(r"\[[\d.\s]+\]", cell):
+    cell = f"[{', '.join(cell[1:-1].split())}]"
   try:
-    values = json.loads(line)
-  except (ValueError, RecursionError) as error:
-    raise labelled.RefusedError(
-      f"expected one JSON object per line: {error}"
-    ) from None
-  if not isinstance(values, dict):
-    raise labelled.RefusedError(
-      f"expected one JSON object per line, got {line.strip():.40}"
-    )
-  if "\\u" in line:
-    labelled.check_text(json.dumps(values, ensure_ascii=False))
-  record = {}
-  for field, column in columns.items():
-    value = _value(values, column)
-    if value is None and field in layout.optional:
-      continue
-    if value is None:
-      known = ", ".join(values) or "none"
-      raise labelled.RefusedError(
-        f"has no field {column!r}; its fields: {known:.200}"
-      )
-    if field in layout.lists and not isinstance(value, list):
-      raise labelled.RefusedError(
-        f"field {column!r}: expected a list, got {value!r:.40}"
-      )
-    record[field] = value
-  return record
-
-
-def _value(values: Mapping[str, Any], column: str) -> Any:
-  """The value of a key, or of a path `a.b`; None if it does not exist."""
-  if column in values:
-    return values[column]
-  first, _, rest = column.partition(".")
-  inner = values.get(first)
-  return _value(inner, rest) if rest and isinstance(inner, dict) else None
+    found = ast.literal_eval(cell)
+  except (ValueError, SyntaxError, RecursionError, MemoryError):
+    return None
+  is_texts = all(isinstance(item, str) for item in found)
+  is_numbers = all(isinstance(item, int | float) for item in found)
+  return found if is_texts or (is_numbers and len(found) > 1) else None

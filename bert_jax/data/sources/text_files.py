@@ -106,10 +106,12 @@ class TextFiles:
         texts = self._split(block.file)(file.read(block.size))
       self._parsed = block, texts
     text = texts[index - block.document]
-    text, replaced = files_lib.replace_bad_bytes(text)
+    text, replaced = files_lib.replace_surrogates(text)
     fields = {}
     if self._is_json(block.file):
-      text, fields = self._json_text(block, text)
+      fields = self._fields(block, text)
+      text, halves = files_lib.replace_surrogates(fields[self.field])
+      replaced += halves
     return fields | {"text": text, "replaced_bytes": replaced}
 
   def _path(self, file: int) -> pathlib.Path:
@@ -127,8 +129,8 @@ class TextFiles:
   def _split(self, file: int) -> Any:
     return _SPLIT[self._unit(file)]
 
-  def _json_text(self, block: _Block, line: str) -> tuple[str, dict[str, Any]]:
-    """The text of a JSON line and its other fields."""
+  def _fields(self, block: _Block, line: str) -> dict[str, Any]:
+    """The fields of a JSON line, of which one is the text."""
     number, text = line.split(":", 1)
     where = f"{self.files[block.file]}:{block.line + int(number)}"
     try:
@@ -148,9 +150,7 @@ class TextFiles:
         f"{where}: field {self.field!r} (config.corpus.field) is not text:"
         f" {str(fields[self.field])[:40]!r}"
       )
-    # Replace lone surrogates, which JSON can contain and UTF-8 cannot.
-    text = fields[self.field].encode("utf-8", "replace").decode()
-    return text, fields
+    return fields
 
 
 def _text(data: bytes) -> str:
@@ -224,7 +224,9 @@ def _cut_within(data: bytes) -> int:
 
 def _check_text(start: bytes, name: str) -> None:
   """Raises a `UserError` for UTF-16, binary files and other encodings."""
-  _, bad = files_lib.replace_bad_bytes(start.decode("utf-8", "surrogateescape"))
+  _, bad = files_lib.replace_surrogates(
+    start.decode("utf-8", "surrogateescape")
+  )
   if start.startswith((b"\xff\xfe", b"\xfe\xff")):
     what = "UTF-16"
   elif start.count(0) > len(start) // 10:

@@ -151,7 +151,7 @@ class TfdsTexts:
     text = features[self.field]
     if isinstance(text, bytes):
       text = text.decode("utf-8", "surrogateescape")
-    text, replaced = files_lib.replace_bad_bytes(text)
+    text, replaced = files_lib.replace_surrogates(text)
     return features | {"text": text, "replaced_bytes": replaced}
 
 

@@ -1,10 +1,12 @@
 """The fields of the records that tasks take, and the options of answers."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
+from bert_jax.text.tokenizer import check_text
 
 
 def text(record: Record, name: str) -> str:
@@ -50,14 +52,21 @@ def texts(record: Record, name: str) -> list[str]:
 def label(value: Any) -> str:
   """A label as text, which files may hold as a number.
 
+  A whole number has one name, whatever its type: 1, 1.0 and true are "1".
+
   Raises:
-    UserError: it is neither.
+    UserError: it is neither, or missing.
   """
+  # NaN is what pandas has for a missing value.
+  if value is None or (isinstance(value, float) and math.isnan(value)):
+    raise UserError("the record has no label")
   if isinstance(value, str) and value.strip():
-    return value.strip()
+    return check_text(value.strip(), "label")
   if isinstance(value, bool | int):
     return str(int(value))
-  raise UserError(f"the label {value!r:.60}: expected a name or a number")
+  if isinstance(value, float) and value.is_integer():
+    return str(int(value))
+  raise UserError(f"the label {value!r:.60}: expected a name or a whole number")
 
 
 def index(name: str, value: Any, labels: Sequence[str]) -> int:

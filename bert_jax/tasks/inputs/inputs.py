@@ -29,6 +29,8 @@ class Inputs:
   """The fields of a record, in the order of a table without a header."""
   OPTIONAL: ClassVar[Collection[str]] = ()
   """Fields that a record may lack."""
+  PREDICTION: ClassVar[tuple[str, ...]] = ()
+  """Fields that records to predict for may have or, unlike others, lack."""
   LISTS: ClassVar[Collection[str]] = ()
   """Fields that hold a list."""
   ARRAYS: ClassVar[Mapping[str, Any]] = {}

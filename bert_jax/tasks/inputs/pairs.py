@@ -32,6 +32,7 @@ class Pairs(Inputs):
 
   FIELDS = ("text", "pair")
   GROUP = "text"
+  PREDICTION = ("pair", "negative")
   TRAINING_ONLY = ("texts",)
 
   def rows(

@@ -31,6 +31,7 @@ class Words(Inputs):
   """
 
   FIELDS = ("words",)
+  PREDICTION = ("words", "text")
   LISTS = ("words",)
   GROUP = "words"
   ARRAYS: ClassVar = {
@@ -42,7 +43,7 @@ class Words(Inputs):
   def rows(
     self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
-    if "words" in record or "tags" in record:
+    if record.get("words") is not None:
       given = fields.texts(record, "words")
       encoding = tokenizer.encode(" ".join(given))
       found = locate(given, encoding, tokenizer)
@@ -67,7 +68,7 @@ class Words(Inputs):
 
 def source_text(record: Record, start: int, end: int) -> str:
   """The text of some words: characters, or indices of given words."""
-  if "words" in record:
+  if record.get("words") is not None:
     return " ".join(record["words"][start:end])
   return record["text"][start:end]
 

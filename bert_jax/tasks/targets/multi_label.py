@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
@@ -28,6 +30,8 @@ from bert_jax.tasks.targets.view import View
 from bert_jax.types import Batch
 
 _DEFAULT_THRESHOLD = 0.5
+# The values of multi-hot lists.
+_HOT = {"0", "1"}
 _Matrix = Float[np.ndarray, "rows names"]
 
 
@@ -48,7 +52,11 @@ class ChosenLabel:
 
 @dataclasses.dataclass(frozen=True)
 class MultiLabel(LabelledTarget):
-  """Several labels; the gold field is `labels`, a list of names.
+  """Several labels; the gold field is `labels`.
+
+  That is a list of names, or of 0 or 1 for each label (multi-hot), such as
+  `[0, 1, 0]`. Where nothing else names the labels of multi-hot lists, they are
+  `LABEL_0` and so on.
 
   The arrays of a batch:
 
@@ -81,13 +89,36 @@ class MultiLabel(LabelledTarget):
   def _cuts(self) -> tuple[float, ...]:
     return self.thresholds or (_DEFAULT_THRESHOLD,) * len(self.names)
 
+  def fit(self, records: Splits, pretrained: Self | None) -> Self:
+    """Labels as in the base class, or the positions of multi-hot lists."""
+    if not self.labels:
+      count = _positions(records.each_known(_given))
+      known = pretrained.labels if pretrained else ()
+      if count and len(known) != count:
+        known = tuple(f"LABEL_{id}" for id in range(count))
+      if count:
+        return dataclasses.replace(self, labels=known).fit(records, pretrained)
+    return super().fit(records, pretrained)
+
   def found(self, record: Record) -> Iterable[str]:
-    given = record.get("labels")
-    if not isinstance(given, list | tuple):
-      raise UserError(
-        f"the field 'labels': expected a list of labels, got {given!r:.60}"
+    found, names = _given(record), self.labels
+    if not found or not {*found} <= _HOT:
+      return found
+    # A name is not given twice.
+    repeats = len(found) > len({*found})
+    if len(found) == len(names) and (repeats or not {*found} <= {*names}):
+      return [name for name, value in zip(names, found) if value == "1"]
+    if repeats:
+      wanted = (
+        f"or 0 or 1 for each of {len(names)} labels"
+        if names
+        else ("as other records have")
       )
-    return [fields.label(name) for name in given]
+      raise UserError(
+        f"the field 'labels': expected names, {wanted}; got"
+        f" {', '.join(found):.60}"
+      )
+    return found
 
   def arrays(self, record: Record, training: bool) -> Arrays:
     row = np.zeros(len(self.names), np.float32)
@@ -227,3 +258,32 @@ class MultiLabel(LabelledTarget):
   def to_huggingface(self) -> dict[str, Any]:
     """As in the base class, with a threshold for each label."""
     return super().to_huggingface() | {"thresholds": list(self._cuts)}
+
+
+def _given(record: Record) -> list[str]:
+  """The list of a record, whose items are names, or 0 or 1.
+
+  Raises:
+    UserError: it is missing, or is none.
+  """
+  given = record.get("labels")
+  if not isinstance(given, list | tuple):
+    raise UserError(
+      f"the field 'labels': expected a list of labels, got {given!r:.60}"
+    )
+  return [fields.label(name) for name in given]
+
+
+def _positions(lists: Sequence[Sequence[str]]) -> int:
+  """The number of labels if lists are multi-hot, else 0.
+
+  They are if they only have 0 and 1 and either the same length or, as names
+  never have, repetitions.
+  """
+  lists = [found for found in lists if found]
+  if not lists or not {*itertools.chain.from_iterable(lists)} <= _HOT:
+    return 0
+  sizes = collections.Counter(map(len, lists))
+  size = max(sizes, key=sizes.__getitem__)
+  repeats = any(len(found) > len({*found}) for found in lists)
+  return size if size > 1 and (repeats or len(sizes) == 1) else 0

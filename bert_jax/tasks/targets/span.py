@@ -135,7 +135,7 @@ class Span(Target):
 
   def has_gold(self, record: Record) -> bool:
     """An empty list of answers says that there is none."""
-    return "answers" in record
+    return record.get("answers") is not None
 
   def gold(self, record: Record) -> list[Mapping[str, Any]]:
     """The checked answers.

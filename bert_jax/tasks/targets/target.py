@@ -37,6 +37,12 @@ def to_json(value: Any) -> Any:
   return dataclasses.asdict(value)
 
 
+def json_line(value: Any) -> str:
+  """Answers and records as JSON; lone surrogates are escapes, as they came."""
+  line = json.dumps(value, default=to_json, ensure_ascii=False)
+  return line.encode("utf-8", "backslashreplace").decode()
+
+
 class Target:
   """One thing that is predicted from the encoder's outputs.
 
@@ -242,9 +248,7 @@ class Target:
   def lines(self, answer: Any) -> list[str]:
     """An answer as lines of text, for a terminal."""
     parts = answer if isinstance(answer, list) else [answer]
-    return [
-      json.dumps(part, default=to_json, ensure_ascii=False) for part in parts
-    ]
+    return list(map(json_line, parts))
 
   # The evaluation's files and page.
 

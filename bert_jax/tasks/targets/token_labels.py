@@ -177,7 +177,7 @@ class TokenLabels(LabelledTarget):
   def merge(self, record: Record, predictions: Sequence[Labelled]) -> Labelled:
     """All words of a record, given words without tokens too."""
     found = Labelled(*map(np.concatenate, zip(*predictions)))
-    if "words" not in record:
+    if record.get("words") is None:
       return found
     count = len(record["words"])
     index = np.arange(count)

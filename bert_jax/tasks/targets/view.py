@@ -71,7 +71,7 @@ def texts(record: Record, *names: str) -> dict[str, str]:
     for name in names or ("text", "pair")
     if record.get(name) is not None
   }
-  if not found and "words" in record:
+  if not found and record.get("words") is not None:
     return {"text": " ".join(record["words"])}
   return found
 
