@@ -105,7 +105,7 @@ def test_gzip_and_json_lines(folder):
   (folder / "a.jsonl.gz").write_bytes(gzip.compress(data, mtime=0))
   (folder / "b.txt.gz").write_bytes(gzip.compress(b"three", mtime=0))
   source = open_files(folder, field="body")
-  assert texts(source) == ["one\n\ntwo", "?x", "three"]
+  assert texts(source) == ["one\n\ntwo", "\ufffdx", "three"]
   assert source[0]["label"] == 3
 
 

@@ -49,6 +49,27 @@ def test_sentences_become_vectors(home):
   np.testing.assert_allclose(np.load(home / "v.npy"), expected, atol=1e-5)
 
 
+def test_records_of_any_form_are_answered(home):
+  texts = ["a \ud83d", "names", None]
+  rows = [{"id": n, "review": text} for n, text in enumerate(texts)]
+  (home / "rows.JSON").write_text(json.dumps(rows))
+  code, out, err = run(
+    "predict",
+    "--model=classification",
+    "--input=rows.JSON",
+    "--columns=text=review",
+    "--bad_rows=skip",
+    cwd=home,
+  )
+  assert code == 0, err
+  found = [json.loads(line) for line in out.splitlines()]
+  assert [row["text"] for row in found] == texts[:2]
+  assert [row["id"] for row in found] == [0, 1]
+  assert "\\ud83d" in out
+  assert "1 rows of --input skipped; the first: rows.JSON: [2]: has no" in err
+  assert "1 lone surrogates in the texts of --input" in err
+
+
 def test_a_record_is_answered(home):
   out = output(
     "predict",
@@ -99,6 +120,17 @@ def test_a_missing_head_is_one_line_of_warning(home):
     ("predict", ["--model=embedding", "--task=embed", "--text=a"], "did you"),
     ("predict", ["--model=embedding", "--record=[3]"], "--record: expected a"),
     ("predict", ["--model=hf://", "--text=a"], "hf://"),
+    (
+      "predict",
+      ["--model=embedding", "--input=masked_lm/model.safetensors"],
+      "--format: the suffix of masked_lm/model.safetensors is of no known",
+    ),
+    (
+      "predict",
+      ["--model=embedding", "--input=masked_lm/vocab.txt", "--format=csv"],
+      "--columns.text: masked_lm/vocab.txt has no column 'text'",
+    ),
+    ("predict", ["--model=embedding", "--input=no.txt"], "--input: 'no.txt' ma"),
     (
       "predict",
       ["--model=embedding", "--text=a", "--output=x"],
