@@ -130,7 +130,11 @@ def test_a_missing_head_is_one_line_of_warning(home):
       ["--model=embedding", "--input=masked_lm/vocab.txt", "--format=csv"],
       "--columns.text: masked_lm/vocab.txt has no column 'text'",
     ),
-    ("predict", ["--model=embedding", "--input=no.txt"], "--input: 'no.txt' ma"),
+    (
+      "predict",
+      ["--model=embedding", "--input=no.txt"],
+      "--input: 'no.txt' ma",
+    ),
     (
       "predict",
       ["--model=embedding", "--text=a", "--output=x"],
