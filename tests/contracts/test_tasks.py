@@ -188,7 +188,7 @@ WRONG = [
   ("classification", {"text": "a", "label": 0.5}, "the label 0.5: expected"),
   ("classification", {"text": "a", "label": ""}, "the label '': expected"),
   ("multi_label", {"text": "a", "labels": "X"}, "'labels': expected a list of"),
-  ("multi_label", {"text": "a", "labels": ["LABEL_0", None]}, "the label None"),
+  ("multi_label", {"text": "a", "labels": ["LABEL_0", None]}, "has no label"),
   ("multi_label", {"text": "", "labels": []}, "'text' is empty"),
   ("regression", {"text": "a", "label": "X"}, "'label': expected a number, g"),
   ("regression", {"text": "a", "label": "nan"}, "'label': expected a number"),
@@ -248,7 +248,7 @@ WRONG = [
   ("tagging", {"text": "a", "tags": ["O"]}, "the field 'words', a list"),
   ("tagging", {"words": ["a"], "tags": "O"}, "tags: expected a list of names"),
   ("tagging", {"words": ["a"], "tags": []}, "one for each of 1 words, got 0"),
-  ("tagging", {"words": ["a"], "tags": [None]}, "the label None: expected"),
+  ("tagging", {"words": ["a"], "tags": [None]}, "has no label"),
   ("dialogue", {"text": "a", "label": 0.5}, "the label 0.5: expected"),
 ]
 

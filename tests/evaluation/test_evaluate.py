@@ -97,7 +97,7 @@ def test_bad_rows_stop_or_are_left_out_and_said(tmp_path):
   assert json.loads(files[0].read_text())["skipped"] == found.skipped
   text = " ".join(Reader(files[1].read_text()).words)
   assert "1 rows left out" in text
-  assert "expected a name or a number" in text
+  assert "expected a name or a whole number" in text
 
 
 def test_unknown_labels_count_as_errors_and_are_said(tmp_path):

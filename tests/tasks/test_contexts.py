@@ -136,7 +136,6 @@ def test_long_questions_are_cut():
 @pytest.mark.parametrize(
   ("answers", "message"),
   [
-    (None, "answers: expected a list"),
     ([{"text": " ", "start": 3}], "the answer ' ' at .* has no tokens"),
   ],
 )
