@@ -2,8 +2,6 @@
 
 import functools
 import re
-import unicodedata
-from collections.abc import Callable
 
 from bert_jax import settings
 
@@ -168,11 +166,6 @@ def remove_control_characters(text: str) -> tuple[str, int]:
     text = pattern.sub("", text)
     removed += size - len(text)
   return text, removed
-
-
-def unicode_form(form: str) -> Callable[[str], str]:
-  """The function that brings text to a Unicode normalization form."""
-  return functools.partial(unicodedata.normalize, form)
 
 
 def is_boilerplate(line: str) -> bool:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.interop.families import family
+from bert_jax.interop.families import roberta
 from bert_jax.interop.families.bert import KEYS, with_defaults
-from bert_jax.interop.families.family import Family, layer, masked_lm
+from bert_jax.interop.families.family import Family, layer
 
 # Padding has the id 1, and the position embedding starts after its row.
 _OFFSET = 2
@@ -20,7 +20,6 @@ def _write(keys: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
   return keys | {"max_position_embeddings": rows}
 
 
-_POOLER = {"pooler/dense": "mpnet.pooler.dense"}
 MPNET = Family(
   class_name="MPNet",
   prefix="mpnet.",
@@ -54,18 +53,8 @@ MPNET = Family(
     feed_forward__output="output.dense",
     feed_forward_norm="output.LayerNorm",
   ),
-  heads={
-    "ForMaskedLM": masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head"),
-    "ForSequenceClassification": family.CLASSIFIER,
-    "ForMultipleChoice": _POOLER | family.TOKENS,
-    "ForTokenClassification": family.TOKENS,
-    "ForQuestionAnswering": family.ANSWERS,
-    "Model": _POOLER,
-  },
-  copies={
-    "lm_head.decoder.weight": "mpnet.embeddings.word_embeddings.weight",
-    "lm_head.decoder.bias": "lm_head.bias",
-  },
+  heads=roberta.heads("mpnet."),
+  copies=roberta.copies("mpnet."),
   read=_read,
   write=_write,
 )

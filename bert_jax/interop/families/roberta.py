@@ -6,7 +6,26 @@ from typing import Any
 from bert_jax.interop.families import bert, family
 from bert_jax.interop.families.family import Family, masked_lm
 
-_POOLER = {"pooler/dense": "roberta.pooler.dense"}
+
+def heads(prefix: str) -> dict[str, dict[str, str]]:
+  """The names of the heads' parameters, with the encoder's prefix."""
+  pooler = {"pooler/dense": f"{prefix}pooler.dense"}
+  return {
+    "ForMaskedLM": masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head"),
+    "ForSequenceClassification": family.CLASSIFIER,
+    "ForMultipleChoice": pooler | family.TOKENS,
+    "ForTokenClassification": family.TOKENS,
+    "ForQuestionAnswering": family.ANSWERS,
+    "Model": pooler,
+  }
+
+
+def copies(prefix: str) -> dict[str, str]:
+  """The second copies of the masked-LM head's tied parameters."""
+  return {
+    "lm_head.decoder.weight": f"{prefix}embeddings.word_embeddings.weight",
+    "lm_head.decoder.bias": "lm_head.bias",
+  }
 
 
 def _read(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,20 +53,8 @@ def _family(class_name: str, vocab_size: int) -> Family:
     # The masked-LM head has the exact GELU, whatever the encoder has.
     fixed=bert.FIXED | {"hidden_act": "gelu"},
     encoder=bert.ENCODER,
-    heads={
-      "ForMaskedLM": masked_lm(
-        "lm_head.dense", "lm_head.layer_norm", "lm_head"
-      ),
-      "ForSequenceClassification": family.CLASSIFIER,
-      "ForMultipleChoice": _POOLER | family.TOKENS,
-      "ForTokenClassification": family.TOKENS,
-      "ForQuestionAnswering": family.ANSWERS,
-      "Model": _POOLER,
-    },
-    copies={
-      "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-      "lm_head.decoder.bias": "lm_head.bias",
-    },
+    heads=heads("roberta."),
+    copies=copies("roberta."),
     read=_read,
     write=_write,
   )

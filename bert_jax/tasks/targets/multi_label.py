@@ -198,7 +198,10 @@ class MultiLabel(LabelledTarget):
     gold = np.zeros((len(records), len(names)))
     for row, record in zip(gold, records):
       row[self.ids(record, names)] = 1
-    probabilities, cuts = np.zeros_like(gold), np.full(len(names), 0.5)
+    probabilities, cuts = (
+      np.zeros_like(gold),
+      np.full(len(names), _DEFAULT_THRESHOLD),
+    )
     probabilities[:, :known] = np.reshape(predictions, (len(records), known))
     cuts[:known] = self._cuts
     return gold, probabilities, cuts
