@@ -59,7 +59,7 @@ def mistake(command, *arguments, cwd=None):
 
 
 def python(code, *arguments, env=None, check=True):
-  """Runs code in a process of its own; by default it must not fail."""
+  """Runs code in a new process; by default it must not fail."""
   done = subprocess.run(
     [sys.executable, "-c", code, *map(str, arguments)],
     cwd=ROOT,

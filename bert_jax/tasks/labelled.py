@@ -169,7 +169,7 @@ def _held_out(
   groups: dict[Any, list[int]] = {}
   for number, row in enumerate(train.rows):
     value = row.record.get(group)
-    # Without a value, a record is a group of its own.
+    # Without a value, a record is its own group.
     key = number if value is None else json.dumps(value)
     groups.setdefault(key, []).append(number)
   if group and not any(isinstance(key, str) for key in groups):

@@ -47,7 +47,7 @@ if [ -z "$BUCKET" ] || [ $# = 0 ]; then
   exit 2
 fi
 
-# A tree of the working files, by an index of its own.
+# A tree of the working files, by a separate index.
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 export GIT_INDEX_FILE=$here/index

@@ -198,7 +198,7 @@ def test_a_class_that_reads_vocab_txt_otherwise_is_refused(tmp_path):
 
 
 def mpnet_json(path):
-  """A `tokenizer.json` of MPNet: other special tokens beside BERT's."""
+  """A `tokenizer.json` of MPNet, whose special tokens are not BERT's."""
   tokens = [*MPNET_TOKENS, *TOKENS[2:]]
   backend = tokenizers.Tokenizer(
     models.WordPiece(

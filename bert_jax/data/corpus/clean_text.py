@@ -79,7 +79,7 @@ _BOILERPLATE = re.compile(
   re.IGNORECASE | re.VERBOSE,
 )
 _NOTICE = 300
-"""A notice is a line of at most so many characters; prose may mention one."""
+"""The longest line that is a notice, in characters; prose may mention one."""
 
 
 def has_markup(text: str) -> bool:

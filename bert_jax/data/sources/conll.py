@@ -52,7 +52,8 @@ class _Form(NamedTuple):
     """Whether a line is a comment; `is_first`: no word was before it.
 
     A comment begins with # and has another number of columns. One that has as
-    many begins with # and a space, and the word # is told from it by its tag.
+    many begins with # and a space, and its last cell is no tag, unlike that of
+    the word #.
     """
     if not line.startswith("#"):
       return False

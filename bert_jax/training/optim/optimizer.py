@@ -28,7 +28,7 @@ class OptimizerConfig:
     b2: the decay of the second moment.
     eps: added to the square root of the second moment.
     weight_decay: decoupled from the gradient; not applied to norms and biases.
-    l1: the strength of L1 regularization, beside weight decay and like it
+    l1: the strength of L1 regularization, added to weight decay and like it
       times the learning rate and not for norms and biases. Each update ends
       with its proximal operator, soft thresholding, so that parameters become
       exactly 0 (forward-backward splitting, Duchi and Singer 2009, JMLR 10).
