@@ -175,7 +175,7 @@ class Model:
 
   @functools.cached_property
   def _forward(self) -> inference.Forward:
-    return inference.make_forward(self.task, self.params, self.mesh)
+    return inference.Forward(self.task, self.params, self.mesh)
 
   def embed(
     self, texts: str | Sequence[str], **changes: Any

@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import jax
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, Key, Shaped
 from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+  import optax  # Slow to import, and predictions do without.
 
 __all__ = ["Batch", "Mean", "Parameters", "TrainState", "add_means"]
 
@@ -128,5 +130,5 @@ class TrainState:
 
   step: Int[Array, ""]
   params: Parameters
-  optimizer_state: optax.OptState
+  optimizer_state: "optax.OptState"
   key: Key[Array, ""]

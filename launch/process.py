@@ -1,18 +1,13 @@
 """Settings of a process that runs one command: malloc, compilation cache."""
 
-import contextlib
 import ctypes
 import faulthandler
 import glob
-import hashlib
 import importlib.util
 import os
-import pathlib
-import platform
 import sys
-import time
 
-from bert_jax.storage import download_cache
+from bert_jax.storage import compiled
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
@@ -21,7 +16,6 @@ _TPUS = ("/dev/accel*", "/dev/vfio/[0-9]*")
 _GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
 _PLATFORMS = "JAX_PLATFORMS"
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
-_DAYS = 30
 
 
 def set_up() -> None:
@@ -74,38 +68,13 @@ def _computes_on_cpu() -> bool:
 
 
 def _keep_programs() -> None:
-  """Sets JAX's environment variables for its cache, unless they are set.
-
-  The cache is in the folder of `download_cache` and can be deleted. Programs
-  are removed after a month. Without write access, there is no cache.
-  """
-  if _CACHE in os.environ:
-    return
-  # A program that was compiled for another processor may crash.
-  folder = download_cache.cache_folder() / "compiled" / _processor()
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.parent.glob("*/*"):
-      # Another command may remove it at the same time.
-      with contextlib.suppress(FileNotFoundError):
-        if time.time() - path.stat().st_mtime > _DAYS * 86_400:
-          path.unlink()
-  except OSError:
-    return
-  if not os.access(folder, os.W_OK):
+  """Sets JAX's environment variables for its cache, unless they are set."""
+  if _CACHE in os.environ or (folder := compiled.folder()) is None:
     return
   os.environ[_CACHE] = str(folder)
+  # JAX's default is a second, which most programs of a small model take less.
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
   if _computes_on_cpu():
     # XLA mistakes its compiler's preferences for features that this processor
     # lacks, and warns in 3 kB about every program of the cache.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def _processor() -> str:
-  """A hash of the processor's features."""
-  told = pathlib.Path("/proc/cpuinfo")
-  lines = told.read_text().splitlines() if told.exists() else []
-  # Of the first core: `flags` on x86, `Features` on ARM.
-  flags = [x for x in lines if x.lower().startswith(("flags", "features"))][:1]
-  found = "\n".join([platform.machine(), *flags])
-  return hashlib.sha256(found.encode()).hexdigest()[:12]

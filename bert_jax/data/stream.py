@@ -7,7 +7,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
-import grain
 import jax
 import numpy as np
 from jaxtyping import Int64
@@ -197,6 +196,8 @@ def _shuffled(index: int, length: int, seed: int) -> int:
   """The item `index` of a pseudorandom permutation of `range(length)`."""
   if length <= _SMALL:
     return int(_permutation(length, seed)[index])
+  import grain  # Slow to import.
+
   return grain.experimental.index_shuffle(
     index, max_index=length - 1, seed=seed, rounds=4
   )

@@ -6,12 +6,13 @@ import json
 import os
 import pathlib
 import shutil
-from typing import Any
-
-import fsspec
+from typing import TYPE_CHECKING, Any
 
 from bert_jax.settings import UserError
 from bert_jax.storage import object_stores
+
+if TYPE_CHECKING:
+  import fsspec
 
 
 def cache_folder() -> pathlib.Path:
@@ -54,7 +55,7 @@ def _hash(content: Any) -> str:
 
 
 def _copy(
-  store: fsspec.AbstractFileSystem,
+  store: "fsspec.AbstractFileSystem",
   url: str,
   found: dict[str, list[Any]],
   copy: pathlib.Path,

@@ -9,12 +9,12 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-import fsspec
-import fsspec.config
+from typing import TYPE_CHECKING, Any
 
 from bert_jax.settings import UserError
+
+if TYPE_CHECKING:
+  import fsspec  # Slow to import, and local paths do without.
 
 _EXTRAS = {"gs": "gcs", "s3": "s3"}
 _LOGIN = {
@@ -53,6 +53,8 @@ def configure() -> None:
   fsspec's configuration because Orbax opens stores through `etils.epath`,
   which takes no options.
   """
+  import fsspec.config
+
   for name, options in _DEFAULTS.items():
     configured = fsspec.config.conf.setdefault(name, {})
     for key, value in options.items():
@@ -68,7 +70,7 @@ def configure() -> None:
 @contextlib.contextmanager
 def open_store(
   where: str | os.PathLike[str], writing: bool = False
-) -> Iterator[fsspec.AbstractFileSystem]:
+) -> "Iterator[fsspec.AbstractFileSystem]":
   """The filesystem of a path; errors in the block become a `UserError`.
 
   Raises:
@@ -77,6 +79,8 @@ def open_store(
     UserError: any other error of the network, the store or the local disk, or
       the store's package is not installed.
   """
+  import fsspec
+
   name = scheme(where)
   configure()
   try:
@@ -113,7 +117,7 @@ def scheme(where: str | os.PathLike[str]) -> str:
 
 
 def list_versions(
-  store: fsspec.AbstractFileSystem, where: str | os.PathLike[str]
+  store: "fsspec.AbstractFileSystem", where: str | os.PathLike[str]
 ) -> dict[str, list[Any]]:
   """The size and version identifiers of the files below a path, by name.
 

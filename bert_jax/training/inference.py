@@ -1,5 +1,6 @@
 """The one driver that runs a model over many records."""
 
+import collections
 import contextlib
 import functools
 import itertools
@@ -16,45 +17,62 @@ from bert_jax.tasks import MASKED_LM
 from bert_jax.tasks.task import Prediction, Task
 from bert_jax.training import workdir
 from bert_jax.training.mesh import meshes
+from bert_jax.training.programs import CachedFunction
 from bert_jax.types import Batch, Parameters
 
 # Of the masked language model that proposes words.
 _CANDIDATES = 10
 _BATCH_SIZE = 64
 
-Forward = Callable[[Batch], Any]
-"""Maps a padded batch of NumPy arrays to the outputs of the model."""
+# Batches whose programs are compiled ahead, in threads.
+_AHEAD = 4
 
 
-def make_forward(
-  task: Task, params: Parameters, mesh: jax.sharding.Mesh | None = None
-) -> Forward:
+class Forward:
   """The model's forward pass, compiled once for each shape of batches.
 
-  Args:
-    task: bound to its encoder.
-    params: the parameters of its module.
-    mesh: the devices that the parameters lie on; rows are split over them.
-      None computes on the device of the parameters.
+  Maps a padded batch of NumPy arrays to the outputs of the model.
   """
 
-  @jax.jit
-  def apply(params: Parameters, batch: Batch) -> Any:
-    return task.module.apply({"params": params}, batch)
+  def __init__(
+    self,
+    task: Task,
+    params: Parameters,
+    mesh: jax.sharding.Mesh | None = None,
+  ):
+    """Compiles nothing yet.
 
-  if mesh is None:
-    return lambda batch: apply(params, batch)
+    Args:
+      task: bound to its encoder.
+      params: the parameters of its module.
+      mesh: the devices that the parameters lie on; rows are split over them.
+        None computes on the device of the parameters.
+    """
 
-  def forward(batch: Batch) -> Any:
-    with jax.set_mesh(mesh):
-      return apply(params, meshes.put_batch(batch, mesh))
+    def apply(params: Parameters, batch: Batch) -> Any:
+      return task.module.apply({"params": params}, batch)
 
-  return forward
+    self._apply = CachedFunction(apply)
+    self._params, self._mesh = params, mesh
+
+  def prepare(self, batch: Batch) -> None:
+    """Starts to compile for batches of this shape, unless it did before."""
+    self._run(self._apply.prepare, batch)
+
+  def __call__(self, batch: Batch) -> Any:
+    """The outputs for a batch."""
+    return self._run(self._apply, batch)
+
+  def _run(self, function: Callable[..., Any], batch: Batch) -> Any:
+    if self._mesh is None:
+      return function(self._params, batch)
+    with jax.set_mesh(self._mesh):
+      return function(self._params, meshes.put_batch(batch, self._mesh))
 
 
 def predict(
   task: Task,
-  forward: Forward,
+  forward: Callable[[Batch], Any],
   records: Sequence[Record],
   examples: Sequence[list[Batch]],
   batch_size: int,
@@ -69,7 +87,8 @@ def predict(
 
   Args:
     task: bound to its encoder.
-    forward: the model.
+    forward: the model: a `Forward`, which then compiles for the next batches
+      while it computes, or any function of a padded batch of NumPy arrays.
     records: what to predict for.
     examples: the rows that `task.preprocess` made of each record.
     batch_size: rows that go through the model at once, at most.
@@ -94,9 +113,18 @@ def predict(
     return grouping.pad(given, axes, rows=batch_size, grow=grow, exact=True)
 
   def started() -> Iterator[tuple[list[int], Batch, Any]]:
+    ahead: collections.deque[tuple[list[int], Batch]] = collections.deque()
     for chosen in _batches([example for _, example in rows], batch_size):
       batch = padded([rows[i][1] for i in chosen])
-      yield chosen, batch, forward(batch)
+      if isinstance(forward, Forward):
+        forward.prepare(batch)
+      ahead.append((chosen, batch))
+      if len(ahead) > _AHEAD:
+        yield run(*ahead.popleft())
+    yield from itertools.starmap(run, ahead)
+
+  def run(chosen: list[int], batch: Batch) -> tuple[list[int], Batch, Any]:
+    return chosen, batch, forward(batch)
 
   for chosen, batch, outputs in _one_ahead(started()):
     own = [records[rows[i][0]] for i in chosen]
@@ -152,7 +180,7 @@ def masked_language_model(where: str) -> MaskedLanguageModel:
     raise UserError(
       f"config.data.augmentation.model: {where} has no masked-LM head"
     )
-  forward = make_forward(task, params)
+  forward = Forward(task, params)
 
   def words(texts: Sequence[str]) -> list[list[list[str]]]:
     found: list[list[list[str]]] = [[] for _ in texts]

@@ -16,7 +16,6 @@ from typing import Any
 
 import rich.console
 import rich.progress
-import tensorboardX
 
 from bert_jax import trees
 from bert_jax.cluster import processes
@@ -194,6 +193,8 @@ class TensorBoard(Logger):
     self._workdir, self._writer = workdir, None
 
   def start(self, step: int, steps: int) -> None:
+    import tensorboardX  # Slow to import.
+
     self._writer = tensorboardX.SummaryWriter(
       str(self._workdir / "tensorboard"), purge_step=step + 1
     )

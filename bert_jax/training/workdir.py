@@ -6,14 +6,13 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import settings, tasks, text, trees
-from bert_jax.checkpointing import checkpoints, parameters
 from bert_jax.cluster import processes
 from bert_jax.cluster.run_folder import CHECKPOINTS, Folder
 from bert_jax.interop import hub
@@ -26,8 +25,10 @@ from bert_jax.storage import folders, paths
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import fingerprint
-from bert_jax.training.recipe import Recipe
 from bert_jax.types import Parameters, TrainState
+
+if TYPE_CHECKING:
+  from bert_jax.training.recipe import Recipe
 
 MODEL_FILE = "bert_jax.json"
 TOKENIZER = "tokenizer"
@@ -65,7 +66,7 @@ def is_run(where: paths.Path) -> bool:
 
 
 def claim(
-  folder: Folder, recipe: Recipe, task: Task, data: TrainingData
+  folder: Folder, recipe: "Recipe", task: Task, data: TrainingData
 ) -> None:
   """Writes the config of a run, or checks that the folder's is the same.
 
@@ -127,6 +128,8 @@ def differences(
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
   """A saved config, with defaults for keys that were added since."""
+  from bert_jax.training.recipe import Recipe
+
   try:
     return json.loads(json.dumps(Recipe.from_dict(config).to_dict()))
   except UserError:  # Of a version with other keys: they are in the diff.
@@ -144,6 +147,9 @@ def open_model(where: paths.Path) -> Pretrained:
   """
   if not is_run(where):
     return open_published(where)
+  # They import Orbax, which published models do without.
+  from bert_jax.checkpointing import checkpoints, parameters
+
   workdir = paths.as_path(where)
   entry, source = _read(workdir), workdir / MODEL_FILE
   folder = workdir / TOKENIZER
@@ -201,10 +207,12 @@ def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
   Raises:
     UserError: it could not be written.
   """
+  from bert_jax.checkpointing.checkpoints import Checkpoints
+
   workdir.mkdir(parents=True, exist_ok=True)
   state = TrainState(jnp.zeros((), jnp.int32), params, (), jax.random.key(0))
-  with checkpoints.Checkpoints(workdir / CHECKPOINTS) as saved:
-    saved.save(state, {})
+  with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
+    checkpoints.save(state, {})
   _write(workdir, task, run=None)
 
 

@@ -5,6 +5,7 @@ import os
 import threading
 from concurrent import futures
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -132,9 +133,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_damage(s3, monkeypatch):
   with Checkpoints(folder) as checkpoints:
     checkpoints.save(make_state(1), {})
   monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-  monkeypatch.setitem(
-    object_stores.fsspec.config.conf["s3"], "skip_instance_cache", 1
-  )
+  monkeypatch.setitem(fsspec.config.conf["s3"], "skip_instance_cache", 1)
   with user_error(r"127\.0\.0\.1:9"):
     manifest.verify(folder / "1")
 

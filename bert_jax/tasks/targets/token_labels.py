@@ -6,7 +6,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy import special
 
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
@@ -161,6 +160,8 @@ class TokenLabels(LabelledTarget):
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Labelled]:
+    from scipy import special  # Slow to import.
+
     arrays = batch.targets
     used = np.asarray(arrays[f"{PREFIX}word_weights"]) > 0
     places = [np.asarray(arrays[PREFIX + name]) for name in ("starts", "ends")]

@@ -1,0 +1,157 @@
+"""Functions whose compiled programs outlive the process."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any, NamedTuple
+
+import jax
+import jaxlib
+from jax.experimental import serialize_executable
+from jaxlib import utils
+
+from bert_jax.storage import compiled
+
+_CHECKSUM = hashlib.sha256
+_loading = threading.Lock()
+# They wait for XLA, which holds no lock of Python's.
+_threads = futures.ThreadPoolExecutor(os.cpu_count(), "compile")
+
+
+class _Program(NamedTuple):
+  traced: jax.stages.Traced  # Keeps its jaxpr, whose id is the key, alive.
+  compiled: "futures.Future[jax.stages.Compiled]"
+
+
+class CachedFunction:
+  """A jitted function that compiles in threads, and keeps its programs.
+
+  Programs for a single device are kept in the folder of `storage.compiled`, by
+  a hash of the lowered function, the versions and JAX's settings. So a changed
+  model or library compiles anew, and nothing of JAX's is set for other code.
+  They are not where JAX's own cache has a folder (`jax_compilation_cache_dir`),
+  which then has the program, or is off (`jax_enable_compilation_cache`).
+  """
+
+  def __init__(self, function: Callable[..., Any]):
+    """Wraps a function of arrays, without static arguments."""
+    self._jitted = jax.jit(function)
+    self._programs: dict[int, _Program] = {}
+    self._lock = threading.Lock()
+
+  def prepare(self, *args: Any) -> "futures.Future[jax.stages.Compiled]":
+    """Starts to compile for arguments of these shapes, unless it did before.
+
+    On accelerators it also waits, since compilers measure kernels on them.
+    """
+    # JAX keeps what it has traced, for each of its settings.
+    traced = self._jitted.trace(*args)
+    key = id(traced.jaxpr)
+    with self._lock:
+      if key not in self._programs:
+        devices = _devices(args)
+        compiling = _threads.submit(_compile, traced.lower(), devices)
+        if any(device.platform != "cpu" for device in devices):
+          futures.wait([compiling])
+        self._programs[key] = _Program(traced, compiling)
+      return self._programs[key].compiled
+
+  def __call__(self, *args: Any) -> Any:
+    """The function's outputs."""
+    return self.prepare(*args).result()(*args)
+
+
+def _devices(args: Any) -> list[jax.Device]:
+  arrays = [x for x in jax.tree.leaves(args) if isinstance(x, jax.Array)]
+  return [*{device for x in arrays for device in x.devices()}]
+
+
+def _compile(
+  lowered: jax.stages.Lowered, devices: list[jax.Device]
+) -> jax.stages.Compiled:
+  path = _path(lowered, devices)
+  if path is None:
+    return lowered.compile()
+  # Whatever is wrong with a kept program, it can be compiled.
+  with contextlib.suppress(Exception):
+    return _load(path, lowered, devices)
+  program = lowered.compile()
+  # Not every platform can serialize every program, and disks are full.
+  with contextlib.suppress(Exception):
+    _save(path, program)
+  return program
+
+
+def _path(
+  lowered: jax.stages.Lowered, devices: list[jax.Device]
+) -> pathlib.Path | None:
+  """The file of a program; None if it is not to be kept."""
+  config = jax.config
+  if (
+    len(devices) != 1
+    or config.jax_default_device is not None
+    or config.jax_compilation_cache_dir
+    or not config.jax_enable_compilation_cache
+    or (folder := compiled.folder()) is None
+  ):
+    return None
+  (device,) = devices
+  content = (
+    lowered.as_text(),
+    jax.__version__,
+    jaxlib.__version__,
+    device.client.platform_version,
+    device.device_kind,
+    device.id,
+    sorted(config.values.items()),
+    [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")],
+  )
+  return folder / f"{_CHECKSUM(repr(content).encode()).hexdigest()}-program"
+
+
+def _load(
+  path: pathlib.Path, lowered: jax.stages.Lowered, devices: list[jax.Device]
+) -> jax.stages.Compiled:
+  content = path.read_bytes()
+  size = _CHECKSUM().digest_size
+  checksum, data = content[:size], content[size:]
+  if _CHECKSUM(data).digest() != checksum:
+    raise ValueError(f"{path}: damaged")
+  with _loading, _quiet():
+    return serialize_executable.deserialize_and_load(
+      data,
+      lowered.in_tree,
+      lowered.out_tree,
+      backend=devices[0].client,
+      execution_devices=devices,
+    )
+
+
+def _save(path: pathlib.Path, program: jax.stages.Compiled) -> None:
+  data, _, _ = serialize_executable.serialize(program)
+  partial = path.with_name(f"{path.name}.{uuid.uuid4()}.partial")
+  try:
+    partial.write_bytes(_CHECKSUM(data).digest() + data)
+    partial.replace(path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Silences XLA, which mistakes its compiler's preferences for features.
+
+  It then warns in 3 kB that this processor lacks them.
+  """
+  utils.absl_set_min_log_level(3)
+  try:
+    yield
+  finally:
+    # JAX sets the variable when it is imported.
+    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "")
+    utils.absl_set_min_log_level(int(level) if level.isdigit() else 1)
