@@ -30,7 +30,7 @@ from ml_collections import ConfigDict, config_flags
 
 from bert_jax import settings
 
-from . import recipes
+from . import process, recipes
 
 _USER_ERROR = 2
 _INTERRUPTED = 130
@@ -165,6 +165,7 @@ def run(
     takes_arguments: whether positional arguments are accepted.
   """
   global _processes
+  process.start()
   arguments = list(sys.argv[1:] if argv is None else argv)
   with _output():
     try:

@@ -98,6 +98,13 @@ def test_files_and_functions_stay_short():
   assert not faults, "\n".join(faults)
 
 
+def test_a_published_model_predicts_without_what_training_needs():
+  # Each would add to the time of `launch.predict`.
+  done = python("import bert_jax.model, sys; print(*sys.modules)")
+  heavy = {"fsspec", "grain", "optax", "orbax", "scipy", "tensorboardX"}
+  assert not heavy & {*done.stdout.split()}
+
+
 def test_preparing_text_works_without_jax():
   # Each of its worker processes would import jax, and hold it in memory.
   done = python("import launch.prepare, sys; print(*sys.modules)")

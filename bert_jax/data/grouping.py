@@ -1,9 +1,11 @@
 """Batches of examples of similar length, padded to a few fixed lengths."""
 
+import collections
 import functools
+import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -50,6 +52,53 @@ def bucket(lengths: Sequence[int], size: int) -> int:
   (32, 64)
   """
   return next((n for n in lengths if n >= size), power_of_two(size))
+
+
+class Shapes:
+  """Chooses shapes of batches, such that few programs are compiled at first.
+
+  A batch takes a larger shape that was chosen before, until the padding of all
+  batches of its own shape has cost as much as compiling a program for it. This
+  is the rule of ski rental: the cost is at most twice the least one.
+  Thread-safe.
+
+  >>> shapes = Shapes(worth=1000)
+  >>> shapes.choose(32, 48), shapes.choose(32, 32), shapes.choose(32, 32)
+  ((32, 48), (32, 48), (32, 32))
+  """
+
+  def __init__(self, worth: float):
+    """No shape is chosen yet.
+
+    Args:
+      worth: the number of tokens, with padding, whose computation takes as
+        long as compiling a program.
+    """
+    self._worth = worth
+    self._chosen: dict[Any, set[tuple[int, int]]] = {}
+    self._padding: collections.Counter = collections.Counter()
+    self._lock = threading.Lock()
+
+  def choose(
+    self, rows: int, length: int, kind: Hashable = None
+  ) -> tuple[int, int]:
+    """The numbers of rows and of tokens of a row, at least those given.
+
+    Args:
+      rows: of the batch.
+      length: of its rows.
+      kind: batches of different kinds have different programs.
+    """
+    own = (rows, length)
+    with self._lock:
+      chosen = self._chosen.setdefault(kind, set())
+      larger = [x for x in chosen if x[0] >= rows and x[1] >= length]
+      best = min(larger, key=math.prod, default=own)
+      self._padding[kind, own] += math.prod(best) - math.prod(own)
+      if self._padding[kind, own] > self._worth:
+        best = own
+      chosen.add(best)
+      return best
 
 
 def pad(

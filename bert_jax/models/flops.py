@@ -24,6 +24,12 @@ def peak_flops(device_kind: str) -> float | None:
   return None
 
 
+def flops_per_layer(config: EncoderConfig) -> float:
+  """FLOPs of a layer per position, without attention; forward pass only."""
+  width, inner = config.hidden_size, config.intermediate_size
+  return 8 * width**2 + (6 if config.gated else 4) * width * inner
+
+
 def training_flops_per_token(
   config: EncoderConfig, length: int, predictions: int
 ) -> float:
@@ -34,10 +40,9 @@ def training_flops_per_token(
   keys within the window, and with `disentangled` those of distances; the
   projections of distances, once for a batch, are left out.
   """
-  width, inner = config.hidden_size, config.intermediate_size
+  width = config.hidden_size
   embedding = config.embedding_size or width
   projected = 2 * embedding * width if config.embedding_size else 0
-  blocks = 8 * width**2 + (6 if config.gated else 4) * width * inner
   window = min(config.local_window + 1, length) if config.local_window else 0
   keys = sum(
     window if window and layer % config.global_every else length
@@ -46,5 +51,7 @@ def training_flops_per_token(
   if config.disentangled:
     keys += config.num_layers * min(2 * length, config.relative_buckets)
   head = 2 * width * embedding + 2 * embedding * config.vocab_size
-  encoder = projected + config.num_layers * blocks + 4 * width * keys
+  encoder = (
+    projected + config.num_layers * flops_per_layer(config) + 4 * width * keys
+  )
   return 3 * (encoder + predictions / length * head)

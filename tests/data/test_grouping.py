@@ -134,3 +134,18 @@ def test_other_targets_grow_to_powers_of_two():
 )
 def test_buckets_go_on_in_powers_of_two(size, expected):
   assert grouping.bucket(LENGTHS, size) == expected
+
+
+def test_a_shape_is_compiled_once_padding_has_cost_as_much():
+  shapes = grouping.Shapes(worth=1000)
+  assert shapes.choose(4, 24) == (4, 24)
+  assert shapes.choose(32, 64) == (32, 64)  # Nothing is as large.
+  assert shapes.choose(4, 24) == (4, 24)
+  assert shapes.choose(1, 16) == (4, 24)  # The smallest that is large enough.
+  assert [shapes.choose(32, 48) for _ in range(3)] == [
+    (32, 64),  # 512 tokens of padding.
+    (32, 48),
+    (32, 48),
+  ]
+  assert shapes.choose(8, 16) == (8, 16)  # At once more than it is worth.
+  assert shapes.choose(1, 8, kind="other") == (1, 8)

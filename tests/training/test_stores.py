@@ -14,7 +14,7 @@ from bert_jax.checkpointing import manifest, parameters
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.cluster import interruption, lock
 from bert_jax.settings import UserError
-from bert_jax.storage import object_stores, paths
+from bert_jax.storage import paths
 from bert_jax.training import report, run
 from bert_jax.training.logging import read_metrics
 from tests import pytrees
