@@ -10,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import trees
-from bert_jax.checkpointing import manifest, parameters
-from bert_jax.checkpointing.checkpoints import absolute
 from bert_jax.model import Model, load
 from bert_jax.models.config import RUNTIME_FIELDS
 from bert_jax.settings import UserError
@@ -118,6 +116,10 @@ def checkpoints(folder: Where, task: str | None = None) -> Iterator[Model]:
   Raises:
     UserError: there is no such run, or it is damaged.
   """
+  # They import Orbax, which is slow.
+  from bert_jax.checkpointing import manifest, parameters
+  from bert_jax.checkpointing.checkpoints import absolute
+
   kept = absolute(paths.as_path(folder) / workdir.CHECKPOINTS)
   model = load(folder, task)
   # Without shardings: parameters go where those of the first model went.

@@ -40,7 +40,8 @@ class CachedFunction:
 
   def __init__(self, function: Callable[..., Any]):
     """Wraps a function of arrays, without static arguments."""
-    self._jitted = jax.jit(function)
+    # Which arguments are unused is not in the lowered function, the key.
+    self._jitted = jax.jit(function, keep_unused=True)
     self._programs: dict[int, _Program] = {}
     self._lock = threading.Lock()
 
@@ -103,6 +104,8 @@ def _path(
   (device,) = devices
   content = (
     lowered.as_text(),
+    lowered.args_info,
+    lowered.out_info,
     jax.__version__,
     jaxlib.__version__,
     device.client.platform_version,
