@@ -105,6 +105,7 @@ def compare(folder: str, peer: str, rounds: int, case: str) -> dict[str, Any]:
         "XDG_CACHE_HOME": name,
         "PYTHONPATH": str(_ROOT),
       }
+      env.pop("TF_CPP_MIN_LOG_LEVEL", None)  # Set by JAX in this process.
       for side in _SIDES:
         output = pathlib.Path(name) / "vectors"
         output.unlink(missing_ok=True)
