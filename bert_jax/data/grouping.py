@@ -55,7 +55,7 @@ def bucket(lengths: Sequence[int], size: int) -> int:
 
 
 class Shapes:
-  """Chooses shapes of batches, such that few programs are compiled at first.
+  """Chooses batches and shapes, such that few programs are compiled at first.
 
   A batch takes a larger shape that was chosen before, until the padding of all
   batches of its own shape has cost as much as compiling a program for it. This
@@ -78,6 +78,38 @@ class Shapes:
     self._chosen: dict[Any, set[tuple[int, int]]] = {}
     self._padding: collections.Counter = collections.Counter()
     self._lock = threading.Lock()
+
+  def split(self, lengths: Sequence[int], size: int) -> list[int]:
+    """How many examples go into each batch, such that this costs least.
+
+    A batch costs its tokens, with padding, and a compilation, so that a few
+    long examples do not share a batch with many short ones. By dynamic
+    programming.
+
+    >>> Shapes(worth=1000).split([256] * 3 + [16] * 30, 32)
+    [4, 29]
+
+    Args:
+      lengths: of the examples, descending.
+      size: the largest batch.
+    """
+    size = min(size, len(lengths))
+    counts = [1 << n for n in range(size.bit_length()) if 1 << n < size]
+    best: list[tuple[float, int]] = [(0, 0)]  # From an example on, reversed.
+    for start in reversed(range(len(lengths))):
+      length = bucket(LENGTH_BUCKETS, lengths[start])
+      left = len(lengths) - start
+      best.append(
+        min(
+          (power_of_two(n) * length + self._worth + best[left - n][0], -n)
+          for n in {min(n, left) for n in (*counts, size)}
+        )
+      )
+    found, left = [], len(lengths)
+    while left:
+      found.append(-best[left][1])
+      left -= found[-1]
+    return found
 
   def choose(
     self, rows: int, length: int, kind: Hashable = None

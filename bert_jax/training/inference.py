@@ -123,9 +123,14 @@ def predict(
     grow = functools.partial(grouping.bucket, length_buckets)
     return grouping.pad(given, axes, rows=batch_size, grow=grow, exact=True)
 
+  def split(lengths: Sequence[int]) -> Sequence[int]:
+    if isinstance(forward, Forward) and length_buckets is None:
+      return forward.shapes.split(lengths, batch_size)
+    return [batch_size] * -(-len(lengths) // batch_size)
+
   def started() -> Iterator[tuple[list[int], Batch, Any]]:
     ahead: collections.deque[tuple[list[int], Batch]] = collections.deque()
-    for chosen in _batches([example for _, example in rows], batch_size):
+    for chosen in _batches([example for _, example in rows], split):
       batch = padded([rows[i][1] for i in chosen])
       if isinstance(forward, Forward):
         forward.prepare(batch)
@@ -157,19 +162,23 @@ def _one_ahead(items: Iterator[Any]) -> Iterator[Any]:
   yield from waiting
 
 
-def _batches(examples: Sequence[Batch], size: int) -> Iterator[list[int]]:
+def _batches(
+  examples: Sequence[Batch], split: Callable[[Sequence[int]], Sequence[int]]
+) -> Iterator[list[int]]:
   """Which examples go together: of one structure, and of about one length.
 
   Structures differ where some records have gold fields and others none, or
-  where records are of different tasks.
+  where records are of different tasks. `split` maps lengths, the longest first,
+  to the number of examples in each batch.
   """
   kinds: dict[Any, list[int]] = {}
   for i, example in enumerate(examples):
     kinds.setdefault(jax.tree.structure(example), []).append(i)
   for places in kinds.values():
     places.sort(key=lambda i: -examples[i].token_ids.size)
-    for start in range(0, len(places), size):
-      yield places[start : start + size]
+    rest = iter(places)
+    for count in split([examples[i].token_ids.shape[-1] for i in places]):
+      yield list(itertools.islice(rest, count))
 
 
 def masked_language_model(where: str) -> MaskedLanguageModel:

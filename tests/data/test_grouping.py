@@ -149,3 +149,20 @@ def test_a_shape_is_compiled_once_padding_has_cost_as_much():
   ]
   assert shapes.choose(8, 16) == (8, 16)  # At once more than it is worth.
   assert shapes.choose(1, 8, kind="other") == (1, 8)
+
+
+@pytest.mark.parametrize(
+  "lengths,size,counts",
+  [
+    ([], 32, []),
+    ([300], 32, [1]),
+    ([256] * 3 + [16] * 30, 32, [4, 29]),  # 33 rows of 256 would cost more.
+    ([64] * 40, 16, [16, 16, 8]),
+    ([32] * 60, 48, [32, 28]),  # 48 would be padded to 64.
+    ([40, 24], 32, [2]),  # Padding that costs less than a compilation.
+  ],
+)
+def test_long_examples_do_not_share_batches_with_many_short_ones(
+  lengths, size, counts
+):
+  assert grouping.Shapes(worth=1000).split(lengths, size) == counts
