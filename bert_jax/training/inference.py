@@ -25,8 +25,8 @@ from bert_jax.types import Batch, Parameters
 _CANDIDATES = 10
 _BATCH_SIZE = 64
 
-# Batches whose programs are compiled ahead, in threads.
-_AHEAD = 4
+# Batches for which programs are compiled, in threads, while one is computed.
+_PREPARED = 4
 # FLOPs of a layer that take about as long as compiling it, on a CPU. Measured
 # with MiniLM: 0.05 s if its program is kept and 0.15 s if not, at 60 GFLOP/s.
 _COMPILING = 5e9
@@ -60,19 +60,22 @@ class Forward:
     self._params, self._mesh = params, mesh
     self.shapes = grouping.Shapes(_COMPILING / flops_per_layer(task.config))
 
-  def prepare(self, batch: Batch) -> None:
-    """Starts to compile for batches of this shape, unless it did before."""
-    self._run(self._apply.prepare, batch)
+  def prepare(self, batch: Batch) -> Callable[[], Any]:
+    """Starts to compile for batches of this shape, unless it did before.
+
+    Returns:
+      A function that computes the outputs for this batch.
+    """
+    with contextlib.ExitStack() as stack:
+      if self._mesh is not None:
+        stack.enter_context(jax.set_mesh(self._mesh))
+        batch = meshes.put_batch(batch, self._mesh)
+      program = self._apply.prepare(self._params, batch)
+    return lambda: program.result()(self._params, batch)
 
   def __call__(self, batch: Batch) -> Any:
     """The outputs for a batch."""
-    return self._run(self._apply, batch)
-
-  def _run(self, function: Callable[..., Any], batch: Batch) -> Any:
-    if self._mesh is None:
-      return function(self._params, batch)
-    with jax.set_mesh(self._mesh):
-      return function(self._params, meshes.put_batch(batch, self._mesh))
+    return self.prepare(batch)()
 
 
 def predict(
@@ -128,21 +131,19 @@ def predict(
       return forward.shapes.split(lengths, batch_size)
     return [batch_size] * -(-len(lengths) // batch_size)
 
-  def started() -> Iterator[tuple[list[int], Batch, Any]]:
-    ahead: collections.deque[tuple[list[int], Batch]] = collections.deque()
+  def prepared() -> Iterator[tuple[list[int], Batch, Callable[[], Any]]]:
     for chosen in _batches([example for _, example in rows], split):
       batch = padded([rows[i][1] for i in chosen])
       if isinstance(forward, Forward):
-        forward.prepare(batch)
-      ahead.append((chosen, batch))
-      if len(ahead) > _AHEAD:
-        yield run(*ahead.popleft())
-    yield from itertools.starmap(run, ahead)
+        yield chosen, batch, forward.prepare(batch)
+      else:
+        yield chosen, batch, functools.partial(forward, batch)
 
-  def run(chosen: list[int], batch: Batch) -> tuple[list[int], Batch, Any]:
-    return chosen, batch, forward(batch)
-
-  for chosen, batch, outputs in _one_ahead(started()):
+  started = (
+    (chosen, batch, compute())
+    for chosen, batch, compute in _made_ahead(prepared(), _PREPARED)
+  )
+  for chosen, batch, outputs in _made_ahead(started, 1):
     own = [records[rows[i][0]] for i in chosen]
     for i, row in zip(chosen, task.predict(outputs, batch, own, **options)):
       found[i] = row
@@ -153,12 +154,12 @@ def predict(
   ]
 
 
-def _one_ahead(items: Iterator[Any]) -> Iterator[Any]:
-  """The same items, each only once the next one has been made."""
-  waiting = list(itertools.islice(items, 1))
+def _made_ahead(items: Iterator[Any], count: int) -> Iterator[Any]:
+  """The same items, each only once the `count` after it have been made."""
+  waiting = collections.deque(itertools.islice(items, count))
   for item in items:
-    yield waiting.pop()
     waiting.append(item)
+    yield waiting.popleft()
   yield from waiting
 
 
