@@ -56,8 +56,8 @@ class Forward:
     def apply(params: Parameters, batch: Batch) -> Any:
       return task.module.apply({"params": params}, batch)
 
-    self._apply = CachedFunction(apply)
-    self._params, self._mesh = params, mesh
+    self._apply = CachedFunction(apply, params)
+    self._mesh = mesh
     self.shapes = grouping.Shapes(_COMPILING / flops_per_layer(task.config))
 
   def prepare(self, batch: Batch) -> Callable[[], Any]:
@@ -66,12 +66,10 @@ class Forward:
     Returns:
       A function that computes the outputs for this batch.
     """
-    with contextlib.ExitStack() as stack:
-      if self._mesh is not None:
-        stack.enter_context(jax.set_mesh(self._mesh))
-        batch = meshes.put_batch(batch, self._mesh)
-      program = self._apply.prepare(self._params, batch)
-    return lambda: program.result()(self._params, batch)
+    if self._mesh is None:
+      return self._apply.prepare(batch)
+    with jax.set_mesh(self._mesh):
+      return self._apply.prepare(meshes.put_batch(batch, self._mesh))
 
   def __call__(self, batch: Batch) -> Any:
     """The outputs for a batch."""

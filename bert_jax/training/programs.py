@@ -38,33 +38,50 @@ class CachedFunction:
   which then has the program, or is off (`jax_enable_compilation_cache`).
   """
 
-  def __init__(self, function: Callable[..., Any]):
-    """Wraps a function of arrays, without static arguments."""
+  def __init__(self, function: Callable[..., Any], *fixed: Any):
+    """Compiles nothing yet.
+
+    Args:
+      function: of arrays, without static arguments.
+      *fixed: its first arguments, which are the same in all calls.
+    """
     # Which arguments are unused is not in the lowered function, the key.
     self._jitted = jax.jit(function, keep_unused=True)
+    self._fixed = fixed
+    self._identity = jax.jit(lambda *args: args)
     self._programs: dict[int, _Program] = {}
     self._lock = threading.Lock()
 
-  def prepare(self, *args: Any) -> "futures.Future[jax.stages.Compiled]":
+  def prepare(self, *args: Any) -> Callable[[], Any]:
     """Starts to compile for arguments of these shapes, unless it did before.
 
     On accelerators it also waits, since compilers measure kernels on them.
+
+    Returns:
+      A function that computes the outputs for these arguments.
     """
-    # JAX keeps what it has traced, for each of its settings.
-    traced = self._jitted.trace(*args)
+    # JAX keeps what it has traced, for each of its settings. Without the fixed
+    # arguments, which may be many, it is found faster.
+    traced = self._identity.trace(*args)
     key = id(traced.jaxpr)
     with self._lock:
       if key not in self._programs:
-        devices = _devices(args)
-        compiling = _threads.submit(_compile, traced.lower(), devices)
-        if any(device.platform != "cpu" for device in devices):
-          futures.wait([compiling])
+        compiling = self._compile(*self._fixed, *args)
         self._programs[key] = _Program(traced, compiling)
-      return self._programs[key].compiled
+    program = self._programs[key].compiled
+    return lambda: program.result()(*self._fixed, *args)
 
   def __call__(self, *args: Any) -> Any:
     """The function's outputs."""
-    return self.prepare(*args).result()(*args)
+    return self.prepare(*args)()
+
+  def _compile(self, *args: Any) -> "futures.Future[jax.stages.Compiled]":
+    devices = _devices(args)
+    lowered = self._jitted.trace(*args).lower()
+    compiling = _threads.submit(_compile, lowered, devices)
+    if any(device.platform != "cpu" for device in devices):
+      futures.wait([compiling])
+    return compiling
 
 
 def _devices(args: Any) -> list[jax.Device]:

@@ -77,6 +77,12 @@ def test_functions_of_other_arguments_or_constants_have_other_programs(home):
   assert len(kept(home)) == 4
 
 
+def test_fixed_arguments_come_first(home):
+  from_three = CachedFunction(jnp.subtract, jnp.float32(3))
+  assert from_three(jnp.float32(1)) == 2
+  np.testing.assert_array_equal(from_three(X), 3 - X)
+
+
 def test_each_shape_and_setting_has_its_program(home):
   cached = CachedFunction(function)
   for _ in range(2):
