@@ -165,7 +165,7 @@ def run(
     takes_arguments: whether positional arguments are accepted.
   """
   global _processes
-  process.start()
+  process.end_imports()
   arguments = list(sys.argv[1:] if argv is None else argv)
   with _output():
     try:

@@ -1,4 +1,4 @@
-"""Settings of a process that runs one command: malloc, compilation cache."""
+"""Settings of a process that runs one command: memory, compilation cache."""
 
 import ctypes
 import faulthandler
@@ -22,18 +22,19 @@ _CACHE = "JAX_COMPILATION_CACHE_DIR"
 def set_up() -> None:
   """Sets up malloc, the compilation cache and crash reports.
 
-  To be called before jax is imported and before there are threads.
+  Garbage is not collected until `end_imports`: imports make many objects and
+  hardly any garbage. To be called before jax is imported and before there are
+  threads.
   """
   faulthandler.enable()
   _leave_out_tpus()
   keep_memory()
   _keep_programs()
-  # Imports make many objects and hardly any garbage. `start` turns it on.
   gc.disable()
 
 
-def start() -> None:
-  """Ends what `set_up` does for the time of the imports."""
+def end_imports() -> None:
+  """Collects garbage from now on, but not among what was imported."""
   if not gc.isenabled():
     gc.freeze()
     gc.enable()

@@ -55,3 +55,11 @@ def test_no_tpu_is_looked_for_where_there_is_none(tmp_path, told, expected):
     f"from launch import process; {devices}; process.set_up(); {show}", env=env
   )
   assert found.stdout.split() == [expected]
+
+
+def test_garbage_is_collected_once_a_command_runs():
+  ran = python(
+    f"{SET_UP}; import gc; from launch import report;"
+    " report.main(['--help']); print(gc.isenabled())"
+  )
+  assert ran.stdout.endswith("True\n")
