@@ -18,6 +18,7 @@ from jaxlib import utils
 from bert_jax.storage import compiled
 
 _CHECKSUM = hashlib.sha256
+# Held by `_quiet`, which sets a log level of the whole process.
 _loading = threading.Lock()
 # They wait for XLA, which holds no lock of Python's.
 _threads = futures.ThreadPoolExecutor(os.cpu_count(), "compile")
@@ -66,7 +67,7 @@ class CachedFunction:
     key = id(traced.jaxpr)
     with self._lock:
       if key not in self._programs:
-        compiling = self._compile(*self._fixed, *args)
+        compiling = self._start(*self._fixed, *args)
         self._programs[key] = _Program(traced, compiling)
     program = self._programs[key].compiled
     return lambda: program.result()(*self._fixed, *args)
@@ -75,7 +76,7 @@ class CachedFunction:
     """The function's outputs."""
     return self.prepare(*args)()
 
-  def _compile(self, *args: Any) -> "futures.Future[jax.stages.Compiled]":
+  def _start(self, *args: Any) -> "futures.Future[jax.stages.Compiled]":
     devices = _devices(args)
     lowered = self._jitted.trace(*args).lower()
     compiling = _threads.submit(_compile, lowered, devices)
