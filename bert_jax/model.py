@@ -341,6 +341,7 @@ def load(
   dtype: str | None = None,
   mesh: jax.sharding.Mesh | None = None,
   batch_size: int = 32,
+  split_special_tokens: bool | None = None,
 ) -> Model:
   """Loads a model.
 
@@ -365,6 +366,10 @@ def load(
       parameters over and to split rows over; by default all local devices,
       each with a copy.
     batch_size: rows that go through the model at once, at most.
+    split_special_tokens: whether a special token that is typed in a text, such
+      as `[MASK]`, is text. By default as the folder's `tokenizer_config.json`
+      says, and otherwise True for the model's own special tokens; False is the
+      default of Transformers.
 
   Returns:
     The model; of a run, with the best checkpoint that verifies, or else the
@@ -380,6 +385,11 @@ def load(
   if dtype is not None:
     config = settings.replace(pretrained.config, {"dtype": dtype}, "load")
     pretrained = dataclasses.replace(pretrained, config=config)
+  if split_special_tokens is not None and pretrained.tokenizer is not None:
+    changed = pretrained.tokenizer.with_split_special_tokens(
+      split_special_tokens
+    )
+    pretrained = dataclasses.replace(pretrained, tokenizer=changed)
   made = pretrained.make_task(task)
   if num_labels is not None:
     if labels is not None or num_labels < 1:

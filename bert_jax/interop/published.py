@@ -29,10 +29,14 @@ def open_published(where: paths.Path) -> Pretrained:
   path = paths.local(where)
   if path.is_file() and path.suffix == ".zip":
     return _open_zip(path)
-  if (path / google.CONFIG_FILE).is_file():
-    return google.open_folder(path)
+  is_google = (path / google.CONFIG_FILE).is_file()
   if (path / huggingface.CONFIG_FILE).is_file():
-    return huggingface.open_folder(path)
+    # Some folders have the files of both formats, but the weights of one.
+    has_weights = any(path.glob("*.safetensors"))
+    if has_weights or not (is_google and any(path.glob("*.index"))):
+      return huggingface.open_folder(path)
+  if is_google:
+    return google.open_folder(path)
   raise UserError(f"{where}: {_fault(path)}")
 
 

@@ -23,7 +23,7 @@ from bert_jax.storage import paths
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.inputs import rows
 from bert_jax.tasks.task import Task
-from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.text.tokenizer import Tokenizer, mask_name
 from bert_jax.types import Batch
 
 
@@ -154,6 +154,7 @@ def _examples(
     return pretraining_records.PretrainingRecords(
       getattr(config, split), config, encoder.vocab_size, f"config.data.{split}"
     )
+  mask_name(tokenizer)  # Raises an error if there is none.
   corpus = shards.Corpus.open(config.corpus, split)
   return PretrainingExamples(
     corpus,

@@ -7,7 +7,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
 from bert_jax.settings import UserError
-from bert_jax.text import config_files, files, tokenizer_json
+from bert_jax.text import config_files, files, json_format
 from bert_jax.text.tokenizer_json import JsonTokenizer
 
 VOCABULARY = "vocab.json"
@@ -22,19 +22,26 @@ def load(folder: pathlib.Path) -> JsonTokenizer:
   config_files.check_class(path, [CLASS])
   data, merges_data = files.read_bytes(path), files.read_bytes(merges_path)
   vocab = files.parse_json(data, path)
-  ids = tokenizer_json.token_ids({"model": {"vocab": vocab}}, str(path))
-  added = config_files.added_tokens(folder)
-  names = config_files.special_tokens(folder, ids, added, str(path))
+  ids = json_format.token_ids({"model": {"vocab": vocab}}, str(path))
+  names, added = config_files.tokens(
+    folder, ids, str(path), usual=(config_files.ROBERTA, config_files.BERT)
+  )
   prefix = config_files.flag(folder, "add_prefix_space") or False
   merges = parse_merges(
     files.decode(merges_data, merges_path), str(merges_path)
   )
+  config_files.check_frame(names, ids, str(path))
   backend = build(ids, merges, names, prefix, str(merges_path))
   return JsonTokenizer.of_backend(
     backend,
     {VOCABULARY: data, MERGES: merges_data},
     names,
-    config_files.to_save(CLASS, names, add_prefix_space=prefix),
+    config_files.to_save(
+      CLASS,
+      names,
+      add_prefix_space=prefix,
+      split_special_tokens=config_files.flag(folder, config_files.SPLIT),
+    ),
     added,
     str(path),
   )
@@ -71,7 +78,7 @@ def build(
     UserError: the files are inconsistent, for instance the result of a merge
       is not in the vocabulary.
   """
-  with tokenizer_json.library_errors(where):
+  with json_format.library_errors(where):
     model = models.BPE(
       vocab=dict(ids),
       merges=list(merges),

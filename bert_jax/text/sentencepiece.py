@@ -19,7 +19,8 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_jax.settings import UserError
-from bert_jax.text import config_files, files, tokenizer_json
+from bert_jax.text import config_files, files, json_format
+from bert_jax.text.config_files import Added
 from bert_jax.text.tokenizer_json import JsonTokenizer
 
 ALBERT = "AlbertTokenizer"
@@ -53,8 +54,8 @@ def load(path: pathlib.Path) -> JsonTokenizer:
   proto = parse(data, where)
   kind = family(proto, where)
   ids = {piece: id for id, (piece, _) in enumerate(scored_pieces(proto, kind))}
-  added = config_files.added_tokens(path.parent)
-  names = config_files.special_tokens(path.parent, ids, added, where)
+  names, added = config_files.tokens(path.parent, ids, where)
+  config_files.check_frame(names, ids, where)
   settings = {}
   if kind == ALBERT:
     lowercase = config_files.flag(path.parent, "do_lower_case")
@@ -74,7 +75,12 @@ def load(path: pathlib.Path) -> JsonTokenizer:
     build(proto, kind, names, settings, where),
     {FILE_NAMES[kind]: data},
     names,
-    config_files.to_save(kind, names, **settings),
+    config_files.to_save(
+      kind,
+      names,
+      **settings,
+      split_special_tokens=config_files.flag(path.parent, config_files.SPLIT),
+    ),
     added,
     where,
   )
@@ -82,10 +88,12 @@ def load(path: pathlib.Path) -> JsonTokenizer:
 
 def _user_defined(
   proto: sentencepiece_model_pb2.ModelProto,
-) -> dict[int, tokenizers.AddedToken]:
+) -> dict[str, Added]:
   """Pieces that are always tokens, which Transformers adds to DeBERTa's."""
   return {
-    id: tokenizers.AddedToken(piece.piece, normalized=False)
+    piece.piece: Added(
+      tokenizers.AddedToken(piece.piece, normalized=False), id, has_flags=True
+    )
     for id, piece in enumerate(proto.pieces)
     if piece.type == piece.USER_DEFINED
   }
@@ -183,7 +191,7 @@ def build(
   """
   vocab = scored_pieces(proto, kind)
   ids = {piece: id for id, (piece, _) in enumerate(vocab)}
-  with tokenizer_json.library_errors(where):
+  with json_format.library_errors(where):
     model = models.Unigram(vocab, ids[names["unknown"]])
     steps = _normalizers(proto, kind, settings)
   backend = tokenizers.Tokenizer(model)

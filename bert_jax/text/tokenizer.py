@@ -5,10 +5,9 @@ import hashlib
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
-import tokenizers
 
 from bert_jax.settings import UserError
 
@@ -17,13 +16,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclasses.dataclass(frozen=True)
 class SpecialIds:
-  """The ids of the special tokens."""
+  """The ids of the special tokens; some vocabularies have no mask."""
 
   pad: int
   unknown: int
   cls: int
   sep: int
-  mask: int
+  mask: int | None
 
 
 class Encoding(NamedTuple):
@@ -48,8 +47,10 @@ class Encoding(NamedTuple):
 class Tokenizer(Protocol):
   """Converts text to ids and back.
 
-  Special tokens are never parsed from text: a `[MASK]` in a text is encoded as
-  its characters. The one exception is `encode_masked`.
+  Tokens that were added to a vocabulary are found in text and stay whole, in
+  every family. The five special tokens are not: a `[MASK]` in a text is encoded
+  as its characters, other than by Transformers, unless `encode_masked` or
+  `with_split_special_tokens` says otherwise.
 
   Attributes:
     special: the ids of the special tokens.
@@ -74,7 +75,7 @@ class Tokenizer(Protocol):
 
     The name is `token(special.mask)`, for instance `[MASK]` or `<mask>`; it
     includes the space before it in families that do so. The names of the other
-    special tokens are encoded as text.
+    special tokens are encoded as by `encode`.
 
     Raises:
       UserError: `text` is not a string.
@@ -87,8 +88,17 @@ class Tokenizer(Protocol):
       UserError: `texts` is not a sequence of strings.
     """
 
+  def with_split_special_tokens(self, split: bool | None) -> Self:
+    """This tokenizer with another treatment of special tokens in text.
+
+    Args:
+      split: as in Transformers, whether special tokens in text are text. True
+        for all of them, added ones included; False for none; None for the five
+        fields of `special` only.
+    """
+
   def token(self, id: int) -> str:
-    """The token with an id.
+    """The token with an id; "" for an id that no text is encoded as.
 
     Raises:
       IndexError: the vocabulary has no such id.
@@ -116,44 +126,6 @@ def fingerprint(tokenizer: Tokenizer | None) -> str | None:
   return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
 
 
-class TokenizersBackend:
-  """The methods that need nothing but a `tokenizers.Tokenizer`.
-
-  Subclasses set `tokens`, the vocabulary in the order of the ids, and implement
-  `_encode`.
-  """
-
-  tokens: tuple[str, ...]
-  _backend: tokenizers.Tokenizer
-
-  def __len__(self) -> int:
-    return len(self.tokens)
-
-  def encode(self, text: str, pair: str | None = None) -> Encoding:
-    """See `Tokenizer.encode`, and the class about offsets."""
-    return self._encode(self._backend, text, pair)
-
-  def encode_masked(self, text: str) -> Encoding:
-    """See `Tokenizer.encode_masked`."""
-    return self._encode(self._masking_backend, text, None)
-
-  def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
-    """See `Tokenizer.encode_pieces`."""
-    if isinstance(texts, str):
-      raise UserError("texts: expected a list of strings, got one string")
-    encodings = self._backend.encode_batch_fast(
-      [check_text(text, f"texts[{n}]") for n, text in enumerate(texts)],
-      add_special_tokens=False,
-    )
-    return [encoding.ids for encoding in encodings]
-
-  def token(self, id: int) -> str:
-    """See `Tokenizer.token`."""
-    if not 0 <= id < len(self.tokens):
-      raise IndexError(f"no token {id}: the vocabulary has {len(self.tokens)}")
-    return self.tokens[id]
-
-
 def check_text(text: object, name: str = "text") -> str:
   r"""Checks that a value is a string, and replaces lone surrogates.
 
@@ -168,6 +140,27 @@ def check_text(text: object, name: str = "text") -> str:
       f"{name}: expected a string, got {text!r:.40} ({type(text).__name__})"
     )
   return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def mask_name(tokenizer: Tokenizer) -> str:
+  """The name of the mask token, or a `UserError` if there is none."""
+  if tokenizer.special.mask is None:
+    raise UserError("the vocabulary has no mask token")
+  return tokenizer.token(tokenizer.special.mask)
+
+
+def text_ranges(encoding: Encoding, special: SpecialIds) -> list[range]:
+  """The positions of the tokens of each text, between the special tokens."""
+  # A token that stands in a text covers characters of it.
+  ends = [
+    position
+    for position, (id, span) in enumerate(zip(encoding.ids, encoding.offsets))
+    if id == special.sep and span == (0, 0)
+  ]
+  texts = [range(1, ends[0])]
+  if len(ends) > 1:
+    texts.append(range(ends[-2] + 1, ends[-1]))
+  return texts
 
 
 def truncate(
@@ -185,11 +178,7 @@ def truncate(
   """
   if len(encoding.ids) <= max_length:
     return encoding
-  # Text is never encoded as `sep`, so its positions separate the texts.
-  ends = [i for i, id in enumerate(encoding.ids) if id == special.sep]
-  texts = [range(1, ends[0])]
-  if len(ends) > 1:
-    texts.append(range(ends[-2] + 1, ends[-1]))
+  texts = text_ranges(encoding, special)
   framing = len(encoding.ids) - sum(map(len, texts))
   room = max_length - framing
   if room < 0:

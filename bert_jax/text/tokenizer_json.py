@@ -1,29 +1,36 @@
-"""Tokenizers defined by a `tokenizer.json`, and the parsing of that format.
+"""Tokenizers defined by a `tokenizer.json`.
 
-They are the byte-level BPE of RoBERTa and ModernBERT (Sennrich et al., 2016;
-Radford et al., 2019) and the Unigram model of ALBERT and XLM-R (Kudo, 2018).
+Among them are the byte-level BPE of RoBERTa and ModernBERT (Sennrich et al.,
+2016; Radford et al., 2019), the Unigram model of ALBERT and XLM-R (Kudo, 2018),
+and WordPiece with other word rules than BERT's.
 """
 
-import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Self
 
 import numpy as np
 import tokenizers
 
 from bert_jax.settings import UserError
-from bert_jax.text.config_files import CONFIG, added_token
+from bert_jax.text.config_files import CONFIG, KEYS, SPLIT, Added
+from bert_jax.text.json_format import (
+  BY_WORD,
+  FILE_NAME,
+  PREFIX,
+  add_tokens,
+  added_entries,
+  library_errors,
+  model_type,
+  token_ids,
+)
 from bert_jax.text.tokenizer import (
   Encoding,
   SpecialIds,
-  TokenizersBackend,
   check_text,
 )
-
-FILE_NAME = "tokenizer.json"
 
 _FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 _WORD_STARTS = ("Ġ", "▁", " ")
@@ -31,16 +38,20 @@ _WORD_STARTS = ("Ġ", "▁", " ")
 of SentencePiece, and a plain one."""
 
 
-class JsonTokenizer(TokenizersBackend):
-  """A `Tokenizer` that is defined by a `tokenizer.json`.
+class JsonTokenizer:
+  """A `Tokenizer` that runs a `tokenizer.json` as it is written.
 
-  Special tokens are never parsed from text, unlike in Transformers. Other
-  tokens added to the vocabulary are, as in Transformers.
+  Only truncation and padding are not those of the file.
 
-  A token continues a word if it does not start with a space. Offsets exclude
-  leading and trailing white space, unless the token is nothing else;
-  Transformers does so only for RoBERTa. If normalization makes several tokens
-  of one character, each has the offsets of that character.
+  A token continues a word if it has the prefix of WordPiece, or, in other
+  models with tokens that start with a space, if it does not. Added tokens are
+  words.
+
+  Offsets exclude leading and trailing white space, unless the token is nothing
+  else; Transformers does so only for RoBERTa. If normalization makes several
+  tokens of one character, each has the offsets of that character. Offsets of
+  WordPiece include accents and control characters that normalization removes
+  inside a token.
   """
 
   def __init__(
@@ -54,36 +65,36 @@ class JsonTokenizer(TokenizersBackend):
 
     Args:
       files: the files that `save` writes, by name, including `tokenizer.json`.
-      names: the token of each field of `SpecialIds`.
-      settings: the content of `tokenizer_config.json` that `save` writes. Its
-        `add_prefix_space` overrides that of `tokenizer.json`, as in
-        Transformers.
+      names: the token of each field of `SpecialIds`, but for a missing mask.
+      settings: the content of `tokenizer_config.json` that `save` writes. As
+        in Transformers, its `add_prefix_space` overrides that of
+        `tokenizer.json`, and its `split_special_tokens` is that of
+        `Tokenizer.with_split_special_tokens`.
       where: the name of the file in messages.
 
     Raises:
-      UserError: the file is not a tokenizer, the ids are not unique and
-        contiguous, or texts are not encoded between special tokens.
+      UserError: the file is not a tokenizer, ids are not unique, or texts are
+        not encoded between special tokens.
     """
     self._files = dict(files)
     self._names = dict(names)
     self._settings = dict(settings)
     content = json.loads(self._files[FILE_NAME])
     ids = token_ids(content, where)
-    self.tokens = tuple(sorted(ids, key=ids.__getitem__))
+    tokens = [""] * (1 + max(ids.values(), default=-1))
+    for token, id in ids.items():
+      tokens[id] = token
+    self.tokens = tuple(tokens)
     self.special = SpecialIds(
-      **{role: ids[name] for role, name in names.items()}
+      **{role: ids.get(names.get(role)) for role in KEYS}
     )
-    special = {
-      token["content"]
-      for token in added_entries(content)
-      if token.get("special")
-    }.union(names.values())
-    self._special_ids = frozenset(ids[name] for name in special)
-    self.continuations = np.array(
-      [
-        not token.startswith(_WORD_STARTS) and token not in special
-        for token in self.tokens
-      ]
+    added = added_entries(content)
+    self._special = {t["content"] for t in added if t.get("special")}
+    self._special |= {*names.values()}
+    self._special_ids = frozenset(ids[name] for name in self._special)
+    self._trims = model_type(content) not in BY_WORD
+    self.continuations = _continuations(
+      self.tokens, content, {t["content"] for t in added} | self._special
     )
     # Unigram fails only at the first text with an unknown character.
     model, unknown = content["model"], self.special.unknown
@@ -102,53 +113,71 @@ class JsonTokenizer(TokenizersBackend):
     files: Mapping[str, bytes],
     names: Mapping[str, str],
     settings: Mapping[str, Any],
-    added: Mapping[int, tokenizers.AddedToken],
+    added: Mapping[str, Added],
     where: str,
   ) -> Self:
     """Creates the tokenizer of files that are older than `tokenizer.json`.
 
     The mask includes the space before it, as in the families of these files.
 
-    `backend` has no added tokens; `added` has them by id.
+    `backend` has no added tokens; `added` has them by name.
 
     Raises:
       UserError: an added token cannot have its id; see also `JsonTokenizer`.
     """
-    listed = {token.content for token in added.values()}
     for role, name in names.items():
-      if name not in listed:
+      if name not in added:
         token = tokenizers.AddedToken(
           name, lstrip=role == "mask", normalized=False, special=True
         )
         backend.add_special_tokens([token])
-    for id, token in sorted(added.items()):
-      add = backend.add_special_tokens if token.special else backend.add_tokens
-      add([token])
-      if (found := backend.token_to_id(token.content)) != id:
-        raise UserError(
-          f"{where}: the added token {token.content!r} cannot have the id"
-          f" {id}: it would be {found}"
-        )
+    add_tokens(backend, added, where)
     written = {**files, FILE_NAME: backend.to_str().encode()}
     return cls(written, names, settings, where)
 
-  def __reduce__(self):
-    return type(self), (self._files, self._names, self._settings)
+  def __getstate__(self) -> dict[str, Any]:
+    backends = ("_backend", "_masking_backend")
+    return {k: x for k, x in vars(self).items() if k not in backends}
 
-  def _encode(
-    self, backend: tokenizers.Tokenizer, text: str, pair: str | None
-  ) -> Encoding:
-    texts = [check_text(text)]
-    if pair is not None:
-      texts.append(check_text(pair, "pair"))
-    encoding = backend.encode(*texts)
-    first = encoding.ids.index(self.special.sep) + 1
-    segments = [0] * first + [1] * (len(encoding.ids) - first)
-    offsets = [
-      _without_space(texts[segment], span)
-      for segment, span in zip(segments, encoding.offsets)
-    ]
-    return Encoding(encoding.ids, segments, offsets)
+  def __setstate__(self, state: Mapping[str, Any]) -> None:
+    vars(self).update(state)
+    self._backend = self._make(json.loads(self._files[FILE_NAME]), FILE_NAME)
+
+  def __len__(self) -> int:
+    return len(self.tokens)
+
+  def encode(self, text: str, pair: str | None = None) -> Encoding:
+    """See `Tokenizer.encode`, and the class about offsets."""
+    return self._encode(self._backend, text, pair)
+
+  def encode_masked(self, text: str) -> Encoding:
+    """See `Tokenizer.encode_masked`."""
+    return self._encode(self._masking_backend, text, None)
+
+  def encode_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+    """See `Tokenizer.encode_pieces`."""
+    if isinstance(texts, str):
+      raise UserError("texts: expected a list of strings, got one string")
+    encodings = self._backend.encode_batch_fast(
+      [check_text(text, f"texts[{n}]") for n, text in enumerate(texts)],
+      add_special_tokens=False,
+    )
+    return [encoding.ids for encoding in encodings]
+
+  def with_split_special_tokens(self, split: bool | None) -> Self:
+    """See `Tokenizer.with_split_special_tokens`."""
+    settings = {k: x for k, x in self._settings.items() if k != SPLIT}
+    if split is not None:
+      settings[SPLIT] = split
+    made = object.__new__(type(self))
+    made.__setstate__(self.__getstate__() | {"_settings": settings})
+    return made
+
+  def token(self, id: int) -> str:
+    """See `Tokenizer.token`."""
+    if not 0 <= id < len(self.tokens):
+      raise IndexError(f"no token {id}: the vocabulary has {len(self.tokens)}")
+    return self.tokens[id]
 
   def decode(self, ids: Sequence[int]) -> str:
     """See `Tokenizer.decode`."""
@@ -173,32 +202,50 @@ class JsonTokenizer(TokenizersBackend):
       json.dumps(self._settings, indent=2) + "\n", encoding="utf-8"
     )
 
+  def _encode(
+    self, backend: tokenizers.Tokenizer, text: str, pair: str | None
+  ) -> Encoding:
+    texts = [check_text(text)]
+    if pair is not None:
+      texts.append(check_text(pair, "pair"))
+    encoding = backend.encode(*texts)
+    ids, offsets = encoding.ids, encoding.offsets
+    segments = [0] * len(ids)
+    if pair is not None:
+      first = 2 + encoding.sequence_ids.count(0)
+      segments[first:] = [1] * (len(ids) - first)
+    if self._trims:
+      offsets = [
+        _without_space(texts[segment], span)
+        for segment, span in zip(segments, offsets)
+      ]
+    return Encoding(ids, segments, offsets)
+
   @functools.cached_property
   def _masking_backend(self) -> tokenizers.Tokenizer:
-    """The backend that parses the mask in text, and no other special token.
+    """The backend that parses the mask in text too.
 
     Created on first use, because it holds a second vocabulary in memory.
     """
     content = json.loads(self._files[FILE_NAME])
-    return self._make(content, FILE_NAME, find=self._names["mask"])
+    return self._make(content, FILE_NAME, self._names.get("mask"))
 
   def _make(
-    self, content: dict[str, Any], where: str, find: str | None = None
+    self, content: dict[str, Any], where: str, mask: str | None = None
   ) -> tokenizers.Tokenizer:
-    """Creates a backend that parses only the special token `find` in text."""
+    """Creates a backend for text, in which `mask` is a token."""
+    split = self._settings.get(SPLIT)
+    if split is None:
+      hidden = {*self._names.values()} - {mask}
+    else:
+      hidden = self._special - {mask} if split else set()
     listed = {token["content"]: token for token in added_entries(content)}
     for name in self._names.values():
       listed.setdefault(name, {"content": name, "id": self.tokens.index(name)})
-      listed[name] = _FLAGS | listed[name] | {"special": name != find}
-    model = content["model"]
-    if isinstance(model["vocab"], list):
-      # Unigram would parse the names of special tokens in text. With a space in
-      # front they never match, because its input has no plain spaces.
-      vocab = model["vocab"] = list(model["vocab"])
-      for name, token in list(listed.items()):
-        if token.get("special") and token["id"] < len(vocab):
-          vocab[token["id"]] = [" " + name, vocab[token["id"]][1]]
-          del listed[name]
+    for name, token in listed.items():
+      listed[name] = _FLAGS | token | {"special": name in hidden}
+    for name in _hide(content, hidden - {self._names["unknown"]}):
+      del listed[name]
     content["added_tokens"] = sorted(listed.values(), key=lambda t: t["id"])
     content["truncation"] = content["padding"] = None
     prefix_space = self._settings.get("add_prefix_space")
@@ -209,6 +256,12 @@ class JsonTokenizer(TokenizersBackend):
         content[name] = step | {"add_prefix_space": prefix_space}
     with library_errors(where):
       backend = tokenizers.Tokenizer.from_str(json.dumps(content))
+    for name, token in listed.items():
+      if (found := backend.token_to_id(name)) != token["id"]:
+        raise UserError(
+          f"{where}: the added token {name!r:.60} cannot have the id"
+          f" {token['id']}: it would be {found}"
+        )
     backend.encode_special_tokens = True
     return backend
 
@@ -241,64 +294,48 @@ def _without_space(text: str, span: tuple[int, int]) -> tuple[int, int]:
   return start, end
 
 
-def added_entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The entries of `added_tokens`."""
-  return content.get("added_tokens") or []
+def _hide(content: Mapping[str, Any], names: Set[str]) -> Set[str]:
+  """Renames tokens of a model that would be matched in text; returns them.
 
-
-def model_type(content: Mapping[str, Any]) -> str:
-  """The type of the model, for instance `WordPiece`."""
-  model = content.get("model")
-  if not isinstance(model, dict):
-    return "None"
-  if "type" in model:
-    return str(model["type"])
-  # Files of 2020 and 2021 have no type.
-  if "merges" in model:
-    return "BPE"
-  return "Unigram" if "unk_id" in model else "WordPiece"
-
-
-def token_ids(content: Mapping[str, Any], where: str) -> dict[str, int]:
-  """The id of each token in the content of a `tokenizer.json`.
-
-  Raises:
-    UserError: the vocabulary is malformed, or ids are not unique, contiguous.
+  With a space in front they never match, because words have no plain spaces.
   """
-  model = content.get("model")
-  vocab = model.get("vocab") if isinstance(model, dict) else None
-  if not isinstance(vocab, list | dict):
-    raise UserError(f"{where}: expected a model with a vocabulary")
-  try:
-    if isinstance(vocab, list):
-      ids = {piece: id for id, (piece, _) in enumerate(vocab)}
-      if len(ids) < len(vocab):
-        raise ValueError("a piece is duplicate")
-    else:
-      ids = dict(vocab)
-    for token in added_entries(content):
-      added_token(token, where)
-      if ids.setdefault(token["content"], token["id"]) != token["id"]:
-        raise ValueError(f"{token['content']!r} has two ids")
-    for token, id in ids.items():
-      if not isinstance(token, str) or type(id) is not int:
-        raise ValueError(f"{token!r:.60}: {id!r:.60}")
-  except UserError:
-    raise
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise UserError(f"{where}: damaged vocabulary ({error!r:.150})") from error
-  if sorted(ids.values()) != list(range(len(ids))):
-    raise UserError(f"{where}: expected the ids 0 to {len(ids) - 1}, each once")
-  return ids
+  model = content["model"]
+  vocab = model["vocab"]
+  if isinstance(vocab, list):
+    found = names.intersection(piece for piece, _ in vocab)
+    model["vocab"] = [
+      [" " + piece if piece in found else piece, score]
+      for piece, score in vocab
+    ]
+  elif model_type(content) in BY_WORD:
+    found = names & vocab.keys()
+    model["vocab"] = {
+      " " + token if token in found else token: id
+      for token, id in vocab.items()
+    }
+  else:  # BPE makes only what it has merges for.
+    found = set()
+  return found
 
 
-@contextlib.contextmanager
-def library_errors(where: str) -> Iterator[None]:
-  """Makes errors of the `tokenizers` library a `UserError` about `where`."""
-  try:
-    yield
-  except (KeyboardInterrupt, SystemExit, MemoryError, UserError):
-    raise
-  except BaseException as error:  # A panic in Rust is not an Exception.
-    reason = " ".join(str(error).split())
-    raise UserError(f"{where}: not a tokenizer ({reason:.200})") from error
+def _continuations(
+  tokens: Sequence[str], content: Mapping[str, Any], words: Set[str]
+) -> np.ndarray:
+  """Whether each token continues a word; those of `words` do not."""
+  kind, model = model_type(content), content["model"]
+  prefix = model.get("continuing_subword_prefix")
+  if prefix is None and kind == "WordPiece":
+    prefix = PREFIX
+
+  def continues(token: str) -> bool:
+    if prefix:
+      return token.startswith(prefix) and token != prefix
+    return not token.startswith(_WORD_STARTS)
+
+  if not prefix and not any(
+    token.startswith(_WORD_STARTS) for token in tokens if token not in words
+  ):
+    return np.zeros(len(tokens), bool)
+  return np.array(
+    [bool(t) and t not in words and continues(t) for t in tokens], bool
+  )

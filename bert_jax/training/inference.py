@@ -16,6 +16,7 @@ from bert_jax.models.flops import flops_per_layer
 from bert_jax.settings import UserError
 from bert_jax.tasks import MASKED_LM
 from bert_jax.tasks.task import Prediction, Task
+from bert_jax.text.tokenizer import mask_name
 from bert_jax.training import workdir
 from bert_jax.training.mesh import meshes
 from bert_jax.training.programs import CachedFunction
@@ -220,5 +221,4 @@ def masked_language_model(where: str) -> MaskedLanguageModel:
       ]
     return found
 
-  tokenizer = task.tokenizer
-  return MaskedLanguageModel(tokenizer.token(tokenizer.special.mask), words)
+  return MaskedLanguageModel(mask_name(task.tokenizer), words)

@@ -13,6 +13,7 @@ import transformers
 
 from bert_jax.text import wordpiece_trainer
 from bert_jax.text.basic_tokenizer import WordRules
+from bert_jax.text.config_files import KEYS
 from bert_jax.text.wordpiece import MPNET_TOKENS, SPECIAL_TOKENS, WordPiece
 from tests.text.strings import TEXTS
 
@@ -57,7 +58,10 @@ def checks() -> Iterator[tuple[str, float, float]]:
       counts, 3_000, min_frequency=3, coverage=0.998, special_tokens=names
     )
     ours = WordPiece(
-      tokens, rules, names=names, double_separator=names == MPNET_TOKENS
+      tokens,
+      rules,
+      names=dict(zip(KEYS, names)),
+      double_separator=names == MPNET_TOKENS,
     )
     with tempfile.TemporaryDirectory() as folder:
       yield from _compare(name, ours, given, pathlib.Path(folder), classes)

@@ -32,7 +32,7 @@ _SPACES = pre_tokenizers.Sequence(
 def checks() -> Iterator[tuple[str, float, float]]:
   transformers.logging.set_verbosity_error()
   with tempfile.TemporaryDirectory() as scratch:
-    for family, publish in _FAMILIES.items():
+    for family, publish in FAMILIES.items():
       folder = pathlib.Path(scratch, family)
       folder.mkdir()
       slow = publish(folder)
@@ -76,7 +76,7 @@ def _differences(
 
   def spans(text: str) -> list[tuple[int, int]]:
     found = theirs(text, return_offsets_mapping=True).offset_mapping
-    return [_without_space(text, *span) for span in found]
+    return [without_space(text, *span) for span in found]
 
   def count(differs: Callable[..., bool], rows: list[tuple]) -> int:
     return sum(differs(*row) for row in rows)
@@ -106,7 +106,7 @@ def _differences(
   }
 
 
-def _without_space(text: str, start: int, end: int) -> tuple[int, int]:
+def without_space(text: str, start: int, end: int) -> tuple[int, int]:
   """A span less the white space at its ends, which ours always leaves out."""
   inner = text[start:end].strip()
   if not inner:
@@ -185,6 +185,7 @@ def _deberta(folder: pathlib.Path) -> None:
       bos_piece="[CLS]",
       eos_piece="[SEP]",
       unk_piece="[UNK]",
+      user_defined_symbols=["%", "(c)"],
     )
   )
   (folder / "config.json").write_text('{"model_type": "deberta-v2"}')
@@ -226,7 +227,7 @@ def _publish(
   (published / "config.json").write_text(json.dumps(settings))
 
 
-_FAMILIES = {
+FAMILIES = {
   "RoBERTa": _roberta,
   "ModernBERT": _modernbert,
   "ALBERT": _albert,

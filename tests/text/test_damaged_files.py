@@ -5,7 +5,7 @@ import pytest
 from bert_jax.text import load
 from tests.errors import user_error
 from tests.text import small_files
-from tests.text.test_loading import write, write_json
+from tests.text.test_loading import TOKENS, write, write_json
 
 
 @pytest.mark.parametrize(
@@ -13,15 +13,17 @@ from tests.text.test_loading import write, write_json
   [
     (b"", r"vocab.txt: the vocabulary is empty"),
     (b"[PAD]\n\xff\xfe\n", "vocab.txt, line 2: invalid UTF-8"),
-    (b"a\nb\nc\nb\n", "vocab.txt, line 4: 'b' is a duplicate of line 2"),
-    (b"a\n\nb\n", "vocab.txt, line 2: '' is not a valid token"),
-    (b"a\nb\n", r"vocab.txt: no \[PAD\]"),
+    (b"\n\n", r"vocab.txt: the vocabulary is empty"),
+    (b"a\nb\n", r"vocab.txt: no token among its 2 for cls \(\[CLS\] or <s>\)"),
   ],
 )
 def test_damaged_vocabulary_file(tmp_path, data, message):
   (tmp_path / "vocab.txt").write_bytes(data)
   with user_error(message):
     load(tmp_path)
+
+
+IDS = {token: id for id, token in enumerate(TOKENS)}
 
 
 def wordpiece(vocabulary):
@@ -35,19 +37,16 @@ def wordpiece(vocabulary):
     ({"model": {"type": "WordPiece"}}, "expected a model with a vocabulary"),
     (wordpiece({"a": "x"}), "damaged vocab"),
     (wordpiece({"a": True}), "damaged vocab"),
-    (wordpiece({"\ud800": 0}), "not a valid token"),
-    (wordpiece({"a": 1}), "expected the ids 0"),
-    (wordpiece({"a": 0, "b": 0}), "expected the ids 0"),
-    (
-      {"model": {"vocab": {"a": 0}, "continuing_subword_prefix": "@@"}},
-      "expected pieces with '##', got '@@'",
-    ),
+    (wordpiece({**IDS, "\ud800": len(IDS)}), "not a valid token"),
+    (wordpiece({"a": -1}), "expected different ids"),
+    (wordpiece({"a": 10**9}), "expected different ids"),
+    (wordpiece({"a": 0, "b": 0}), "expected different ids"),
     ({"added_tokens": [3]}, "expected a token, got 3"),
     ({"added_tokens": 3}, "damaged vocabulary"),
     ({"added_tokens": [{"content": "e"}]}, "damaged vocabulary"),
     ({"added_tokens": [{"content": "e", "id": 3}]}, "'e' has two ids"),
-    ({"added_tokens": [{"content": "x", "id": 12}]}, "expected the ids 0 to 1"),
-    ({"normalizer": {"normalizers": 3}, "model": {"vocab": []}}, "is empty"),
+    ({"normalizer": {"normalizers": 3}}, "not a tokenizer"),
+    ({"post_processor": None}, r"expected a post_processor that adds \[CLS\]"),
   ],
 )
 def test_damaged_json(tmp_path, changes, message):
@@ -77,11 +76,8 @@ def test_deeply_nested_normalizer(tmp_path, family, depth):
   step = '{"type": "Sequence", "normalizers": ['
   nested = f'"normalizer": {step * depth}{"]}" * depth}'
   path.write_text(path.read_text().replace('"normalizer": 0', nested))
-  if family == "wordpiece" and depth == 100:
+  with user_error(r"tokenizer\.json: "):
     load(tmp_path)
-  else:
-    with user_error(r"tokenizer\.json: "):
-      load(tmp_path)
 
 
 def test_a_file_too_large_for_a_tokenizer(tmp_path):
@@ -96,7 +92,7 @@ def test_a_file_too_large_for_a_tokenizer(tmp_path):
   [
     ({"post_processor": None}, r"that adds \[CLS\] before .* and \[SEP\] afte"),
     ({"pre_tokenizer": {"type": "Unheard"}}, "not a tokenizer"),
-    ({"model": {"type": "BPE", "vocab": {}, "merges": []}}, "expected the ids"),
+    ({"model": {"type": "BPE", "vocab": {}, "merges": []}}, "cannot have the"),
     ({"added_tokens": []}, "post_processor|is not|expected a token"),
   ],
 )

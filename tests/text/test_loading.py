@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 import tokenizers
-from tokenizers import models, normalizers, processors
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from bert_jax.text import load
 from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.loading import from_vocabulary_file
-from bert_jax.text.tokenizer import SpecialIds
+from bert_jax.text.tokenizer import SpecialIds, mask_name
 from bert_jax.text.wordpiece import MPNET_TOKENS, SPECIAL_TOKENS, WordPiece
 from tests.errors import user_error
 from tests.text import small_files
@@ -28,6 +28,10 @@ def write_json(path, **changes):
     models.WordPiece({token: id for id, token in enumerate(TOKENS)})
   )
   backend.normalizer = normalizers.BertNormalizer(lowercase=False)
+  backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+  backend.post_processor = processors.BertProcessing(
+    ("[SEP]", TOKENS.index("[SEP]")), ("[CLS]", TOKENS.index("[CLS]"))
+  )
   path.write_text(json.dumps(json.loads(backend.to_str()) | changes))
   return path
 
@@ -88,10 +92,6 @@ def test_json_of_hugging_face(tmp_path):
   added = [{"content": "[NEW]", "id": len(TOKENS)}, {"content": "e", "id": 9}]
   write_json(tmp_path / "tokenizer.json", added_tokens=added)
   assert load(tmp_path).tokens == (*TOKENS, "[NEW]")
-  steps = [{"type": "NFC"}, {"type": "BertNormalizer", "lowercase": False}]
-  nested = {"type": "Sequence", "normalizers": steps}
-  write_json(tmp_path / "tokenizer.json", normalizer=nested)
-  assert load(tmp_path).rules == WordRules(lowercase=False)
 
 
 def test_files_that_agree(tmp_path):
@@ -149,7 +149,7 @@ def test_added_tokens_are_found_in_text(tmp_path):
   )
   tokenizer = load(tmp_path)
   assert tokenizer.encode_pieces(["eco-vidthe", "e Co-Vid"])[1] == [9, 10]
-  assert 11 not in tokenizer.encode("[E1]").ids
+  assert tokenizer.encode_pieces(["e[E1] e"]) == [[9, 11, 9]]
   assert 10 in tokenizer.encode_masked("[MASK] Co-Vid").ids
   tokenizer.save(tmp_path / "saved")
   for copy in (load(tmp_path / "saved"), pickled(tokenizer)):
@@ -168,6 +168,107 @@ def test_added_tokens_without_a_tokenizer_json(tmp_path):
   small_files.settings(tmp_path, added_tokens_decoder={"nine": added["9"]})
   with user_error("expected the id of an added token"):
     load(tmp_path)
+
+
+def steps(normalizer=None, pre_tokenizer=None):
+  """The changes to a `tokenizer.json` with steps that are not BERT's."""
+  given = {"normalizer": normalizer, "pre_tokenizer": pre_tokenizer}
+  return {
+    name: json.loads(step.__getstate__())
+    for name, step in given.items()
+    if step is not None
+  }
+
+
+@pytest.mark.parametrize(
+  ("changes", "text", "want"),
+  [
+    (
+      steps(
+        normalizers.Sequence(
+          [
+            normalizers.NFD(),
+            normalizers.Lowercase(),
+            normalizers.StripAccents(),
+          ]
+        ),
+        pre_tokenizers.Whitespace(),
+      ),
+      "TH\u00c9_the!! the",
+      "[UNK] [UNK] the",
+    ),
+    (steps(normalizers.Lowercase()), "TH\u00c9 \u00c9", "[UNK] \u00e9"),
+    (steps(normalizers.NFKC()), "\uff54he", "the"),
+    (
+      steps(None, pre_tokenizers.WhitespaceSplit()),
+      "the, [MASK] e",
+      "[UNK] [UNK] e",
+    ),
+  ],
+)
+def test_a_pipeline_is_run_as_it_is_written(tmp_path, changes, text, want):
+  # `want` is what the `tokenizers` library gives.
+  data = write_json(tmp_path / "tokenizer.json", **changes).read_bytes()
+  tokenizer = load(tmp_path)
+  for one in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+    (ids,) = one.encode_pieces([text])
+    assert " ".join(map(one.token, ids)) == want
+  assert tokenizer.continuations.tolist() == [
+    token == "##re" for token in TOKENS
+  ]
+  tokenizer.save(tmp_path / "saved")
+  assert (tmp_path / "saved" / "tokenizer.json").read_bytes() == data
+  assert load(tmp_path / "saved").encode(text) == tokenizer.encode(text)
+  # Transformers lower-cases as the settings say, but BERT's normalizer only.
+  small_files.settings(tmp_path, do_lower_case=False)
+  assert load(tmp_path).encode(text) == tokenizer.encode(text)
+
+
+def test_special_tokens_of_other_families(tmp_path):
+  names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+  write(tmp_path / "vocab.txt", [*names, "e"])
+  tokenizer = load(tmp_path)
+  assert tokenizer.special == SpecialIds(1, 3, 0, 2, 4)
+  assert tokenizer.encode("e", "x").ids == [0, 5, 2, 3, 2]
+  # The file has the names of both; the settings decide, or the class.
+  write(tmp_path / "vocab.txt", [*names, *TOKENS])
+  assert load(tmp_path).encode("e").ids == [7, 14, 8]
+  named = {"cls_token": "<s>", "sep_token": "</s>"}
+  small_files.settings(tmp_path, **named)
+  assert load(tmp_path).special == SpecialIds(1, 3, 0, 2, 4)
+  small_files.settings(tmp_path, tokenizer_class="MPNetTokenizer")
+  tokenizer = load(tmp_path)
+  assert tokenizer.special == SpecialIds(1, 6, 0, 2, 4)
+  assert tokenizer.encode("e", "e").ids == [0, 14, 2, 2, 14, 2]
+  tokenizer.save(tmp_path / "saved")
+  assert load(tmp_path / "saved").encode("e", "e") == tokenizer.encode("e", "e")
+
+
+def test_a_vocabulary_without_a_mask(tmp_path):
+  tokens = [token for token in TOKENS if token != "[MASK]"]
+  write(tmp_path / "vocab.txt", tokens)
+  small_files.settings(tmp_path, mask_token="[MASK]")  # As Transformers saves.
+  tokenizer = load(tmp_path)
+  assert tokenizer.special.mask is None
+  assert tokenizer.encode("e").ids == [2, 8, 3]
+  assert tokenizer.encode_masked("[MASK]") == tokenizer.encode("[MASK]")
+  tokenizer.save(tmp_path / "saved")
+  assert load(tmp_path / "saved").special == tokenizer.special
+  with user_error("no mask token"):
+    mask_name(tokenizer)
+
+
+def test_blank_and_repeated_lines(tmp_path):
+  write(tmp_path / "vocab.txt", [*TOKENS, "", "the", "", ""])
+  tokenizer = load(tmp_path)
+  assert len(tokenizer) == len(TOKENS) + 2
+  assert tokenizer.encode_pieces(["the"]) == [[len(TOKENS) + 1]]
+  assert tokenizer.token(TOKENS.index("the")) == ""
+  tokenizer.save(tmp_path / "saved")
+  assert load(tmp_path / "saved").tokens == tokenizer.tokens
+  write_json(tmp_path / "tokenizer.json")
+  write(tmp_path / "vocab.txt", [*TOKENS, "", ""])
+  assert load(tmp_path).tokens == tuple(TOKENS)
 
 
 def test_json_without_a_type_of_model(tmp_path):
@@ -205,6 +306,8 @@ def mpnet_json(path):
       {token: id for id, token in enumerate(tokens)}, unk_token="[UNK]"
     )
   )
+  backend.normalizer = normalizers.BertNormalizer()
+  backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
   backend.post_processor = processors.RobertaProcessing(("</s>", 3), ("<s>", 2))
   backend.save(str(path))
 

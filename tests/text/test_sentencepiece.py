@@ -98,7 +98,7 @@ def changed(data, kind):
     ("duplicate", "duplicate"),
     ("no pieces", "no pieces"),
     ("no mask", r"expected pieces \[CLS\] \[SEP\] \[MASK\], as in ALBERT"),
-    ("no padding", r"no token among its 19 for pad \(<pad> or \[PAD\]\)"),
+    ("no padding", r"no token among its 19 for pad \(\[PAD\] or <pad>\)"),
     ("character map", "not a tokenizer"),
   ],
 )

@@ -6,7 +6,7 @@ import sentencepiece
 import tokenizers
 
 from bert_jax.text import load
-from bert_jax.text.tokenizer import Encoding
+from bert_jax.text.tokenizer import Encoding, truncate
 from tests.errors import user_error
 from tests.text import small_files
 from tests.text.strings import TEXTS
@@ -82,6 +82,56 @@ def test_pairs(make, family, want):
   assert encoding.offsets[1 - len(pair.ids) :] == pair.offsets[1:]
   empty = tokenizer.encode("", "")
   assert empty.segments == [0, 0, *[1] * (len(empty.ids) - 2)]
+
+
+@BY_EVERY
+def test_added_tokens_stay_whole(tmp_path, family):
+  folder = EVERY[family](tmp_path)
+  size = len(load(folder))
+  small_files.settings(
+    folder,
+    "special_tokens_map.json",
+    additional_special_tokens=["<e1>", {"content": "</e1>", "lstrip": True}],
+  )
+  tokenizer = load(folder)
+  assert len(tokenizer) == size + 2
+  assert not tokenizer.continuations[size:].any()
+  text = "the<e1> dog </e1>, the <E1>"
+  ids = tokenizer.encode(text).ids
+  assert [id for id in ids if id >= size] == [size, size + 1]
+  assert tokenizer.encode_pieces([text]) == [ids[1:-1]]
+  split = tokenizer.with_split_special_tokens(True)
+  assert not {size, size + 1} & {*split.encode(text).ids}
+  tokenizer.save(tmp_path / "saved")
+  again = load(tmp_path / "saved")
+  assert again.tokens == tokenizer.tokens
+  assert again.encode(text, text) == tokenizer.encode(text, text)
+
+
+@BY_EVERY
+def test_the_switch_of_special_tokens_in_text(make, family, tmp_path):
+  tokenizer = make(family)
+  name = {
+    role: tokenizer.token(id) for role, id in vars(tokenizer.special).items()
+  }
+  text = f"the {name['sep']} {name['mask']} dog"
+  whole = tokenizer.with_split_special_tokens(False)
+  encoding = whole.encode(text, text)
+  ids = encoding.ids
+  assert ids.count(tokenizer.special.mask) == 2
+  frame = tokenizer.encode("", "").ids
+  assert ids.count(tokenizer.special.sep) == 2 + frame.count(
+    tokenizer.special.sep
+  )
+  first = len(whole.encode(text).ids)
+  assert encoding.segments == [0] * first + [1] * (len(ids) - first)
+  short = truncate(encoding, len(frame) + 2, tokenizer.special)
+  assert len(short.ids) == len(frame) + 2
+  whole.save(tmp_path)
+  assert load(tmp_path).encode(text, text) == encoding
+  assert tokenizer.encode(text) == whole.with_split_special_tokens(None).encode(
+    text
+  )
 
 
 @BY_FAMILY
@@ -211,10 +261,12 @@ def test_the_saved_settings_name_transformers_class(
 def test_continuations_and_decoding(make, family):
   tokenizer = make(family)
   special = set(vars(tokenizer.special).values())
+  words = {"modernbert": "|||EMAIL|||", "deberta": "-"}
   assert tokenizer.continuations.shape == (len(tokenizer),)
   for id in range(len(tokenizer)):
     starts = tokenizer.token(id)[0] in "Ġ▁ "
-    assert tokenizer.continuations[id] == (id not in special and not starts)
+    added = id in special or tokenizer.token(id) == words.get(family)
+    assert tokenizer.continuations[id] == (not added and not starts)
   ids = tokenizer.encode("the dog, the dogs").ids
   assert tokenizer.decode(ids) == "the dog, the dogs"
   assert tokenizer.decode([]) == ""

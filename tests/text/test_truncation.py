@@ -15,7 +15,8 @@ def make(first, pair=None, separators=1):
   if pair is not None:
     ids += [3] * (separators - 1) + [*range(50, 50 + pair), 3]
     segments += [1] * (len(ids) - len(segments))
-  return Encoding(ids, segments, [(id, id + 1) for id in ids])
+  offsets = [(id, id + 1) if id > 3 else (0, 0) for id in ids]
+  return Encoding(ids, segments, offsets)
 
 
 def longest_first(first, pair, room):

@@ -171,8 +171,6 @@ def test_no_such_id(id):
     ([], "empty"),
     (["a", "b"], r"no \[PAD\] \[UNK\] \[CLS\] \[SEP\] \[MASK\]"),
     ([*SPECIAL_TOKENS[:4], "a"], r"no \[MASK\]"),
-    ([*SPECIAL_TOKENS, "a", "b", "a"], "line 8: 'a' is a duplicate of line 6"),
-    ([*SPECIAL_TOKENS, ""], "line 6: '' is not a valid token"),
     ([*SPECIAL_TOKENS, "a\nb"], "line 6"),
   ],
 )

@@ -10,7 +10,7 @@ from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields, rows
 from bert_jax.tasks.inputs.inputs import Inputs
 from bert_jax.tasks.inputs.rows import Row
-from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.text.tokenizer import Tokenizer, mask_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Corpus(Inputs):
     Raises:
       UserError: there is no mask, or the text is too long.
     """
-    mask = tokenizer.token(tokenizer.special.mask)
+    mask = mask_name(tokenizer)
     text = fields.text(record, "text")
     encoding = tokenizer.encode_masked(text)
     ids = np.array(encoding.ids, np.int32)

@@ -10,7 +10,7 @@ from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields, rows
 from bert_jax.tasks.inputs.inputs import Inputs
 from bert_jax.tasks.inputs.rows import Row
-from bert_jax.text.tokenizer import Encoding, Tokenizer
+from bert_jax.text.tokenizer import Encoding, Tokenizer, text_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +72,8 @@ def _truncate_question(
   encoding: Encoding, tokenizer: Tokenizer, wanted: int, max_length: int
 ) -> Encoding:
   """Cuts tokens off the end of a question that is too long."""
-  places = rows.pieces(encoding, tokenizer.special)
-  end = encoding.ids.index(tokenizer.special.sep)
+  question, places = text_ranges(encoding, tokenizer.special)
+  end = question.stop
   framing = places.start - (end - 1)
   limit = max(min(wanted, max_length // 2 - framing), 1)
   if end - 1 <= limit:

@@ -195,9 +195,4 @@ def chunks(
 
 def pieces(encoding: Encoding, special: SpecialIds) -> range:
   """The positions of the last text's tokens, between its special tokens."""
-  last = len(encoding.ids) - 1
-  start = last
-  # No text is ever encoded as a special token that frames texts.
-  while encoding.ids[start - 1] not in (special.sep, special.cls):
-    start -= 1
-  return range(start, last)
+  return tokenizers.text_ranges(encoding, special)[-1]
