@@ -404,6 +404,8 @@ def load(
   place = None
   if mesh is not None:
     layout = partitioning.Layout(mesh)
+    config = partitioning.with_padded_vocabulary(layout, made.config)
+    made = made.bind(config, made.tokenizer)
     place = functools.partial(partitioning.put_parameter, layout)
   params, newly_initialized = pretrained.params(made, place)
   if newly_initialized and labels is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bert_jax import settings, text
+from bert_jax import settings, text, trees
 from bert_jax.interop import (
   huggingface_config,
   name_table,
@@ -20,6 +20,7 @@ from bert_jax.interop.families import FAMILIES, Family
 from bert_jax.interop.name_table import LoadedParams
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.interop.tensor_reader import TensorInfo, TensorReader
+from bert_jax.models import vocabulary
 from bert_jax.settings import UserError
 from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.task import Task
@@ -102,11 +103,18 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
 
 
 def named_tensors(task: Task, params: Parameters) -> dict[str, np.ndarray]:
-  """Parameters, or their gradients, under the names of Transformers."""
+  """Parameters, or their gradients, under the names of Transformers.
+
+  Rows that only pad the vocabulary are left out.
+  """
   family = FAMILIES[task.config.family]
   is_base = task.architecture == huggingface_config.BASE_MODEL
   table = _table(family, task, has_prefix=not is_base)
-  return name_table.named_tensors(params, table)
+  rows = task.config.vocab_size
+  cut = trees.map_with_path(
+    lambda path, leaf: vocabulary.with_rows(path, leaf, rows), params
+  )
+  return name_table.named_tensors(cut, table)
 
 
 @dataclasses.dataclass(frozen=True)

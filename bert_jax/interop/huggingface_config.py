@@ -24,7 +24,7 @@ _WORDS = {
   "pooling": {"cls": "first", "mean": "mean"},
 }
 # Fields of how a model is run, not of the model.
-_NOT_OF_THE_MODEL = (*RUNTIME_FIELDS, "layer_dropouts")
+_NOT_OF_THE_MODEL = (*RUNTIME_FIELDS, "layer_dropouts", "vocab_multiple")
 
 
 def read_config(

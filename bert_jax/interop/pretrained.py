@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_jax import settings, trees
 from bert_jax.interop.name_table import LoadedParams
-from bert_jax.models import heads
+from bert_jax.models import heads, vocabulary
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
@@ -79,7 +79,7 @@ class Pretrained:
       UserError: the weights are damaged, or not those of this model.
     """
     shapes = _shapes(task)
-    read = self._read(task, shapes, place)
+    read = self._read_rows(task, shapes, place)
     flat = trees.flatten(read.params)
     if reinitialize is not None:
       chosen = trees.flatten(reinitialize(shapes))
@@ -111,6 +111,25 @@ class Pretrained:
       return LoadedParams(params, tuple(sorted(set(wanted) - set(params))))
 
     return dataclasses.replace(self, task=self.task.parts[name], read=read)
+
+  def _read_rows(
+    self, task: Task, shapes: Parameters, place: Place | None
+  ) -> LoadedParams:
+    """As `_read`, where the task may pad the vocabulary to other rows."""
+    rows, own = task.config.vocab_rows, self.config.vocab_rows
+    if rows == own:
+      return self._read(task, shapes, place)
+    put = place or (lambda _, array: jax.device_put(array))
+    size = self.config.vocab_size
+
+    def place_rows(path: str, array: np.ndarray) -> Any:
+      tokens = vocabulary.with_rows(path, array, size)
+      return put(path, vocabulary.with_rows(path, tokens, rows))
+
+    stored = trees.map_with_path(
+      lambda path, x: vocabulary.with_rows(path, x, own), shapes
+    )
+    return self._read(task, stored, place_rows)
 
   def _read(
     self, task: Task, shapes: Parameters, place: Place | None

@@ -43,8 +43,7 @@ class EncoderConfig:
   differences from BERT.
 
   Attributes:
-    vocab_size: rows of the word embedding, rounded up to a multiple of
-      vocab_multiple.
+    vocab_size: the number of tokens.
     hidden_size: the width of the vector of a token.
     num_layers: Transformer layers.
     num_heads: attention heads; must divide hidden_size.
@@ -113,9 +112,10 @@ class EncoderConfig:
     remat: rematerialization in the backward pass, to save memory: `none`;
       `minimal` saves the matrix products of a layer, except those of the
       attention weights; `full` saves only the input of a layer.
-    vocab_multiple: rounds vocab_size up, so that the word embedding divides
-      over devices and fills their tiles (128, for example); the additional
-      rows are unused.
+    vocab_multiple: rounds the rows of the word embedding up, so that they
+      divide over devices and fill their tiles (128, for example). The
+      additional rows are no tokens: they get no probability, and are not in
+      what is saved for Transformers.
   """
 
   vocab_size: int = 30522
@@ -182,8 +182,11 @@ class EncoderConfig:
           f"layer_dropouts: expected rates in [0, 1), got {rate}"
         )
     self._check_together()
-    rows = -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
-    object.__setattr__(self, "vocab_size", rows)
+
+  @property
+  def vocab_rows(self) -> int:
+    """The rows of the word embedding."""
+    return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
   @property
   def has_position_embedding(self) -> bool:

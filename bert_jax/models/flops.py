@@ -50,7 +50,7 @@ def training_flops_per_token(
   )
   if config.disentangled:
     keys += config.num_layers * min(2 * length, config.relative_buckets)
-  head = 2 * width * embedding + 2 * embedding * config.vocab_size
+  head = 2 * width * embedding + 2 * embedding * config.vocab_rows
   encoder = (
     projected + config.num_layers * flops_per_layer(config) + 4 * width * keys
   )

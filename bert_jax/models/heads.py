@@ -14,6 +14,9 @@ from bert_jax.models.dropout import Dropout
 from bert_jax.models.encoder import Encoder
 from bert_jax.types import Batch, Parameters
 
+_IMPOSSIBLE = -1e30
+"""A logit whose probability is 0."""
+
 Head = nn.Module
 MakeHead = Callable[[EncoderConfig], Head]
 """From a config to a head: a module that maps `Encoded` to outputs."""
@@ -194,7 +197,10 @@ class MaskedLanguageHead(nn.Module):
   def __call__(
     self, encoded: Encoded
   ) -> Float[Array, "batch predictions vocabulary"]:
-    """Float32 logits at each masked position."""
+    """Float32 logits at each masked position.
+
+    Those of rows that only pad the word embedding give no probability.
+    """
     config, word_embedding = self.config, encoded.word_embedding
     positions = encoded.batch.targets["masked_lm/positions"]
     hidden = jnp.take_along_axis(encoded.hidden, positions[:, :, None], axis=1)
@@ -209,7 +215,11 @@ class MaskedLanguageHead(nn.Module):
       word_embedding.astype(config.dtype),
       preferred_element_type=jnp.float32,
     )
-    return logits + bias
+    logits += bias
+    if vocabulary == config.vocab_size:
+      return logits
+    is_token = jnp.arange(vocabulary) < config.vocab_size
+    return jnp.where(is_token, logits, _IMPOSSIBLE)
 
 
 def pooler_shapes(config: EncoderConfig) -> Parameters:

@@ -144,7 +144,7 @@ class Embeddings(nn.Module):
       dtype=config.dtype,
       embedding_init=initializer(config),
     )
-    self.word = table(config.vocab_size)
+    self.word = table(config.vocab_rows)
     if config.has_position_embedding:
       self.position = table(config.position_offset + config.max_positions)
     if config.num_segments:

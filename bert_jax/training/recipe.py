@@ -31,6 +31,7 @@ _OF_A_RUN = (
   "initializer_range",
   "layer_dropouts",
   "pooling",
+  "vocab_multiple",
 )
 
 

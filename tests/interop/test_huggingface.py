@@ -9,8 +9,10 @@ import pytest
 import bert_jax
 from bert_jax.interop import huggingface_config, safetensors_files
 from bert_jax.interop.families import FAMILIES
+from bert_jax.interop.published import open_published
 from bert_jax.tasks import TASKS
 from bert_jax.text.wordpiece import WordPiece
+from bert_jax.training.workdir import open_model
 from tests import small
 from tests.errors import user_error
 from tests.interop import folders
@@ -65,6 +67,41 @@ def test_bert_jax_round_trips_are_exact(tmp_path, task):
   model = folders.model("modernbert", task)
   bert_jax.save(model, tmp_path / "saved", format="bert_jax")
   folders.assert_same(model, bert_jax.load(tmp_path / "saved"))
+
+
+@pytest.mark.parametrize("task", ["pretraining", "classification"])
+def test_padded_rows_are_no_part_of_what_is_saved(tmp_path, task):
+  model = folders.model("bert", task)
+  bert_jax.save(model, tmp_path / "published")
+  published = open_published(tmp_path / "published")
+  encoder = dataclasses.replace(published.config, vocab_multiple=32)
+  padded = published.task.bind(encoder, published.tokenizer)
+  params, new = published.params(padded)
+  words = params["encoder"]["embeddings"]["word"]["embedding"]
+  assert words.shape == (32, 16)
+  assert not new
+  assert not np.asarray(words)[24:].any()
+  trained = bert_jax.Model(padded, params)
+  bert_jax.save(trained, tmp_path / "saved")
+  for name in ("model.safetensors", "config.json"):
+    wanted = (tmp_path / "published" / name).read_bytes()
+    assert (tmp_path / "saved" / name).read_bytes() == wanted
+  # With our own format, the rows are those of the config.
+  bert_jax.save(trained, tmp_path / "ours", format="bert_jax")
+  run = open_model(tmp_path / "ours")
+  assert run.config.vocab_rows == 32
+  again, _ = run.params(run.task.bind(published.config, run.tokenizer))
+  folders.assert_same(model, bert_jax.Model(model.task, again))
+
+
+def test_files_that_are_not_needed_do_no_harm(bert):
+  wanted = bert_jax.load(bert)
+  (bert / "bert_config.json").write_text('{"vocab_size": 7}')
+  (bert / "README.md").write_text("---")
+  (bert / "optimizer.pt").write_bytes(b"\0")
+  (bert / "onnx").mkdir()
+  (bert / "onnx" / "config.json").write_text("{")
+  folders.assert_same(wanted, bert_jax.load(bert))
 
 
 def test_tensor_names_are_those_of_transformers(bert):

@@ -170,8 +170,8 @@ def test_every_preset_has_sharding_rules_and_flops(preset):
   assert flops.training_flops_per_token(config, 128, 20) > 0
 
 
-def test_a_vocabulary_is_padded_to_a_multiple_once():
+def test_a_vocabulary_is_padded_to_a_multiple():
   padded = encoder_config({"preset": "bert_base", "vocab_multiple": 128})
-  assert padded.vocab_size == 30592
+  assert (padded.vocab_size, padded.vocab_rows) == (30522, 30592)
   again = encoder_config(dataclasses.asdict(padded))
   assert again == padded == dataclasses.replace(padded, num_layers=12)

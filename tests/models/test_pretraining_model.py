@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bert_jax import trees
+from bert_jax.models import vocabulary
 from bert_jax.models.config import encoder_config
 from bert_jax.tasks import TASKS
 from bert_jax.types import Batch
@@ -73,6 +75,36 @@ def test_logits_equal_the_numpy_reference(activation):
     np.testing.assert_allclose(
       outputs["next_sentence"][row, 0], pair, atol=2e-5
     )
+
+
+def test_rows_that_pad_the_vocabulary_change_nothing():
+  batch = make_batch([12, 5])
+  padded = dataclasses.replace(CONFIG, vocab_multiple=32)
+  params = trees.map_with_path(
+    lambda path, x: vocabulary.with_rows(path, x, padded.vocab_rows),
+    make_params(),
+  )
+
+  def logits(params, config):
+    outputs = pretraining_model(config).apply({"params": params}, batch)
+    return outputs["masked_lm"]
+
+  def entropy(params, config):
+    words = jax.nn.log_softmax(logits(params, config))
+    return (jnp.exp(words) * words).sum()
+
+  found = logits(params, padded)
+  np.testing.assert_allclose(
+    jax.nn.softmax(found)[..., :37],
+    jax.nn.softmax(logits(make_params(), CONFIG)),
+    atol=1e-6,
+  )
+  assert not np.any(jax.nn.softmax(found)[..., 37:])
+  gradients = jax.grad(entropy)(params, padded)
+  words = gradients["encoder"]["embeddings"]["word"]["embedding"]
+  assert np.any(words[:37])
+  assert not np.any(words[37:])
+  assert not np.any(gradients["masked_lm"]["bias"][37:])
 
 
 def test_bfloat16_is_close_to_float32_with_float32_parameters():

@@ -71,13 +71,18 @@ def test_it_resumes_without_the_model_that_it_began_with(home, finished):
 
 
 def test_another_family_is_gone_on_from(home):
-  changes = {"steps": 1, "model__hidden_dropout": 0.0}
+  changes = {"model__hidden_dropout": 0.0, "model__vocab_multiple": 16}
   values = run.train_recipe(
-    recipe(home, "roberta", **changes), home / "on roberta"
+    recipe(home, "roberta", steps=1, **changes), home / "on roberta"
   )
   assert np.isfinite(values["mlm_loss"])
-  config = bert_jax.load(home / "on roberta").task.config
+  model = bert_jax.load(home / "on roberta")
+  config = model.config
   assert (config.family, config.hidden_dropout) == ("roberta", 0.0)
+  assert (config.vocab_size, config.vocab_rows) == (24, 32)
+  bert_jax.save(model, home / "published")
+  words = "roberta.embeddings.word_embeddings.weight"
+  assert folders.tensors(home / "published")[words].shape == (24, 16)
 
 
 def test_a_run_is_gone_on_from(home, finished):

@@ -11,6 +11,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from bert_jax import trees
+from bert_jax.models import vocabulary
+from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.training.mesh.meshes import MeshConfig, make_mesh
 from bert_jax.types import Parameters, TrainState
@@ -53,7 +55,6 @@ DEFAULT_RULES: Rules = (
 )
 
 
-_BY_VOCABULARY = re.compile(rf"encoder/.*word/.*|{_HEAD}masked_lm/bias")
 _REMEDY = "; config.model.vocab_multiple pads the vocabulary"
 
 
@@ -91,6 +92,17 @@ def make_layout(
 def replicated() -> Layout:
   """Data parallelism: all parameters on every device, whatever their names."""
   return Layout(make_mesh(MeshConfig()), ((r".*", ()),))
+
+
+def with_padded_vocabulary(
+  layout: Layout, config: EncoderConfig
+) -> EncoderConfig:
+  """An encoder whose word embedding the default rules can split over a mesh."""
+  ways = layout.mesh.shape["model"] * layout.mesh.shape["fsdp"]
+  if config.vocab_rows % ways == 0:
+    return config
+  multiple = math.lcm(config.vocab_multiple, ways)
+  return dataclasses.replace(config, vocab_multiple=multiple)
 
 
 def shardings(layout: Layout, params: Any) -> Any:
@@ -211,7 +223,7 @@ def _partition(
       raise UserError(
         f"parameter {path}: a dimension of {size} does not divide over"
         f" {ways} devices, the size of config.mesh {' x '.join(names)}"
-        f"{_REMEDY if _BY_VOCABULARY.fullmatch(path) else ''}"
+        f"{_REMEDY if vocabulary.has_rows(path) else ''}"
       )
   return PartitionSpec(*axes)
 

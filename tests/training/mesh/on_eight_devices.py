@@ -1,5 +1,6 @@
 """Tests that `test_partitioning.py` runs in a process with eight devices."""
 
+import dataclasses
 import functools
 import math
 
@@ -10,16 +11,21 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import bert_jax
 from bert_jax import trees
 from bert_jax.aot import hlo
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.checkpointing.parameters import restore_params
+from bert_jax.model import Model
 from bert_jax.models import attention
+from bert_jax.tasks import TASKS
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.optim import optimizer
 from bert_jax.types import TrainState
+from tests import pytrees, small
 from tests.errors import user_error
+from tests.interop import folders
 from tests.training.mesh import steps
 
 SPLIT = MeshConfig(data=2, fsdp=2, model=2)
@@ -137,6 +143,26 @@ def test_a_dimension_that_does_not_divide():
     r"masked_lm/bias: a dimension of 30522 .* 8 devices.*vocab_multiple"
   ):
     partitioning.shardings(layout, params)
+
+
+def test_a_published_vocabulary_is_padded_for_a_mesh(tmp_path):
+  task = TASKS["masked_lm"].for_published()
+  encoder = dataclasses.replace(folders.encoder("bert"), vocab_size=30)
+  task = task.bind(encoder, small.tokenizer())
+  one = Model(task, jax.device_put(pytrees.of_task(task, scale=0.2)))
+  bert_jax.save(one, tmp_path / "model")
+  split = bert_jax.load(tmp_path / "model", mesh=meshes.make_mesh(SPLIT))
+  words = trees.flatten(split.params)[WORDS]
+  assert words.shape == (32, 16)
+  assert words.addressable_shards[0].data.shape == (8, 16)
+  (wanted,), (found,) = one("the [MASK]"), split("the [MASK]")
+  assert [x.token for x in found] == [x.token for x in wanted]
+  for a, b in zip(found, wanted):
+    assert a.probability == pytest.approx(b.probability, abs=1e-5)
+  bert_jax.save(split, tmp_path / "again")
+  name = "model.safetensors"
+  saved = [(tmp_path / x / name).read_bytes() for x in ("model", "again")]
+  assert saved[0] == saved[1]
 
 
 def test_a_checkpoint_goes_from_mesh_to_mesh(tmp_path):
