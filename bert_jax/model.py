@@ -364,7 +364,8 @@ def load(
       that of the model. Parameters stay float32.
     mesh: a mesh with the axes `data`, `fsdp` and `model` to lay the
       parameters over and to split rows over; by default all local devices,
-      each with a copy.
+      each with a copy. A vocabulary that does not divide over it is padded;
+      the outputs, and what is saved for Transformers, stay the same.
     batch_size: rows that go through the model at once, at most.
     split_special_tokens: whether a special token that is typed in a text, such
       as `[MASK]`, is text. By default as the folder's `tokenizer_config.json`
