@@ -170,21 +170,24 @@ def _module_names(paths: Collection[str]) -> tuple[str, ...]:
 def _shapes(task: Task) -> Parameters:
   """Shape structs of a model's parameters, by tracing two layers only.
 
-  The others have the shapes of the second. Tracing all of them takes most of
-  the time of loading a large model.
+  The others have the shapes of the last. Tracing all of them takes most of the
+  time of loading a large model.
   """
   config = task.config
   few = dataclasses.replace(
-    config, num_layers=min(2, config.num_layers), layer_dropouts=()
+    config,
+    num_layers=min(2, config.num_layers),
+    layer_groups=1,
+    group_layers=1,
+    layer_dropouts=(),
   )
   module = task.module.clone(config=few)
   # Inside of eval_shape, not even the key is compiled.
   shapes = jax.eval_shape(lambda: task.init_params(jax.random.key(0), module))
-  if config.shared_layers:
-    return shapes
+  count = few.distinct_layers
   more = {
-    f"layer_{n}": shapes["encoder"]["layer_1"]
-    for n in range(2, config.num_layers)
+    f"layer_{n}": shapes["encoder"][f"layer_{count - 1}"]
+    for n in range(count, config.distinct_layers)
   }
   return {**shapes, "encoder": {**shapes["encoder"], **more}}
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bert_jax import settings
+from bert_jax.models.activations import ACTIVATIONS
 from bert_jax.models.presets import PRESETS
 
 RUNTIME_FIELDS = (
@@ -25,13 +26,14 @@ _MAY_BE_ZERO = {
 }
 _MAX_LAYERS = 1000
 _OPTIONS = {
-  "activation": ("gelu", "gelu_tanh"),
+  "activation": tuple(ACTIVATIONS),
   "dtype": ("float32", "bfloat16"),
   "attention": ("auto", "xla", "cudnn", "splash", "short"),
   "attention_dropout_broadcast": ("none", "rows", "queries"),
-  "pooling": ("first", "mean"),
+  "pooling": ("first", "mean", "last"),
   "remat": ("none", "minimal", "full"),
-  "pooler_activation": ("tanh", "gelu", "relu"),
+  "pooler_activation": tuple(ACTIVATIONS),
+  "head_activation": ("", *ACTIVATIONS),
 }
 
 
@@ -50,8 +52,9 @@ class EncoderConfig:
     intermediate_size: the inner width of a feed-forward block.
     max_positions: the maximum length of a sequence, in tokens.
     num_segments: rows of the segment embedding; 0 for none.
-    activation: `gelu` (exact, with erf: the first release, Hugging Face) or
-      `gelu_tanh` (Google's repository since 2019, keras-hub).
+    activation: `gelu` (exact, with erf: the first release, Hugging Face),
+      `gelu_tanh` (Google's repository since 2019, keras-hub), or another name
+      in `models.activations.ACTIVATIONS`, such as `relu` or `silu`.
     hidden_dropout: the dropout rate after the embeddings and each block.
     attention_dropout: the dropout rate of attention weights.
     attention_dropout_broadcast: the axes over which the dropout mask of
@@ -81,7 +84,11 @@ class EncoderConfig:
       follows (ALBERT, ELECTRA); 0 for no projection.
     position_offset: the row of the position embedding of position 0 (RoBERTa:
       2).
-    shared_layers: whether all layers share their parameters (ALBERT).
+    shared_layers: whether layers share their parameters (ALBERT).
+    layer_groups: with shared_layers, the number of groups of consecutive
+      layers that share parameters.
+    group_layers: with shared_layers, the number of different layers in a group,
+      which are applied in turn.
     biases: whether dense layers and norms have biases; output layers of heads
       always have one (ModernBERT: False).
     pre_norm: whether blocks normalize their input instead of the sum with
@@ -105,10 +112,15 @@ class EncoderConfig:
       replace the position embedding: attention scores are the sum of products
       of contents, of content and position and of position and content
       (DeBERTa-v3: He et al. 2021, arXiv:2111.09543).
-    pooling: the input of the pooler: the `first` token or the `mean` of all.
-    pooler_activation: `tanh`, `gelu` (ELECTRA) or `relu` (DistilBERT).
-    head_norm: whether every head starts with a dense layer, the activation
-      and a norm (ModernBERT).
+    pooling: the input of the pooler: the `first` token, the `mean` of all, or
+      the `last` token.
+    pooler_activation: `tanh`, `gelu` (ELECTRA), `relu` (DistilBERT) or another
+      activation.
+    head_norm: whether every head starts with a dense layer, an activation and
+      a norm (ModernBERT).
+    head_activation: the activation in masked-LM heads, and with head_norm in
+      every head; empty is `activation`.
+    tied_decoder: whether the decoder of a masked-LM head is the word embedding.
     remat: rematerialization in the backward pass, to save memory: `none`;
       `minimal` saves the matrix products of a layer, except those of the
       attention weights; `full` saves only the input of a layer.
@@ -139,6 +151,8 @@ class EncoderConfig:
   embedding_size: int = 0
   position_offset: int = 0
   shared_layers: bool = False
+  layer_groups: int = 1
+  group_layers: int = 1
   biases: bool = True
   pre_norm: bool = False
   gated: bool = False
@@ -151,6 +165,8 @@ class EncoderConfig:
   pooling: str = "first"
   pooler_activation: str = "tanh"
   head_norm: bool = False
+  head_activation: str = ""
+  tied_decoder: bool = True
   remat: str = "none"
   vocab_multiple: int = 1
 
@@ -200,6 +216,8 @@ class EncoderConfig:
     rates = len(self.layer_dropouts)
     differ = self.pre_norm or self.local_window or rates
     has_local = bool(self.rotary_base and self.local_window)
+    distinct = self.layer_groups * self.group_layers
+    divides = self.num_layers % self.group_layers == 0
     for wrong, message in (
       (
         drops_weights and self.attention in ("cudnn", "splash"),
@@ -229,6 +247,15 @@ class EncoderConfig:
         " differ",
       ),
       (
+        distinct > 1 and not self.shared_layers,
+        "layer_groups: groups of layers need shared_layers",
+      ),
+      (
+        distinct > self.num_layers or not divides,
+        f"layer_groups: {self.layer_groups} groups of {self.group_layers}"
+        f" layers do not fit num_layers {self.num_layers}",
+      ),
+      (
         has_local != bool(self.local_rotary_base),
         "local_rotary_base: goes with both rotary_base and local_window",
       ),
@@ -248,6 +275,22 @@ class EncoderConfig:
     ):
       if wrong:
         raise ValueError(message)
+
+
+  @property
+  def distinct_layers(self) -> int:
+    """The number of layers that have parameters of their own."""
+    if self.shared_layers:
+      return self.layer_groups * self.group_layers
+    return self.num_layers
+
+  def distinct_layer(self, index: int) -> int:
+    """The number of the distinct layer that is applied as layer `index`."""
+    if not self.shared_layers:
+      return index
+    step, place = divmod(index, self.group_layers)
+    steps = self.num_layers // self.group_layers
+    return step * self.layer_groups // steps * self.group_layers + place
 
 
 def encoder_config(

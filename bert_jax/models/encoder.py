@@ -45,14 +45,13 @@ class Encoder(nn.Module):
 
   Layers are unrolled as `layer_0` ... `layer_{L-1}`: their parameters have
   the names of the published checkpoints, and LAMB one trust ratio per layer.
-  With `shared_layers`, all layers are `layer_0`.
+  With `shared_layers`, these are the `distinct_layers` of the config.
   """
 
   config: EncoderConfig
 
   def setup(self):
     config = self.config
-    count = 1 if config.shared_layers else config.num_layers
     self.embeddings = layers.Embeddings(config)
     layer = layers.Layer
     if config.remat != "none":
@@ -60,7 +59,7 @@ class Encoder(nn.Module):
       layer = nn.remat(
         layer, static_argnums=(3, 4), policy=_REMAT[config.remat]
       )
-    self.layer = [layer(config, index) for index in range(count)]
+    self.layer = [layer(config, index) for index in range(config.distinct_layers)]
     if config.pre_norm:
       self.final_norm = layers.LayerNorm(config)
 
@@ -100,7 +99,7 @@ class Encoder(nn.Module):
     relative = self.embeddings.relative_positions(x.shape[1])
     states, weights = [x], []
     for index in range(config.num_layers):
-      layer = self.layer[0 if config.shared_layers else index]
+      layer = self.layer[config.distinct_layer(index)]
       x, layer_weights = layer(x, batch, deterministic, attentions, relative)
       states.append(x)
       weights.append(layer_weights)

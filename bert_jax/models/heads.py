@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bert_jax.models import layers, pooling
+from bert_jax.models.activations import ACTIVATIONS
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.dropout import Dropout
 from bert_jax.models.encoder import Encoder
@@ -25,7 +26,7 @@ MakeHead = Callable[[EncoderConfig], Head]
 class Transform(nn.Module):
   """A dense layer with an activation, before the output layer of a head.
 
-  `activation` is a name in `layers.ACTIVATIONS`.
+  `activation` is a name in `activations.ACTIVATIONS`.
   """
 
   config: EncoderConfig
@@ -39,7 +40,7 @@ class Transform(nn.Module):
   ) -> Float[Array, "*rows features"]:
     """Applies the dense layer, the activation and the norm."""
     x = layers.Dense(self.config, self.features, name="dense")(x)
-    x = layers.ACTIVATIONS[self.activation](x)
+    x = ACTIVATIONS[self.activation](x)
     return layers.LayerNorm(self.config, name="norm")(x) if self.has_norm else x
 
 
@@ -63,8 +64,11 @@ class EncoderWithHeads(nn.Module):
     config = self.config
     self.encoder = Encoder(config)
     self.pooler = _pooler(config)
+    activation = config.activation
+    if config.head_norm:
+      activation = config.head_activation or activation
     self.transform = Transform(
-      config, config.hidden_size, config.activation, config.head_norm
+      config, config.hidden_size, activation, config.head_norm
     )
     rate = config.head_dropout
     self.dropout = Dropout(config.hidden_dropout if rate is None else rate)
@@ -134,16 +138,21 @@ class Encoded:
     return self._module.dropout(x, self._deterministic)
 
 
-class SequenceHead(layers.Dense):
+class OutputLayer(layers.Dense):
+  """The output layer of a head, in float32, so that no logits are rounded."""
+
+  dtype: str | None = "float32"
+
+
+class SequenceHead(OutputLayer):
   """Logits for each row, from the output of the pooler."""
 
   def __call__(self, encoded: Encoded) -> Float[Array, "*rows features"]:
     """Float32 logits."""
-    x = encoded.dropout(encoded.pooled())
-    return super().__call__(x).astype(jnp.float32)
+    return super().__call__(encoded.dropout(encoded.pooled()))
 
 
-class TokenHead(layers.Dense):
+class TokenHead(OutputLayer):
   """Logits for each token.
 
   Attributes:
@@ -158,7 +167,7 @@ class TokenHead(layers.Dense):
     x = encoded.hidden
     if self.has_transform or self.config.head_norm:
       x = encoded.transformed()
-    return super().__call__(encoded.dropout(x)).astype(jnp.float32)
+    return super().__call__(encoded.dropout(x))
 
 
 class HiddenStates(nn.Module):
@@ -169,7 +178,7 @@ class HiddenStates(nn.Module):
     return encoded.hidden
 
 
-class NextSentenceHead(layers.Dense):
+class NextSentenceHead(OutputLayer):
   """Logits for each sequence of a row: 0 is a true next sentence, 1 random."""
 
   def __call__(self, encoded: Encoded) -> Float[Array, "batch sequences 2"]:
@@ -180,13 +189,13 @@ class NextSentenceHead(layers.Dense):
     """
     labels = encoded.batch.targets.get("next_sentence/labels")
     count = 1 if labels is None else labels.shape[1]
-    pooled = encoded.pooled_sequences(count)
-    return super().__call__(pooled).astype(jnp.float32)
+    return super().__call__(encoded.pooled_sequences(count))
 
 
 class MaskedLanguageHead(nn.Module):
-  """Logits over the vocabulary, by a decoder tied to the word embedding.
+  """Logits over the vocabulary.
 
+  The decoder is the word embedding, or with `tied_decoder=False` a parameter.
   Only the positions in the target `masked_lm/positions` are projected. With
   15 % masked tokens, this saves six sevenths of the projection.
   """
@@ -201,18 +210,20 @@ class MaskedLanguageHead(nn.Module):
 
     Those of rows that only pad the word embedding give no probability.
     """
-    config, word_embedding = self.config, encoded.word_embedding
+    config, decoder = self.config, encoded.word_embedding
     positions = encoded.batch.targets["masked_lm/positions"]
     hidden = jnp.take_along_axis(encoded.hidden, positions[:, :, None], axis=1)
-    vocabulary, width = word_embedding.shape
-    x = Transform(config, width, config.activation, True, name="transform")(
-      hidden
-    )
+    vocabulary, width = decoder.shape
+    activation = config.head_activation or config.activation
+    x = Transform(config, width, activation, True, name="transform")(hidden)
     bias = self.param("bias", nn.initializers.zeros, (vocabulary,))
+    if not config.tied_decoder:
+      initializer = layers.initializer(config)
+      decoder = self.param("decoder", initializer, decoder.shape)
     logits = jnp.einsum(
       "bph,vh->bpv",
       x,
-      word_embedding.astype(config.dtype),
+      decoder.astype(config.dtype),
       preferred_element_type=jnp.float32,
     )
     logits += bias

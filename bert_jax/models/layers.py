@@ -1,7 +1,6 @@
 """The modules of an encoder: dense, norm, embeddings, attention, one layer."""
 
 import functools
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -9,36 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
 from bert_jax.models import attention
+from bert_jax.models.activations import ACTIVATIONS
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.dropout import Dropout
 from bert_jax.types import Batch
-
-
-def _gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-  """GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415) with `erf`.
-
-  `jax.nn.gelu` uses `erfc`, which costs twice as much and is only more
-  accurate where the result is close to zero.
-  """
-  return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
-
-
-def _in_float32(
-  function: Callable[[Array], Array],
-) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
-  """Computes a function in float32; the result has the input's dtype.
-
-  Chips without bfloat16 arithmetic would convert at every operation.
-  """
-  return lambda x: function(x.astype(jnp.float32)).astype(x.dtype)
-
-
-ACTIVATIONS = {
-  "gelu": _in_float32(_gelu),
-  "gelu_tanh": _in_float32(functools.partial(jax.nn.gelu, approximate=True)),
-  "relu": jax.nn.relu,
-  "tanh": jnp.tanh,
-}
 
 
 def initializer(config: EncoderConfig) -> jax.nn.initializers.Initializer:
@@ -81,12 +54,13 @@ project.defvjp(_project_forward, _project_backward)
 class Dense(nn.Module):
   """A dense layer with BERT's initializer, computed in the config's dtype.
 
-  `bias` overrides the `biases` of the config.
+  `bias` overrides the `biases` of the config, `dtype` its dtype.
   """
 
   config: EncoderConfig
   features: int
   bias: bool | None = None
+  dtype: str | None = None
 
   @nn.compact
   def __call__(
@@ -94,11 +68,12 @@ class Dense(nn.Module):
   ) -> Float[Array, "*rows features"]:
     """Projects the last axis."""
     config, shape = self.config, (x.shape[-1], self.features)
+    dtype = self.dtype or config.dtype
     kernel = self.param("kernel", initializer(config), shape)
-    y = project(x.astype(config.dtype), kernel.astype(config.dtype))
+    y = project(x.astype(dtype), kernel.astype(dtype))
     if config.biases if self.bias is None else self.bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,))
-      y += bias.astype(config.dtype)
+      y += bias.astype(dtype)
     return y
 
 

@@ -17,6 +17,16 @@ def mean_of_tokens(
   return total / jnp.maximum(used.sum(-2), 1)
 
 
+def last_token(
+  hidden: Float[Array, "*#rows length hidden"],
+  sequence_ids: Int[Array, "*#rows length"],
+) -> Float[Array, "... hidden"]:
+  """The vector of the last token of each row that is not padding."""
+  numbers = jnp.arange(sequence_ids.shape[-1])
+  last = jnp.where(sequence_ids > 0, numbers, 0).max(-1)
+  return jnp.take_along_axis(hidden, last[..., None, None], axis=-2)[..., 0, :]
+
+
 def pool(
   config: EncoderConfig,
   hidden: Float[Array, "*rows length hidden"],
@@ -25,6 +35,8 @@ def pool(
   """The input of the pooler for rows of one sequence each."""
   if config.pooling == "first":
     return hidden[..., 0, :]
+  if config.pooling == "last":
+    return last_token(hidden, batch.sequence_ids)
   return mean_of_tokens(hidden, batch.sequence_ids).astype(hidden.dtype)
 
 
@@ -45,4 +57,6 @@ def pool_each(
   if config.pooling == "first":
     first = is_own.argmax(-1)
     return jnp.take_along_axis(hidden, first[:, :, None], axis=1)
+  if config.pooling == "last":
+    return last_token(hidden[:, None], is_own)
   return mean_of_tokens(hidden[:, None], is_own).astype(hidden.dtype)

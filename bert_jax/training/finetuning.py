@@ -57,7 +57,7 @@ def check(config: FinetuningConfig, model: EncoderConfig) -> None:
   Raises:
     UserError: it has not.
   """
-  layers = 1 if model.shared_layers else model.num_layers
+  layers = model.distinct_layers
   has = f"the encoder has {layers}" + " shared" * model.shared_layers
   for name in ("freeze_layers", "reinit_layers"):
     if getattr(config, name) > layers:
