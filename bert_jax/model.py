@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -188,7 +189,8 @@ class Model:
     Args:
       texts: one text, or a list of them.
       **changes: to the settings that the model came with: `pooling`,
-        `normalize`, `max_length` and `prompt`.
+        `normalize`, `truncate_dim`, `max_length`, and `prompt` or
+        `prompt_name`, the name of one of its prompts.
 
     Returns:
       float32 [width] for a single text, [texts, width] for a list.
@@ -199,10 +201,16 @@ class Model:
     """
     if isinstance(texts, str):
       return self.embed([texts], **changes)[0]
-    _, vectors = self._embedder(**changes).predict(texts)
-    if not vectors:
-      return np.zeros((0, self.config.hidden_size), np.float32)
-    return np.stack([vector[next(iter(vector))] for vector in vectors])
+    embedder = self._embedder(**changes)
+    ((name, target),) = embedder.task.targets.items()
+    _, found = embedder.predict(texts)
+    if not found:
+      return np.zeros((0, target.width(self.config)), np.float32)
+    vectors = np.stack([vector[name] for vector in found])
+    if changes.get("normalize") and target.truncate_dim:
+      # Asked for, beside the model's normalization of whole vectors.
+      vectors /= np.maximum(np.linalg.norm(vectors, axis=-1)[:, None], 1e-12)
+    return vectors
 
   def _embedder(self, **changes: Any) -> "Model":
     """A model for embeddings on the same encoder."""
@@ -210,35 +218,45 @@ class Model:
     own = [x for x in self.task.targets.values() if isinstance(x, Similarity)]
     target = own[0] if own else Similarity()
     inputs = self.task.inputs if own else Pairs()
-    known = {
-      "pooling": target,
-      "normalize": target,
-      "max_length": inputs,
-      "prompt": inputs,
-    }
+    of_target = ("pooling", "normalize", "truncate_dim")
+    known = dict.fromkeys((*of_target, "max_length", "prompt", "prompt_name"))
     for name in changes:
       settings.choice("embed: setting", name, known)
-    given = {
-      part: {name: x for name, x in changes.items() if known[name] is part}
-      for part in (target, inputs)
-    }
-    target, inputs = (
-      settings.replace(part, given[part], "embed") for part in (target, inputs)
+    if "prompt_name" in changes:
+      name = changes.pop("prompt_name")
+      # These two names sentence-transformers knows in every model.
+      prompts = {"query": "", "document": "", **inputs.prompts}
+      prompt = settings.choice("embed: prompt_name", str(name), prompts)
+      changes.setdefault("prompt", prompt)
+    given = {name: x for name, x in changes.items() if name in of_target}
+    others = {name: x for name, x in changes.items() if name not in of_target}
+    changed = settings.replace(target, given, "embed")
+    if target.modules and len(changed.modes) != len(target.modes):
+      raise UserError(
+        f"embed.pooling: the model has layers after {len(target.modes)} pooling"
+        f" modes, got {len(changed.modes)}"
+      )
+    inputs = settings.replace(inputs, others, "embed")
+    task = dataclasses.replace(
+      EMBEDDING,
+      inputs=inputs,
+      targets=dict.fromkeys(EMBEDDING.targets, changed),
     )
-    return self._with_embedding(target, inputs)
+    key = json.dumps(task.state())
+    if key not in self._embedders:
+      names = {"encoder", *task.head_names.values()} & self.params.keys()
+      self._embedders[key] = Model(
+        task.bind(self.config, self.tokenizer),
+        {name: self.params[name] for name in names},
+        self.batch_size,
+        self.mesh,
+      )
+    return self._embedders[key]
 
   @functools.cached_property
-  def _with_embedding(self) -> Callable[..., "Model"]:
-    @functools.cache
-    def make(target: Similarity, inputs: Pairs) -> Model:
-      (name,) = EMBEDDING.targets
-      task = dataclasses.replace(
-        EMBEDDING, inputs=inputs, targets={name: target}
-      ).bind(self.config, self.tokenizer)
-      params = {"encoder": self.params["encoder"]}
-      return Model(task, params, self.batch_size, self.mesh)
-
-    return make
+  def _embedders(self) -> dict[str, "Model"]:
+    """Models for embeddings by their settings, so that each compiles once."""
+    return {}
 
   def encode(
     self,
@@ -357,9 +375,10 @@ def load(
       All but `hf://` may be in an object store, `gs://...` or `s3://...`.
     task: a name in `bert_jax.tasks.TASKS`, or of a part of a multi-task model;
       by default the task that the model's head is for.
-    labels: the names of the labels of a new head; for a task with several
-      targets a list for each, by the target's name.
-    num_labels: the number of labels of a new head, `LABEL_0` and so on.
+    labels: the names of the labels; for a task with several targets a list for
+      each, by the target's name. A head with other numbers of labels is
+      replaced by a new one.
+    num_labels: the number of labels, of a new head `LABEL_0` and so on.
     dtype: what the encoder computes in, "float32" or "bfloat16"; by default
       that of the model. Parameters stay float32.
     mesh: a mesh with the axes `data`, `fsdp` and `model` to lay the
@@ -391,6 +410,7 @@ def load(
       split_special_tokens
     )
     pretrained = dataclasses.replace(pretrained, tokenizer=changed)
+  pretrained = pretrained.for_task(task)
   made = pretrained.make_task(task)
   if num_labels is not None:
     if labels is not None or num_labels < 1:
@@ -399,7 +419,12 @@ def load(
       )
     labels = [f"LABEL_{id}" for id in range(num_labels)]
   if labels is not None:
-    made = made.with_labels(labels)
+    renamed = made.with_labels(labels)
+    is_own = made.name == pretrained.task.name
+    if is_own and renamed.num_outputs == made.num_outputs:
+      renamed = made if num_labels is not None else renamed
+      pretrained = dataclasses.replace(pretrained, task=renamed)
+    made = renamed
   if mesh is None and jax.local_device_count() > 1:
     mesh = meshes.make_mesh(meshes.MeshConfig(), jax.local_devices())
   place = None

@@ -26,7 +26,9 @@ _FILES = [
   "modules.json",
   "sentence_bert_config.json",
   "config_sentence_transformers.json",
-  "*_Pooling/config.json",
+  "*_*/config.json",
+  "*_Dense/model.safetensors",
+  "*_LayerNorm/model.safetensors",
 ]
 # A revision becomes a path in the cache: no leading slash and no `..`.
 _ADDRESS = re.compile(

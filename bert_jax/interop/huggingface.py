@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -44,21 +45,41 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
   config = files.read_json(path)
   family, encoder = huggingface_config.read_config(config, str(path))
   tensors = _Renamed(safetensors_files.open_folder(folder))
-  if encoder.num_layers > len(tensors.shapes) and not encoder.shared_layers:
+  if encoder.distinct_layers > len(tensors.shapes):
     raise UserError(
-      f"{path}: {encoder.num_layers} layers, but the weights are"
+      f"{path}: {encoder.distinct_layers} layers, but the weights are"
       f" {len(tensors.shapes)} tensors"
     )
   has_prefix = any(name.startswith(family.prefix) for name in tensors.shapes)
-  where = str(path)
-  task = (
-    sentence_transformers.read(folder, encoder)
-    or huggingface_config.read_task(family, config, tensors.shapes, where)
-    or EMBEDDING  # A base model.
-  )
+  if not _is_tied(family, config, tensors, has_prefix):
+    encoder = dataclasses.replace(encoder, tied_decoder=False)
+  is_scoring = sentence_transformers.is_scoring(folder)
+  if is_scoring:
+    config = {
+      **config,
+      "architectures": [f"{family.class_name}ForSequenceClassification"],
+      **sentence_transformers.scoring_keys(folder),
+    }
+  modules = sentence_transformers.tensors(folder)
+  tensors = _Joined({"": tensors, **modules})
+
+  def find(wanted: str | None = None) -> Task | None:
+    found = huggingface_config.read_task(
+      family, config, tensors.shapes, str(path), wanted
+    )
+    if found is not None and is_scoring:
+      found = sentence_transformers.with_inputs(found, folder, encoder)
+    return found
+
+  embedding = None
+  if not is_scoring:
+    embedding = sentence_transformers.read(folder, encoder)
+  task = embedding or find() or EMBEDDING  # A base model.
 
   def read(task: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
     table = _table(family, task, has_prefix)
+    unused = [re.escape(prefix) + ".*" for prefix in modules]
+    table = table._replace(ignored=(*table.ignored, *unused))
     is_there = functools.partial(table.is_in, tensors)
     wanted = with_pooler(wanted, encoder, is_there)
     return name_table.read_params(tensors, wanted, table, str(folder), place)
@@ -69,6 +90,7 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
     task=task,
     tokenizer=_tokenizer(folder),
     read=read,
+    find=find,
   )
 
 
@@ -89,15 +111,18 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
       f"{where}: {config.family} has no head for the task {task.name}"
     )
   keys = huggingface_config.write_task(task)
-  keys |= huggingface_config.write_config(config, where)
+  keys |= huggingface_config.write_config(config, where, keys["architectures"])
   for name, target in task.targets.items():
     head = task.head_names[name]
     if head in params:
       params = {**params, head: target.huggingface_params(params[head])}
-  safetensors_files.write_folder(folder, named_tensors(task, params))
+  tensors = named_tensors(task, params)
+  of_modules = {name: x for name, x in tensors.items() if "/" in name}
+  tensors = {name: x for name, x in tensors.items() if "/" not in name}
+  safetensors_files.write_folder(folder, tensors)
   if task.tokenizer is not None:
     task.tokenizer.save(folder)
-  sentence_transformers.write(folder, task)
+  sentence_transformers.write(folder, task, of_modules)
   content = json.dumps(keys, indent=2, ensure_ascii=False) + "\n"
   (folder / CONFIG_FILE).write_text(content, encoding="utf-8")
 
@@ -138,6 +163,59 @@ class _Renamed:
     return self.tensors.read(self._names[name])
 
 
+@dataclasses.dataclass(frozen=True)
+class _Joined:
+  """Several checkpoints as one, each with a prefix of its names."""
+
+  parts: Mapping[str, TensorReader]
+
+  @functools.cached_property
+  def _places(self) -> Mapping[str, tuple[TensorReader, str]]:
+    return {
+      prefix + name: (part, name)
+      for prefix, part in self.parts.items()
+      for name in part.shapes
+    }
+
+  @functools.cached_property
+  def shapes(self) -> Mapping[str, TensorInfo]:
+    places = self._places.items()
+    return {name: part.shapes[own] for name, (part, own) in places}
+
+  def read(self, name: str) -> np.ndarray:
+    part, own = self._places[name]
+    return part.read(own)
+
+
+def _is_tied(
+  family: Family,
+  config: Mapping[str, Any],
+  tensors: TensorReader,
+  has_prefix: bool,
+) -> bool:
+  """Whether the decoder is the word embedding.
+
+  As in Transformers 5, it is not where the weights hold both and they differ,
+  whatever the config says.
+  """
+  copy, original = _decoder(family)
+  if not has_prefix:
+    original = original.removeprefix(family.prefix)
+  if copy not in tensors.shapes:
+    return True
+  if config.get("tie_word_embeddings") is False:
+    return False
+  return original not in tensors.shapes or np.array_equal(
+    tensors.read(copy), tensors.read(original)
+  )
+
+
+def _decoder(family: Family) -> tuple[str, str]:
+  """The tensors of the decoder and of the word embedding it may be tied to."""
+  word = family.prefix + f"{family.encoder['encoder/embeddings/word']}.weight"
+  return next(item for item in family.copies.items() if item[1] == word)
+
+
 def _table(family: Family, task: Task, has_prefix: bool) -> name_table.Table:
   prefix = family.prefix if has_prefix else ""
 
@@ -160,15 +238,21 @@ def _table(family: Family, task: Task, has_prefix: bool) -> name_table.Table:
   # For a task that the family has no class for, its other heads may serve.
   has_heads = huggingface_config.has_heads(family, task)
   used = family.heads[task.architecture if has_heads else "ForMaskedLM"]
+  copies, decoder = dict(family.copies), {}
+  if not task.config.tied_decoder:
+    name, _ = _decoder(family)
+    del copies[name]
+    decoder = {"masked_lm/decoder": name_table.Tensor(name)}
   return name_table.Table(
-    rows=encoder | adapt(used),
+    rows=encoder | adapt(used) | decoder | sentence_transformers.rows(task),
     leaves=name_table.torch_leaves,
     copies={
       copy: plain(name) if name.startswith(family.prefix) else name
-      for copy, name in family.copies.items()
+      for copy, name in copies.items()
     },
     ignored=(*_IGNORED, *family.ignored),
     others=[adapt(rows) for rows in family.heads.values()],
+    group=task.config.group_layers,
   )
 
 

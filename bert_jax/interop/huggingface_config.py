@@ -1,36 +1,48 @@
 """A Hugging Face config.json: its encoder, and its task."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from bert_jax import settings
+from bert_jax.interop import name_table
 from bert_jax.interop.families import FAMILIES, Family
+from bert_jax.interop.families.family import ACTIVATIONS
+from bert_jax.interop.tensor_reader import TensorInfo
 from bert_jax.models.config import RUNTIME_FIELDS, EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks import TASKS
+from bert_jax.tasks.targets.class_label import ClassLabel
 from bert_jax.tasks.task import Task
 
+# The output layer of the heads that may have several numbers of labels.
+_OUTPUT = "classifier"
 BASE_MODEL = "Model"
 """The end of the class name of a model without a head."""
 
-# Values in config.json and ours, by field.
+# Values in config.json and ours, by field; of several for one of ours, the
+# last is written.
 _WORDS = {
-  "activation": {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-  },
+  "activation": ACTIVATIONS,
+  "pooler_activation": ACTIVATIONS,
   "pooling": {"cls": "first", "mean": "mean"},
 }
 # Fields of how a model is run, not of the model.
-_NOT_OF_THE_MODEL = (*RUNTIME_FIELDS, "layer_dropouts", "vocab_multiple")
+_NOT_OF_THE_MODEL = (
+  *RUNTIME_FIELDS,
+  "layer_dropouts",
+  "tied_decoder",
+  "vocab_multiple",
+)
 
 
 def read_config(
   config: Mapping[str, Any], where: str
 ) -> tuple[Family, EncoderConfig]:
-  """The family and the encoder of a config.json, or a `UserError`."""
+  """The family and the encoder of a config.json, or a `UserError`.
+
+  Whether the decoder is tied, the tensors say: see `huggingface`.
+  """
   model_type = config.get("model_type")
   if not isinstance(model_type, str):
     raise UserError(
@@ -59,15 +71,24 @@ def read_config(
     fields["head_dropout"] = None
   try:
     fields = family.read(fields, config)
+  except UserError as error:
+    raise UserError(f"{where}: {error}") from None
   except (TypeError, AttributeError) as error:
     raise UserError(f"{where}: damaged ({error})") from error
   return family, settings.from_dict(EncoderConfig, fields, where)
 
 
-def write_config(config: EncoderConfig, where: str) -> dict[str, Any]:
-  """The keys of config.json for an encoder; a `UserError` if there are none."""
+def write_config(
+  config: EncoderConfig, where: str, architectures: Sequence[str] = ()
+) -> dict[str, Any]:
+  """The keys of config.json for an encoder; a `UserError` if there are none.
+
+  `architectures` are the classes that the keys are for, which may have keys of
+  their own.
+  """
   family, fields = FAMILIES[config.family], dataclasses.asdict(config)
-  keys = {"model_type": config.family, **family.fixed}
+  keys = {"model_type": config.family, "architectures": [*architectures]}
+  keys |= family.fixed
   keys |= {key: values[0] for key, values in family.required.items()}
   for key in family.keys:
     value = fields[key.field]
@@ -90,35 +111,49 @@ def write_config(config: EncoderConfig, where: str) -> dict[str, Any]:
 def read_task(
   family: Family,
   config: Mapping[str, Any],
-  tensors: Collection[str],
+  tensors: Mapping[str, TensorInfo],
   where: str,
+  wanted: str | None = None,
 ) -> Task | None:
-  """The task with its labels, not bound; None for a base model."""
-  given = config.get("architectures") or [None]
-  name = given[0] if isinstance(given, list) else given
-  known = {family.class_name + end: end for end in family.heads}
-  end = known.get(name, BASE_MODEL) if isinstance(name, str) else BASE_MODEL
-  if end == "ForMaskedLM" and "ForPreTraining" in family.heads:
-    # Published as a masked language model, but with all heads of BERT.
-    row = family.heads["ForPreTraining"].get("next_sentence")
-    if row is not None and f"{row}.weight" in tensors:
-      end = "ForPreTraining"
+  """The task of the heads, with its labels, not bound.
+
+  Args:
+    family: of the encoder.
+    config: the config.json.
+    tensors: the tensors of the weights by name.
+    where: the config.json, for messages.
+    wanted: the name of the task to read. Where the config names no class with a
+      head, the head is looked for among the weights.
+
+  Returns:
+    The task; None for a base model, or if the heads are not those of the wanted
+    task.
+
+  Raises:
+    UserError: labels, activation or problem type are damaged.
+  """
+  end = _architecture(family, config, tensors)
+  if wanted is not None and end == BASE_MODEL:
+    end = TASKS[wanted].architecture if wanted in TASKS else BASE_MODEL
+    rows = family.heads.get(end, {})
+    if f"{rows.get(_OUTPUT)}.weight" not in tensors:
+      return None
   if end == BASE_MODEL:
     return None
+  config = _with_count(config, family.heads[end], tensors)
   candidates = [
     task.for_published()
     for task in TASKS.values()
     if task.architecture == end and has_heads(family, task)
   ]
+  if wanted is not None:
+    fitting = [task for task in candidates if task.name == wanted]
+    found = [_with_targets(task, config, where) for task in fitting]
+    return next(filter(_makes_sense, found), None)
   for task in candidates:
-    targets = task.targets.items()
-    if all(target.reads_huggingface(config, where) for _, target in targets):
-      return task.with_targets(
-        {
-          name: type(target).from_huggingface(config, where)
-          for name, target in targets
-        }
-      )
+    targets = task.targets.values()
+    if all(target.reads_huggingface(config, where) for target in targets):
+      return _with_targets(task, config, where)
   types = {
     target.PROBLEM_TYPE: None
     for task in candidates
@@ -128,6 +163,52 @@ def read_task(
   given_type = str(config.get("problem_type"))
   settings.choice(f"{where}: problem_type", given_type, types)
   return None
+
+
+def _architecture(
+  family: Family, config: Mapping[str, Any], tensors: Collection[str]
+) -> str:
+  """The end of the class name, a key of `family.heads`."""
+  given = config.get("architectures") or [None]
+  name = given[0] if isinstance(given, list) else given
+  known = {family.class_name + end: end for end in family.heads}
+  end = known.get(name, BASE_MODEL) if isinstance(name, str) else BASE_MODEL
+  if end == "ForMaskedLM" and "ForPreTraining" in family.heads:
+    # Published as a masked language model, but with all heads of BERT.
+    row = family.heads["ForPreTraining"].get("next_sentence")
+    if row is not None and f"{row}.weight" in tensors:
+      end = "ForPreTraining"
+  return end
+
+
+def _with_count(
+  config: Mapping[str, Any],
+  rows: name_table.Rows,
+  tensors: Mapping[str, TensorInfo],
+) -> Mapping[str, Any]:
+  """The config with the number of labels, of the weights if it has none."""
+  output = tensors.get(f"{rows.get(_OUTPUT)}.weight")
+  said = {"id2label", "num_labels"} & config.keys()
+  if said or output is None or len(output.shape) != 2:
+    return config
+  return {**config, "num_labels": output.shape[0]}
+
+
+def _with_targets(task: Task, config: Mapping[str, Any], where: str) -> Task:
+  return task.with_targets(
+    {
+      name: type(target).from_huggingface(config, where)
+      for name, target in task.targets.items()
+    }
+  )
+
+
+def _makes_sense(task: Task) -> bool:
+  """Whether there is something to choose from: one label has probability 1."""
+  return not any(
+    isinstance(target, ClassLabel) and len(target.names) < 2
+    for target in task.targets.values()
+  )
 
 
 def has_heads(family: Family, task: Task) -> bool:
@@ -144,7 +225,7 @@ def write_task(task: Task) -> dict[str, Any]:
   keys = {
     "architectures": [architecture(task.config.family, task)],
     # Not the default of every version of every family.
-    "tie_word_embeddings": True,
+    "tie_word_embeddings": task.config.tied_decoder,
   }
   for target in task.targets.values():
     keys |= target.to_huggingface()

@@ -36,8 +36,9 @@ class Tensor(NamedTuple):
 Rows = Mapping[str, str | Tensor]
 """Paths of our modules or parameters to names in a checkpoint.
 
-`{n}` is the number of a layer. The row of a module applies to all of its
-parameters, which `Leaves` names; the row of a parameter is its `Tensor`.
+`{n}` is the number of a layer, or with `Table.group` that of a group of layers,
+and `{m}` that of the layer in its group. The row of a module applies to all of
+its parameters, which `Leaves` names; the row of a parameter is its `Tensor`.
 """
 
 Leaves = Callable[[str, str], Tensor]
@@ -54,6 +55,7 @@ class Table(NamedTuple):
       missing; from the copy to the original.
     ignored: patterns of tensors that are not parameters of any of our models.
     others: rows of heads that the model lacks, whose tensors are ignored.
+    group: the number of layers of a group.
   """
 
   rows: Rows
@@ -61,6 +63,7 @@ class Table(NamedTuple):
   copies: Mapping[str, str]
   ignored: Sequence[str]
   others: Sequence[Rows]
+  group: int = 1
 
   def locate(self, path: str) -> Tensor | None:
     """The tensor of a parameter; None if no row applies to its path."""
@@ -78,7 +81,9 @@ class Table(NamedTuple):
       named = self.leaves(row.name, leaf)
       tensor = row._replace(name=named.name, transposed=named.transposed)
     if numbers:
-      tensor = tensor._replace(name=tensor.name.replace("{n}", numbers[0]))
+      group, place = divmod(int(numbers[0]), self.group)
+      name = tensor.name.replace("{n}", f"{group}").replace("{m}", f"{place}")
+      tensor = tensor._replace(name=name)
     return tensor
 
   def is_in(self, tensors: TensorReader, path: str) -> bool:
@@ -232,7 +237,7 @@ def _unexpected(
   for rows in (table.rows, *table.others):
     for row in rows.values():
       module = row if isinstance(row, str) else row.name
-      pattern = re.escape(module).replace(r"\{n\}", r"\d+")
+      pattern = re.sub(r"\\{[nm]\\}", r"\\d+", re.escape(module))
       known.append(
         re.compile(rf"{pattern}([./](weight|bias|kernel|gamma|beta))?")
       )

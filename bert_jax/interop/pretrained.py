@@ -34,6 +34,8 @@ class Pretrained:
     tokenizer: None without a vocabulary.
     read: from a task and shape structs of its parameters to the parameters
       that the model has.
+    find: from the name of another task to that task with the labels of a head
+      in the weights; None if no head fits it.
   """
 
   where: str
@@ -41,6 +43,7 @@ class Pretrained:
   task: Task
   tokenizer: Tokenizer | None
   read: Callable[[Task, Parameters, Place | None], LoadedParams]
+  find: Callable[[str], Task | None] = lambda name: None
 
   def __post_init__(self):
     check_vocabulary(self.tokenizer, self.config, self.where)
@@ -51,6 +54,12 @@ class Pretrained:
     if name and name != task.name:
       task = settings.choice("task", name, TASKS).for_published()
     return task.bind(self.config, self.tokenizer)
+
+  def for_task(self, name: str | None) -> Self:
+    """The model with the head of a named task, if the weights have one."""
+    if name is None or name == self.task.name:
+      return self
+    return dataclasses.replace(self, task=self.find(name) or self.task)
 
   def params(
     self,
@@ -199,7 +208,9 @@ def with_pooler(
 
   `is_there` tells whether the checkpoint has the parameter of a path.
   """
-  if {*wanted} != {_ENCODER} or not is_there("pooler/dense/kernel"):
+  # Of embeddings, which do not use it.
+  is_base = {*wanted} <= {_ENCODER, "vectors"}
+  if not is_base or not is_there("pooler/dense/kernel"):
     return wanted
   return {**wanted, **heads.pooler_shapes(config)}
 

@@ -42,3 +42,16 @@ ACTIVATIONS: Mapping[str, Activation] = {
   "tanh": jnp.tanh,
 }
 """The activation functions of encoders and heads."""
+
+TORCH: Mapping[str, str] = {
+  "GELU": "gelu",
+  "Identity": "identity",
+  "LeakyReLU": "leaky_relu",
+  "Mish": "mish",
+  "ReLU": "relu",
+  "ReLU6": "relu6",
+  "Sigmoid": "sigmoid",
+  "SiLU": "silu",
+  "Tanh": "tanh",
+}
+"""Classes in `torch.nn`, and the names of the same functions here."""

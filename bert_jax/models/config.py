@@ -276,7 +276,6 @@ class EncoderConfig:
       if wrong:
         raise ValueError(message)
 
-
   @property
   def distinct_layers(self) -> int:
     """The number of layers that have parameters of their own."""

@@ -59,7 +59,9 @@ class Encoder(nn.Module):
       layer = nn.remat(
         layer, static_argnums=(3, 4), policy=_REMAT[config.remat]
       )
-    self.layer = [layer(config, index) for index in range(config.distinct_layers)]
+    self.layer = [
+      layer(config, index) for index in range(config.distinct_layers)
+    ]
     if config.pre_norm:
       self.final_norm = layers.LayerNorm(config)
 

@@ -1,5 +1,6 @@
 """Heads, and the module of an encoder with heads."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -176,6 +177,76 @@ class HiddenStates(nn.Module):
   def __call__(self, encoded: Encoded) -> Float[Array, "*rows length hidden"]:
     """The vectors of tokens, in the config's dtype."""
     return encoded.hidden
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorModule:
+  """What follows pooling in `VectorHead`, a module of sentence-transformers.
+
+  Attributes:
+    kind: `dense`, `layer_norm` or `normalize`.
+    features: the width of its output, 0 for that of its input.
+    bias: whether a dense layer has a bias.
+    activation: that follows a dense layer, a name in `ACTIVATIONS`.
+  """
+
+  kind: str
+  features: int = 0
+  bias: bool = True
+  activation: str = "identity"
+
+  def __post_init__(self):
+    kinds = ("dense", "layer_norm", "normalize")
+    if self.kind not in kinds or self.activation not in ACTIVATIONS:
+      raise ValueError(
+        f"kind: expected one of {', '.join(kinds)} and a known activation, got"
+        f" {self.kind} and {self.activation}"
+      )
+    if (self.kind == "dense") != (self.features > 0):
+      raise ValueError(
+        f"features: expected above 0 for dense and else 0, got {self.features}"
+      )
+
+
+class VectorHead(nn.Module):
+  """A vector for each row: pooled tokens, then modules; in float32.
+
+  The parameters of module `i` are under `dense_i` or `layer_norm_i`.
+
+  Attributes:
+    config: the encoder's configuration.
+    pooling: names in `pooling.MODES`, whose vectors are concatenated.
+    modules: applied in this order.
+    skipped: the name of a target that tells how many tokens of each row are not
+      pooled; all are where it is missing.
+  """
+
+  config: EncoderConfig
+  pooling: tuple[str, ...]
+  modules: tuple[VectorModule, ...]
+  skipped: str
+
+  @nn.compact
+  def __call__(self, encoded: Encoded) -> Float[Array, "*rows width"]:
+    """Float32 vectors."""
+    batch = encoded.batch
+    skipped = batch.targets.get(self.skipped)
+    x = pooling.pool_tokens(
+      encoded.hidden, batch.sequence_ids, self.pooling, skipped
+    )
+    for index, module in enumerate(self.modules):
+      name = f"{module.kind}_{index}"
+      if module.kind == "normalize":
+        x = pooling.unit(x)
+      elif module.kind == "layer_norm":
+        # The epsilon of PyTorch.
+        x = nn.LayerNorm(1e-5, use_fast_variance=False, name=name)(x)
+      else:
+        dense = OutputLayer(
+          self.config, module.features, bias=module.bias, name=name
+        )
+        x = ACTIVATIONS[module.activation](dense(x))
+    return x
 
 
 class NextSentenceHead(OutputLayer):

@@ -8,7 +8,7 @@ import numpy as np
 
 _PARAMETERS = re.compile(
   # Where several tasks share an encoder, heads lie under their task's name.
-  r"encoder/embeddings/word/embedding|([^/]+/)?masked_lm/bias"
+  r"encoder/embeddings/word/embedding|([^/]+/)?masked_lm/(bias|decoder)"
 )
 
 

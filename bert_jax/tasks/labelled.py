@@ -102,13 +102,20 @@ def _input_fields(task: Task) -> list[dataclasses.Field]:
   ]
 
 
+def _default(value: Any) -> Any:
+  """A field with this default, which may be a mapping."""
+  if isinstance(value, Mapping):
+    return dataclasses.field(default_factory=lambda: dict(value))
+  return dataclasses.field(default=value)
+
+
 def config_class(task: Task) -> type[LabelledConfig]:
   """The dataclass of a task's section `config.data`."""
   inputs = [
     (
       field.name,
       field.type,
-      dataclasses.field(default=getattr(task.inputs, field.name)),
+      _default(getattr(task.inputs, field.name)),
     )
     for field in _input_fields(task)
   ]

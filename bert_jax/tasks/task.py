@@ -127,6 +127,11 @@ class Task:
       made[name] = type(target)(labels=tuple(map(str, names)))
     return self.with_targets(made)
 
+  @property
+  def num_outputs(self) -> Mapping[str, int]:
+    """The number of labels of each target."""
+    return {name: target.num_outputs for name, target in self.targets.items()}
+
   # The module and its batches.
 
   @functools.cached_property

@@ -70,10 +70,44 @@ _CONFIGS = {
 }
 # Where two published models of a family differ in how they are built.
 _VARIANTS = {
-  "bert": {"tanh gelu": {"hidden_act": "gelu_new"}},
-  "electra": {"base": {"embedding_size": 24}},
+  "bert": {
+    "tanh gelu": {"hidden_act": "gelu_new"},
+    "untied, silu": {"hidden_act": "silu", "tie_word_embeddings": False},
+  },
+  "roberta": {"relu": {"hidden_act": "relu"}},
+  "distilbert": {"relu": {"activation": "relu"}},
+  "electra": {
+    "base": {"embedding_size": 24},
+    "relu, mean": {
+      "hidden_act": "relu",
+      "summary_type": "mean",
+      "summary_activation": "tanh",
+      "tie_word_embeddings": False,
+    },
+  },
+  "albert": {
+    "groups": {
+      "hidden_act": "gelu_fast",
+      "num_hidden_layers": 5,
+      "num_hidden_groups": 3,
+      "inner_group_num": 2,
+    }
+  },
   "deberta-v2": {"segments": {"type_vocab_size": 2}},
-  "modernbert": {"mean pooling": {"classifier_pooling": "mean"}},
+  "modernbert": {
+    "mean pooling": {"classifier_pooling": "mean"},
+    "silu": {"hidden_activation": "silu", "classifier_activation": "relu"},
+  },
+}
+
+
+# The heads that matter to a variant; by default all.
+_HEADS_OF = {
+  "untied, silu": ("masked_lm", "pretraining", "embedding"),
+  "relu": ("masked_lm", "classification"),
+  "relu, mean": ("masked_lm", "replaced_tokens", "multiple_choice"),
+  "groups": ("pretraining",),
+  "silu": ("masked_lm", "classification", "tagging"),
 }
 
 
@@ -91,7 +125,7 @@ def make_peer(
   name = architecture(family, TASKS[task])
   config.architectures = [name]
   config._attn_implementation = "eager"
-  config.tie_word_embeddings = True
+  config.tie_word_embeddings = changes.get("tie_word_embeddings", True)
   labels = {"classification": 3, "tagging": 3, "multi_label": 3}.get(task, 2)
   config.num_labels = labels
   config.problem_type = PROBLEMS.get(task)
@@ -114,6 +148,7 @@ def cases() -> list[tuple[str, str, str, dict]]:
     for task in TASKS.values()
     if has_heads(family, task)
     for variant, changes in variants(name).items()
+    if task.name in _HEADS_OF.get(variant, TASKS)
   ]
 
 

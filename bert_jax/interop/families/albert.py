@@ -1,7 +1,22 @@
 """ALBERT."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from bert_jax.interop.families import bert, family
 from bert_jax.interop.families.family import Family, Key, layer, masked_lm
+
+
+def _read(fields: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+  """Transformers counts how often a group's layers are applied."""
+  count = fields["num_layers"] * fields["group_layers"]
+  return fields | {"num_layers": count}
+
+
+def _write(keys: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+  count = keys["num_hidden_layers"] // keys["inner_group_num"]
+  return keys | {"num_hidden_layers": count}
+
 
 _POOLER = {"pooler/dense": "albert.pooler"}
 _MASKED_LM = masked_lm(
@@ -23,13 +38,15 @@ ALBERT = Family(
     ),
     Key("head_dropout", "classifier_dropout_prob", 0.1),
     Key("embedding_size", "embedding_size", 128),
+    Key("layer_groups", "num_hidden_groups", 1),
+    Key("group_layers", "inner_group_num", 1),
   ),
   mechanics={"shared_layers": True},
-  fixed=bert.FIXED | {"num_hidden_groups": 1, "inner_group_num": 1},
+  fixed=bert.FIXED,
   encoder=bert.EMBEDDINGS
   | {"encoder/embeddings/projection": "encoder.embedding_hidden_mapping_in"}
   | layer(
-    "encoder.albert_layer_groups.0.albert_layers.0.",
+    "encoder.albert_layer_groups.{n}.albert_layers.{m}.",
     attention__query="attention.query",
     attention__key="attention.key",
     attention__value="attention.value",
@@ -55,4 +72,6 @@ ALBERT = Family(
     "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
     "predictions.decoder.bias": "predictions.bias",
   },
+  read=_read,
+  write=_write,
 )

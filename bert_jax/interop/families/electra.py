@@ -3,20 +3,57 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bert_jax import settings
 from bert_jax.interop.families import bert, family
 from bert_jax.interop.families.family import Family, Key, masked_lm
+from bert_jax.settings import UserError
+
+# Values of `summary_type` and ours. The last position of Transformers is the
+# last token of a row without padding.
+_POOLING = {
+  "first": "first",
+  "mean": "mean",
+  "cls_index": "last",
+  "last": "last",
+}
 
 
-def _read(fields: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
-  """Embeddings of the encoder's width are not projected."""
+def _read(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+  """The width of embeddings, and the summary, which only choices have."""
+  fields = family.with_exact_gelu(fields)
+  # Embeddings of the encoder's width are not projected.
   if fields["embedding_size"] == fields["hidden_size"]:
-    return fields | {"embedding_size": 0}
-  return fields
+    fields |= {"embedding_size": 0}
+  if not _has_summary(config):
+    return fields
+  if not config.get("summary_use_proj", True):
+    raise UserError("summary_use_proj: False is not supported, only True")
+  kind = str(config.get("summary_type", "first"))
+  name = config.get("summary_activation", "gelu") or "linear"
+  return fields | {
+    "pooling": settings.choice("summary_type", kind, _POOLING),
+    "pooler_activation": settings.choice(
+      "summary_activation", str(name), family.ACTIVATIONS
+    ),
+  }
 
 
-def _write(keys: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+def _write(keys: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
   width = keys["embedding_size"] or keys["hidden_size"]
-  return keys | {"embedding_size": width}
+  keys |= {"embedding_size": width}
+  if not _has_summary(keys):
+    return keys
+  kinds = {ours: theirs for theirs, ours in _POOLING.items()}
+  names = {ours: theirs for theirs, ours in family.ACTIVATIONS.items()}
+  return keys | {
+    "summary_type": kinds[fields["pooling"]],
+    "summary_activation": names[fields["pooler_activation"]],
+    "summary_use_proj": True,
+  }
+
+
+def _has_summary(config: Mapping[str, Any]) -> bool:
+  return "ElectraForMultipleChoice" in (config.get("architectures") or ())
 
 
 ELECTRA = Family(
@@ -30,14 +67,7 @@ ELECTRA = Family(
     Key("embedding_size", "embedding_size", 128),
   ),
   mechanics={"pooler_activation": "gelu"},
-  # The heads have the exact GELU, whatever the encoder has.
-  fixed=bert.FIXED
-  | {
-    "hidden_act": "gelu",
-    "summary_type": "first",
-    "summary_use_proj": True,
-    "summary_activation": "gelu",
-  },
+  fixed=bert.FIXED,
   encoder=bert.ENCODER
   | {"encoder/embeddings/projection": "embeddings_project"},
   heads={

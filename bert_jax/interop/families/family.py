@@ -58,6 +58,36 @@ class Family:
   write: Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]] = _same
 
 
+ACTIVATIONS: Mapping[str, str] = {
+  "gelu_python": "gelu",
+  "gelu": "gelu",
+  "gelu_fast": "gelu_tanh",
+  "gelu_accurate": "gelu_tanh",
+  "gelu_python_tanh": "gelu_tanh",
+  "gelu_new": "gelu_tanh",
+  "gelu_pytorch_tanh": "gelu_tanh",
+  "leaky_relu": "leaky_relu",
+  "linear": "identity",
+  "mish": "mish",
+  "quick_gelu": "quick_gelu",
+  "relu": "relu",
+  "relu2": "relu2",
+  "relu6": "relu6",
+  "sigmoid": "sigmoid",
+  "swish": "silu",
+  "silu": "silu",
+  "tanh": "tanh",
+}
+"""Activations of Transformers, and our names of the same functions."""
+
+
+def with_exact_gelu(fields: dict[str, Any]) -> dict[str, Any]:
+  """Fields of a family whose masked-LM head always has the exact GELU."""
+  return fields | {
+    "head_activation": "" if fields["activation"] == "gelu" else "gelu"
+  }
+
+
 def layer(prefix: str, **modules: str) -> dict[str, str]:
   """The rows of a layer, from the names of its modules below `prefix`."""
   return {

@@ -8,7 +8,12 @@ from bert_jax.interop.name_table import Tensor
 
 
 def _read(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-  """Transformers 5 has a section for the rotary bases."""
+  """The activation of heads, and the rotary bases.
+
+  Transformers 5 has a section for these.
+  """
+  if fields["pooler_activation"] != fields["activation"]:
+    fields = fields | {"head_activation": fields["pooler_activation"]}
   sections = config.get("rope_parameters") or {}
   for field, name in (
     ("rotary_base", "full_attention"),
@@ -52,18 +57,17 @@ MODERNBERT = Family(
     Key("local_window", "local_attention", 128),
     Key("global_every", "global_attn_every_n_layers", 3),
     Key("pooling", "classifier_pooling", "cls"),
+    Key("activation", "hidden_activation", "gelu"),
+    Key("pooler_activation", "classifier_activation", "gelu"),
   ),
   mechanics={
     "num_segments": 0,
     "biases": False,
     "pre_norm": True,
     "gated": True,
-    "pooler_activation": "gelu",
     "head_norm": True,
   },
   fixed={
-    "hidden_activation": "gelu",
-    "classifier_activation": "gelu",
     "norm_bias": False,
     "attention_bias": False,
     "mlp_bias": False,

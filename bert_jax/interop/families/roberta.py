@@ -32,7 +32,10 @@ def _read(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
   """The rows of the position embedding up to that of padding go unused."""
   offset = config.get("pad_token_id", 1) + 1
   rows = fields["max_positions"]
-  return fields | {"position_offset": offset, "max_positions": rows - offset}
+  return family.with_exact_gelu(fields) | {
+    "position_offset": offset,
+    "max_positions": rows - offset,
+  }
 
 
 def _write(keys: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,8 +53,7 @@ def _family(class_name: str, vocab_size: int) -> Family:
       bert.HEAD_DROPOUT,
     ),
     mechanics={},
-    # The masked-LM head has the exact GELU, whatever the encoder has.
-    fixed=bert.FIXED | {"hidden_act": "gelu"},
+    fixed=bert.FIXED,
     encoder=bert.ENCODER,
     heads=heads("roberta."),
     copies=copies("roberta."),

@@ -14,13 +14,15 @@ from bert_jax.text.tokenizer import Tokenizer
 class Texts(Inputs):
   """A text, or a pair of texts, truncated to the longest row.
 
-  The fields are `text` and maybe `pair`. Besides `pair_required`, the
-  attributes of `Inputs`.
+  The fields are `text` and maybe `pair`. Besides these, the attributes of
+  `Inputs`.
 
   Attributes:
+    prompt: the prefix of `text`, such as `query: `.
     pair_required: whether every record has a pair.
   """
 
+  prompt: str = ""
   pair_required: bool = False
 
   FIELDS = ("text", "pair")
@@ -32,7 +34,7 @@ class Texts(Inputs):
   def rows(
     self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
   ) -> list[Row]:
-    text = fields.text(record, "text")
+    text = self.prompt + fields.text(record, "text")
     wanted = self.pair_required or record.get("pair") is not None
     pair = fields.text(record, "pair") if wanted else None
     encoding = rows.encode(tokenizer, self.limit(config), text, pair)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -12,6 +13,7 @@ from bert_jax import settings
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models import heads
+from bert_jax.models.activations import TORCH
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
@@ -19,6 +21,7 @@ from bert_jax.tasks.targets.target import Target
 
 DEFAULT = ("LABEL_0", "LABEL_1")
 """The labels where nothing tells them, as in Transformers."""
+_MOST = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +108,9 @@ class LabelledTarget(Target):
 
   @classmethod
   def reads_huggingface(cls, config: Mapping[str, Any], where: str) -> bool:
-    """By `problem_type`; without it, one label alone is a regression."""
     if not cls.PROBLEM_TYPE:
       return True
-    given = config.get("problem_type")
-    if given is None:
-      one = len(of_huggingface(config, where)) == 1
-      given = "regression" if one else "single_label_classification"
-    return given == cls.PROBLEM_TYPE
+    return _problem_type(config, where) == cls.PROBLEM_TYPE
 
   @classmethod
   def from_huggingface(cls, config: Mapping[str, Any], where: str) -> Self:
@@ -132,6 +130,49 @@ class LabelledTarget(Target):
       keys["problem_type"] = self.PROBLEM_TYPE
     tuned = {name: list(getattr(self, name)) for name in self.TUNED}
     return keys | json.loads(json.dumps(tuned))
+
+
+def _problem_type(config: Mapping[str, Any], where: str) -> Any:
+  """The `problem_type` of a config.json, or what takes its place.
+
+  As in the pipeline of Transformers and in CrossEncoder of
+  sentence-transformers: one label alone is a score. Where an activation is
+  named, it says what several labels are.
+  """
+  given = config.get("problem_type")
+  one = len(of_huggingface(config, where)) == 1
+  if one and given in (None, "single_label_classification"):
+    return "regression"
+  if given is None:
+    kinds = {
+      None: "single_label_classification",
+      "softmax": "single_label_classification",
+      "identity": "single_label_classification",
+      "sigmoid": "multi_label_classification",
+    }
+    given = kinds.get(torch_activation(config, where), "regression")
+  return given
+
+
+def torch_activation(config: Mapping[str, Any], where: str) -> str | None:
+  """The activation of logits that sentence-transformers put into a config.json.
+
+  Returns:
+    A name in `models.activations.ACTIVATIONS`, or `softmax`; None if there is
+    none.
+
+  Raises:
+    UserError: it is unknown.
+  """
+  section = config.get("sentence_transformers")
+  name = section.get("activation_fn") if isinstance(section, Mapping) else None
+  name = name or config.get("sbert_ce_default_activation_function")
+  if name is None:
+    return None
+  known = {f"torch.nn.{kind}": ours for kind, ours in TORCH.items()}
+  known["torch.nn.Softmax"] = "softmax"
+  short = re.sub(r"^torch\.nn\.modules\.\w+\.", "torch.nn.", str(name))
+  return settings.choice(f"{where}: activation_fn", short, known)
 
 
 def choose(
@@ -188,7 +229,12 @@ def of_huggingface(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
   Raises:
     UserError: `id2label` is damaged.
   """
-  names_by_id = config.get("id2label", dict(enumerate(DEFAULT)))
+  names_by_id = config.get("id2label")
+  if names_by_id is None:
+    count = config.get("num_labels", len(DEFAULT))
+    if type(count) is not int or not 1 <= count <= _MOST:
+      raise UserError(f"{where}: num_labels: expected a number, got {count!r}")
+    names_by_id = {id: f"LABEL_{id}" for id in range(count)}
   try:
     by_id = {int(id): str(name) for id, name in names_by_id.items()}
   except (AttributeError, ValueError, TypeError) as error:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -16,6 +15,7 @@ from bert_jax.models import heads, pooling
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.inputs.rows import PREFIX
 from bert_jax.tasks.metrics import regression, retrieval
 from bert_jax.tasks.targets import similarity_losses, view
 from bert_jax.tasks.targets.target import (
@@ -30,8 +30,8 @@ from bert_jax.tasks.targets.values import number
 from bert_jax.tasks.targets.view import View
 from bert_jax.types import Batch
 
-POOLING = ("cls", "max", "mean")
-"""The pooling modes, in the order in which several are concatenated."""
+SKIPPED = f"{PREFIX}prompt_tokens"
+"""The array of `Pairs` that counts the tokens that are not pooled."""
 
 OBJECTIVES = {"contrastive": ("negative",), "similarity": ("label",)}
 """The objectives, each with the fields that it learns from besides a pair."""
@@ -55,9 +55,9 @@ class Similarity(Target):
   Predictions are vectors, float32 [width], or [texts, width] of a pair.
 
   Attributes:
-    pooling: `cls` (the first token's vector), `max` or `mean` over all tokens;
-      several are concatenated, in this order. By default that of the
-      initial model, or else `mean`.
+    pooling: `cls` (the first token's vector), `max` or `mean` over all tokens,
+      or another of `models.pooling.MODES`; the vectors of several are
+      concatenated. By default that of the initial model, or else `mean`.
     normalize: whether vectors are scaled to length 1.
     objective: `contrastive`: text and pair belong together, and the pairs of
       other rows of the micro-batch do not (so `config.accumulation` leaves each
@@ -68,6 +68,10 @@ class Similarity(Target):
     symmetric: contrastive: whether pairs are to be told by their texts too.
     label_range: similarity: the labels that stand for a cosine of 0 and of 1;
       by default the least and the greatest in the records.
+    modules: dense layers and norms after pooling, before `normalize`; those of
+      the model that training goes on from.
+    truncate_dim: above 0, answers are the first entries of the vectors, which
+      are not scaled again.
   """
 
   pooling: tuple[str, ...] = ()
@@ -76,18 +80,24 @@ class Similarity(Target):
   scale: float = 20.0
   symmetric: bool = False
   label_range: tuple[float, ...] = ()
+  modules: tuple[heads.VectorModule, ...] = ()
+  truncate_dim: int = 0
 
   OPTIONAL: ClassVar = ("negative",)
   EVALUATED: ClassVar = ("label", "negative")
-  HEAD: ClassVar = "hidden_states"
   # Only vectors of the same model can be compared.
   AVERAGES: ClassVar = False
   ARCHITECTURE: ClassVar = "Model"
 
   def __post_init__(self):
-    if not set(self.pooling) <= set(POOLING):
+    modes = pooling.MODES
+    if not set(self.pooling) <= set(modes):
       raise ValueError(
-        f"pooling: expected some of {', '.join(POOLING)}, got {self.pooling!r}"
+        f"pooling: expected some of {', '.join(modes)}, got {self.pooling!r}"
+      )
+    if self.truncate_dim < 0:
+      raise ValueError(
+        f"truncate_dim: expected at least 0, got {self.truncate_dim}"
       )
     if self.objective not in OBJECTIVES:
       known = " or ".join(OBJECTIVES)
@@ -106,8 +116,26 @@ class Similarity(Target):
   def FIELDS(self) -> tuple[str, ...]:
     return OBJECTIVES[self.objective]
 
+  @property
+  def HEAD(self) -> str:
+    return "vectors" if self.modules else "hidden_states"
+
+  @property
+  def modes(self) -> tuple[str, ...]:
+    """The pooling modes."""
+    return self.pooling or ("mean",)
+
+  def width(self, config: EncoderConfig) -> int:
+    """The width of the vectors."""
+    width = len(self.modes) * config.hidden_size
+    for module in self.modules:
+      width = module.features or width
+    return min(width, self.truncate_dim or width)
+
   def head(self, config: EncoderConfig) -> heads.Head:
-    del config
+    """The hidden states; with `modules`, the vectors before `normalize`."""
+    if self.modules:
+      return heads.VectorHead(config, self.modes, self.modules, SKIPPED)
     return heads.HiddenStates()
 
   def has_gold(self, record: Record) -> bool:
@@ -145,7 +173,14 @@ class Similarity(Target):
         self,
         pooling=self.pooling or pretrained.pooling,
         normalize=self.normalize or pretrained.normalize,
+        modules=self.modules or pretrained.modules,
+        truncate_dim=self.truncate_dim or pretrained.truncate_dim,
       )
+      if fitted.modules and len(fitted.modes) != len(pretrained.modes):
+        raise UserError(
+          f"pooling: the model has layers after {len(pretrained.modes)} pooling"
+          f" modes, got {len(fitted.modes)}"
+        )
       return fitted.fit(records, None)
     if self.objective != "similarity" or self.label_range:
       return self
@@ -166,7 +201,7 @@ class Similarity(Target):
   def _learned(
     self, outputs: Hidden, arrays: Arrays, batch: Batch
   ) -> tuple[Means, Means]:
-    vectors = self.pool(outputs, batch.sequence_ids)
+    vectors = self._vectors(outputs, batch)
     weights = arrays["weights"]
     if self.objective == "similarity":
       wanted = arrays["similarities"]
@@ -179,14 +214,25 @@ class Similarity(Target):
     self,
     hidden: Float[Array, "*rows length hidden"],
     sequence_ids: Int[Array, "*rows length"],
+    skipped: Int[Array, " batch"] | None = None,
   ) -> Float[Array, "*rows width"]:
     """The vector of each row, without padding; float32.
 
     The rules are those of sentence-transformers' modules Pooling and
-    Normalize.
+    Normalize. See `pooling.pool_tokens` for the arguments.
     """
-    modes = self.pooling or ("mean",)
-    return _pool(hidden, sequence_ids, modes, self.normalize)
+    return _pool(
+      hidden, sequence_ids, skipped, modes=self.modes, normalize=self.normalize
+    )
+
+  def _vectors(
+    self, outputs: Array, batch: Batch
+  ) -> Float[Array, "batch *texts width"]:
+    """The whole vectors, from the outputs of the head."""
+    if self.modules:
+      return pooling.unit(outputs) if self.normalize else outputs
+    skipped = batch.targets.get(SKIPPED)
+    return self.pool(outputs, batch.sequence_ids, skipped)
 
   def predict(
     self,
@@ -195,8 +241,9 @@ class Similarity(Target):
     records: Records,
     tokenizer: Vocabulary,
   ) -> list[Vectors]:
-    vectors = np.asarray(self.pool(outputs, batch.sequence_ids))
-    vectors = vectors[: len(records)]
+    vectors = np.asarray(self._vectors(outputs, batch))[: len(records)]
+    if self.truncate_dim:
+      vectors = vectors[..., : self.truncate_dim]
     if vectors.ndim == 2:
       return list(vectors)
     texts = np.asarray(batch.sequence_ids).any(-1).sum(-1)
@@ -268,20 +315,13 @@ class Similarity(Target):
 def _pool(
   hidden: Float[Array, "*rows length hidden"],
   sequence_ids: Int[Array, "*rows length"],
+  skipped: Int[Array, " batch"] | None = None,
+  *,
   modes: tuple[str, ...],
   normalize: bool,
 ) -> Float[Array, "*rows width"]:
-  hidden = hidden.astype(jnp.float32)
-  used = (sequence_ids > 0)[..., None]
-  pooled = {
-    "cls": lambda: hidden[..., 0, :],
-    "max": lambda: jnp.where(used, hidden, -1e9).max(-2),
-    "mean": lambda: pooling.mean_of_tokens(hidden, sequence_ids),
-  }
-  vectors = jnp.concatenate(
-    [pooled[name]() for name in POOLING if name in modes], axis=-1
-  )
-  return similarity_losses.unit(vectors) if normalize else vectors
+  vectors = pooling.pool_tokens(hidden, sequence_ids, modes, skipped)
+  return pooling.unit(vectors) if normalize else vectors
 
 
 def _have_labels(records: Records) -> bool:

@@ -3,14 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from bert_jax.models import pooling
 from bert_jax.tasks.targets import losses
 from bert_jax.types import Mean
-
-
-def unit(vectors: Float[Array, "*texts width"]) -> Float[Array, "*texts width"]:
-  """Scaled to length 1; zeros stay, and their gradients are finite."""
-  squares = jnp.square(vectors).sum(-1, keepdims=True)
-  return vectors / jnp.sqrt(jnp.maximum(squares, 1e-24))
 
 
 def regression(
@@ -28,7 +23,7 @@ def regression(
     similarities: what the cosines are to be.
     weights: 0 for rows that only pad.
   """
-  first, second = unit(vectors[:, 0]), unit(vectors[:, 1])
+  first, second = pooling.unit(vectors[:, 0]), pooling.unit(vectors[:, 1])
   errors = (first * second).sum(-1) - similarities
   return {"similarity_loss": losses.mean(jnp.square(errors), weights)}
 
@@ -66,7 +61,7 @@ def ranking(
     The loss, and the share of rows whose second text is the likeliest.
   """
   batch, _, width = vectors.shape
-  vectors = unit(vectors)
+  vectors = pooling.unit(vectors)
   first = vectors[:, 0]
   # Row by row the second texts, then all third ones.
   candidates = vectors[:, 1:].swapaxes(0, 1).reshape(-1, width)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import jax
@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from bert_jax import settings
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
+from bert_jax.models.activations import ACTIVATIONS, TORCH
 from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import regression as metrics
 from bert_jax.tasks.targets import labels, losses, view
@@ -29,6 +31,7 @@ from bert_jax.types import Batch
 # Training is done in float32.
 _LARGEST = float(np.finfo(np.float32).max)
 _DEFAULT = ("value",)
+_IDENTITY, _SIGMOID = "identity", "sigmoid"
 Logits = Float[Array, "batch labels"]
 Numbers = Float[np.ndarray, " labels"]
 
@@ -64,10 +67,14 @@ class Values(LabelledTarget):
       for each value, none is 0 for all. `fit` takes those of the training
       records.
     scales: see `means`; none is 1 for all.
+    activation: applied to the outputs, a name in
+      `models.activations.ACTIVATIONS`. To train, `identity`, or `sigmoid` for
+      values from 0 to 1, which has the binary cross-entropy as loss.
   """
 
   means: tuple[float, ...] = ()
   scales: tuple[float, ...] = ()
+  activation: str = _IDENTITY
 
   FIELDS: ClassVar = ("label", "values")
   OPTIONAL: ClassVar = ("label", "values")
@@ -84,6 +91,14 @@ class Values(LabelledTarget):
       object.__setattr__(self, name, filled)
     if min(self.scales) <= 0:
       raise ValueError(f"scales: expected above 0, got {list(self.scales)}")
+    settings.choice("activation", self.activation, ACTIVATIONS)
+    if self.activation != _IDENTITY and (
+      any(self.means) or {*self.scales} != {1.0}
+    ):
+      raise ValueError(
+        f"activation: with means and scales only {_IDENTITY}, got"
+        f" {self.activation}"
+      )
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -111,6 +126,8 @@ class Values(LabelledTarget):
 
   def arrays(self, record: Record, training: bool) -> Arrays:
     gold = np.array(self.gold(record))
+    if training:
+      self._check_trained(gold)
     scaled = (gold - np.array(self.means)) / np.array(self.scales)
     return {"values": scaled.astype(np.float32)}
 
@@ -123,9 +140,14 @@ class Values(LabelledTarget):
     if not names:
       names = tuple(f"value_{n}" for n in range(len(first)))
       names = names if len(names) > 1 else _DEFAULT
+    own = type(self)(names, activation=self.activation)
+    gold = np.array(records.each(own.gold))
     if pretrained and pretrained.names == names:
-      return pretrained
-    gold = np.array(records.each(type(self)(names).gold))
+      chosen = self.activation in (_IDENTITY, pretrained.activation)
+      if chosen and pretrained._reaches(gold):
+        return pretrained
+    if self.activation != _IDENTITY:
+      return own
     constant = np.ptp(gold, axis=0) == 0
     return type(self)(
       names,
@@ -133,24 +155,54 @@ class Values(LabelledTarget):
       scales=tuple(np.where(constant, 1.0, gold.std(0)).tolist()),
     )
 
+  def _reaches(self, gold: np.ndarray) -> bool:
+    """Whether training can make these values from the outputs."""
+    if self.activation == _SIGMOID:
+      return bool(gold.min() >= 0 and gold.max() <= 1)
+    return self.activation == _IDENTITY
+
+  def _check_trained(self, gold: np.ndarray) -> None:
+    if self.activation not in (_IDENTITY, _SIGMOID):
+      raise UserError(
+        f"activation: to train, expected {_IDENTITY} or {_SIGMOID}, got"
+        f" {self.activation}"
+      )
+    if not self._reaches(gold):
+      raise UserError(
+        f"activation: {_SIGMOID} gives values from 0 to 1, got {gold.tolist()}"
+      )
+
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The squared error of standardized values, the mean over the values.
 
-    As `BertForSequenceClassification` has it for this problem type.
+    As `BertForSequenceClassification` has it for this problem type. With the
+    activation `sigmoid` the binary cross-entropy, as CrossEncoder has it.
     """
-    errors = jnp.square(outputs - arrays["values"]).mean(-1)
+    if self.activation == _SIGMOID:
+      errors = losses.binary_cross_entropy(outputs, arrays["values"]).mean(-1)
+    else:
+      found = ACTIVATIONS[self.activation](outputs)
+      errors = jnp.square(found - arrays["values"]).mean(-1)
     return {"loss": losses.mean(errors, arrays["weights"])}
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The absolute error in the unit of the records, over the values."""
-    errors = jnp.abs(outputs - arrays["values"])
+    errors = jnp.abs(ACTIVATIONS[self.activation](outputs) - arrays["values"])
     scaled = (errors * np.array(self.scales, np.float32)).mean(-1)
     return {"mae": losses.mean(scaled, arrays["weights"])}
 
   def predict(
-    self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
+    self,
+    outputs: Logits,
+    batch: Batch,
+    records: Records,
+    tokenizer: Vocabulary,
+    activation: str | None = None,
   ) -> list[Numbers]:
-    values = np.asarray(outputs) * np.array(self.scales) + np.array(self.means)
+    """The values; another `activation` such as `identity` gives raw logits."""
+    name = self.activation if activation is None else activation
+    found = settings.choice("activation", str(name), ACTIVATIONS)(outputs)
+    values = np.asarray(found) * np.array(self.scales) + np.array(self.means)
     return list(values[: len(records)])
 
   def decode(
@@ -192,7 +244,36 @@ class Values(LabelledTarget):
     self, batch: Batch, members: Float[Array, "members batch labels"]
   ) -> Logits:
     del batch
+    if self.activation == _SIGMOID:
+      return losses.log_mean_odds(members)
     return members.mean(0)
+
+  @classmethod
+  def from_huggingface(cls, config: Mapping[str, Any], where: str) -> Self:
+    """With the activation that the config names; one label alone has sigmoid.
+
+    As in the pipeline of Transformers, none where the problem type is a
+    regression.
+    """
+    made = super().from_huggingface(config, where)
+    activation = labels.torch_activation(config, where)
+    if activation is None and config.get("problem_type") != cls.PROBLEM_TYPE:
+      activation = _SIGMOID if len(made.names) == 1 else None
+    if activation == "softmax":
+      activation = None
+    return dataclasses.replace(made, activation=activation or _IDENTITY)
+
+  def to_huggingface(self) -> dict[str, Any]:
+    """Besides labels, the activation, for Transformers and CrossEncoder."""
+    keys = super().to_huggingface()
+    names = {ours: theirs for theirs, ours in TORCH.items()}
+    if self.activation == _SIGMOID and len(self.names) == 1:
+      del keys["problem_type"]
+    name = names.get(self.activation)
+    if name is None:
+      raise UserError(f"activation: PyTorch has no {self.activation}")
+    section = {"activation_fn": f"torch.nn.{name}"}
+    return keys | {"sentence_transformers": section}
 
   def huggingface_params(self, head: Any) -> Any:
     """Folds means and scales, which config.json has no keys for."""

@@ -49,7 +49,9 @@ DEFAULT_RULES: Rules = (
   (r".+/(attention|feed_forward)/output/bias", ()),
   (rf"{_HEAD}(pooler|(masked_lm/)?transform)/dense/kernel", ("fsdp", "model")),
   (rf"{_HEAD}(pooler|(masked_lm/)?transform)/dense/bias", ("model",)),
+  (rf"{_HEAD}masked_lm/decoder", (("model", "fsdp"),)),
   (rf"{_HEAD}masked_lm/bias", ("model",)),
+  (rf"{_HEAD}vectors/[^/]+/(kernel|scale|bias)", ()),
   (rf"{_HEAD}(next_sentence|classifier|intent|slots)/kernel", ("fsdp", None)),
   (rf"{_HEAD}(next_sentence|classifier|intent|slots)/bias", ()),
 )
