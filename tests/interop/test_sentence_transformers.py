@@ -8,6 +8,7 @@ import pytest
 import bert_jax
 from bert_jax.data.grouping import pad
 from bert_jax.interop import sentence_transformers
+from bert_jax.models.heads import VectorModule
 from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.targets.similarity import Similarity
@@ -78,7 +79,7 @@ def test_settings_of_release_6_are_read(folder):
   write(path, json.loads(path.read_text()) | {"model_max_length": 7})
   assert settings_of(bert_jax.load(folder).task) == (
     Pairs(max_length=7),
-    Similarity(("cls", "max"), normalize=True),
+    Similarity(("max", "cls"), normalize=True),
   )
 
 
@@ -95,14 +96,35 @@ def test_the_default_prompt_is_prepended_to_every_text(folder):
   [
     (Pairs(), Similarity(("mean",))),
     (Pairs(9), Similarity(("cls", "max", "mean"), normalize=True)),
-    (Pairs(prompt="query: "), Similarity(("mean",))),
+    (
+      Pairs(
+        prompt="query: ",
+        prompts={"q": "query: ", "d": "text: "},
+        include_prompt=False,
+        lower_case=True,
+      ),
+      Similarity(("lasttoken", "mean_sqrt_len_tokens", "weightedmean")),
+    ),
+    (
+      Pairs(),
+      Similarity(
+        normalize=True,
+        pooling=("mean",),
+        modules=(
+          VectorModule("normalize"),
+          VectorModule("dense", 5, bias=False, activation="tanh"),
+          VectorModule("layer_norm"),
+        ),
+        truncate_dim=3,
+      ),
+    ),
   ],
 )
 def test_settings_survive_a_round_trip(tmp_path, inputs, target):
   task = dataclasses.replace(
     EMBEDDING, inputs=inputs, targets={"similarity": target}
   ).bind(folders.encoder("bert"), small.tokenizer())
-  sentence_transformers.write(tmp_path, task)
+  sentence_transformers.write(tmp_path, task, {})
   found = sentence_transformers.read(tmp_path, task.config)
   assert settings_of(found) == (inputs, target)
 
@@ -114,8 +136,8 @@ def test_settings_survive_a_round_trip(tmp_path, inputs, target):
     ("modules.json", "[3]", "damaged"),
     (
       "modules.json",
-      '[{"path": "2", "type": "x.Dense"}]',
-      "the module Dense is not supported",
+      '[{"path": "2", "type": "x.CNN"}]',
+      "the module CNN is not supported",
     ),
     (
       "modules.json",
@@ -124,10 +146,24 @@ def test_settings_survive_a_round_trip(tmp_path, inputs, target):
     ),
     (
       "1_Pooling/config.json",
-      '{"pooling_mode_lasttoken": true}',
-      "the pooling 'lasttoken' is not supported",
+      '{"pooling_mode": "lasttokens"}',
+      "pooling_mode: unknown 'lasttokens'; did you mean 'lasttoken'",
     ),
-    ("1_Pooling/config.json", "{}", "expected a pooling mode, got"),
+    (
+      "1_Pooling/config.json",
+      '{"pooling_mode": 3}',
+      "expected a pooling mode, got 3",
+    ),
+    (
+      "config_sentence_transformers.json",
+      '{"truncate_dim": "half"}',
+      "truncate_dim: expected a width, got 'half'",
+    ),
+    (
+      "config_sentence_transformers.json",
+      '{"model_type": "CrossEncoder"}',
+      "the module Pooling is not supported in a CrossEncoder",
+    ),
     (
       "sentence_bert_config.json",
       '{"max_seq_length": "long"}',
@@ -176,3 +212,108 @@ def test_embeddings_of_a_model_with_another_head():
       model.embed(TEXTS, **options)
   with user_error("input 2: expected a text"):
     model.embed(["a", 3])
+
+
+def test_modules_after_pooling_come_back_bit_for_bit(tmp_path):
+  base = folders.model("bert", "embedding")
+  modules = (
+    VectorModule("dense", 5, activation="tanh"),
+    VectorModule("layer_norm"),
+  )
+  target = Similarity(("mean",), normalize=True, modules=modules)
+  task = base.task.with_targets({"similarity": target})
+  model = base.with_task(task)
+  bert_jax.save(model, tmp_path / "saved")
+  again = bert_jax.load(tmp_path / "saved")
+  folders.assert_same(model, again)
+  vectors = again.embed(TEXTS)
+  assert vectors.shape == (3, 5)
+  np.testing.assert_allclose(
+    again.embed(TEXTS, truncate_dim=2), vectors[:, :2], atol=1e-6
+  )
+  shorter = again.embed(TEXTS, truncate_dim=2, normalize=True)
+  np.testing.assert_allclose(np.linalg.norm(shorter, axis=1), 1, atol=1e-6)
+  with user_error("layers after 1 pooling modes, got 2"):
+    again.embed(TEXTS, pooling=("cls", "mean"))
+
+
+def test_prompts_by_name_and_tokens_that_are_not_pooled(folder):
+  write(
+    folder / "config_sentence_transformers.json",
+    {"prompts": {"q": "names ", "query": None}, "truncate_dim": 4},
+  )
+  write(folder / "1_Pooling" / "config.json", {"include_prompt": False})
+  model = bert_jax.load(folder)
+  assert model.embed("a list").shape == (4,)
+  plain = model.embed("a list", prompt="names ")
+  np.testing.assert_array_equal(model.embed("a list", prompt_name="q"), plain)
+  whole = dataclasses.replace(model.task.inputs, include_prompt=True)
+  task = dataclasses.replace(model.task, inputs=whole)
+  pooled = dataclasses.replace(model, task=task)
+  assert np.abs(pooled.embed("a list", prompt_name="q") - plain).max() > 1e-3
+  np.testing.assert_array_equal(
+    model.embed("a list", prompt_name="query"), model.embed("a list")
+  )
+  with user_error("prompt_name: unknown 'Q'; did you mean"):
+    model.embed("a list", prompt_name="Q")
+
+
+@pytest.fixture
+def scorer(tmp_path):
+  """A scorer of pairs with one label, as CrossEncoder leaves it."""
+  path = tmp_path / "scorer"
+  bert_jax.save(folders.model("bert", "regression"), path)
+  folders.change_config(path, problem_type="gone", sentence_transformers="gone")
+  write_modules(path, ["Transformer"])
+  config = {"model_type": "CrossEncoder", "activation_fn": None}
+  write(path / "config_sentence_transformers.json", config)
+  return path
+
+
+def test_a_cross_encoder_scores_pairs(scorer):
+  record = {"text": TEXTS[0], "pair": TEXTS[2]}
+  model = bert_jax.load(scorer)
+  ((score,), (logit,)) = model(record), model(record, activation="identity")
+  assert score.value == pytest.approx(1 / (1 + np.exp(-logit.value)))
+  config = {
+    "model_type": "CrossEncoder",
+    "activation_fn": "torch.nn.modules.activation.Tanh",
+    "prompts": {"q": "names "},
+    "default_prompt_name": "q",
+  }
+  write(scorer / "config_sentence_transformers.json", config)
+  model = bert_jax.load(scorer)
+  assert model.task.inputs.prompt == "names "
+  other = model(record)[0].value
+  logit = model(record, activation="identity")[0].value
+  assert other == pytest.approx(np.tanh(logit))
+  bert_jax.save(model, scorer.parent / "again")
+  folders.assert_same(bert_jax.load(scorer.parent / "again"), model)
+  write(
+    scorer / "config_sentence_transformers.json",
+    config | {"activation_fn": "mine.Softer"},
+  )
+  with user_error("activation_fn: unknown 'mine.Softer'"):
+    bert_jax.load(scorer)
+
+
+def test_a_head_in_the_weights_is_used_for_the_named_task(tmp_path):
+  given = folders.model("bert", "classification")
+  bert_jax.save(given, tmp_path / "a")
+  write_modules(tmp_path / "a", ["Transformer", "Pooling"])
+  write_pooling(tmp_path / "a", "mean_tokens")
+  assert bert_jax.load(tmp_path / "a").task.name == "embedding"
+
+  def kernel(task, **options):
+    params = bert_jax.load(tmp_path / "a", task, **options).params
+    return np.asarray(params["classifier"]["kernel"])
+
+  expected = np.asarray(given.params["classifier"]["kernel"])
+  for task in ("classification", "multi_label", "regression"):
+    np.testing.assert_array_equal(kernel(task), expected)
+  found = kernel("classification", labels=["no", "yes"])
+  np.testing.assert_array_equal(found, expected)
+  with pytest.warns(UserWarning, match="has no classifier for the task tagg"):
+    bert_jax.load(tmp_path / "a", "tagging")
+  folders.change_config(tmp_path / "a", architectures="gone", id2label="gone")
+  np.testing.assert_array_equal(kernel("tagging"), expected)

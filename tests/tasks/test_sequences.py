@@ -104,7 +104,7 @@ def test_every_token_of_a_text_is_judged():
 
 
 def pooled(hidden, used, target):
-  """One row at a time, in the order that sentence-transformers has."""
+  """One row at a time, the modes in the order in which they are given."""
   rows = []
   for vectors, keep in zip(np.asarray(hidden, np.float64), used):
     kinds = {
@@ -112,9 +112,7 @@ def pooled(hidden, used, target):
       "max": vectors[keep].max(0),
       "mean": vectors[keep].mean(0),
     }
-    row = np.concatenate(
-      [kinds[kind] for kind in ("cls", "max", "mean") if kind in target.pooling]
-    )
+    row = np.concatenate([kinds[kind] for kind in target.pooling])
     rows.append(row / np.linalg.norm(row) if target.normalize else row)
   return np.array(rows)
 
