@@ -67,9 +67,9 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
     found = huggingface_config.read_task(
       family, config, tensors.shapes, str(path), wanted
     )
-    if found is not None and is_scoring:
-      found = sentence_transformers.with_inputs(found, folder, encoder)
-    return found
+    if found is None:
+      return None
+    return sentence_transformers.with_inputs(found, folder, encoder)
 
   embedding = None
   if not is_scoring:
@@ -122,6 +122,7 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
   safetensors_files.write_folder(folder, tensors)
   if task.tokenizer is not None:
     task.tokenizer.save(folder)
+    sentence_transformers.write_length(folder, task)
   sentence_transformers.write(folder, task, of_modules)
   content = json.dumps(keys, indent=2, ensure_ascii=False) + "\n"
   (folder / CONFIG_FILE).write_text(content, encoding="utf-8")

@@ -18,13 +18,14 @@ from bert_jax.models.pooling import MODES
 from bert_jax.settings import UserError
 from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.inputs.pairs import Pairs
+from bert_jax.tasks.inputs.texts import Texts
 from bert_jax.tasks.targets.class_label import ClassLabel
 from bert_jax.tasks.targets.labels import torch_activation
 from bert_jax.tasks.targets.multi_label import MultiLabel
 from bert_jax.tasks.targets.similarity import Similarity
 from bert_jax.tasks.targets.values import Values
 from bert_jax.tasks.task import Task
-from bert_jax.text import files
+from bert_jax.text import config_files, files
 
 _MODULES = "modules.json"
 _SETTINGS = "sentence_bert_config.json"
@@ -85,13 +86,22 @@ def scoring_keys(folder: pathlib.Path) -> dict[str, Any]:
 def with_inputs(
   task: Task, folder: pathlib.Path, config: EncoderConfig
 ) -> Task:
-  """The task of a CrossEncoder with its length and its prompt."""
-  changes = {
-    "max_length": _max_length(folder, config),
-    "prompt": _prompts(folder)["prompt"],
-  }
+  """A task of texts with the folder's length, and a CrossEncoder's prompt."""
+  if not isinstance(task.inputs, Texts):
+    return task
+  changes: dict[str, Any] = {"max_length": _max_length(folder, config)}
+  if is_scoring(folder):
+    changes["prompt"] = _prompts(folder)["prompt"]
   inputs = settings.replace(task.inputs, changes, str(folder))
   return dataclasses.replace(task, inputs=inputs)
+
+
+def write_length(folder: pathlib.Path, task: Task) -> None:
+  """Adds the length of texts to the settings of a saved tokenizer."""
+  if isinstance(task.inputs, Texts) and task.inputs.max_length:
+    length = {"model_max_length": task.inputs.max_length}
+    content = files.read_settings(folder, config_files.CONFIG)
+    _write(folder / config_files.CONFIG, content | length)
 
 
 def read(folder: pathlib.Path, config: EncoderConfig) -> Task | None:
@@ -345,11 +355,11 @@ _READERS = {
 
 
 def _max_length(folder: pathlib.Path, config: EncoderConfig) -> int:
-  """The maximum length in tokens; since release 6 a tokenizer setting."""
+  """The maximum length in tokens; of most models a tokenizer setting."""
   path, key = folder / _SETTINGS, "max_seq_length"
   length = files.read_settings(folder, _SETTINGS).get(key)
   if length is None:
-    path, key = folder / "tokenizer_config.json", "model_max_length"
+    path, key = folder / config_files.CONFIG, "model_max_length"
     length = files.read_settings(folder, path.name).get(key) or 0
   # Without a limit it is 10^30, as a float in some files.
   if type(length) not in (int, float) or length < 0:

@@ -78,17 +78,3 @@ def test_regression_scales_are_folded_into_the_saved_head(tmp_path):
   np.testing.assert_allclose(found, expected, rtol=1e-5)
   bert_jax.save(scaled, tmp_path / "ours", "bert_jax")
   folders.assert_same(bert_jax.load(tmp_path / "ours"), scaled)
-
-
-@pytest.mark.parametrize("task", ["multi_label", "regression"])
-def test_a_head_of_another_task_is_newly_initialized(tmp_path, task):
-  bert_jax.save(folders.model("bert", "classification"), tmp_path / "a")
-  with pytest.warns(
-    UserWarning, match=f"has no classifier for the task {task}"
-  ):
-    found = bert_jax.load(tmp_path / "a", task=task)
-  assert found.task.name == task
-  kept = folders.model("bert", "classification").params["pooler"]
-  np.testing.assert_array_equal(
-    found.params["pooler"]["dense"]["kernel"], kept["dense"]["kernel"]
-  )

@@ -254,7 +254,7 @@ def test_prompts_by_name_and_tokens_that_are_not_pooled(folder):
   np.testing.assert_array_equal(
     model.embed("a list", prompt_name="query"), model.embed("a list")
   )
-  with user_error("prompt_name: unknown 'Q'; did you mean"):
+  with user_error("prompt_name: unknown 'Q'; known: document, q, query"):
     model.embed("a list", prompt_name="Q")
 
 
@@ -282,8 +282,11 @@ def test_a_cross_encoder_scores_pairs(scorer):
     "default_prompt_name": "q",
   }
   write(scorer / "config_sentence_transformers.json", config)
+  path = scorer / "tokenizer_config.json"
+  write(path, json.loads(path.read_text()) | {"model_max_length": 16})
   model = bert_jax.load(scorer)
   assert model.task.inputs.prompt == "names "
+  assert model.task.inputs.max_length == 16
   other = model(record)[0].value
   logit = model(record, activation="identity")[0].value
   assert other == pytest.approx(np.tanh(logit))

@@ -236,7 +236,7 @@ class Similarity(Target):
 
   def predict(
     self,
-    outputs: Float[Array, "batch *texts length hidden"],
+    outputs: Float[Array, "batch ..."],
     batch: Batch,
     records: Records,
     tokenizer: Vocabulary,
