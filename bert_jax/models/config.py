@@ -116,6 +116,8 @@ class EncoderConfig:
       the `last` token.
     pooler_activation: `tanh`, `gelu` (ELECTRA), `relu` (DistilBERT) or another
       activation.
+    pooler_projection: whether the pooler has a dense layer before its
+      activation (ELECTRA: `summary_use_proj`).
     head_norm: whether every head starts with a dense layer, an activation and
       a norm (ModernBERT).
     head_activation: the activation in masked-LM heads, and with head_norm in
@@ -164,6 +166,7 @@ class EncoderConfig:
   disentangled: bool = False
   pooling: str = "first"
   pooler_activation: str = "tanh"
+  pooler_projection: bool = True
   head_norm: bool = False
   head_activation: str = ""
   tied_decoder: bool = True

@@ -27,20 +27,27 @@ MakeHead = Callable[[EncoderConfig], Head]
 class Transform(nn.Module):
   """A dense layer with an activation, before the output layer of a head.
 
-  `activation` is a name in `activations.ACTIVATIONS`.
+  Attributes:
+    config: the encoder's configuration.
+    features: the width of the dense layer.
+    activation: a name in `activations.ACTIVATIONS`.
+    has_norm: whether a norm follows.
+    has_dense: whether there is the dense layer.
   """
 
   config: EncoderConfig
   features: int
   activation: str
   has_norm: bool
+  has_dense: bool = True
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "*rows hidden"]
   ) -> Float[Array, "*rows features"]:
     """Applies the dense layer, the activation and the norm."""
-    x = layers.Dense(self.config, self.features, name="dense")(x)
+    if self.has_dense:
+      x = layers.Dense(self.config, self.features, name="dense")(x)
     x = ACTIVATIONS[self.activation](x)
     return layers.LayerNorm(self.config, name="norm")(x) if self.has_norm else x
 
@@ -316,5 +323,9 @@ def pooler_shapes(config: EncoderConfig) -> Parameters:
 
 def _pooler(config: EncoderConfig) -> Transform:
   return Transform(
-    config, config.hidden_size, config.pooler_activation, config.head_norm
+    config,
+    config.hidden_size,
+    config.pooler_activation,
+    config.head_norm,
+    config.pooler_projection,
   )

@@ -84,6 +84,7 @@ _VARIANTS = {
       "summary_activation": "tanh",
       "tie_word_embeddings": False,
     },
+    "no projection": {"summary_use_proj": False, "summary_type": "last"},
   },
   "albert": {
     "groups": {
@@ -93,7 +94,11 @@ _VARIANTS = {
       "inner_group_num": 2,
     }
   },
-  "deberta-v2": {"segments": {"type_vocab_size": 2}},
+  "mpnet": {"relu": {"hidden_act": "relu"}},
+  "deberta-v2": {
+    "segments": {"type_vocab_size": 2},
+    "relu": {"hidden_act": "relu", "pooler_hidden_act": "tanh"},
+  },
   "modernbert": {
     "mean pooling": {"classifier_pooling": "mean"},
     "silu": {"hidden_activation": "silu", "classifier_activation": "relu"},
@@ -106,6 +111,7 @@ _HEADS_OF = {
   "untied, silu": ("masked_lm", "pretraining", "embedding"),
   "relu": ("masked_lm", "classification"),
   "relu, mean": ("masked_lm", "replaced_tokens", "multiple_choice"),
+  "no projection": ("multiple_choice",),
   "groups": ("pretraining",),
   "silu": ("masked_lm", "classification", "tagging"),
 }

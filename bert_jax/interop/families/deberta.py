@@ -41,12 +41,12 @@ DEBERTA = Family(
       layer_norm_eps=1e-7,
     ),
     Key("head_dropout", "cls_dropout", None),
+    Key("pooler_activation", "pooler_hidden_act", "gelu"),
   ),
-  mechanics={"disentangled": True, "pooler_activation": "gelu"},
+  mechanics={"disentangled": True},
   fixed={
     "conv_kernel_size": 0,
     "pooler_dropout": 0,
-    "pooler_hidden_act": "gelu",
   },
   required={
     "relative_attention": (True,),

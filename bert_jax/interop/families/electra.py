@@ -6,7 +6,6 @@ from typing import Any
 from bert_jax import settings
 from bert_jax.interop.families import bert, family
 from bert_jax.interop.families.family import Family, Key, masked_lm
-from bert_jax.settings import UserError
 
 # Values of `summary_type` and ours. The last position of Transformers is the
 # last token of a row without padding.
@@ -26,8 +25,6 @@ def _read(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     fields |= {"embedding_size": 0}
   if not _has_summary(config):
     return fields
-  if not config.get("summary_use_proj", True):
-    raise UserError("summary_use_proj: False is not supported, only True")
   kind = str(config.get("summary_type", "first"))
   name = config.get("summary_activation", "gelu") or "linear"
   return fields | {
@@ -35,6 +32,7 @@ def _read(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     "pooler_activation": settings.choice(
       "summary_activation", str(name), family.ACTIVATIONS
     ),
+    "pooler_projection": bool(config.get("summary_use_proj", True)),
   }
 
 
@@ -48,7 +46,7 @@ def _write(keys: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
   return keys | {
     "summary_type": kinds[fields["pooling"]],
     "summary_activation": names[fields["pooler_activation"]],
-    "summary_use_proj": True,
+    "summary_use_proj": fields["pooler_projection"],
   }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.interop.families import roberta
+from bert_jax.interop.families import family, roberta
 from bert_jax.interop.families.bert import KEYS, with_defaults
 from bert_jax.interop.families.family import Family, layer
 
@@ -12,7 +12,8 @@ _OFFSET = 2
 
 
 def _read(fields: dict[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
-  return fields | {"max_positions": fields["max_positions"] - _OFFSET}
+  rows = fields["max_positions"]
+  return family.with_exact_gelu(fields) | {"max_positions": rows - _OFFSET}
 
 
 def _write(keys: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,9 +34,8 @@ MPNET = Family(
     "position_offset": _OFFSET,
     "relative_buckets": 32,
   },
-  # The masked-LM head has the exact GELU, whatever the encoder has; the number
-  # of buckets in use is a constant of the class.
-  fixed={"hidden_act": "gelu", "relative_attention_num_buckets": 32},
+  # The number of buckets in use is a constant of the class.
+  fixed={"relative_attention_num_buckets": 32},
   encoder={
     "encoder/embeddings/word": "embeddings.word_embeddings",
     "encoder/embeddings/position": "embeddings.position_embeddings",
