@@ -62,6 +62,11 @@ def define(values: cli.Values) -> None:
   values.define(
     "top_k", "The number of answers at most.", "integer", lower_bound=1
   )
+  values.define(
+    "activation",
+    "The activation of the outputs instead of the model's: identity gives the"
+    " logits.",
+  )
   data_flags.define(values)
 
 
@@ -77,11 +82,11 @@ def _parse(text: str) -> Record:
 
 
 def _options(values: cli.Values, model: bert_jax.Model) -> dict[str, Any]:
-  if values.top_k is None:
-    return {}
-  if "top_k" not in model.task.options:
-    raise UserError(f"--top_k: the task {model.task.name} has no such option")
-  return {"top_k": values.top_k}
+  given = {name: getattr(values, name) for name in ("top_k", "activation")}
+  given = {name: value for name, value in given.items() if value is not None}
+  for name in given.keys() - model.task.options:
+    raise UserError(f"--{name}: the task {model.task.name} has no such option")
+  return given
 
 
 def _answers(

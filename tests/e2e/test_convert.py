@@ -81,6 +81,18 @@ def test_a_record_is_answered(home):
   assert sorted(labels) == ["LABEL_0", "LABEL_1"]
 
 
+def test_scores_have_another_activation_on_request(home):
+  arguments = ("--model=classification", "--task=regression", "--text=a list")
+  logits, scores = (
+    [
+      json.loads(line)["value"]
+      for line in output("predict", *arguments, *more, cwd=home).splitlines()
+    ]
+    for more in (["--activation=identity"], ["--activation=sigmoid"])
+  )
+  np.testing.assert_allclose(scores, 1 / (1 + np.exp(-np.array(logits))), 1e-5)
+
+
 def test_a_missing_head_is_one_line_of_warning(home):
   code, _, err = run(
     "predict", "--model=embedding", "--task=tagging", "--text=names", cwd=home
@@ -111,6 +123,21 @@ def test_a_missing_head_is_one_line_of_warning(home):
       "predict",
       ["--model=embedding", "--text=a", "--top_k=3"],
       "--top_k: the task embedding has no such",
+    ),
+    (
+      "predict",
+      ["--model=classification", "--text=a", "--activation=identity"],
+      "--activation: the task classification has no such",
+    ),
+    (
+      "predict",
+      [
+        "--model=classification",
+        "--task=regression",
+        "--text=a",
+        "--activation=identify",
+      ],
+      "activation: unknown 'identify'; did you mean 'identity'",
     ),
     (
       "predict",
