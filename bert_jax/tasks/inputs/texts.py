@@ -1,6 +1,8 @@
 """A text or a pair of texts."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Self
 
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
@@ -30,6 +32,11 @@ class Texts(Inputs):
   NOT_BLANK = ("text",)
   GROUP = "text"
   TRAINING_ONLY = ("pair_required",)
+
+  def fit(self, records: Sequence[Record], pretrained: Self | None) -> Self:
+    """Takes a pretrained prompt."""
+    known = pretrained or self
+    return dataclasses.replace(self, prompt=self.prompt or known.prompt)
 
   def rows(
     self, record: Record, tokenizer: Tokenizer, config: EncoderConfig
