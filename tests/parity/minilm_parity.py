@@ -74,6 +74,8 @@ def compare(
       for key in before.keys() & after.keys()
     )
     yield f"{name}: tensors that differ, saved again", differing, 0
+    for what, worst in _hidden_states(model, saved, texts):
+      yield f"{name}: {what}, reopened in Transformers", worst, 1e-4
     again = sentence_transformers.SentenceTransformer(str(saved), device="cpu")
     worst = float(np.abs(again.encode(texts) - theirs).max())
     yield f"{name}: reopened in sentence-transformers", worst, 1e-6
