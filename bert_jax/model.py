@@ -360,6 +360,7 @@ def load(
   mesh: jax.sharding.Mesh | None = None,
   batch_size: int = 32,
   split_special_tokens: bool | None = None,
+  ignore_unexpected: bool = False,
 ) -> Model:
   """Loads a model.
 
@@ -390,6 +391,8 @@ def load(
       as `[MASK]`, is text. By default as the folder's `tokenizer_config.json`
       says, and otherwise True for the model's own special tokens; False is the
       default of Transformers.
+    ignore_unexpected: whether published weights that the model has no place for
+      are left out, with a warning that lists them; else they are an error.
 
   Returns:
     The model; of a run, with the best checkpoint that verifies, or else the
@@ -399,7 +402,7 @@ def load(
     UserError: there is no such model or task, or it is damaged or not
       supported.
   """
-  pretrained = workdir.open_model(where)
+  pretrained = workdir.open_model(where, ignore_unexpected)
   if task in pretrained.task.parts:
     pretrained, task = pretrained.part(task), None
   if dtype is not None:

@@ -13,7 +13,7 @@ import sys
 import bert_jax
 from bert_jax.settings import UserError
 
-from . import cli
+from . import cli, models
 
 
 def define(values: cli.Values) -> None:
@@ -28,6 +28,7 @@ def define(values: cli.Values) -> None:
   values.define(
     "task", "The task of the head, if it is not the one that SRC names."
   )
+  models.define_ignored(values)
 
 
 def convert(values: cli.Values, arguments: list[str]) -> None:
@@ -38,7 +39,9 @@ def convert(values: cli.Values, arguments: list[str]) -> None:
       f" {' '.join(arguments) or 'neither'}"
     )
   source, target = arguments
-  model = bert_jax.load(source, values.task)
+  model = bert_jax.load(
+    source, values.task, ignore_unexpected=values.ignore_unexpected
+  )
   bert_jax.save(model, target, values.to)
   task = model.task
   print(f"{target}: a {task.config.family} model for the task {task.name}")

@@ -23,6 +23,17 @@ def define(values: cli.Values) -> None:
     "enum",
     enum_values=list(ensembling.COMBINATIONS),
   )
+  define_ignored(values)
+
+
+def define_ignored(values: cli.Values) -> None:
+  """Defines --ignore_unexpected."""
+  values.define(
+    "ignore_unexpected",
+    "Leave out published weights that the model has no place for.",
+    "boolean",
+    default=False,
+  )
 
 
 def names(values: cli.Values) -> list[str]:
@@ -42,7 +53,11 @@ def load(values: cli.Values) -> bert_jax.Model:
     UserError: there is no such model, or several cannot be combined.
   """
   if values.combine is None:
-    return bert_jax.load(values.model, values.task)
+    return bert_jax.load(
+      values.model, values.task, ignore_unexpected=values.ignore_unexpected
+    )
+  if values.ignore_unexpected:
+    raise UserError("--ignore_unexpected goes with one model, not --combine")
   given = names(values)
   combine = ensembling.COMBINATIONS[values.combine]
   return combine(given if len(given) > 1 else given[0], values.task)

@@ -45,8 +45,13 @@ _HEADS = {
 }
 
 
-def open_folder(folder: pathlib.Path) -> Pretrained:
-  """Opens an extracted release, not its weights, or raises a `UserError`."""
+def open_folder(
+  folder: pathlib.Path, ignore_unexpected: bool = False
+) -> Pretrained:
+  """Opens an extracted release, not its weights, or raises a `UserError`.
+
+  For `ignore_unexpected` see `name_table.read_params`.
+  """
   path = folder / CONFIG_FILE
   config = files.read_json(path)
   known = {key.name for key in KEYS}
@@ -68,7 +73,9 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
     )
     is_there = functools.partial(table.is_in, tensors)
     wanted = with_pooler(wanted, encoder, is_there)
-    return name_table.read_params(tensors, wanted, table, str(folder), place)
+    return name_table.read_params(
+      tensors, wanted, table, str(folder), place, ignore_unexpected
+    )
 
   vocabulary = folder / _VOCABULARY
   return Pretrained(

@@ -35,8 +35,12 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 _IGNORED = (r".*\.position_ids", r".*\.token_type_ids")
 
 
-def open_folder(folder: pathlib.Path) -> Pretrained:
+def open_folder(
+  folder: pathlib.Path, ignore_unexpected: bool = False
+) -> Pretrained:
   """Opens a folder without reading its weights.
+
+  For `ignore_unexpected` see `name_table.read_params`.
 
   Raises:
     UserError: a file is damaged, or the model is not supported.
@@ -82,7 +86,9 @@ def open_folder(folder: pathlib.Path) -> Pretrained:
     table = table._replace(ignored=(*table.ignored, *unused))
     is_there = functools.partial(table.is_in, tensors)
     wanted = with_pooler(wanted, encoder, is_there)
-    return name_table.read_params(tensors, wanted, table, str(folder), place)
+    return name_table.read_params(
+      tensors, wanted, table, str(folder), place, ignore_unexpected
+    )
 
   return Pretrained(
     where=str(folder),

@@ -1,6 +1,7 @@
 """Tables of parameter names, which read and write checkpoints of others."""
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -123,6 +124,7 @@ def read_params(
   table: Table,
   where: str,
   place: Callable[[str, np.ndarray], Any] | None = None,
+  ignore_unexpected: bool = False,
 ) -> LoadedParams:
   """Reads the parameters of a model, one tensor at a time, the largest first.
 
@@ -133,10 +135,12 @@ def read_params(
     where: the checkpoint, for messages.
     place: from the path and array of a parameter to an array on devices; by
       default on the first local device.
+    ignore_unexpected: whether tensors in no row of the table are left out, with
+      a warning that lists them.
 
   Raises:
     UserError: tensors are missing, other than all of a head, have other
-      shapes, or are in no row of the table.
+      shapes, or are unexpected.
   """
   place = place or (lambda _, array: jax.device_put(array))
   shapes = trees.flatten(wanted)
@@ -150,7 +154,11 @@ def read_params(
   for path, tensor in located.items():
     name = stand_ins.get(tensor.name, tensor.name)
     located[path] = tensor._replace(name=name)
-  new = _check(tensors, shapes, located, table, where)
+  unexpected = sorted(_unexpected(tensors, located, table))
+  if unexpected and ignore_unexpected:
+    warnings.warn(f"{where}: ignored {_first(unexpected)}", stacklevel=2)
+    unexpected = []
+  new = _check(tensors, shapes, located, unexpected, where)
   _check_copies(tensors, table, where)
   flat, last = {}, (None, None)
   for path in sorted(
@@ -185,7 +193,7 @@ def _check(
   tensors: TensorReader,
   shapes: Mapping[str, Any],
   located: Mapping[str, Tensor],
-  table: Table,
+  unexpected: Sequence[str],
   where: str,
 ) -> tuple[str, ...]:
   """Checks names, shapes and dtypes; returns the heads that are missing."""
@@ -213,11 +221,13 @@ def _check(
       located[path].name for path in missing if path.split("/")[0] not in new
     ],
     "mis-shaped": misshaped,
-    "unexpected": sorted(_unexpected(tensors, located, table)),
+    "unexpected": unexpected,
   }
   if listed := [f"{kind}: {_first(x)}" for kind, x in faults.items() if x]:
+    remedy = " (ignore_unexpected leaves them out)" if unexpected else ""
     raise UserError(
-      f"{where}: the tensors are not those of this model; {'; '.join(listed)}"
+      f"{where}: the tensors are not those of this model;"
+      f" {'; '.join(listed)}{remedy}"
     )
   return new
 

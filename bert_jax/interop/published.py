@@ -11,40 +11,42 @@ from bert_jax.settings import UserError
 from bert_jax.storage import paths
 
 
-def open_published(where: paths.Path) -> Pretrained:
+def open_published(
+  where: paths.Path, ignore_unexpected: bool = False
+) -> Pretrained:
   """Opens a published model without reading its weights.
 
   Args:
     where: `hf://org/name[@revision]`; a folder in the Hugging Face format; or
       the folder or zip archive of a Google release. Local or in a store.
+    ignore_unexpected: see `name_table.read_params`.
 
   Raises:
     UserError: there is no such model, or it is damaged or not supported.
   """
   if str(where).startswith(hub.PREFIX):
     folder = hub.download(str(where))
-    return dataclasses.replace(
-      huggingface.open_folder(folder), where=str(where)
-    )
+    pretrained = huggingface.open_folder(folder, ignore_unexpected)
+    return dataclasses.replace(pretrained, where=str(where))
   path = paths.local(where)
   if path.is_file() and path.suffix == ".zip":
-    return _open_zip(path)
+    return _open_zip(path, ignore_unexpected)
   is_google = (path / google.CONFIG_FILE).is_file()
   if (path / huggingface.CONFIG_FILE).is_file():
     # Some folders have the files of both formats, but the weights of one.
     has_weights = any(path.glob("*.safetensors"))
     if has_weights or not (is_google and any(path.glob("*.index"))):
-      return huggingface.open_folder(path)
+      return huggingface.open_folder(path, ignore_unexpected)
   if is_google:
-    return google.open_folder(path)
+    return google.open_folder(path, ignore_unexpected)
   raise UserError(f"{where}: {_fault(path)}")
 
 
-def _open_zip(path: pathlib.Path) -> Pretrained:
+def _open_zip(path: pathlib.Path, ignore_unexpected: bool) -> Pretrained:
   """Opens a release; its extracted files live as long as the result."""
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(archives.extracted(path))
-    pretrained = google.open_folder(folder)
+    pretrained = google.open_folder(folder, ignore_unexpected)
     pretrained = dataclasses.replace(pretrained, where=str(path))
     weakref.finalize(pretrained, stack.pop_all().close)
   return pretrained

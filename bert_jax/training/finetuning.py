@@ -31,6 +31,8 @@ class FinetuningConfig:
       few-sample BERT fine-tuning", arXiv:2006.05987).
     from_scratch: whether all parameters start from initial values: the model
       of config.init without its weights, as a baseline.
+    ignore_unexpected: whether weights of config.init that the model has no
+      place for are left out, with a warning; else they are an error.
   """
 
   freeze: tuple[str, ...] = ()
@@ -38,6 +40,7 @@ class FinetuningConfig:
   freeze_layers: int = 0
   reinit_layers: int = 0
   from_scratch: bool = False
+  ignore_unexpected: bool = False
 
   def __post_init__(self):
     layers = ("freeze_layers", "reinit_layers")

@@ -65,7 +65,9 @@ def train_recipe(
     if recipe.init is not None:
       # The run itself, once it has begun.
       where = workdir if checkpoints.steps() else recipe.init
-      pretrained = workdirs.open_model(where).for_task(recipe.task)
+      pretrained = workdirs.open_model(
+        where, recipe.finetuning.ignore_unexpected
+      ).for_task(recipe.task)
     model = recipe.augmentation.model
     task, data = recipe.make_task(
       pretrained, inference.masked_language_model(model) if model else None

@@ -136,17 +136,20 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return config
 
 
-def open_model(where: paths.Path) -> Pretrained:
+def open_model(
+  where: paths.Path, ignore_unexpected: bool = False
+) -> Pretrained:
   """Opens a model, trained here or published; its weights are not read yet.
 
   Args:
     where: the `--workdir` of a run, or what `open_published` takes.
+    ignore_unexpected: of published models, see `name_table.read_params`.
 
   Raises:
     UserError: there is no such model, or it is damaged or not supported.
   """
   if not is_run(where):
-    return open_published(where)
+    return open_published(where, ignore_unexpected)
   # They import Orbax, which published models do without.
   from bert_jax.checkpointing import checkpoints, parameters
 

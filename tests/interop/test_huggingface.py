@@ -269,6 +269,18 @@ def test_mismatched_tensors_are_listed(bert, change, message):
     bert_jax.load(bert)
 
 
+def test_unexpected_tensors_are_left_out_on_request(bert):
+  expected = bert_jax.load(bert)
+  folders.change_tensors(bert, with_zeros("bert.adapter.weight", 3))
+  with user_error(r"adapter.weight \(ignore_unexpected leaves them out\)"):
+    bert_jax.load(bert)
+  with pytest.warns(UserWarning, match="ignored bert.adapter.weight"):
+    folders.assert_same(bert_jax.load(bert, ignore_unexpected=True), expected)
+  folders.change_tensors(bert, without("cls.predictions.bias"))
+  with user_error("this model; missing: cls.predictions.bias$"):
+    bert_jax.load(bert, ignore_unexpected=True)
+
+
 def test_a_missing_head_is_newly_initialized_with_a_warning(bert):
   with pytest.warns(UserWarning, match="has no classifier for the task tagg"):
     model = bert_jax.load(bert, task="tagging")
@@ -354,6 +366,45 @@ def test_options_that_transformers_lacks_are_not_saved(tmp_path):
   with user_error("pooler_activation is 'gelu', which"):
     bert_jax.save(odd, tmp_path / "odd")
   assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ("family", "task", "changes", "fields"),
+  [
+    (
+      "mpnet",
+      "masked_lm",
+      {"hidden_act": "relu"},
+      {"activation": "relu", "head_activation": "gelu"},
+    ),
+    (
+      "electra",
+      "multiple_choice",
+      {"summary_use_proj": False, "summary_type": "mean"},
+      {"pooler_projection": False, "pooling": "mean"},
+    ),
+    (
+      "deberta-v2",
+      "classification",
+      {"pooler_hidden_act": "tanh"},
+      {"pooler_activation": "tanh"},
+    ),
+  ],
+)
+def test_what_a_config_says_is_read_and_saved(
+  tmp_path, family, task, changes, fields
+):
+  bert_jax.save(folders.model(family, task), tmp_path / "a")
+  folders.change_config(tmp_path / "a", **changes)
+  if "summary_use_proj" in changes:
+    names = (f"sequence_summary.summary.{x}" for x in ("weight", "bias"))
+    folders.change_tensors(tmp_path / "a", without(*names))
+  model = bert_jax.load(tmp_path / "a")
+  assert dataclasses.asdict(model.config).items() >= fields.items()
+  bert_jax.save(model, tmp_path / "b")
+  folders.assert_same(bert_jax.load(tmp_path / "b"), model)
+  config = json.loads((tmp_path / "b" / "config.json").read_text())
+  assert config.items() >= changes.items()
 
 
 def test_pretraining_heads_depend_on_the_family(tmp_path):
