@@ -34,7 +34,8 @@ def test_without_a_problem_type_one_label_is_a_regression(
   tmp_path, task, expected
 ):
   bert_jax.save(folders.model("bert", task), tmp_path / "a")
-  folders.change_config(tmp_path / "a", problem_type=None)
+  gone = {"problem_type": None, "sentence_transformers": "gone"}
+  folders.change_config(tmp_path / "a", **gone)
   assert bert_jax.load(tmp_path / "a").task.name == expected
 
 

@@ -96,8 +96,10 @@ def _batch(task: Task, rng: np.random.Generator) -> Batch:
     shape = (_ROWS, _CHOICES, _LENGTH)
   lengths = rng.integers(5, _LENGTH + 1, (*shape[:-1], 1))
   lengths.flat[0] = _LENGTH
-  if task.name == "question_answering":
-    # The peer's loss gives padding a share of the probability; ours does not.
+  is_summed = task.name == "multiple_choice" and task.config.pooling != "first"
+  if task.name == "question_answering" or is_summed:
+    # The peer's loss gives padding a share of the probability, and its summary
+    # has padding in the mean or as the last token; ours do not.
     lengths[:] = _LENGTH
   used = np.arange(_LENGTH) < lengths
   # Token ids of padding are what the position ids of RoBERTa go by.

@@ -214,8 +214,8 @@ def _kept_heads(
   (folder / "theirs" / path).write_bytes((base / path).read_bytes())
   model = bert_jax.load(folder / "theirs", "classification")
   pipe = transformers.pipeline("text-classification", str(base))
-  worst = 0.0
-  for answer, given in zip(model(texts), pipe(texts, top_k=None)):
+  theirs, worst = pipe(texts, top_k=None, truncation=True), 0.0
+  for answer, given in zip(model(texts), theirs):
     given = {row["label"]: row["score"] for row in given}
     worst = max(worst, *(abs(x.probability - given[x.label]) for x in answer))
   yield "a classifier beside pooling: probabilities", worst, 1e-5

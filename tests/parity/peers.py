@@ -89,7 +89,7 @@ _VARIANTS = {
   "albert": {
     "groups": {
       "hidden_act": "gelu_fast",
-      "num_hidden_layers": 5,
+      "num_hidden_layers": 6,
       "num_hidden_groups": 3,
       "inner_group_num": 2,
     }

@@ -175,6 +175,19 @@ def torch_activation(config: Mapping[str, Any], where: str) -> str | None:
   return settings.choice(f"{where}: activation_fn", short, known)
 
 
+def activation_keys(activation: str) -> dict[str, Any]:
+  """The keys of config.json that `torch_activation` reads.
+
+  Raises:
+    UserError: PyTorch has no such activation.
+  """
+  names = {ours: theirs for theirs, ours in TORCH.items()}
+  if activation not in names:
+    raise UserError(f"activation: PyTorch has no {activation}")
+  section = {"activation_fn": f"torch.nn.{names[activation]}"}
+  return {"sentence_transformers": section}
+
+
 def choose(
   given: Sequence[str],
   pretrained: Sequence[str],

@@ -259,8 +259,9 @@ class MultiLabel(LabelledTarget):
     return losses.log_mean_odds(members)
 
   def to_huggingface(self) -> dict[str, Any]:
-    """As in the base class, with a threshold for each label."""
-    return super().to_huggingface() | {"thresholds": list(self._cuts)}
+    """As in the base class, with the activation and all thresholds."""
+    keys = super().to_huggingface() | labels.activation_keys("sigmoid")
+    return keys | {"thresholds": list(self._cuts)}
 
 
 def _given(record: Record) -> list[str]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from bert_jax import settings
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models.activations import ACTIVATIONS, TORCH
+from bert_jax.models.activations import ACTIVATIONS
 from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import regression as metrics
 from bert_jax.tasks.targets import labels, losses, view
@@ -266,14 +266,9 @@ class Values(LabelledTarget):
   def to_huggingface(self) -> dict[str, Any]:
     """Besides labels, the activation, for Transformers and CrossEncoder."""
     keys = super().to_huggingface()
-    names = {ours: theirs for theirs, ours in TORCH.items()}
     if self.activation == _SIGMOID and len(self.names) == 1:
       del keys["problem_type"]
-    name = names.get(self.activation)
-    if name is None:
-      raise UserError(f"activation: PyTorch has no {self.activation}")
-    section = {"activation_fn": f"torch.nn.{name}"}
-    return keys | {"sentence_transformers": section}
+    return keys | labels.activation_keys(self.activation)
 
   def huggingface_params(self, head: Any) -> Any:
     """Folds means and scales, which config.json has no keys for."""
