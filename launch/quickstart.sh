@@ -28,7 +28,7 @@ for text in \
   python -m launch.predict --model $run --text "$text"
 done
 
-echo "== 4/5 Fine-tuning: classifying documentation by package"
+echo "== 4/5 Fine-tuning: classifying documentation by package, with 20 labels of each"
 python -m launch.label_docs --output $run/docs
 python -m launch.train --config $finetune --config.init=$run \
   --workdir $run/package

@@ -23,7 +23,7 @@ from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.interop.tensor_reader import TensorInfo, TensorReader
 from bert_jax.models import vocabulary
 from bert_jax.settings import UserError
-from bert_jax.tasks import EMBEDDING
+from bert_jax.tasks import EMBEDDING, TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text import files
 from bert_jax.text.tokenizer import Tokenizer
@@ -113,8 +113,14 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
   where = f"{folder}: cannot be saved for Transformers"
   family = settings.choice(f"{where}: family", config.family, FAMILIES)
   if not huggingface_config.has_heads(family, task):
+    known = [
+      name
+      for name, other in TASKS.items()
+      if huggingface_config.has_heads(family, other)
+    ]
     raise UserError(
-      f"{where}: {config.family} has no head for the task {task.name}"
+      f"{where}: {config.family} has no head for the task {task.name}; name a"
+      f" task that it has a head for: {', '.join(known)}"
     )
   keys = huggingface_config.write_task(task)
   keys |= huggingface_config.write_config(config, where, keys["architectures"])

@@ -22,14 +22,14 @@ from .. import common
 
 def get_config() -> ConfigDict:
   config = common.small_pretraining("corpora/quickstart")
-  config.steps = 1500
+  config.steps = 1800
   config.corpus = {
     "source": "installed_docs",
     "vocab_size": 8192,
     "shards": 8,
   }
   config.model = common.small_encoder()
-  config.evaluation = {"every": 250, "examples": 1024}
-  config.checkpoint = {"every": 250}
+  config.evaluation = {"every": 300, "examples": 2048}
+  config.checkpoint = {"every": 600}
   config.logging = {"every": 50}
   return config

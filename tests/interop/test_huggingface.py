@@ -409,7 +409,7 @@ def test_what_a_config_says_is_read_and_saved(
 
 def test_pretraining_heads_depend_on_the_family(tmp_path):
   # ELECTRA's class of this name has a head for replaced tokens.
-  with user_error("electra has no head for the task pret"):
+  with user_error("electra has no head for the task pretraining.*masked_lm"):
     bert_jax.save(folders.model("electra", "pretraining"), tmp_path / "a")
   given = folders.model("electra", "masked_lm")
   bert_jax.save(given, tmp_path / "b")

@@ -1,6 +1,8 @@
 """A classification data set without a download: passages of docstrings.
 
-The label of a passage is its package. The splits have no module in common.
+The label of a passage is its package. The splits have no module in common. By
+default there are few training records, where pretraining matters most, and many
+evaluation records, for small standard errors.
 """
 
 import collections
@@ -15,13 +17,13 @@ LABELS = 8
 """The number of labels: the packages with the most passages."""
 
 _SHORTEST, _LONGEST = 80, 400  # The number of characters of a passage.
-_EVAL_EVERY = 5  # About one module in 5 is in the eval split.
+_EVAL_SHARE = 0.5  # Of the modules.
 
 
 def write(
   folder: pathlib.Path,
-  train: int = 500,
-  evaluation: int = 100,
+  train: int = 20,
+  evaluation: int = 300,
   processes: int = 1,
 ) -> dict[str, int]:
   """Writes `train.jsonl` and `eval.jsonl` with records {"text", "label"}.
@@ -36,7 +38,7 @@ def write(
     rng = random.Random(0)
     for i in range(len(source)):
       record = source[i]
-      split = "eval" if rng.randrange(_EVAL_EVERY) == 0 else "train"
+      split = "eval" if rng.random() < _EVAL_SHARE else "train"
       passages[record["label"], split] += _cut(record["text"])
   sizes: collections.Counter[str] = collections.Counter()
   for (label, split), found in passages.items():
