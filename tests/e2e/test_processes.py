@@ -21,7 +21,7 @@ from bert_jax.training.run import train_recipe
 from tests import compiling
 
 # So many that a signal reaches a run long before its end.
-STEPS = 160
+STEPS = 80
 # How one ends that the other has left: by itself, or the runtime is first.
 LEFT = (EXIT_CODE, -signal.SIGABRT)
 
@@ -38,7 +38,7 @@ def home(tmp_path_factory):
     data={"corpus": str(folder / "corpus")},
     # Both processes have something to save.
     mesh={"shard_optimizer": True},
-    checkpoint={"every": 20},
+    checkpoint={"every": 10},
   )
   build.prepare(build.CorpusConfig(**config["corpus"]), folder / "corpus", 1)
   train_recipe(Recipe.from_dict(config), folder / "alone")
@@ -76,14 +76,14 @@ def test_a_run_of_two_loses_nothing(home):
   # The disk of one is full: it ends, and the other notices that it is lost, as
   # it would if the process had been killed.
   with two(home, "--heartbeat_seconds=5") as processes:
-    wait_for_step(workdir, 25, processes)
+    wait_for_step(workdir, 15, processes)
     # So small that not even its log can be written to.
     resource.prlimit(processes[1].pid, resource.RLIMIT_FSIZE, (512, 512))
     codes, errors = ends(processes)
     assert codes[0] in LEFT and codes[1] == 2, errors
   # One is asked to stop: both save the same step.
   with two(home) as processes:
-    wait_for_step(workdir, 45, processes)
+    wait_for_step(workdir, 25, processes)
     processes[1].terminate()
     codes, errors = ends(processes)
     assert codes == [EXIT_CODE, EXIT_CODE], errors
