@@ -208,7 +208,7 @@ class Model:
       return np.zeros((0, target.width(self.config)), np.float32)
     vectors = np.stack([vector[name] for vector in found])
     if changes.get("normalize") and target.truncate_dim:
-      # Asked for, beside the model's normalization of whole vectors.
+      # Asked for in addition to the normalization of whole vectors.
       vectors /= np.maximum(np.linalg.norm(vectors, axis=-1)[:, None], 1e-12)
     return vectors
 

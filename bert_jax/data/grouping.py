@@ -58,7 +58,7 @@ class Shapes:
   """Chooses batches and shapes, such that few programs are compiled at first.
 
   A batch takes a larger shape that was chosen before, until the padding of all
-  batches of its own shape has cost as much as compiling a program for it. This
+  batches of its shape has cost as much as compiling a program for it. This
   is the rule of ski rental: the cost is at most twice the least one.
   Thread-safe.
 

@@ -63,7 +63,7 @@ def is_scoring(folder: pathlib.Path) -> bool:
   """Whether the folder is a CrossEncoder, which scores texts and pairs.
 
   Raises:
-    UserError: it has modules beside the Transformer.
+    UserError: it has other modules than the Transformer.
   """
   if files.read_settings(folder, _CONFIG).get("model_type") != _SCORING:
     return False

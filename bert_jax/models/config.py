@@ -281,7 +281,7 @@ class EncoderConfig:
 
   @property
   def distinct_layers(self) -> int:
-    """The number of layers that have parameters of their own."""
+    """The number of layers with different parameters."""
     if self.shared_layers:
       return self.layer_groups * self.group_layers
     return self.num_layers

@@ -134,7 +134,7 @@ def own_names(
 def with_added(
   content: Mapping[str, Any], added: Mapping[str, Added], where: str
 ) -> str | None:
-  """A `tokenizer.json` with the tokens that the settings beside it add.
+  """A `tokenizer.json` with the tokens that the settings next to it add.
 
   None if it has them; a `UserError` if one cannot have its id.
   """

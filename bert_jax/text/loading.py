@@ -259,7 +259,7 @@ def _class_of(
   }
   known = by_names.get((kind, names["cls"], names["pad"]))
   own = config_files.tokenizer_class(folder)
-  # Classes for WordPiece have word rules of their own.
+  # Classes for WordPiece have their word rules.
   is_other = kind in json_format.BY_WORD
   return _ANY if is_other else own or known or _ANY
 

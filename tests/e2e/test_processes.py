@@ -20,7 +20,7 @@ from bert_jax.training.recipe import Recipe
 from bert_jax.training.run import train_recipe
 from tests import compiling
 
-# So many that a signal reaches a run long before its end.
+# Enough for a signal to reach a run long before its end.
 STEPS = 80
 # How one ends that the other has left: by itself, or the runtime is first.
 LEFT = (EXIT_CODE, -signal.SIGABRT)

@@ -200,14 +200,18 @@ def _publish(publish, folder: pathlib.Path) -> None:
 def _added(publish, folder: pathlib.Path) -> None:
   """As Transformers saves a tokenizer to which tokens were added."""
   _publish(publish, folder)
-  theirs = transformers.AutoTokenizer.from_pretrained(folder)
+  _add(folder, use_fast=True)
+
+
+def _add(folder: pathlib.Path, use_fast: bool) -> None:
+  theirs = transformers.AutoTokenizer.from_pretrained(folder, use_fast=use_fast)
   theirs.add_tokens(_MARKERS)
   theirs.add_special_tokens({"additional_special_tokens": _SPECIAL})
   theirs.save_pretrained(folder)
 
 
 def _named(publish, folder: pathlib.Path) -> None:
-  """Tokens that only the settings have, beside a `tokenizer.json`."""
+  """Tokens that only the settings next to a `tokenizer.json` have."""
   _publish(publish, folder)
   path = folder / "tokenizer_config.json"
   settings = json.loads(path.read_text()) if path.exists() else {}
@@ -219,10 +223,7 @@ def _named(publish, folder: pathlib.Path) -> None:
 def _older(publish, folder: pathlib.Path) -> None:
   """The files of the Python tokenizers."""
   publish(folder)
-  theirs = transformers.AutoTokenizer.from_pretrained(folder, use_fast=False)
-  theirs.add_tokens(_MARKERS)
-  theirs.add_special_tokens({"additional_special_tokens": _SPECIAL})
-  theirs.save_pretrained(folder)
+  _add(folder, use_fast=False)
 
 
 def _oldest(publish, folder: pathlib.Path) -> None:

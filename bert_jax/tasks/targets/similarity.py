@@ -69,7 +69,7 @@ class Similarity(Target):
     label_range: similarity: the labels that stand for a cosine of 0 and of 1;
       by default the least and the greatest in the records.
     modules: dense layers and norms after pooling, before `normalize`; those of
-      the model that training goes on from.
+      the model that training continues from.
     truncate_dim: above 0, answers are the first entries of the vectors, which
       are not scaled again.
   """
