@@ -65,8 +65,7 @@ def evaluate_model(values: cli.Values) -> None:
     raise UserError(data_flags.in_flags(str(error), "data")) from error
   files = evaluate.write(evaluation, folder, ",".join(names))
   report.print_table({**evaluation.metrics, **evaluation.baselines})
-  unseen = evaluation.task.unseen(evaluation.records)
-  for line in (*unseen, *evaluation.notes):
+  for line in (*evaluation.unseen, *evaluation.notes):
     print(data_flags.in_flags(line, "data"))
   print(", ".join(map(str, files)))
 

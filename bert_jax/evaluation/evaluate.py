@@ -1,6 +1,7 @@
 """A model's predictions for labelled records, their metrics and files."""
 
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,11 @@ class Evaluation:
   notes: Sequence[str]
   metrics: Mapping[str, float]
   baselines: Mapping[str, float]
+
+  @functools.cached_property
+  def unseen(self) -> Sequence[str]:
+    """Lines for the user about gold labels that the model does not know."""
+    return self.task.unseen(self.records)
 
 
 class Source(NamedTuple):
@@ -213,8 +219,8 @@ def _facts(evaluation: Evaluation) -> Mapping[str, Any]:
       f"{config.family}, {config.num_layers} layers of {config.hidden_size}"
     ),
   }
-  if unseen := evaluation.task.unseen(evaluation.records):
-    facts["unknown labels"] = "; ".join(unseen)
+  if evaluation.unseen:
+    facts["unknown labels"] = "; ".join(evaluation.unseen)
   if evaluation.skipped:
     facts["left out"] = f"{len(evaluation.skipped):,} rows; see below"
   return facts
