@@ -1,0 +1,1 @@
+"""A server of models over HTTP: batching, hot updates, limits, metrics."""
