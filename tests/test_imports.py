@@ -18,6 +18,7 @@ FLOORS = [
   {"cluster"},
   {"checkpointing"},
   {"training"},
+  {"engines"},
   {"model", "predictor"},
   {"ensembling"},
   {"aot", "compression", "evaluation", "export", "serving", "interpret"},

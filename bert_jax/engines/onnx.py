@@ -1,0 +1,99 @@
+"""Exported models on ONNX Runtime."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bert_jax.engines.batches import Signature
+from bert_jax.settings import UserError
+from bert_jax.tasks.task import Task
+from bert_jax.types import Batch
+
+INSTALL = 'pip install "bert_jax[export]"'
+
+
+class OnnxForward:
+  """The forward pass of an ONNX file, on the CPU; no shape is compiled.
+
+  >>> forward = OnnxForward("model.onnx", task, threads=1)
+  >>> forward(batch)["classifier"].shape
+  (8, 2)
+
+  May be called from several threads.
+
+  Attributes:
+    outputs: the names that a call takes: the heads of the task, and others
+      that the file has, such as `token_embeddings`.
+  """
+
+  def __init__(
+    self, model: str | os.PathLike | bytes, task: Task, threads: int = 0
+  ):
+    """Opens the file.
+
+    Args:
+      model: the file, or its bytes.
+      task: that was exported, bound to its encoder.
+      threads: that compute one batch; 0 for one for each core.
+
+    Raises:
+      UserError: `onnxruntime` is not installed, or the file is damaged.
+    """
+    try:
+      import onnxruntime
+    except ImportError as error:
+      raise UserError(
+        f"the engine onnxruntime is not installed; run {INSTALL}"
+      ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Lengths vary: what an arena keeps for the longest batch is never freed.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    # Threads that wait for work would take the cores from other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = model if isinstance(model, bytes) else os.fspath(model)
+    try:
+      self._session = onnxruntime.InferenceSession(
+        source, options, providers=["CPUExecutionProvider"]
+      )
+    except Exception as error:  # Each fault has a class of its own.
+      where = "the model" if isinstance(model, bytes) else source
+      raise UserError(
+        f"{where}: ONNX Runtime cannot open it: {error}"
+      ) from error
+    self._signature = Signature(
+      task,
+      {x.name: len(x.shape) for x in self._session.get_inputs()},
+      [x.name for x in self._session.get_outputs()],
+    )
+    # Without this, the nodes of all outputs are computed.
+    self._run_options = onnxruntime.RunOptions()
+    self._run_options.only_execute_path_to_fetches = True
+    self.outputs = self._signature.outputs
+
+  def __call__(
+    self, batch: Batch, names: Sequence[str] | None = None
+  ) -> Mapping[str, np.ndarray]:
+    """The outputs for a padded batch of NumPy arrays.
+
+    Args:
+      batch: the input.
+      names: of `outputs`; None for the heads of the task.
+
+    Raises:
+      UserError: the model has no such output, or does not take the batch.
+    """
+    chosen = self._signature.select(batch, names)
+    fetched = list(dict.fromkeys(chosen.values()))
+    found = self._session.run(
+      fetched, self._signature.feed(batch), self._run_options
+    )
+    arrays = dict(zip(fetched, found))
+    return {
+      name: self._signature.restore(batch, arrays[fetch])
+      for name, fetch in chosen.items()
+    }

@@ -1,0 +1,6 @@
+"""Models as ONNX files, written with the package `onnx` (extra `export`)."""
+
+from bert_jax.export.onnx.build import RUNTIMES, build, save
+from bert_jax.export.onnx.check import TOLERANCE, check
+
+__all__ = ["RUNTIMES", "TOLERANCE", "build", "check", "save"]
