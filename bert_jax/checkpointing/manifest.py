@@ -1,14 +1,16 @@
-"""Manifests: the names, sizes and SHA-256 checksums of a checkpoint's files.
+"""Manifests: the names, sizes and SHA-256 checksums of a folder's files.
 
-A step counts as saved once its folder has a manifest, which is written last.
-The manifest also marks the best step, so that saving and marking are one
-write. Folders are local or remote paths, as `paths.as_path` returns them.
+A step of a run counts as saved once its folder has a manifest, which is written
+last; so does an exported model. The manifest also marks the best step, so that
+saving and marking are one write, and describes an exported model. Folders are
+local or remote paths, as `paths.as_path` returns them.
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -18,13 +20,26 @@ from bert_jax.storage import checksums, paths
 
 NAME = "manifest.json"
 _PARTIAL = NAME + ".tmp"
+# Of all other entries of a manifest, where it describes a model.
+_CHECKSUM = "checksum"
 
 
-def write(folder: Any, best: bool = False) -> None:
-  """Writes the manifest of a step, after every file has reached the disk.
+class ManifestError(UserError):
+  """A manifest is missing or damaged."""
+
+
+def write(
+  folder: Any, best: bool = False, about: Mapping[str, Any] | None = None
+) -> None:
+  """Writes a folder's manifest, after every file has reached the disk.
 
   The write is atomic: if the process or the machine dies, the manifest is
   complete or missing.
+
+  Args:
+    folder: with all other files.
+    best: of a step, whether it is the best so far.
+    about: of an exported model, what else the manifest says, for JSON.
 
   Raises:
     OSError: it cannot be written.
@@ -33,7 +48,11 @@ def write(folder: Any, best: bool = False) -> None:
   for name, path in sorted(_files(folder).items()):
     size, digest = _measured(path, settled=True)
     entries[name] = {"size": size, "sha256": digest}
-  _replace(folder, {"files": entries, "best": best})
+  if about is None:
+    _replace(folder, {"files": entries, "best": best})
+    return
+  contents = {**about, "files": entries}
+  _replace(folder, {**contents, _CHECKSUM: _checksum(contents)})
 
 
 def mark_best(folder: Any) -> None:
@@ -65,6 +84,30 @@ def _replace(folder: Any, contents: Mapping[str, Any]) -> None:
     os.close(descriptor)
 
 
+def read(folder: Any) -> dict[str, Any]:
+  """The contents of a folder's manifest.
+
+  Raises:
+    ManifestError: it is missing or damaged.
+    UserError: the folder is in a store that cannot be reached.
+  """
+  try:
+    contents = json.loads(paths.read_bytes(folder / NAME))
+    listed = contents["files"].values()
+    is_right = all({*entry} == {"size", "sha256"} for entry in listed)
+    if contents.keys() - {"files", "best"}:
+      is_right &= contents[_CHECKSUM] == _checksum(contents)
+  except UserError:
+    raise  # Of the store.
+  except (OSError, ValueError, LookupError, TypeError) as error:
+    raise ManifestError(f"{NAME} cannot be read ({error!r:.100})") from error
+  except (AttributeError, RecursionError):
+    raise ManifestError(f"{NAME} is not a manifest") from None
+  if not is_right:
+    raise ManifestError(f"{NAME} has other contents than were written")
+  return contents
+
+
 def verify(folder: Any) -> str | None:
   """Verifies the files of a step against its manifest.
 
@@ -74,38 +117,44 @@ def verify(folder: Any) -> str | None:
   Raises:
     UserError: the folder is in a store that cannot be reached.
   """
+  return next(faults(folder), None)
+
+
+def faults(folder: Any) -> Iterator[str]:
+  """What is wrong with the files of a folder, by its manifest: a line each.
+
+  Raises:
+    UserError: the folder is in a store that cannot be reached.
+  """
   try:
-    data = paths.read_bytes(folder / NAME)
-  except OSError as error:
-    return f"{NAME} cannot be read ({error!r:.100})"
-  try:
-    contents = json.loads(data)
-    listed = {
-      name: (e["size"], e["sha256"]) for name, e in contents["files"].items()
-    }
-    if contents.keys() - {"files", "best"}:
-      return f"{NAME} is not a manifest"
-  except (ValueError, LookupError, TypeError) as error:
-    return f"{NAME} cannot be read ({error!r:.100})"
-  except (AttributeError, RecursionError):
-    return f"{NAME} is not a manifest"
-  found = _files(folder)
+    listed = read(folder)["files"]
+  except ManifestError as error:
+    yield str(error)
+    return
   if not listed:
-    return f"{NAME} is empty"
-  if missing := sorted(listed.keys() - found.keys()):
-    return f"{missing[0]} is missing"
-  if extra := sorted(found.keys() - listed.keys()):
-    return f"{extra[0]} is not in its {NAME}"
-  for name, (size, digest) in listed.items():
+    yield f"{NAME} is empty"
+  found = _files(folder)
+  yield from (f"{x} is missing" for x in sorted(listed.keys() - found.keys()))
+  for name in sorted(found.keys() - listed.keys()):
+    yield f"{name} is not in its {NAME}"
+  for name in sorted(listed.keys() & found.keys()):
+    size, digest = listed[name]["size"], listed[name]["sha256"]
     try:
       got, found_digest = _measured(found[name])
-      if got != size:
-        return f"{name} has {got} bytes in place of {size}"
-      if found_digest != digest:
-        return f"{name} has other contents than were written"
     except OSError as error:
-      return f"{name} cannot be read ({error.strerror})"
-  return None
+      yield f"{name} cannot be read ({error.strerror})"
+      continue
+    if got != size:
+      yield f"{name} has {got} bytes in place of {size}"
+    elif found_digest != digest:
+      yield f"{name} has other contents than were written"
+
+
+def _checksum(contents: Mapping[str, Any]) -> str:
+  """The SHA-256 of a manifest's contents, but for its own entry."""
+  rest = {name: x for name, x in contents.items() if name != _CHECKSUM}
+  text = json.dumps(rest, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _measured(path: Any, settled: bool = False) -> tuple[int, str]:

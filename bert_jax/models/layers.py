@@ -163,7 +163,7 @@ class Embeddings(nn.Module):
       return None
     buckets = attention.bias_buckets(length, config.relative_buckets)
     bias = self.relative(buckets).T[:, None]
-    bias = jnp.broadcast_to(bias, (len(bias), length, len(buckets)))
+    bias = jnp.broadcast_to(bias, (len(bias), length, *buckets.shape))
     return attention.by_distance(bias)[None]
 
 

@@ -1,6 +1,7 @@
 """Relative positions in attention: their buckets, and scores by distance."""
 
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +24,16 @@ def bias_buckets(length: int, count: int) -> Int[np.ndarray, "distances"]:
   Returns:
     The bucket of each of the distances of `by_distance`.
   """
-  distance = _distances(length)
+
+  def bucket(distance: np.ndarray) -> np.ndarray:
+    return _bias_buckets(distance, count)
+
+  return _of_distances(bucket, length, _BIAS_MAX_DISTANCE)
+
+
+def _bias_buckets(
+  distance: Int[np.ndarray, "distances"], count: int
+) -> Int[np.ndarray, "distances"]:
   half, exact = count // 2, count // 4
   far = np.maximum(abs(distance), 1).astype(np.float32) / np.float32(exact)
   logarithm = np.log(far) / np.float32(math.log(_BIAS_MAX_DISTANCE / exact))
@@ -57,6 +67,8 @@ def embedding_buckets(
 
 def used_buckets(length: int, count: int, max_distance: int) -> slice:
   """The buckets of `embedding_buckets` that a row of a length uses."""
+  if not isinstance(length, int):  # Symbolic; see `_of_distances`.
+    return slice(0, count)
   ends = np.array([-length, length])
   first, last = embedding_buckets(ends, count, max_distance)
   return slice(int(first), int(last) + 1)
@@ -84,11 +96,12 @@ def disentangled_bias(
   """
   length = query.shape[1]
   first = used_buckets(length, count, max_distance).start
-  distance = _distances(length)
-  places = embedding_buckets(-distance, count, max_distance) - first
-  keys = position_key[places]
-  places = embedding_buckets(distance, count, max_distance) - first
-  queries = position_query[places]
+
+  def bucket(distance: np.ndarray) -> np.ndarray:
+    return embedding_buckets(distance, count, max_distance) - first
+
+  keys = position_key[_of_distances(lambda x: bucket(-x), length, max_distance)]
+  queries = position_query[_of_distances(bucket, length, max_distance)]
 
   def scores(content: Array, position: Array) -> Array:
     products = jnp.einsum(
@@ -117,10 +130,27 @@ def by_distance(
     Entry [i, j] is `x[i]` at the distance j - i.
   """
   *rows, length, width = x.shape
+  if not isinstance(length, int):  # Symbolic; it cannot be reshaped like this.
+    place = jnp.arange(length)
+    distance = place - place[:, None] + length - 1
+    distance = distance.reshape(*[1] * len(rows), length, length)
+    return jnp.take_along_axis(x, distance, axis=-1)
   flat = x.reshape(*rows, length * width)[..., length - 1 :]
   flat = flat[..., : length * (width - 1)]
   return flat.reshape(*rows, length, width - 1)[..., :length]
 
 
-def _distances(length: int) -> Int[np.ndarray, "distances"]:
-  return np.arange(1 - length, length + 1)
+def _of_distances(
+  bucket: Callable[[np.ndarray], np.ndarray], length: int, reach: int
+) -> Int[Array | np.ndarray, "distances"]:
+  """The buckets of the distances of `by_distance`.
+
+  The length may be symbolic, as in `jax.export`. Buckets are then looked up
+  among those of distances up to `reach`, beyond which they do not change:
+  logarithms that XLA rounds otherwise would move some.
+  """
+  if isinstance(length, int):
+    return bucket(np.arange(1 - length, length + 1))
+  table = jnp.asarray(bucket(np.arange(-reach, reach + 1)))
+  distance = jnp.arange(1 - length, length + 1)
+  return table[jnp.clip(distance, -reach, reach) + reach]
