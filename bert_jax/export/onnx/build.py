@@ -1,21 +1,18 @@
 """From a task and its parameters to an ONNX model."""
 
-import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import onnx
 
 from bert_jax import settings
 from bert_jax.export.onnx import heads as onnx_heads
-from bert_jax.export.onnx import layers
 from bert_jax.export.onnx.encoder import Tokens, encode
 from bert_jax.export.onnx.graph import Graph
+from bert_jax.export.parts import Part, parts
 from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
-from bert_jax.settings import UserError
-from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.inputs.choices import Choices
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.targets.similarity import Similarity
@@ -29,55 +26,6 @@ Runtime's own."""
 DATA_BYTES = 1_500_000_000
 """Weights above this are written to a file of their own: Protobuf messages
 hold at most 2 GB."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-  """One task of the model; a task with several parts has one for each.
-
-  Attributes:
-    prefix: begins the names of its outputs and weights, `PART/` or nothing.
-    task: bound to its encoder.
-    params: the parameters of its module.
-    heads: its heads by name.
-  """
-
-  prefix: str
-  task: Task
-  params: layers.Params
-  heads: Mapping[str, Any]
-
-
-def parts(task: Task, params: Parameters) -> list[Part]:
-  """The parts of a task with their parameters, as float32 NumPy arrays.
-
-  Raises:
-    UserError: the model is an ensemble.
-  """
-  if isinstance(task.module, Ensemble):
-    raise UserError(
-      "an ensemble is several models, which no ONNX file holds; export one of"
-      " them, or a soup"
-    )
-  params = layers.float32(params)
-  if not task.parts:
-    return [Part("", task, params, _heads(task))]
-  return [
-    Part(
-      f"{name}/",
-      part,
-      {"encoder": params["encoder"], **params[name]},
-      _heads(part),
-    )
-    for name, part in task.parts.items()
-  ]
-
-
-def _heads(task: Task) -> dict[str, Any]:
-  return {
-    task.head_names[name]: target.head(task.config)
-    for name, target in task.targets.items()
-  }
 
 
 def build(

@@ -3,13 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from bert_jax.export.onnx.graph import Graph
+from bert_jax.export.parts import Params
 from bert_jax.models.config import EncoderConfig
-
-Params = Mapping[str, Any]
-"""The parameters of a module, NumPy arrays by name."""
 
 
 def dense(graph: Graph, x: str, name: str, kernel: Any, bias: Any) -> str:
@@ -85,10 +81,3 @@ _ACTIVATIONS: Mapping[str, Callable[[Graph, str], str]] = {
   "silu": _silu,
   "tanh": lambda graph, x: graph.op("Tanh", x),
 }
-
-
-def float32(params: Any) -> Any:
-  """A tree of parameters as float32 NumPy arrays."""
-  if isinstance(params, Mapping):
-    return {name: float32(value) for name, value in params.items()}
-  return np.asarray(params, np.float32)

@@ -1,0 +1,71 @@
+"""The tasks of a model to export, each with its parameters and heads."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bert_jax.settings import UserError
+from bert_jax.tasks.ensembles import Ensemble
+from bert_jax.tasks.task import Task
+from bert_jax.types import Parameters
+
+Params = Mapping[str, Any]
+"""The parameters of a module, NumPy arrays by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """One task of the model; a task with several parts has one for each.
+
+  Attributes:
+    prefix: begins the names of its outputs and weights, `PART/` or nothing.
+    task: bound to its encoder.
+    params: the parameters of its module.
+    heads: its heads by name.
+  """
+
+  prefix: str
+  task: Task
+  params: Params
+  heads: Mapping[str, Any]
+
+
+def parts(task: Task, params: Parameters) -> list[Part]:
+  """The parts of a task with their parameters, as float32 NumPy arrays.
+
+  Raises:
+    UserError: the model is an ensemble.
+  """
+  if isinstance(task.module, Ensemble):
+    raise UserError(
+      "an ensemble is several models, which no format holds in one file; export"
+      " one of them, or a soup"
+    )
+  params = _float32(params)
+  if not task.parts:
+    return [Part("", task, params, _heads(task))]
+  return [
+    Part(
+      f"{name}/",
+      part,
+      {"encoder": params["encoder"], **params[name]},
+      _heads(part),
+    )
+    for name, part in task.parts.items()
+  ]
+
+
+def _heads(task: Task) -> dict[str, Any]:
+  return {
+    task.head_names[name]: target.head(task.config)
+    for name, target in task.targets.items()
+  }
+
+
+def _float32(params: Any) -> Any:
+  """A tree of parameters as float32 NumPy arrays."""
+  if isinstance(params, Mapping):
+    return {name: _float32(value) for name, value in params.items()}
+  return np.asarray(params, np.float32)
