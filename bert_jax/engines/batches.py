@@ -16,7 +16,7 @@ TOKENS = "token_embeddings"
 
 # The head without parameters, whose output is that of the encoder.
 _HIDDEN = "hidden_states"
-_TARGETS = {
+TARGETS = {
   MASKED: "masked_lm/positions",
   SKIPPED: f"{PREFIX}prompt_tokens",
 }
@@ -101,7 +101,7 @@ class Signature:
     sequences = np.asarray(batch.sequence_ids)
     if sequences.max(initial=0) > 1:
       raise UserError("an exported model takes one sequence a row, got several")
-    if _TARGETS[SKIPPED] in batch.targets and SKIPPED not in self._inputs:
+    if TARGETS[SKIPPED] in batch.targets and SKIPPED not in self._inputs:
       raise UserError(
         "the exported model pools the tokens of prompts; export it with"
         " include_prompt=False to leave them out"
@@ -119,12 +119,12 @@ class Signature:
     }
     rows = len(made["input_ids"])
     if MASKED in self._inputs:
-      positions = batch.targets.get(_TARGETS[MASKED])
+      positions = batch.targets.get(TARGETS[MASKED])
       if positions is None:
         positions = np.zeros((rows, 1))
       made[MASKED] = np.asarray(positions, np.int64)
     if SKIPPED in self._inputs:
-      skipped = batch.targets.get(_TARGETS[SKIPPED], np.zeros(len(ids)))
+      skipped = batch.targets.get(TARGETS[SKIPPED], np.zeros(len(ids)))
       # One for each row, of rows of several texts for each text.
       made[SKIPPED] = np.repeat(np.asarray(skipped, np.int64), rows // len(ids))
     return made

@@ -10,8 +10,8 @@ from bert_jax.types import Batch
 
 
 def mean_of_tokens(
-  hidden: Float[Array, "*#rows length hidden"],
-  sequence_ids: Int[Array, "*#rows length"],
+  hidden: Float[Array, "... length hidden"],
+  sequence_ids: Int[Array, "... length"],
 ) -> Float[Array, "... hidden"]:
   """The mean vector of the tokens of each row without padding; float32."""
   used = (sequence_ids > 0)[..., None]
@@ -20,8 +20,8 @@ def mean_of_tokens(
 
 
 def last_token(
-  hidden: Float[Array, "*#rows length hidden"],
-  sequence_ids: Int[Array, "*#rows length"],
+  hidden: Float[Array, "... length hidden"],
+  sequence_ids: Int[Array, "... length"],
 ) -> Float[Array, "... hidden"]:
   """The vector of the last token of each row that is not padding."""
   numbers = jnp.arange(sequence_ids.shape[-1])

@@ -10,7 +10,9 @@ from jaxtyping import Array, Float, Float32, Int
 _BIAS_MAX_DISTANCE = 128
 
 
-def bias_buckets(length: int, count: int) -> Int[np.ndarray, "distances"]:
+def bias_buckets(
+  length: int, count: int
+) -> Int[Array | np.ndarray, "distances"]:
   """The buckets of a relative position bias, as in T5 and MPNet.
 
   Raffel et al. (2020, arXiv:1910.10683): half of the buckets are for keys after

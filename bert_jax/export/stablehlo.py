@@ -1,0 +1,115 @@
+"""Models as StableHLO programs, by `jax.export`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from bert_jax import settings
+from bert_jax.export import function
+from bert_jax.settings import UserError
+from bert_jax.tasks.task import Task
+from bert_jax.types import Parameters
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+"""The platforms that a program may be lowered for."""
+
+WEIGHTS = ("inside", "beside")
+"""Where the weights are: constants of the program, or its first argument."""
+
+INSIDE_BYTES = 1_500_000_000
+"""The largest weights that fit inside of a program."""
+
+
+class Program(NamedTuple):
+  """A program and what it takes.
+
+  Attributes:
+    data: the program, as `jax.export.deserialize` reads it.
+    weights: the first argument of the program; None if it has none.
+    inputs: name, dtype and shape of each input.
+    outputs: the same of each output.
+    version: of the calling convention of `jax.export`.
+  """
+
+  data: bytes
+  weights: Mapping[str, Any] | None
+  inputs: list[dict[str, Any]]
+  outputs: list[dict[str, Any]]
+  version: int
+
+
+def build(
+  task: Task,
+  params: Parameters,
+  weights: str = "inside",
+  platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+) -> Program:
+  """The program of a model, with symbolic numbers of rows and tokens.
+
+  >>> program = build(task, params)
+  >>> exported = jax.export.deserialize(bytearray(program.data))
+  >>> exported.call({"input_ids": ids, "attention_mask": mask})
+
+  See `function.Function` for inputs and outputs. JAX checks shapes in a call:
+  rows are at most as long as the encoder takes.
+
+  Args:
+    task: bound to its encoder.
+    params: the parameters of its module.
+    weights: one of `WEIGHTS`.
+    platforms: some of `PLATFORMS`; the program runs on all of these.
+
+  Raises:
+    UserError: an argument is unknown, the model is an ensemble, or the weights
+      are too large to be inside.
+  """
+  settings.choice("weights", weights, dict.fromkeys(WEIGHTS))
+  for platform in platforms:
+    settings.choice("platforms", platform, dict.fromkeys(PLATFORMS))
+  if not platforms:
+    raise UserError(f"platforms: expected some of {', '.join(PLATFORMS)}")
+  made = function.make(task, params)
+  size = sum(x.nbytes for x in made.weights.values())
+  if weights == "inside" and size > INSIDE_BYTES:
+    raise UserError(
+      f"weights: {size / 1e9:.1f} GB do not fit inside of a program; write them"
+      " beside it"
+    )
+  scope = export.SymbolicScope([f"length <= {task.config.max_positions}"])
+  shapes = {
+    name: jax.ShapeDtypeStruct(
+      export.symbolic_shape(", ".join(axes) + ",", scope=scope), jnp.int32
+    )
+    for name, axes in made.inputs.items()
+  }
+
+  def inside(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return made.call(made.weights, inputs)
+
+  is_inside = weights == "inside"
+  call, arguments = inside, (shapes,)
+  if not is_inside:
+    call, arguments = made.call, (made.weights, shapes)
+  exported = export.export(jax.jit(call), platforms=platforms)(*arguments)
+  outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+  return Program(
+    data=bytes(exported.serialize()),
+    weights=None if is_inside else made.weights,
+    inputs=_described(shapes),
+    outputs=_described(outputs),
+    version=exported.calling_convention_version,
+  )
+
+
+def _described(shapes: Mapping[str, Any]) -> list[dict[str, Any]]:
+  return [
+    {
+      "name": name,
+      "dtype": str(x.dtype),
+      "shape": [n if isinstance(n, int) else str(n) for n in x.shape],
+    }
+    for name, x in shapes.items()
+  ]
