@@ -10,6 +10,7 @@ import jaxtyping
 import numpy as np
 
 MODULES = (
+  "bert_jax.batch",
   "bert_jax.model",
   "bert_jax.models",
   "bert_jax.tasks",

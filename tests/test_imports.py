@@ -10,6 +10,7 @@ FLOORS = [
   {"settings", "trees"},
   {"storage"},
   {"text"},
+  {"batch"},
   {"types"},
   {"models"},
   {"data"},

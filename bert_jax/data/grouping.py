@@ -7,13 +7,12 @@ import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Int64
 
+from bert_jax.batch import ID_ARRAYS, Batch, map_arrays
 from bert_jax.data.stream import Positioned, check_seed
 from bert_jax.settings import UserError
-from bert_jax.types import Batch
 
 LENGTH_BUCKETS = (16, 24, 32, 40, 48, 64, 80, 96, 128, *range(192, 513, 64))
 """The default lengths of rows; longer rows use powers of two."""
@@ -21,7 +20,6 @@ LENGTH_BUCKETS = (16, 24, 32, 40, 48, 64, 80, 96, 128, *range(192, 513, 64))
 # The number of batches whose examples are sorted by length together. A larger
 # pool saves padding, a smaller one keeps the order more random.
 _POOL = 50
-_IDS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
 
 
 class Axes(NamedTuple):
@@ -165,10 +163,9 @@ def pad(
   grow = grow or functools.partial(bucket, LENGTH_BUCKETS)
   length = grow(max(example.token_ids.shape[-1] for example in examples))
 
-  def stack(path: tuple, *arrays: np.ndarray) -> np.ndarray:
-    name = getattr(path[-1], "name", getattr(path[-1], "key", None))
+  def stack(name: str, *arrays: np.ndarray) -> np.ndarray:
     shape = [max(sizes) for sizes in zip(*(array.shape for array in arrays))]
-    if name in _IDS or name in axes.per_token:
+    if name in ID_ARRAYS or name in axes.per_token:
       shape = [*map(other, shape[:-1]), length]
     elif name not in axes.fixed:
       shape = [*map(other, shape)]
@@ -179,7 +176,7 @@ def pad(
         stacked[(place, *map(slice, array.shape))] = array
     return stacked
 
-  return jax.tree_util.tree_map_with_path(stack, *examples)
+  return map_arrays(stack, *examples)
 
 
 class LengthGroupedStream(Positioned):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
+from bert_jax.batch import Batch
 from bert_jax.data.stream import BatchStream, Positioned
-from bert_jax.types import Batch
 
 # The number of batches whose streams are sampled together.
 _BLOCK = 1024

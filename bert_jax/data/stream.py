@@ -7,12 +7,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
-import jax
 import numpy as np
 from jaxtyping import Int64
 
+from bert_jax.batch import Batch, map_arrays
 from bert_jax.settings import UserError
-from bert_jax.types import Batch
 
 # Up to this length the permutation of an epoch is stored. Grain computes the
 # items of a permutation without memory, but slowly for short ones: 15 ms per
@@ -184,12 +183,12 @@ def draw(count: int, limit: int | None) -> Int64[np.ndarray, "drawn"]:
 
 def stack(rows: Sequence[Batch]) -> Batch:
   """Stacks unbatched examples of the same shapes into a batch."""
-  return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+  return map_arrays(lambda _, *arrays: np.stack(arrays), *rows)
 
 
 def concatenate(parts: Sequence[Batch]) -> Batch:
   """Concatenates batches along the rows."""
-  return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+  return map_arrays(lambda _, *arrays: np.concatenate(arrays), *parts)
 
 
 def _shuffled(index: int, length: int, seed: int) -> int:

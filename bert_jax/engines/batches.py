@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from bert_jax.batch import Batch
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.rows import PREFIX
 from bert_jax.tasks.task import Task
-from bert_jax.types import Batch
 
 MASKED = "masked_positions"
 SKIPPED = "skipped_tokens"

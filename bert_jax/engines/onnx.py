@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bert_jax.batch import Batch
 from bert_jax.engines.batches import Signature
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
-from bert_jax.types import Batch
 
 INSTALL = 'pip install "bert_jax[export]"'
 

@@ -11,10 +11,9 @@ import numpy as np
 from bert_jax import settings
 from bert_jax.interop import name_table, safetensors_files
 from bert_jax.interop.tensor_reader import TensorReader
-from bert_jax.models.activations import TORCH
+from bert_jax.models.activation_names import TORCH
 from bert_jax.models.config import EncoderConfig
-from bert_jax.models.heads import VectorModule
-from bert_jax.models.pooling import MODES
+from bert_jax.models.pooling import MODES, VectorModule
 from bert_jax.settings import UserError
 from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.inputs.pairs import Pairs

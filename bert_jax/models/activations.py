@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from bert_jax.models.activation_names import NAMES
+
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
@@ -90,15 +92,4 @@ ACTIVATIONS: Mapping[str, Activation] = {
 }
 """The activation functions of encoders and heads."""
 
-TORCH: Mapping[str, str] = {
-  "GELU": "gelu",
-  "Identity": "identity",
-  "LeakyReLU": "leaky_relu",
-  "Mish": "mish",
-  "ReLU": "relu",
-  "ReLU6": "relu6",
-  "Sigmoid": "sigmoid",
-  "SiLU": "silu",
-  "Tanh": "tanh",
-}
-"""Classes in `torch.nn`, and the names of the same functions here."""
+assert tuple(ACTIVATIONS) == NAMES

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bert_jax import settings
-from bert_jax.models.activations import ACTIVATIONS
+from bert_jax.models.activation_names import NAMES
 from bert_jax.models.presets import PRESETS
 
 RUNTIME_FIELDS = (
@@ -26,14 +26,14 @@ _MAY_BE_ZERO = {
 }
 _MAX_LAYERS = 1000
 _OPTIONS = {
-  "activation": tuple(ACTIVATIONS),
+  "activation": NAMES,
   "dtype": ("float32", "bfloat16"),
   "attention": ("auto", "xla", "cudnn", "splash", "short"),
   "attention_dropout_broadcast": ("none", "rows", "queries"),
   "pooling": ("first", "mean", "last"),
   "remat": ("none", "minimal", "full"),
-  "pooler_activation": tuple(ACTIVATIONS),
-  "head_activation": ("", *ACTIVATIONS),
+  "pooler_activation": NAMES,
+  "head_activation": ("", *NAMES),
 }
 
 
@@ -54,7 +54,7 @@ class EncoderConfig:
     num_segments: rows of the segment embedding; 0 for none.
     activation: `gelu` (exact, with erf: the first release, Hugging Face),
       `gelu_tanh` (Google's repository since 2019, keras-hub), or another name
-      in `models.activations.ACTIVATIONS`, such as `relu` or `silu`.
+      in `models.activation_names.NAMES`, such as `relu` or `silu`.
     hidden_dropout: the dropout rate after the embeddings and each block.
     attention_dropout: the dropout rate of attention weights.
     attention_dropout_broadcast: the axes over which the dropout mask of

@@ -1,6 +1,5 @@
 """Heads, and the module of an encoder with heads."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from bert_jax.models.activations import ACTIVATIONS
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.dropout import Dropout
 from bert_jax.models.encoder import Encoder
+from bert_jax.models.pooling import VectorModule
 from bert_jax.types import Batch, Parameters
 
 _IMPOSSIBLE = -1e30
@@ -184,35 +184,6 @@ class HiddenStates(nn.Module):
   def __call__(self, encoded: Encoded) -> Float[Array, "*rows length hidden"]:
     """The vectors of tokens, in the config's dtype."""
     return encoded.hidden
-
-
-@dataclasses.dataclass(frozen=True)
-class VectorModule:
-  """What follows pooling in `VectorHead`, a module of sentence-transformers.
-
-  Attributes:
-    kind: `dense`, `layer_norm` or `normalize`.
-    features: the width of its output, 0 for that of its input.
-    bias: whether a dense layer has a bias.
-    activation: that follows a dense layer, a name in `ACTIVATIONS`.
-  """
-
-  kind: str
-  features: int = 0
-  bias: bool = True
-  activation: str = "identity"
-
-  def __post_init__(self):
-    kinds = ("dense", "layer_norm", "normalize")
-    if self.kind not in kinds or self.activation not in ACTIVATIONS:
-      raise ValueError(
-        f"kind: expected one of {', '.join(kinds)} and a known activation, got"
-        f" {self.kind} and {self.activation}"
-      )
-    if (self.kind == "dense") != (self.features > 0):
-      raise ValueError(
-        f"features: expected above 0 for dense and else 0, got {self.features}"
-      )
 
 
 class VectorHead(nn.Module):

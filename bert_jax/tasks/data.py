@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
+from bert_jax.batch import Batch
 from bert_jax.data import stream
 from bert_jax.data.sources.labelled import Record
 from bert_jax.data.stream import BatchStream, Examples
-from bert_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

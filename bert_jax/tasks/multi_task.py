@@ -13,10 +13,10 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-import jax
 import numpy as np
 
 from bert_jax import settings
+from bert_jax.batch import Batch, Mean, Parameters, map_arrays
 from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
@@ -26,7 +26,6 @@ from bert_jax.tasks.targets.target import Records
 from bert_jax.tasks.targets.view import View
 from bert_jax.tasks.task import Prediction, Predictions, Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Parameters
 
 ENCODER = "encoder"
 NAME = "multi_task"
@@ -47,9 +46,11 @@ class MultiTaskModule:
   def init(self, key: Any, batch: Batch) -> Mapping[str, Parameters]:
     """`{"params": ...}` with initial values, whichever task the batch is of."""
     del batch
+    import jax
+
     params: dict[str, Any] = {}
     for number, (name, module) in enumerate(self.modules.items()):
-      dummy = jax.tree.map(lambda x: x[None], self.dummies[name])
+      dummy = map_arrays(lambda _, x: x[None], self.dummies[name])
       own_key = jax.random.fold_in(key, number)
       made = dict(module.init(own_key, dummy)["params"])
       params.setdefault(ENCODER, made.pop(ENCODER))

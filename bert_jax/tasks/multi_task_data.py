@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bert_jax import settings
+from bert_jax.batch import Batch
 from bert_jax.data.mixing import MixedStream
 from bert_jax.data.stream import BatchStream
 from bert_jax.models.config import EncoderConfig
@@ -18,7 +19,6 @@ from bert_jax.tasks.labelled import LabelledConfig
 from bert_jax.tasks.multi_task import ENCODER, MultiTask
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)

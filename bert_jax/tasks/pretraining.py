@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from bert_jax import text
+from bert_jax.batch import Batch
 from bert_jax.data.corpus import shards
 from bert_jax.data.pretraining.examples import (
   ExamplesConfig,
@@ -24,7 +25,6 @@ from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.inputs import rows
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer, mask_name
-from bert_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)

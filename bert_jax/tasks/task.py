@@ -6,14 +6,13 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
-import jax
 import numpy as np
 
 from bert_jax import settings
+from bert_jax.batch import Batch, Mean, Parameters, map_arrays
 from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
-from bert_jax.models.heads import EncoderWithHeads
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.inputs import Inputs
@@ -29,7 +28,6 @@ from bert_jax.tasks.targets.target import (
 )
 from bert_jax.tasks.targets.view import View
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean, Parameters
 
 Prediction = dict[str, Any]
 """The prediction of each target for one record, or one row."""
@@ -65,7 +63,7 @@ class Task:
   architecture: str = ""
   config: EncoderConfig | None = None
   tokenizer: Tokenizer | None = None
-  wrap: Callable[[EncoderWithHeads], Any] | None = None
+  wrap: Callable[[Any], Any] | None = None
 
   def __post_init__(self):
     for name, target in self.targets.items():
@@ -150,6 +148,8 @@ class Task:
   @functools.cached_property
   def module(self) -> Any:
     """The Linen module: the encoder with a head for each target."""
+    from bert_jax.models.heads import EncoderWithHeads  # Needs JAX.
+
     module = EncoderWithHeads(
       self.config,
       {self.head_names[name]: x.head for name, x in self.targets.items()},
@@ -174,7 +174,7 @@ class Task:
       key: a JAX random key.
       module: another module for the same batches; by default the task's.
     """
-    batch = jax.tree.map(lambda x: x[None], self.dummy_batch)
+    batch = map_arrays(lambda _, x: x[None], self.dummy_batch)
     module = self.module if module is None else module
     return module.init(key, batch)["params"]
 

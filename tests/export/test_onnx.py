@@ -12,7 +12,7 @@ from bert_jax.export import onnx as export
 from bert_jax.models import pooling
 from bert_jax.models.activations import ACTIVATIONS
 from bert_jax.models.config import encoder_config
-from bert_jax.models.heads import VectorModule
+from bert_jax.models.pooling import VectorModule
 from bert_jax.models.presets import PRESETS
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.inputs.pairs import Pairs

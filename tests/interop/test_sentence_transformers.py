@@ -8,7 +8,7 @@ import pytest
 import bert_jax
 from bert_jax.data.grouping import pad
 from bert_jax.interop import sentence_transformers
-from bert_jax.models.heads import VectorModule
+from bert_jax.models.pooling import VectorModule
 from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.targets.similarity import Similarity

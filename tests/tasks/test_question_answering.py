@@ -38,15 +38,14 @@ def test_spans_are_those_of_trying_them_all(max_length):
   in_context = np.zeros((3, 12), bool)
   in_context[0, 4:11] = in_context[1, 3:5] = True  # And a row that only pads.
   found = spans.best(logits, in_context, max_length, 8)
-  for row in range(3):
+  for row, own in enumerate(found):
     expected, null_score = brute_force(logits[row], in_context[row], max_length)
-    scores = np.exp(found.logits[row] - found.normalisers[row])
-    count = min(len(expected), 8)
-    assert (scores[count:] == 0).all()
-    for k, (score, first, last) in enumerate(expected[:count]):
+    scores = np.exp(own.logits - own.normalizer)
+    assert len(scores) == min(len(expected), 8)
+    for k, (score, first, last) in enumerate(expected[:8]):
       assert scores[k] == pytest.approx(score, rel=1e-4)
-      assert (found.firsts[row, k], found.lasts[row, k]) == (first, last)
-    null = np.exp(found.null_logits[row] - found.normalisers[row])
+      assert (own.firsts[k], own.lasts[k]) == (first, last)
+    null = np.exp(own.null_logit - own.normalizer)
     assert null == pytest.approx(null_score, rel=1e-4)
 
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
+from bert_jax.batch import Batch
 from bert_jax.data import counter_rng
 from bert_jax.data.pretraining.masking import Masked
 from bert_jax.data.pretraining.pairing import Pairs
 from bert_jax.text.tokenizer import SpecialIds
-from bert_jax.types import Batch
 
 
 class Sequences(NamedTuple):

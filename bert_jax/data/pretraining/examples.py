@@ -5,10 +5,10 @@ import math
 import threading
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from bert_jax.batch import Batch, map_arrays
 from bert_jax.data import counter_rng
 from bert_jax.data.pretraining import (
   assembly,
@@ -20,7 +20,6 @@ from bert_jax.data.pretraining import (
 from bert_jax.data.stream import check_seed
 from bert_jax.settings import UserError
 from bert_jax.text.tokenizer import SpecialIds
-from bert_jax.types import Batch
 
 # Batches and prefetched batches may contain examples of two epochs.
 _EPOCHS_KEPT = 2
@@ -210,7 +209,7 @@ class PretrainingExamples:
 
   def example(self, epoch: int, index: int) -> Batch:
     """Row `index` of `epoch`, unbatched; see `batch`."""
-    return jax.tree.map(lambda x: x[0], self.batch(epoch, [index]))
+    return map_arrays(lambda _, x: x[0], self.batch(epoch, [index]))
 
   def batch(self, epoch: int, indices: Sequence[int]) -> Batch:
     """Rows of `epoch`, as NumPy arrays.

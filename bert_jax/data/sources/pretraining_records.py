@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from bert_jax.batch import Batch
 from bert_jax.data.pretraining.examples import ExamplesConfig
 from bert_jax.data.sources import files, tf_example
 from bert_jax.data.stream import stack
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.storage.checksums import masked_crc32c
-from bert_jax.types import Batch
 
 _LENGTH = struct.Struct("<QI")  # The length of the data, and its checksum.
 _CHECKSUM = struct.Struct("<I")

@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from bert_jax.batch import Batch
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import rows
 from bert_jax.tasks.inputs.rows import PREFIX, Row
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import Self
 
 import numpy as np
 
+from bert_jax.batch import Batch
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields, rows
 from bert_jax.tasks.inputs.inputs import Inputs
 from bert_jax.tasks.inputs.rows import Row
 from bert_jax.text.tokenizer import Encoding, Tokenizer
-from bert_jax.types import Batch
 
 _PROMPT_TOKENS = f"{rows.PREFIX}prompt_tokens"
 

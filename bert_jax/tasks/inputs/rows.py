@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bert_jax.batch import Batch
 from bert_jax.settings import UserError
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Encoding, SpecialIds, Tokenizer
-from bert_jax.types import Batch
 
 STRIDE = 128
 """Tokens that a chunk shares with the one before, unless it is configured."""

@@ -3,20 +3,19 @@
 import dataclasses
 import string
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from bert_jax.batch import Array, Batch
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.rows import PREFIX
 from bert_jax.tasks.metrics import labels as metrics
-from bert_jax.tasks.targets import losses, view
+from bert_jax.tasks.targets import losses, numeric, view
 from bert_jax.tasks.targets.target import (
   Arrays,
   Means,
@@ -26,7 +25,6 @@ from bert_jax.tasks.targets.target import (
   Vocabulary,
 )
 from bert_jax.tasks.targets.view import View
-from bert_jax.types import Batch
 
 Logits = Float[Array, "batch choices 1"]
 Probabilities = Float[np.ndarray, "_"]
@@ -64,8 +62,10 @@ class Choice(Target):
   ARRAYS: ClassVar = {"labels": (np.int32, "")}
   ARCHITECTURE: ClassVar = "ForMultipleChoice"
 
-  def head(self, config: EncoderConfig) -> heads.Head:
+  def head(self, config: EncoderConfig) -> Any:
     """One logit for each choice, from its pooled vector."""
+    from bert_jax.models import heads  # Needs JAX.
+
     return heads.SequenceHead(config, 1, bias=True)
 
   def gold(self, record: Record) -> int:
@@ -97,7 +97,7 @@ class Choice(Target):
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
-    found = np.asarray(jax.nn.softmax(_logits(outputs, batch), axis=-1))
+    found = numeric.softmax(_logits(np.asarray(outputs), batch))
     return [row[: len(r["choices"])] for row, r in zip(found, records)]
 
   def decode(
@@ -143,7 +143,7 @@ class Choice(Target):
     self, batch: Batch, members: Float[Array, "members batch choices 1"]
   ) -> Logits:
     """Log of the mean probabilities among a row's choices."""
-    logits = jax.nn.log_softmax(_logits(members, batch), axis=-1)
+    logits = losses.log_softmax(_logits(members, batch))
     return losses.log_mean(logits)[..., None]
 
 

@@ -5,15 +5,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from bert_jax.batch import Array, Batch
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.metrics import labels as metrics
-from bert_jax.tasks.targets import losses, view
+from bert_jax.tasks.targets import losses, numeric, view
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
   Arrays,
@@ -23,7 +23,6 @@ from bert_jax.tasks.targets.target import (
   Vocabulary,
 )
 from bert_jax.tasks.targets.view import Confusion, View
-from bert_jax.types import Batch
 
 Logits = Float[Array, "batch labels"]
 Probabilities = Float[np.ndarray, " labels"]
@@ -119,7 +118,7 @@ class ClassLabel(LabelledTarget):
     """Cross-entropy in nats, as in `BertForSequenceClassification`."""
     values = losses.cross_entropy(outputs, arrays["labels"])
     if self.label_smoothing:
-      uniform = -jax.nn.log_softmax(outputs, axis=-1).mean(-1)
+      uniform = -losses.log_softmax(outputs).mean(-1)
       rate = self.label_smoothing
       values = (1 - rate) * values + rate * uniform
     return {"loss": losses.mean(values, arrays["weights"])}
@@ -130,7 +129,7 @@ class ClassLabel(LabelledTarget):
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
-    return list(np.asarray(jax.nn.softmax(outputs, axis=-1))[: len(records)])
+    return list(numeric.softmax(outputs)[: len(records)])
 
   def decode(
     self,

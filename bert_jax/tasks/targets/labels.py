@@ -12,8 +12,7 @@ import numpy as np
 from bert_jax import settings
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
-from bert_jax.models.activations import TORCH
+from bert_jax.models.activation_names import TORCH
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
@@ -52,8 +51,10 @@ class LabelledTarget(Target):
   def num_outputs(self) -> int:
     return len(self.names)
 
-  def head(self, config: EncoderConfig) -> heads.Head:
+  def head(self, config: EncoderConfig) -> Any:
     """A linear layer on the pooled vector."""
+    from bert_jax.models import heads  # Needs JAX.
+
     return heads.SequenceHead(config, self.num_outputs, bias=True)
 
   def found(self, record: Record) -> Iterable[str]:
@@ -158,7 +159,7 @@ def torch_activation(config: Mapping[str, Any], where: str) -> str | None:
   """The activation of logits that sentence-transformers put into a config.json.
 
   Returns:
-    A name in `models.activations.ACTIVATIONS`, or `softmax`; None if there is
+    A name in `models.activation_names.NAMES`, or `softmax`; None if there is
     none.
 
   Raises:

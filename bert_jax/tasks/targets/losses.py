@@ -1,16 +1,21 @@
-"""The functions that losses and metrics of targets are made of."""
+"""The functions that losses and metrics of targets are made of.
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+They compute with JAX, which is imported when they are called: predictions of
+other engines do without.
+"""
 
-from bert_jax.types import Mean
+from jaxtyping import Bool, Float, Int
+
+from bert_jax.batch import Array, Mean
 
 
 def cross_entropy(
   logits: Float[Array, "*rows classes"], labels: Int[Array, "*rows"]
 ) -> Float[Array, "*rows"]:
   """The negative log-likelihood of each label, in nats."""
+  import jax
+  import jax.numpy as jnp
+
   picked = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
   return jax.nn.logsumexp(logits, axis=-1) - picked
 
@@ -19,6 +24,8 @@ def binary_cross_entropy(
   logits: Float[Array, "*rows"], labels: Float[Array, "*rows"]
 ) -> Float[Array, "*rows"]:
   """The negative log-likelihood of yes (1) or no (0), in nats."""
+  import jax
+
   return jax.nn.softplus(logits) - logits * labels
 
 
@@ -30,7 +37,7 @@ def only(
 
   They stay finite, so that rows without any possible class make no NaN.
   """
-  return jnp.where(possible, logits, -1e30)
+  return logits.__array_namespace__().where(possible, logits, -1e30)
 
 
 def mean(values: Array, weights: Float[Array, "*rows"]) -> Mean:
@@ -47,10 +54,31 @@ def accuracy(
   return {"accuracy": mean(logits.argmax(-1) == labels, weights)}
 
 
+def activate(
+  activation: str, outputs: Float[Array, "..."]
+) -> Float[Array, "..."]:
+  """The outputs after an activation of `models.activations`."""
+  from bert_jax.models.activations import ACTIVATIONS
+
+  return ACTIVATIONS[activation](outputs)
+
+
+def log_softmax(
+  logits: Float[Array, "..."], axis: int = -1
+) -> Float[Array, "..."]:
+  """The logs of the probabilities of the classes on an axis."""
+  import jax
+
+  return jax.nn.log_softmax(logits, axis=axis)
+
+
 def log_mean(
   log_probabilities: Float[Array, "members *outputs"],
 ) -> Float[Array, "*outputs"]:
   """The log of the mean of probabilities, from their logs."""
+  import jax
+  import jax.numpy as jnp
+
   count = len(log_probabilities)
   return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(count)
 
@@ -59,5 +87,7 @@ def log_mean_odds(
   logits: Float[Array, "members *outputs"],
 ) -> Float[Array, "*outputs"]:
   """The logit of the mean of probabilities, from logits of yes or no."""
+  import jax
+
   yes, no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
   return log_mean(yes) - log_mean(no)

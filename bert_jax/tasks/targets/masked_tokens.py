@@ -1,18 +1,17 @@
 """The tokens at masked positions."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from bert_jax.batch import Array, Batch
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.metrics import labels as metrics
-from bert_jax.tasks.targets import losses
+from bert_jax.tasks.targets import losses, numeric
 from bert_jax.tasks.targets.target import (
   Arrays,
   Means,
@@ -22,7 +21,6 @@ from bert_jax.tasks.targets.target import (
   Vocabulary,
 )
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch
 
 Logits = Float[Array, "batch predictions vocabulary"]
 
@@ -74,7 +72,9 @@ class MaskedTokens(Target):
   UNIVERSAL: ClassVar = True
   ARCHITECTURE: ClassVar = "ForMaskedLM"
 
-  def head(self, config: EncoderConfig) -> heads.Head:
+  def head(self, config: EncoderConfig) -> Any:
+    from bert_jax.models import heads  # Needs JAX.
+
     return heads.MaskedLanguageHead(config)
 
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
@@ -106,11 +106,8 @@ class MaskedTokens(Target):
     fields.at_least_one("top_k", top_k)
     # Rows that only pad the word embedding stand for no token.
     logits = outputs[..., : len(tokenizer)]
-    probabilities, ids = jax.lax.top_k(
-      jax.nn.softmax(logits, axis=-1), min(top_k, len(tokenizer))
-    )
-    probabilities, ids = np.asarray(probabilities), np.asarray(ids)
     used = np.asarray(batch.targets["masked_lm/weights"]) > 0
+    probabilities, ids = _most_probable(logits, min(top_k, len(tokenizer)))
     return [
       Candidates(ids[row, used[row]], probabilities[row, used[row]])
       for row in range(len(records))
@@ -130,6 +127,29 @@ class MaskedTokens(Target):
       for candidates in answer
     )
     return [f"mask {number}:  {line}" for number, line in enumerate(words, 1)]
+
+
+def _most_probable(
+  logits: Logits, count: int
+) -> tuple[
+  Float[np.ndarray, "batch predictions count"],
+  Int[np.ndarray, "batch predictions count"],
+]:
+  """The probabilities and ids of the most probable tokens, these first."""
+  if isinstance(logits, np.ndarray):
+    found = [
+      numeric.top_k(row, count)
+      for row in numeric.softmax(logits).reshape(-1, logits.shape[-1])
+    ]
+    shape = (*logits.shape[:-1], count)
+    columns = (np.reshape(column, shape) for column in zip(*found))
+  else:
+    # On JAX's device, since the logits are too many to be moved.
+    import jax
+
+    columns = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), count)
+  probabilities, ids = map(np.asarray, columns)
+  return probabilities, ids
 
 
 def _word(tokenizer: Tokenizer, id: int) -> str:

@@ -6,17 +6,17 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from bert_jax.batch import Array, Batch
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.metrics import multi_label as metrics
 from bert_jax.tasks.metrics.counts import rates
-from bert_jax.tasks.targets import labels, losses, view
+from bert_jax.tasks.targets import labels, losses, numeric, view
 from bert_jax.tasks.targets.class_label import Logits, Probabilities, ranked
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
@@ -27,7 +27,6 @@ from bert_jax.tasks.targets.target import (
   Vocabulary,
 )
 from bert_jax.tasks.targets.view import View
-from bert_jax.types import Batch
 
 _DEFAULT_THRESHOLD = 0.5
 # The values of multi-hot lists.
@@ -142,7 +141,7 @@ class MultiLabel(LabelledTarget):
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
-    return list(np.asarray(jax.nn.sigmoid(outputs))[: len(records)])
+    return list(numeric.sigmoid(outputs)[: len(records)])
 
   def decode(
     self,

@@ -1,17 +1,16 @@
 """Whether one text follows another; ALBERT's order of sentences too."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from bert_jax.batch import Array, Batch
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.metrics import labels as metrics
-from bert_jax.tasks.targets import losses
+from bert_jax.tasks.targets import losses, numeric
 from bert_jax.tasks.targets.target import (
   Arrays,
   Means,
@@ -20,7 +19,6 @@ from bert_jax.tasks.targets.target import (
   Target,
   Vocabulary,
 )
-from bert_jax.types import Batch
 
 Logits = Float[Array, "batch sequences 2"]
 
@@ -55,7 +53,9 @@ class NextSentence(Target):
   UNIVERSAL: ClassVar = True
   ARCHITECTURE: ClassVar = "ForNextSentencePrediction"
 
-  def head(self, config: EncoderConfig) -> heads.Head:
+  def head(self, config: EncoderConfig) -> Any:
+    from bert_jax.models import heads  # Needs JAX.
+
     return heads.NextSentenceHead(config, 2, bias=True)
 
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
@@ -73,8 +73,8 @@ class NextSentence(Target):
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[float]:
-    found = np.asarray(jax.nn.softmax(outputs, axis=-1)[:, 0, 0])
-    return found[: len(records)].tolist()
+    found = numeric.softmax(outputs)[: len(records), 0, 0]
+    return found.tolist()
 
   def decode(
     self, record: Record, prediction: float, tokenizer: Vocabulary

@@ -4,16 +4,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from bert_jax.batch import Array, Batch
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs.rows import PREFIX
-from bert_jax.tasks.targets import losses
+from bert_jax.tasks.targets import losses, numeric
 from bert_jax.tasks.targets.target import (
   Arrays,
   Means,
@@ -21,7 +19,6 @@ from bert_jax.tasks.targets.target import (
   Target,
   Vocabulary,
 )
-from bert_jax.types import Batch
 
 Logits = Float[Array, "batch length 1"]
 
@@ -66,8 +63,10 @@ class ReplacedTokens(Target):
   ARRAYS: ClassVar = {"replaced": (np.float32, "token")}
   ARCHITECTURE: ClassVar = "ForPreTraining"
 
-  def head(self, config: EncoderConfig) -> heads.Head:
+  def head(self, config: EncoderConfig) -> Any:
     """One logit for each token, after the shared transform."""
+    from bert_jax.models import heads  # Needs JAX.
+
     return heads.TokenHead(config, 1, bias=True, has_transform=True)
 
   @property
@@ -96,7 +95,7 @@ class ReplacedTokens(Target):
       np.asarray(batch.token_ids),
       np.asarray(batch.targets[f"{PREFIX}starts"]),
       np.asarray(batch.targets[f"{PREFIX}ends"]),
-      np.asarray(jax.nn.sigmoid(outputs[..., 0])),
+      numeric.sigmoid(outputs[..., 0]),
     )
     return [
       Replaced(*(column[row, own[row]] for column in columns))
@@ -120,4 +119,4 @@ class ReplacedTokens(Target):
 
 
 def _used(batch: Batch) -> Float[Array, "batch length"]:
-  return (batch.sequence_ids > 0).astype(jnp.float32)
+  return (batch.sequence_ids > 0).astype(np.float32)

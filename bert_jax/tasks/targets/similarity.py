@@ -2,17 +2,18 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from bert_jax.batch import Array, Batch
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads, pooling
+from bert_jax.models import pooling
 from bert_jax.models.config import EncoderConfig
+from bert_jax.models.pooling import VectorModule
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.rows import PREFIX
@@ -28,7 +29,6 @@ from bert_jax.tasks.targets.target import (
 )
 from bert_jax.tasks.targets.values import number
 from bert_jax.tasks.targets.view import View
-from bert_jax.types import Batch
 
 SKIPPED = f"{PREFIX}prompt_tokens"
 """The array of `Pairs` that counts the tokens that are not pooled."""
@@ -80,7 +80,7 @@ class Similarity(Target):
   scale: float = 20.0
   symmetric: bool = False
   label_range: tuple[float, ...] = ()
-  modules: tuple[heads.VectorModule, ...] = ()
+  modules: tuple[VectorModule, ...] = ()
   truncate_dim: int = 0
 
   OPTIONAL: ClassVar = ("negative",)
@@ -132,8 +132,10 @@ class Similarity(Target):
       width = module.features or width
     return min(width, self.truncate_dim or width)
 
-  def head(self, config: EncoderConfig) -> heads.Head:
+  def head(self, config: EncoderConfig) -> Any:
     """The hidden states; with `modules`, the vectors before `normalize`."""
+    from bert_jax.models import heads  # Needs JAX.
+
     if self.modules:
       return heads.VectorHead(config, self.modes, self.modules, SKIPPED)
     return heads.HiddenStates()
@@ -221,7 +223,8 @@ class Similarity(Target):
     The rules are those of sentence-transformers' modules Pooling and
     Normalize. See `pooling.pool_tokens` for the arguments.
     """
-    return _pool(
+    pool = _pool if isinstance(hidden, np.ndarray) else _compiled_pool()
+    return pool(
       hidden, sequence_ids, skipped, modes=self.modes, normalize=self.normalize
     )
 
@@ -311,7 +314,6 @@ class Similarity(Target):
     return {"cosine": float(_cosines([prediction])[0])}
 
 
-@functools.partial(jax.jit, static_argnames=("modes", "normalize"))
 def _pool(
   hidden: Float[Array, "*rows length hidden"],
   sequence_ids: Int[Array, "*rows length"],
@@ -322,6 +324,14 @@ def _pool(
 ) -> Float[Array, "*rows width"]:
   vectors = pooling.pool_tokens(hidden, sequence_ids, modes, skipped)
   return pooling.unit(vectors) if normalize else vectors
+
+
+@functools.cache
+def _compiled_pool() -> Callable[..., Array]:
+  """The same for arrays of JAX's, on their device."""
+  import jax
+
+  return jax.jit(_pool, static_argnames=("modes", "normalize"))
 
 
 def _have_labels(records: Records) -> bool:

@@ -1,11 +1,10 @@
 """Losses of the vectors of texts, by their cosine similarity."""
 
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from bert_jax.batch import Array, Mean
 from bert_jax.models import pooling
 from bert_jax.tasks.targets import losses
-from bert_jax.types import Mean
 
 
 def regression(
@@ -23,6 +22,8 @@ def regression(
     similarities: what the cosines are to be.
     weights: 0 for rows that only pad.
   """
+  import jax.numpy as jnp
+
   first, second = pooling.unit(vectors[:, 0]), pooling.unit(vectors[:, 1])
   errors = (first * second).sum(-1) - similarities
   return {"similarity_loss": losses.mean(jnp.square(errors), weights)}
@@ -60,6 +61,8 @@ def ranking(
   Returns:
     The loss, and the share of rows whose second text is the likeliest.
   """
+  import jax.numpy as jnp
+
   batch, _, width = vectors.shape
   vectors = pooling.unit(vectors)
   first = vectors[:, 0]
@@ -87,6 +90,8 @@ def _possible(
   token_ids: Int[Array, "batch texts length"], counts: Bool[Array, " batch"]
 ) -> tuple[Bool[Array, "batch candidates"], Bool[Array, " candidates"]]:
   """Which candidates differ from the row's own texts; which are texts."""
+  import jax.numpy as jnp
+
   batch, texts, length = token_ids.shape
   first, second = token_ids[:, 0], token_ids[:, 1]
   candidates = token_ids[:, 1:].swapaxes(0, 1).reshape(-1, length)

@@ -13,15 +13,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from bert_jax.batch import Array, Batch
 from bert_jax.data.records import Splits
 from bert_jax.data.sources import squad
 from bert_jax.data.sources.labelled import Record, RefusedError
-from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
@@ -37,7 +35,6 @@ from bert_jax.tasks.targets.target import (
   Vocabulary,
 )
 from bert_jax.tasks.targets.view import View
-from bert_jax.types import Batch
 
 Logits = Float[Array, "batch length 2"]
 # Characters of a context that the page shows before an answer.
@@ -130,7 +127,9 @@ class Span(Target):
         f"null_threshold: expected a finite number, got {self.null_threshold}"
       )
 
-  def head(self, config: EncoderConfig) -> heads.Head:
+  def head(self, config: EncoderConfig) -> Any:
+    from bert_jax.models import heads  # Needs JAX.
+
     return heads.TokenHead(config, 2, bias=True)
 
   def has_gold(self, record: Record) -> bool:
@@ -249,28 +248,24 @@ class Span(Target):
       for name in ("starts", "ends", "in_context")
     }
     found = spans.best(
-      outputs,
+      np.asarray(outputs),
       arrays["in_context"],
       max_answer_length,
       # Several may turn out to be the same words.
       2 * top_k + 10 if align_to_words else top_k,
     )
-    logits, firsts, lasts, nulls, normalizers = (
-      np.asarray(x).tolist() for x in found
-    )
     continuations = tokenizer.continuations[np.asarray(batch.token_ids)]
     made = []
-    for row, record in enumerate(records):
+    for row, (record, own) in enumerate(zip(records, found)):
       tokens = spans.Tokens(
         *(column[row] for column in arrays.values()), continuations[row]
       )
       best = [
         _candidate(tokens, record["context"], *span, align_to_words)
-        for span in zip(logits[row], firsts[row], lasts[row])
-        if span[0] > -np.inf
+        for span in zip(*(column.tolist() for column in own[:3]))
       ]
       distinct = _distinct(best, add=align_to_words)
-      made.append(Candidates(distinct, normalizers[row], nulls[row]))
+      made.append(Candidates(distinct, own.normalizer, own.null_logit))
     return made
 
   def merge(
@@ -419,7 +414,7 @@ class Span(Target):
     """Log of the mean probabilities among a row's tokens."""
     used = (batch.sequence_ids > 0)[..., None]
     logits = losses.only(used, members)
-    return losses.log_mean(jax.nn.log_softmax(logits, axis=-2))
+    return losses.log_mean(losses.log_softmax(logits, axis=-2))
 
 
 def _both(
@@ -427,11 +422,11 @@ def _both(
 ) -> Iterator[tuple[str, Array, Array, Array]]:
   """Name, logits, labels and weights of starts and of ends."""
   used = batch.sequence_ids > 0
-  last = outputs.shape[1] - 1
+  last, xp = outputs.shape[1] - 1, outputs.__array_namespace__()
   for i, name in enumerate(("start", "end")):
     positions = arrays[f"{name}_positions"]
-    labels = jnp.clip(positions, 0, last)
-    inside = jnp.take_along_axis(used, labels[:, None], axis=1)[:, 0]
+    labels = xp.clip(positions, 0, last)
+    inside = xp.take_along_axis(used, labels[:, None], axis=1)[:, 0]
     inside &= labels == positions
     weights = arrays["weights"] * inside
     yield name, losses.only(used, outputs[..., i]), labels, weights

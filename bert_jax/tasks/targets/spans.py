@@ -1,43 +1,40 @@
 """Parts of a text, chosen by how likely they start and end at a token."""
 
-import functools
 import unicodedata
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
+from numpy.lib.stride_tricks import sliding_window_view
 
-from bert_jax.tasks.targets import losses
+from bert_jax.tasks.targets import losses, numeric
 
 
 class Spans(NamedTuple):
-  """The best spans of each row, best first, with the logits of start plus end.
+  """The best spans of a row, best first, with the logits of start plus end.
 
   Attributes:
-    logits: -inf where there are no more spans.
+    logits: of the spans.
     firsts: their first tokens.
     lasts: their last tokens.
-    null_logits: those of the span that is only the first token of the row.
-    normalisers: what to take from a logit for the log of its probability, if
+    null_logit: that of the span that is only the first token of the row.
+    normalizer: what to take from a logit for the log of its probability, if
       start and end are chosen apart.
   """
 
-  logits: Float[Array, "batch spans"]
-  firsts: Int[Array, "batch spans"]
-  lasts: Int[Array, "batch spans"]
-  null_logits: Float[Array, "batch"]
-  normalisers: Float[Array, "batch"]
+  logits: Float[np.ndarray, " spans"]
+  firsts: Int[np.ndarray, " spans"]
+  lasts: Int[np.ndarray, " spans"]
+  null_logit: float
+  normalizer: float
 
 
-@functools.partial(jax.jit, static_argnames=("max_length", "count"))
 def best(
-  logits: Float[Array, "batch length 2"],
-  in_context: Bool[Array, "batch length"],
+  logits: Float[np.ndarray, "batch length 2"],
+  in_context: Bool[np.ndarray, "batch length"],
   max_length: int,
   count: int,
-) -> Spans:
+) -> list[Spans]:
   """The likeliest spans, as Transformers' question-answering pipeline has it.
 
   Args:
@@ -46,20 +43,34 @@ def best(
       probability too, as the span that stands for no answer.
     max_length: tokens of a span, at most.
     count: how many spans, at most.
+
+  Returns:
+    Those of each row.
   """
-  length = logits.shape[1]
-  max_length = min(max_length, length)
-  in_context = jnp.asarray(in_context)[..., None]
-  possible = in_context.at[:, 0].set(True)
-  normalisers = jax.nn.logsumexp(losses.only(possible, logits), axis=1).sum(-1)
-  inside = jnp.where(in_context, logits, -jnp.inf)
-  starts, ends = jnp.moveaxis(inside, -1, 0)
-  ends = jnp.pad(ends, ((0, 0), (0, max_length - 1)), constant_values=-jnp.inf)
-  lasts = jnp.arange(length)[:, None] + jnp.arange(max_length)
-  sums = (starts[..., None] + ends[:, lasts]).reshape(len(starts), -1)
-  sums, places = jax.lax.top_k(sums, min(count, sums.shape[1]))
-  firsts, more = jnp.divmod(places, max_length)
-  return Spans(sums, firsts, firsts + more, logits[:, 0].sum(-1), normalisers)
+  max_length = min(max_length, logits.shape[1])
+  possible = in_context[..., None].copy()
+  possible[:, 0] = True
+  normalizers = numeric.logsumexp(losses.only(possible, logits), 1).sum(-1)
+  nulls = logits[:, 0].sum(-1)
+  inside = np.where(in_context[..., None], logits, -np.inf)
+  more = [(0, 0), (0, max_length - 1)]
+  ends = np.pad(inside[..., 1], more, constant_values=-np.inf)
+  # The logit of each span: [batch, first token, further tokens].
+  sums = inside[..., :1] + sliding_window_view(ends, max_length, axis=1)
+  made = []
+  for row, best_of_firsts in zip(sums, sums.max(-1)):
+    # None of the best spans begins elsewhere.
+    firsts = np.sort(numeric.top_k(best_of_firsts, count)[1])
+    found, places = numeric.top_k(row[firsts].ravel(), count)
+    places = places[found > -np.inf]
+    begins, further = firsts[places // max_length], places % max_length
+    made.append((found[: len(places)], begins, begins + further))
+  return [
+    Spans(*spans, null, normalizer)
+    for spans, null, normalizer in zip(
+      made, nulls.tolist(), normalizers.tolist()
+    )
+  ]
 
 
 class Tokens(NamedTuple):

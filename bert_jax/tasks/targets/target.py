@@ -6,19 +6,17 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import jax
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Bool
 
+from bert_jax.batch import Array, Batch, Mean
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.tasks.inputs.rows import Row
 from bert_jax.tasks.targets import losses
 from bert_jax.tasks.targets.view import View
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.types import Batch, Mean
 
 Arrays = Mapping[str, Any]
 """The arrays of one target in a batch, by their names."""
@@ -97,8 +95,8 @@ class Target:
 
   # Training.
 
-  def head(self, config: EncoderConfig) -> heads.Head:
-    """The head: a module that maps `heads.Encoded` to outputs."""
+  def head(self, config: EncoderConfig) -> Any:
+    """The head: a Linen module that maps `models.heads.Encoded` to outputs."""
     raise NotImplementedError
 
   def has_gold(self, record: Record) -> bool:
@@ -243,7 +241,7 @@ class Target:
     By default the log of the mean probabilities, of classes on the last axis.
     """
     del batch
-    return losses.log_mean(jax.nn.log_softmax(members, axis=-1))
+    return losses.log_mean(losses.log_softmax(members))
 
   def lines(self, answer: Any) -> list[str]:
     """An answer as lines of text, for a terminal."""

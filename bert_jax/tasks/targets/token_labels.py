@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from bert_jax.batch import Array, Batch
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models import heads
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
@@ -18,7 +18,7 @@ from bert_jax.tasks.inputs.words import source_text
 from bert_jax.tasks.metrics import entities as metrics
 from bert_jax.tasks.metrics import labels as label_metrics
 from bert_jax.tasks.metrics.entities import OUTSIDE
-from bert_jax.tasks.targets import losses, view
+from bert_jax.tasks.targets import losses, numeric, view
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
   Arrays,
@@ -28,7 +28,6 @@ from bert_jax.tasks.targets.target import (
   Vocabulary,
 )
 from bert_jax.tasks.targets.view import Confusion, View
-from bert_jax.types import Batch
 
 Logits = Float[Array, "batch length labels"]
 
@@ -116,7 +115,9 @@ class TokenLabels(LabelledTarget):
   EVALUATION_OPTIONS: ClassVar = {"entities": False}
   ARCHITECTURE: ClassVar = "ForTokenClassification"
 
-  def head(self, config: EncoderConfig) -> heads.Head:
+  def head(self, config: EncoderConfig) -> Any:
+    from bert_jax.models import heads  # Needs JAX.
+
     return heads.TokenHead(config, len(self.names), bias=True)
 
   def found(self, record: Record) -> Iterable[str]:
@@ -160,16 +161,13 @@ class TokenLabels(LabelledTarget):
   def predict(
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Labelled]:
-    from scipy import special  # Slow to import.
-
     arrays = batch.targets
     used = np.asarray(arrays[f"{PREFIX}word_weights"]) > 0
     places = [np.asarray(arrays[PREFIX + name]) for name in ("starts", "ends")]
     made = []
     for row, logits in enumerate(np.asarray(outputs)[: len(records)]):
       own = used[row]
-      # With SciPy, since JAX would compile for each number of words.
-      probabilities = special.softmax(logits[own], axis=-1)
+      probabilities = numeric.softmax(logits[own])
       columns = (column[row, own] for column in places)
       ids = logits[own].argmax(-1)
       made.append(Labelled(*columns, ids, probabilities.max(-1)))

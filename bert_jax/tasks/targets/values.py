@@ -5,18 +5,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from bert_jax import settings
+from bert_jax.batch import Array, Batch
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
-from bert_jax.models.activations import ACTIVATIONS
+from bert_jax.models.activation_names import NAMES
 from bert_jax.settings import UserError
 from bert_jax.tasks.metrics import regression as metrics
-from bert_jax.tasks.targets import labels, losses, view
+from bert_jax.tasks.targets import labels, losses, numeric, view
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
   Arrays,
@@ -26,7 +25,6 @@ from bert_jax.tasks.targets.target import (
   Vocabulary,
 )
 from bert_jax.tasks.targets.view import View
-from bert_jax.types import Batch
 
 # Training is done in float32.
 _LARGEST = float(np.finfo(np.float32).max)
@@ -68,7 +66,7 @@ class Values(LabelledTarget):
       records.
     scales: see `means`; none is 1 for all.
     activation: applied to the outputs, a name in
-      `models.activations.ACTIVATIONS`. To train, `identity`, or `sigmoid` for
+      `models.activation_names.NAMES`. To train, `identity`, or `sigmoid` for
       values from 0 to 1, which has the binary cross-entropy as loss.
   """
 
@@ -91,7 +89,7 @@ class Values(LabelledTarget):
       object.__setattr__(self, name, filled)
     if min(self.scales) <= 0:
       raise ValueError(f"scales: expected above 0, got {list(self.scales)}")
-    settings.choice("activation", self.activation, ACTIVATIONS)
+    settings.choice("activation", self.activation, dict.fromkeys(NAMES))
     if self.activation != _IDENTITY and (
       any(self.means) or {*self.scales} != {1.0}
     ):
@@ -181,13 +179,14 @@ class Values(LabelledTarget):
     if self.activation == _SIGMOID:
       errors = losses.binary_cross_entropy(outputs, arrays["values"]).mean(-1)
     else:
-      found = ACTIVATIONS[self.activation](outputs)
-      errors = jnp.square(found - arrays["values"]).mean(-1)
+      found = losses.activate(self.activation, outputs)
+      errors = ((found - arrays["values"]) ** 2).mean(-1)
     return {"loss": losses.mean(errors, arrays["weights"])}
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The absolute error in the unit of the records, over the values."""
-    errors = jnp.abs(ACTIVATIONS[self.activation](outputs) - arrays["values"])
+    found = losses.activate(self.activation, outputs)
+    errors = abs(found - arrays["values"])
     scaled = (errors * np.array(self.scales, np.float32)).mean(-1)
     return {"mae": losses.mean(scaled, arrays["weights"])}
 
@@ -201,8 +200,9 @@ class Values(LabelledTarget):
   ) -> list[Numbers]:
     """The values; another `activation` such as `identity` gives raw logits."""
     name = self.activation if activation is None else activation
-    found = settings.choice("activation", str(name), ACTIVATIONS)(outputs)
-    values = np.asarray(found) * np.array(self.scales) + np.array(self.means)
+    activate = settings.choice("activation", str(name), numeric.ACTIVATIONS)
+    found = activate(np.asarray(outputs))
+    values = found * np.array(self.scales) + np.array(self.means)
     return list(values[: len(records)])
 
   def decode(
@@ -272,11 +272,11 @@ class Values(LabelledTarget):
 
   def huggingface_params(self, head: Any) -> Any:
     """Folds means and scales, which config.json has no keys for."""
-    head = jax.tree.map(np.asarray, head)
     scales = np.array(self.scales, np.float32)
     return {
-      "kernel": head["kernel"] * scales,
-      "bias": head["bias"] * scales + np.array(self.means, np.float32),
+      "kernel": np.asarray(head["kernel"]) * scales,
+      "bias": np.asarray(head["bias"]) * scales
+      + np.array(self.means, np.float32),
     }
 
 
