@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from bert_jax.ensembling import ensemble, soup
-  from bert_jax.model import Model, load, save
+  from bert_jax.loading import load
+  from bert_jax.model import Model, save
   from bert_jax.types import Batch
 
 _MODULES = {
   "Batch": "bert_jax.types",
   "Model": "bert_jax.model",
   "ensemble": "bert_jax.ensembling",
-  "load": "bert_jax.model",
+  "load": "bert_jax.loading",
   "save": "bert_jax.model",
   "soup": "bert_jax.ensembling",
 }

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import trees
-from bert_jax.model import Model, load
+from bert_jax.loading import load
+from bert_jax.model import Model
 from bert_jax.models.config import RUNTIME_FIELDS
 from bert_jax.settings import UserError
 from bert_jax.storage import paths

@@ -36,7 +36,7 @@ from bert_jax.data.sources.labelled import (
   count_surrogates,
   parse_json,
 )
-from bert_jax.model import InputError
+from bert_jax.predictor import InputError
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.tasks import labelled

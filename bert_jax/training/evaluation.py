@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from bert_jax import settings
+from bert_jax import predictor, settings
 from bert_jax.data import loader
 from bert_jax.tasks.data import EvalRecords, TrainingData
 from bert_jax.tasks.task import Task
-from bert_jax.training import inference
 from bert_jax.training.mesh import meshes
 from bert_jax.training.metrics import is_better, means
 from bert_jax.types import Batch, Mean, Parameters
@@ -75,7 +74,7 @@ def make(
         measured.append(found)
         return jax.device_get(outputs)
 
-      predictions = inference.predict(
+      predictions = predictor.predict(
         task,
         forward,
         records,

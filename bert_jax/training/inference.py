@@ -1,42 +1,54 @@
-"""The one driver that runs a model over many records."""
+"""The forward pass in JAX, and a model that proposes words."""
 
-import collections
 import contextlib
-import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array
 
+from bert_jax import settings
 from bert_jax.data import grouping
 from bert_jax.data.augmentation import MaskedLanguageModel
-from bert_jax.data.sources.labelled import Record
+from bert_jax.models import heads
+from bert_jax.models.encoder import Encoder
 from bert_jax.models.flops import flops_per_layer
+from bert_jax.predictor import SPARSE_EMBEDDING, TOKEN_EMBEDDINGS, predict
 from bert_jax.settings import UserError
 from bert_jax.tasks import MASKED_LM
-from bert_jax.tasks.task import Prediction, Task
+from bert_jax.tasks.targets.masked_tokens import MaskedTokens
+from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import mask_name
 from bert_jax.training import workdir
 from bert_jax.training.mesh import meshes
 from bert_jax.training.programs import CachedFunction
 from bert_jax.types import Batch, Parameters
 
+_Function = Callable[[Parameters, Batch], Any]
+
 # Of the masked language model that proposes words.
 _CANDIDATES = 10
 _BATCH_SIZE = 64
-
-# Batches for which programs are compiled, in threads, while one is computed.
-_PREPARED = 4
 # FLOPs of a layer that take about as long as compiling it, on a CPU. Measured
 # with MiniLM: 0.05 s if its program is kept and 0.15 s if not, at 60 GFLOP/s.
 _COMPILING = 5e9
 
 
 class Forward:
-  """The model's forward pass, compiled once for each shape of batches.
+  """The model's forward pass in JAX, compiled once for each shape of batches.
 
-  Maps a padded batch of NumPy arrays to the outputs of the model.
+  It is a `predictor.Forward`. Maps a padded batch of NumPy arrays to arrays of
+  JAX's.
+
+  Attributes:
+    outputs: the heads of the task, and unless the model is an ensemble
+      `token_embeddings`; with a masked-LM head `sparse_embedding` too. Others
+      than heads have programs of their own, compiled when they are asked for.
+    shapes: chooses the shapes of batches.
+    multiple: numbers of rows are multiples of this.
   """
 
   def __init__(
@@ -60,125 +72,104 @@ class Forward:
     self._apply = CachedFunction(apply, params)
     self._mesh = mesh
     self.shapes = grouping.Shapes(_COMPILING / flops_per_layer(task.config))
+    self.multiple = meshes.batch_devices(mesh) if mesh else 1
+    parts = task.parts.values() or [task]
+    self._heads = tuple(
+      dict.fromkeys(head for part in parts for head in part.head_names.values())
+    )
+    further = _further_outputs(task) if "encoder" in params else {}
+    self._further = {
+      name: CachedFunction(function, params)
+      for name, function in further.items()
+    }
+    self.outputs = (*self._heads, *self._further)
 
   def prepare(self, batch: Batch) -> Callable[[], Any]:
     """Starts to compile for batches of this shape, unless it did before.
 
     Returns:
-      A function that computes the outputs for this batch.
+      A function that computes the outputs of the heads for this batch.
     """
+    return self._prepare(self._apply, batch)
+
+  def _prepare(
+    self, function: CachedFunction, batch: Batch
+  ) -> Callable[[], Any]:
     if self._mesh is None:
-      return self._apply.prepare(batch)
+      return function.prepare(batch)
     with jax.set_mesh(self._mesh):
-      return self._apply.prepare(meshes.put_batch(batch, self._mesh))
+      return function.prepare(meshes.put_batch(batch, self._mesh))
 
-  def __call__(self, batch: Batch) -> Any:
-    """The outputs for a batch."""
-    return self.prepare(batch)()
+  def __call__(self, batch: Batch, names: Sequence[str] | None = None) -> Any:
+    """The outputs for a batch.
 
+    Args:
+      batch: the input.
+      names: of `outputs`; None for the heads.
 
-def predict(
-  task: Task,
-  forward: Callable[[Batch], Any],
-  records: Sequence[Record],
-  examples: Sequence[list[Batch]],
-  batch_size: int,
-  length_buckets: Sequence[int] | None = None,
-  multiple: int = 1,
-  **options: Any,
-) -> list[Prediction]:
-  """The predictions for records.
-
-  Examples of about one length are batched together. While the device computes
-  a batch, the host evaluates the outputs of the one before.
-
-  Args:
-    task: bound to its encoder.
-    forward: the model: a `Forward`, which then compiles for the next batches
-      while it computes, or any function of a padded batch of NumPy arrays.
-    records: what to predict for.
-    examples: the rows that `task.preprocess` made of each record.
-    batch_size: rows that go through the model at once, at most.
-    length_buckets: the row lengths of batches, rising, which then all have
-      `batch_size` rows; None for `grouping.LENGTH_BUCKETS`, and numbers of
-      rows by powers of two.
-    multiple: numbers of rows are multiples of this.
-    **options: of the targets' `predict`, such as `top_k`.
-
-  Returns:
-    A prediction for each record: arrays by the name of the target.
-  """
-  rows = [(n, example) for n, made in enumerate(examples) for example in made]
-  found: list[Any] = [None] * len(rows)
-
-  def padded(given: Sequence[Batch]) -> Batch:
-    axes = task.axes_of(given[0])
-    if length_buckets is None:
-      count = grouping.power_of_two(len(given))
-      count = -(-count // multiple) * multiple
-      longest = max(example.token_ids.shape[-1] for example in given)
-      length = grouping.bucket(grouping.LENGTH_BUCKETS, longest)
-      if isinstance(forward, Forward):
-        kind = jax.tree.structure(given[0])
-        count, length = forward.shapes.choose(count, length, kind)
-      return grouping.pad(given, axes, rows=count, grow=lambda _: length)
-    grow = functools.partial(grouping.bucket, length_buckets)
-    return grouping.pad(given, axes, rows=batch_size, grow=grow, exact=True)
-
-  def split(lengths: Sequence[int]) -> Sequence[int]:
-    if isinstance(forward, Forward) and length_buckets is None:
-      return forward.shapes.split(lengths, batch_size)
-    return [batch_size] * -(-len(lengths) // batch_size)
-
-  def prepared() -> Iterator[tuple[list[int], Batch, Callable[[], Any]]]:
-    for chosen in _batches([example for _, example in rows], split):
-      batch = padded([rows[i][1] for i in chosen])
-      if isinstance(forward, Forward):
-        yield chosen, batch, forward.prepare(batch)
-      else:
-        yield chosen, batch, functools.partial(forward, batch)
-
-  started = (
-    (chosen, batch, compute())
-    for chosen, batch, compute in _made_ahead(prepared(), _PREPARED)
-  )
-  for chosen, batch, outputs in _made_ahead(started, 1):
-    own = [records[rows[i][0]] for i in chosen]
-    for i, row in zip(chosen, task.predict(outputs, batch, own, **options)):
-      found[i] = row
-  rest = iter(found)
-  return [
-    task.merge(record, list(itertools.islice(rest, len(made))))
-    for record, made in zip(records, examples)
-  ]
+    Raises:
+      UserError: there is no such output.
+    """
+    if names is None:
+      return self.prepare(batch)()
+    for name in names:
+      settings.choice("output", name, dict.fromkeys(self.outputs))
+    further = [name for name in names if name in self._further]
+    computing = {
+      name: self._prepare(self._further[name], batch) for name in further
+    }
+    of_heads = self.prepare(batch)() if len(further) < len(names) else {}
+    return {
+      name: computing[name]() if name in computing else of_heads[name]
+      for name in names
+    }
 
 
-def _made_ahead(items: Iterator[Any], count: int) -> Iterator[Any]:
-  """The same items, each only once the `count` after it have been made."""
-  waiting = collections.deque(itertools.islice(items, count))
-  for item in items:
-    waiting.append(item)
-    yield waiting.popleft()
-  yield from waiting
+def _further_outputs(task: Task) -> Mapping[str, _Function]:
+  """The outputs besides those of heads, of parameters and a batch."""
+  found = {TOKEN_EMBEDDINGS: _token_embeddings(task)}
+  for name, target in task.targets.items():
+    if isinstance(target, MaskedTokens):
+      head = task.head_names[name]
+      found[SPARSE_EMBEDDING] = _sparse_embedding(task, head)
+  return found
 
 
-def _batches(
-  examples: Sequence[Batch], split: Callable[[Sequence[int]], Sequence[int]]
-) -> Iterator[list[int]]:
-  """Which examples go together: of one structure, and of about one length.
+def _token_embeddings(task: Task) -> _Function:
+  module = Encoder(task.config)
 
-  Structures differ where some records have gold fields and others none, or
-  where records are of different tasks. `split` maps lengths, the longest first,
-  to the number of examples in each batch.
-  """
-  kinds: dict[Any, list[int]] = {}
-  for i, example in enumerate(examples):
-    kinds.setdefault(jax.tree.structure(example), []).append(i)
-  for places in kinds.values():
-    places.sort(key=lambda i: -examples[i].token_ids.size)
-    rest = iter(places)
-    for count in split([examples[i].token_ids.shape[-1] for i in places]):
-      yield list(itertools.islice(rest, count))
+  def apply(params: Parameters, batch: Batch) -> Array:
+    hidden = module.apply({"params": params["encoder"]}, batch)
+    return hidden.astype(jnp.float32)
+
+  return apply
+
+
+def _sparse_embedding(task: Task, head: str) -> _Function:
+  """Of each row in turn, since the logits of all tokens are many."""
+  config = task.config
+  encoder, masked_lm = Encoder(config), heads.MaskedLanguageHead(config)
+
+  def apply(params: Parameters, batch: Batch) -> Array:
+    hidden = encoder.apply({"params": params["encoder"]}, batch)
+    embedding = params["encoder"]["embeddings"]["word"]["embedding"]
+    length = batch.token_ids.shape[-1]
+    every = {"masked_lm/positions": jnp.arange(length)[None]}
+
+    def of_row(row: tuple[Array, Array]) -> Array:
+      hidden, used = row
+      encoded = types.SimpleNamespace(
+        hidden=hidden[None],
+        batch=dataclasses.replace(batch, targets=every),
+        word_embedding=embedding,
+      )
+      (logits,) = masked_lm.apply({"params": params[head]}, encoded)
+      weights = jnp.log1p(jax.nn.relu(logits[:, : config.vocab_size]))
+      return jnp.where(used[:, None], weights, 0).max(0)
+
+    return jax.lax.map(of_row, (hidden, batch.sequence_ids > 0))
+
+  return apply
 
 
 def masked_language_model(where: str) -> MaskedLanguageModel:

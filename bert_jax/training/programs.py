@@ -66,10 +66,12 @@ class CachedFunction:
     traced = self._identity.trace(*args)
     key = id(traced.jaxpr)
     with self._lock:
-      if key not in self._programs:
+      known = self._programs.get(key)
+      # What failed, for want of memory maybe, is tried again.
+      if known is None or _failed(known.compiled):
         compiling = self._start(*self._fixed, *args)
         self._programs[key] = _Program(traced, compiling)
-    program = self._programs[key].compiled
+      program = self._programs[key].compiled
     return lambda: program.result()(*self._fixed, *args)
 
   def __call__(self, *args: Any) -> Any:
@@ -83,6 +85,10 @@ class CachedFunction:
     if any(device.platform != "cpu" for device in devices):
       futures.wait([compiling])
     return compiling
+
+
+def _failed(compiling: "futures.Future[Any]") -> bool:
+  return compiling.done() and compiling.exception() is not None
 
 
 def _devices(args: Any) -> list[jax.Device]:

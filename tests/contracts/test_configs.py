@@ -10,9 +10,8 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.text import super_glue
 
-from bert_jax import tasks, trees
+from bert_jax import predictor, tasks, trees
 from bert_jax.tasks import LABELLED, CorpusDataConfig
-from bert_jax.training import inference
 from bert_jax.training.optim import optimizer
 from bert_jax.training.recipe import Recipe
 from configs.finetune import glue
@@ -83,7 +82,7 @@ def test_a_recipe_makes_its_task_and_measures_its_metric(
     outputs = jax.eval_shape(task.module.apply, {"params": shapes}, batch)
     return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), outputs)
 
-  predictions = inference.predict(
+  predictions = predictor.predict(
     task,
     forward,
     evaluation.records,

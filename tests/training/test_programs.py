@@ -136,3 +136,12 @@ def test_another_library_or_setting_has_another_program(
   finally:
     jax.config.update("jax_debug_nans", False)
   assert len(kept(home)) == 2
+
+
+def test_a_failed_compilation_is_tried_again(home, monkeypatch):
+  cached = CachedFunction(function)
+  with monkeypatch.context() as patched:
+    patched.setattr(jax.stages.Lowered, "compile", no_compiler)
+    with pytest.raises(AssertionError, match="compiled"):
+      cached(X)
+  np.testing.assert_array_equal(cached(X)["sum"], X.sum())

@@ -1,0 +1,119 @@
+"""Loads models of every kind."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bert_jax import settings
+from bert_jax.settings import UserError
+from bert_jax.storage import paths
+
+if TYPE_CHECKING:
+  import jax
+
+  from bert_jax.model import Model
+
+
+def load(
+  where: paths.Path,
+  task: str | None = None,
+  *,
+  labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+  num_labels: int | None = None,
+  dtype: str | None = None,
+  mesh: "jax.sharding.Mesh | None" = None,
+  batch_size: int = 32,
+  split_special_tokens: bool | None = None,
+  ignore_unexpected: bool = False,
+) -> "Model":
+  """Loads a model.
+
+  >>> model = bert_jax.load("hf://sentence-transformers/all-MiniLM-L6-v2")
+  >>> model = bert_jax.load("runs/base", "classification", num_labels=3)
+
+  Warns where the task's head is not among the weights: it then has initial
+  values.
+
+  Args:
+    where: the `--workdir` of a training run; a Hugging Face folder, or
+      `hf://org/name[@revision]`; a BERT release of Google's, a folder or zip.
+      All but `hf://` may be in an object store, `gs://...` or `s3://...`.
+    task: a name in `bert_jax.tasks.TASKS`, or of a part of a multi-task model;
+      by default the task that the model's head is for.
+    labels: the names of the labels; for a task with several targets a list for
+      each, by the target's name. A head with other numbers of labels is
+      replaced by a new one.
+    num_labels: the number of labels, of a new head `LABEL_0` and so on.
+    dtype: what the encoder computes in, "float32" or "bfloat16"; by default
+      that of the model. Parameters stay float32.
+    mesh: a mesh with the axes `data`, `fsdp` and `model` to lay the
+      parameters over and to split rows over; by default all local devices,
+      each with a copy. A vocabulary that does not divide over it is padded;
+      the outputs, and what is saved for Transformers, stay the same.
+    batch_size: rows that go through the model at once, at most.
+    split_special_tokens: whether a special token that is typed in a text, such
+      as `[MASK]`, is text. By default as the folder's `tokenizer_config.json`
+      says, and otherwise True for the model's own special tokens; False is the
+      default of Transformers.
+    ignore_unexpected: whether published weights that the model has no place for
+      are left out, with a warning that lists them; else they are an error.
+
+  Returns:
+    The model; of a run, with the best checkpoint that verifies, or else the
+    newest.
+
+  Raises:
+    UserError: there is no such model or task, or it is damaged or not
+      supported.
+  """
+  import jax
+
+  from bert_jax.model import Model
+  from bert_jax.training import workdir
+  from bert_jax.training.mesh import meshes, partitioning
+
+  pretrained = workdir.open_model(where, ignore_unexpected)
+  if task in pretrained.task.parts:
+    pretrained, task = pretrained.part(task), None
+  if dtype is not None:
+    config = settings.replace(pretrained.config, {"dtype": dtype}, "load")
+    pretrained = dataclasses.replace(pretrained, config=config)
+  if split_special_tokens is not None and pretrained.tokenizer is not None:
+    changed = pretrained.tokenizer.with_split_special_tokens(
+      split_special_tokens
+    )
+    pretrained = dataclasses.replace(pretrained, tokenizer=changed)
+  pretrained = pretrained.for_task(task)
+  made = pretrained.make_task(task)
+  if num_labels is not None:
+    if labels is not None or num_labels < 1:
+      raise UserError(
+        f"num_labels: expected at least 1 without labels, got {num_labels}"
+      )
+    labels = [f"LABEL_{id}" for id in range(num_labels)]
+  if labels is not None:
+    renamed = made.with_labels(labels)
+    is_own = made.name == pretrained.task.name
+    if is_own and renamed.num_outputs == made.num_outputs:
+      renamed = made if num_labels is not None else renamed
+      pretrained = dataclasses.replace(pretrained, task=renamed)
+    made = renamed
+  if mesh is None and jax.local_device_count() > 1:
+    mesh = meshes.make_mesh(meshes.MeshConfig(), jax.local_devices())
+  place = None
+  if mesh is not None:
+    layout = partitioning.Layout(mesh)
+    config = partitioning.with_padded_vocabulary(layout, made.config)
+    made = made.bind(config, made.tokenizer)
+    place = functools.partial(partitioning.put_parameter, layout)
+  params, newly_initialized = pretrained.params(made, place)
+  if newly_initialized and labels is None:
+    warnings.warn(
+      f"{where} has no {', '.join(newly_initialized)} for the task"
+      f" {made.name}: its values are random, and so are the answers, until it"
+      " is trained",
+      stacklevel=2,
+    )
+  return Model(made, params, batch_size, mesh)
