@@ -1,7 +1,7 @@
 """Batches as the inputs of an exported model, and its outputs by name."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,11 @@ TARGETS = {
   MASKED: "masked_lm/positions",
   SKIPPED: f"{PREFIX}prompt_tokens",
 }
+
+Compute = Callable[
+  [Mapping[str, np.ndarray], Sequence[str]], Sequence[np.ndarray]
+]
+"""From the inputs of a model, and names of its outputs, to these outputs."""
 
 
 class Signature:
@@ -129,6 +134,46 @@ class Signature:
       made[SKIPPED] = np.repeat(np.asarray(skipped, np.int64), rows // len(ids))
     return made
 
+  def run(
+    self,
+    batch: Batch,
+    names: Sequence[str] | None,
+    compute: Compute,
+    tokens: int,
+  ) -> Mapping[str, np.ndarray]:
+    """The outputs for a batch, computed for some of its rows at a time.
+
+    Rows go through the model in parts of at most `tokens` tokens, padding
+    included, or one by one: what does not stay in the caches of a core takes
+    a fifth longer, and the memory of the largest batch stays taken.
+
+    Args:
+      batch: the input.
+      names: of `outputs`; None for the heads of the batch's task.
+      compute: computes some outputs of the model for some inputs.
+      tokens: of a part.
+
+    Raises:
+      UserError: the model has no such output, or does not take the batch.
+    """
+    chosen, inputs = self.select(batch, names), self.feed(batch)
+    fetched = tuple(dict.fromkeys(chosen.values()))
+    rows, *axes = inputs["input_ids"].shape
+    step = max(1, tokens // max(1, math.prod(axes)))
+    parts = [
+      compute(
+        {name: x[start : start + step] for name, x in inputs.items()}, fetched
+      )
+      for start in range(0, max(1, rows), step)
+    ]
+    arrays = {
+      name: np.concatenate(pieces) if pieces[1:] else pieces[0]
+      for name, *pieces in zip(fetched, *parts)
+    }
+    return {
+      name: self.restore(batch, arrays[fetch]) for name, fetch in chosen.items()
+    }
+
   def restore(self, batch: Batch, output: np.ndarray) -> np.ndarray:
     """An output with the axes of the batch's rows."""
     rows = np.shape(batch.token_ids)[:-1]
@@ -145,6 +190,3 @@ def _as_rank(array: np.ndarray, rank: int) -> np.ndarray:
     return array.reshape(-1, array.shape[-1])
   # A single text for each row.
   return array[:, None]
-
-
-Outputs = Mapping[str, Any]

@@ -10,7 +10,12 @@ from bert_jax.engines.batches import Signature
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
 
-INSTALL = 'pip install "bert_jax[export]"'
+# What these make takes longer than what they replace. Measured: norms of 384
+# features take 8.4 ms in one operator, and 2.4 ms in two.
+_SLOWER = ["SkipLayerNormFusion"]
+# The tokens that go through the model at once, of one thread.
+_TOKENS = 1024
+_INSTALL = 'pip install "bert_jax[export]"'
 
 
 class OnnxForward:
@@ -44,7 +49,7 @@ class OnnxForward:
       import onnxruntime
     except ImportError as error:
       raise UserError(
-        f"the engine onnxruntime is not installed; run {INSTALL}"
+        f"the engine onnxruntime is not installed; run {_INSTALL}"
       ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -58,7 +63,10 @@ class OnnxForward:
     source = model if isinstance(model, bytes) else os.fspath(model)
     try:
       self._session = onnxruntime.InferenceSession(
-        source, options, providers=["CPUExecutionProvider"]
+        source,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=_SLOWER,
       )
     except Exception as error:  # Each fault has a class of its own.
       where = "the model" if isinstance(model, bytes) else source
@@ -74,6 +82,7 @@ class OnnxForward:
     self._run_options = onnxruntime.RunOptions()
     self._run_options.only_execute_path_to_fetches = True
     self.outputs = self._signature.outputs
+    self._tokens = _TOKENS * (threads or os.cpu_count() or 1)
 
   def __call__(
     self, batch: Batch, names: Sequence[str] | None = None
@@ -87,13 +96,9 @@ class OnnxForward:
     Raises:
       UserError: the model has no such output, or does not take the batch.
     """
-    chosen = self._signature.select(batch, names)
-    fetched = list(dict.fromkeys(chosen.values()))
-    found = self._session.run(
-      fetched, self._signature.feed(batch), self._run_options
-    )
-    arrays = dict(zip(fetched, found))
-    return {
-      name: self._signature.restore(batch, arrays[fetch])
-      for name, fetch in chosen.items()
-    }
+    return self._signature.run(batch, names, self._compute, self._tokens)
+
+  def _compute(
+    self, inputs: Mapping[str, np.ndarray], names: Sequence[str]
+  ) -> Sequence[np.ndarray]:
+    return self._session.run(names, inputs, self._run_options)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.export.onnx import layers
-from bert_jax.export.onnx.graph import Graph
+from bert_jax.export.onnx.graph import CONTRIB, Graph
 from bert_jax.models import attention
 from bert_jax.models.config import EncoderConfig
 
@@ -32,17 +32,19 @@ class Attention:
     config: EncoderConfig,
     params: layers.Params,
     tokens: "Tokens",
+    is_fused: bool,
   ):
-    """Adds the nodes that all layers share.
+    """Adds no node yet.
 
     Args:
       graph: gets the nodes and weights.
       config: the encoder's configuration.
       params: of `models.layers.Embeddings`.
       tokens: the inputs of the encoder.
+      is_fused: whether attention is one operator of ONNX Runtime.
     """
     self._graph, self._config, self._params = graph, config, params
-    self._tokens = tokens
+    self._tokens, self._is_fused = tokens, is_fused
     self._length = graph.size(tokens.ids, 1)
 
   def __call__(
@@ -61,58 +63,99 @@ class Attention:
     # The scale of the scores is in the weights of queries.
     terms = 3 if config.disentangled else 1
     scale = np.float32((terms * depth) ** -0.5)
-    query, key, value = self._project(x, name, params, scale)
+    query, key, value = (
+      self._projected(x, f"{name}/{kind}", params[kind], factor)
+      for kind, factor in (("query", scale), ("key", 1), ("value", 1))
+    )
     if config.rotary_base:
       base = config.local_rotary_base if is_local else config.rotary_base
       query, key = (self._rotated(x, base) for x in (query, key))
-    scores = graph.op("MatMul", query, self._transposed(key))
+    extra = None
     if config.disentangled:
-      bias = self._disentangled(query, key, name, params, scale)
-      scores = graph.op("Add", scores, bias)
-    scores = graph.op("Add", scores, self._bias(is_local))
+      heads = (self._by_head(x) for x in (query, key))
+      extra = self._disentangled(*heads, name, params, scale)
+    attend = self._fused if self._is_fused else self._attend
+    mixed = attend(query, key, value, is_local, extra)
+    return layers.layer(graph, mixed, f"{name}/output", params["output"])
+
+  def _projected(
+    self, x: str, name: str, params: layers.Params, factor: float
+  ) -> str:
+    """Queries, keys or values times a factor, [rows, length, hidden]."""
+    factor = np.float32(factor)
+    scaled = {leaf: array * factor for leaf, array in params.items()}
+    return layers.layer(self._graph, x, name, scaled)
+
+  def _by_head(self, x: str) -> str:
+    """From [rows, length, hidden] to [rows, heads, length, depth]."""
+    x = self._graph.reshape(x, 0, 0, self._config.num_heads, -1)
+    return self._graph.op("Transpose", x, perm=[0, 2, 1, 3])
+
+  def _attend(
+    self, query: str, key: str, value: str, is_local: bool, extra: str | None
+  ) -> str:
+    """The weighted values, by standard operators.
+
+    `extra` is added to the scores, [rows, heads, length, length].
+    """
+    graph = self._graph
+    query, key, value = (self._by_head(x) for x in (query, key, value))
+    scores = graph.op("MatMul", query, self._transposed(key))
+    bias = self._masked(is_local)
+    if extra is not None:
+      scores = graph.op("Add", scores, extra)
+    elif self._config.relative_buckets:
+      bias = graph.op("Add", self._relative(), bias)
+    scores = graph.op("Add", scores, bias)
     weights = graph.op("Softmax", scores, axis=-1)
     mixed = graph.op("MatMul", weights, value)
     mixed = graph.op("Transpose", mixed, perm=[0, 2, 1, 3])
-    mixed = graph.reshape(mixed, 0, 0, config.hidden_size)
-    return layers.layer(graph, mixed, f"{name}/output", params["output"])
+    return graph.reshape(mixed, 0, 0, self._config.hidden_size)
 
-  def _project(
-    self, x: str, name: str, params: layers.Params, scale: np.float32
-  ) -> list[str]:
-    """Queries, keys and values, each [rows, heads, length, depth]."""
-    graph, config = self._graph, self._config
-    kernel, bias = fused(params, scale)
-    x = layers.dense(graph, x, f"{name}/qkv", kernel, bias)
-    x = graph.reshape(x, 0, 0, 3, config.num_heads, -1)
-    x = graph.op("Transpose", x, perm=[2, 0, 3, 1, 4])
-    parts = graph.ops("Split", x, count=3, axis=0, num_outputs=3)
-    return [graph.op("Squeeze", part, graph.ints(0)) for part in parts]
+  def _fused(
+    self, query: str, key: str, value: str, is_local: bool, extra: str | None
+  ) -> str:
+    """The same by one operator of ONNX Runtime."""
+    graph = self._graph
+    mask, bias = graph.cast(self._tokens.used, "int32"), extra or ""
+    if is_local:
+      mask, bias = "", self._masked(is_local)
+    elif self._config.relative_buckets and not extra:
+      bias = self._relative()
+    return graph.op(
+      "MultiHeadAttention",
+      *(query, key, value, "", mask, bias),
+      domain=CONTRIB,
+      num_heads=self._config.num_heads,
+      mask_filter_value=_IMPOSSIBLE,
+      scale=1.0,
+    )
 
   def _transposed(self, x: str) -> str:
     return self._graph.op("Transpose", x, perm=[0, 1, 3, 2])
 
   def _rotated(self, x: str, base: float) -> str:
-    """`models.attention.rotate` of [rows, heads, length, depth]."""
+    """`models.attention.rotate` of [rows, length, hidden]."""
     graph, config = self._graph, self._config
     positions = self._tokens.positions(graph)
+    names = (f"rotary/{base:g}/{kind}" for kind in ("cosine", "sine"))
     cosine, sine = (
-      graph.op(
-        "Unsqueeze",
-        graph.op(
-          "Gather", graph.weight(f"rotary/{base:g}/{kind}", table), positions
-        ),
-        graph.ints(1),
-      )
-      for kind, table in zip(("cosine", "sine"), _rotary(config, base))
+      graph.op("Gather", graph.weight(name, table), positions)
+      for name, table in zip(names, _rotary(config, base))
     )
+    # For all heads.
+    cosine, sine = (
+      graph.op("Unsqueeze", x, graph.ints(2)) for x in (cosine, sine)
+    )
+    x = graph.reshape(x, 0, 0, config.num_heads, -1)
     first, second = graph.ops("Split", x, count=2, axis=-1, num_outputs=2)
     turned = graph.op("Concat", graph.op("Neg", second), first, axis=-1)
-    return graph.op(
-      "Add", graph.op("Mul", x, cosine), graph.op("Mul", turned, sine)
-    )
+    x = graph.op("Mul", x, cosine)
+    x = graph.op("Add", x, graph.op("Mul", turned, sine))
+    return graph.reshape(x, 0, 0, config.hidden_size)
 
-  def _bias(self, is_local: bool) -> str:
-    """What is added to scores, [rows, 1 or heads, 1 or length, length]."""
+  def _masked(self, is_local: bool) -> str:
+    """0 where a token is seen, [rows, 1, 1 or length, length]."""
     graph, config = self._graph, self._config
     seen = graph.op("Unsqueeze", self._tokens.used, graph.ints(1, 2))
     if is_local:
@@ -122,10 +165,7 @@ class Attention:
         graph.constant(config.local_window // 2, "int64"),
       )
       seen = graph.op("And", seen, near)
-    bias = graph.op("Where", seen, graph.scalar(0), graph.scalar(_IMPOSSIBLE))
-    if config.relative_buckets and not config.disentangled:
-      bias = graph.op("Add", self._relative(), bias)
-    return bias
+    return graph.op("Where", seen, graph.scalar(0), graph.scalar(_IMPOSSIBLE))
 
   def _distances(self) -> str:
     """int64 [length, length]: the place of a key less that of a query."""
@@ -207,20 +247,6 @@ class Attention:
     flat = graph.slice(flat, start, stop, axis=2)
     shifted = graph.reshape(flat, 0, 0, length, less)
     return graph.slice(shifted, graph.ints(0), length, axis=3)
-
-
-def fused(
-  params: layers.Params, scale: np.float32
-) -> tuple[np.ndarray, np.ndarray | None]:
-  """The kernels and biases of queries (scaled), keys and values, joined."""
-  scales = {"query": scale, "key": np.float32(1), "value": np.float32(1)}
-
-  def joined(leaf: str) -> np.ndarray:
-    parts = [params[name][leaf] * x for name, x in scales.items()]
-    return np.concatenate(parts, axis=-1)
-
-  has_bias = "bias" in params["query"]
-  return joined("kernel"), joined("bias") if has_bias else None
 
 
 def normalized(params: layers.Params, config: EncoderConfig) -> np.ndarray:

@@ -73,7 +73,9 @@ def build(
   leading = ["batch", "choices"] if has_choices else ["batch"]
   tokens, rows = _inputs(graph, config, leading)
   with graph.scope("encoder"):
-    hidden = encode(graph, config, made[0].params["encoder"], tokens)
+    encoder = made[0].params["encoder"]
+    is_fused = runtime == "onnxruntime"
+    hidden = encode(graph, config, encoder, tokens, is_fused)
   masked = skipped = None
   if any(_masked_head(part) for part in made):
     shape = ["batch", "predictions"]

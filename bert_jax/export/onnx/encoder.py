@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from bert_jax.export.onnx import layers
 from bert_jax.export.onnx.attention import Attention
 from bert_jax.export.onnx.graph import Graph
@@ -33,7 +31,11 @@ class Tokens:
 
 
 def encode(
-  graph: Graph, config: EncoderConfig, params: layers.Params, tokens: Tokens
+  graph: Graph,
+  config: EncoderConfig,
+  params: layers.Params,
+  tokens: Tokens,
+  is_fused: bool = False,
 ) -> str:
   """The vectors of tokens, float32 [rows, length, hidden].
 
@@ -42,10 +44,11 @@ def encode(
     config: the encoder's configuration.
     params: of `models.encoder.Encoder`.
     tokens: the inputs.
+    is_fused: whether attention is one operator of ONNX Runtime.
   """
   with graph.scope("embeddings"):
     x = _embed(graph, config, params["embeddings"], tokens)
-    attention = Attention(graph, config, params["embeddings"], tokens)
+  attention = Attention(graph, config, params["embeddings"], tokens, is_fused)
   for index in range(config.num_layers):
     name = f"encoder/layer_{config.distinct_layer(index)}"
     own = params[name.removeprefix("encoder/")]
@@ -122,10 +125,3 @@ def _feed_forward(
     gate = layers.layer(graph, x, f"{name}/gate", params["gate"])
     y = graph.op("Mul", y, gate)
   return layers.layer(graph, y, f"{name}/output", params["output"])
-
-
-def weight_bytes(params: layers.Params) -> int:
-  """The bytes of a tree of parameters."""
-  if isinstance(params, np.ndarray):
-    return params.nbytes
-  return sum(weight_bytes(value) for value in params.values())

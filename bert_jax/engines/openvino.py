@@ -1,0 +1,111 @@
+"""Exported models on OpenVINO."""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bert_jax.engines.batches import Signature
+from bert_jax.settings import UserError
+from bert_jax.tasks.task import Task
+from bert_jax.types import Batch
+
+_INSTALL = 'pip install "bert_jax[openvino]"'
+# The tokens that go through the model at once, of one thread.
+_TOKENS = 1024
+
+
+class OpenVinoForward:
+  """The forward pass of an ONNX file on OpenVINO, on the CPU, in float32.
+
+  Of ONNX Runtime's own operators it reads but some: export with
+  `runtime="standard"`. Calls from several threads take turns.
+
+  >>> forward = OpenVinoForward("model.onnx", task, threads=1)
+  >>> forward(batch)["classifier"].shape
+  (8, 2)
+
+  Attributes:
+    outputs: the names that a call takes: the heads of the task, and others
+      that the file has, such as `token_embeddings`.
+  """
+
+  def __init__(
+    self, model: str | os.PathLike | bytes, task: Task, threads: int = 0
+  ):
+    """Opens the file; what computes some outputs is compiled in the first call.
+
+    Args:
+      model: the file, or its bytes.
+      task: that was exported, bound to its encoder.
+      threads: that compute one batch; 0 for one for each core.
+
+    Raises:
+      UserError: `openvino` is not installed, or the file is damaged.
+    """
+    try:
+      import openvino
+    except ImportError as error:
+      raise UserError(
+        f"the engine openvino is not installed; run {_INSTALL}"
+      ) from error
+    self._library, self._core = openvino, openvino.Core()
+    where = "the model" if isinstance(model, bytes) else os.fspath(model)
+    try:
+      source = model if isinstance(model, bytes) else where
+      self._model = self._core.read_model(source)
+    except RuntimeError as error:
+      raise UserError(f"{where}: OpenVINO cannot open it: {error}") from error
+    self._signature = Signature(
+      task,
+      {x.any_name: len(x.partial_shape) for x in self._model.inputs},
+      [x.any_name for x in self._model.outputs],
+    )
+    self._settings = {
+      # Some processors would compute in bfloat16.
+      "INFERENCE_PRECISION_HINT": "f32",
+      "INFERENCE_NUM_THREADS": threads,
+      "NUM_STREAMS": 1,
+    }
+    self._compiled: dict[tuple[str, ...], Any] = {}
+    self._lock = threading.Lock()
+    self._tokens = _TOKENS * (threads or os.cpu_count() or 1)
+    self.outputs = self._signature.outputs
+
+  def __call__(
+    self, batch: Batch, names: Sequence[str] | None = None
+  ) -> Mapping[str, np.ndarray]:
+    """The outputs for a padded batch of NumPy arrays.
+
+    Args:
+      batch: the input.
+      names: of `outputs`; None for the heads of the task.
+
+    Raises:
+      UserError: the model has no such output, or does not take the batch.
+    """
+    with self._lock:
+      return self._signature.run(batch, names, self._compute, self._tokens)
+
+  def _compute(
+    self, inputs: Mapping[str, np.ndarray], names: Sequence[str]
+  ) -> Sequence[np.ndarray]:
+    names = tuple(names)
+    if names not in self._compiled:
+      self._compiled[names] = self._compile(names)
+    # Copies, as the next call writes to the same memory.
+    found = self._compiled[names].infer(dict(inputs), share_outputs=False)
+    return [found[name] for name in names]
+
+  def _compile(self, names: Sequence[str]) -> Any:
+    """What computes these outputs and no others."""
+    results = [
+      result
+      for result in self._model.get_results()
+      if result.input(0).get_source_output().get_names() & {*names}
+    ]
+    model = self._library.Model(results, self._model.get_parameters(), "part")
+    compiled = self._core.compile_model(model, "CPU", self._settings)
+    return compiled.create_infer_request()
