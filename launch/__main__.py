@@ -17,6 +17,7 @@ COMMANDS = (
   "predict",
   "evaluate",
   "convert",
+  "serve",
   "compile",
   "label_docs",
 )

@@ -21,16 +21,18 @@ import traceback
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from absl import logging as absl_logging
 from absl.logging import converter
-from ml_collections import ConfigDict, config_flags
 
 from bert_jax import settings
 
-from . import process, recipes
+from . import process
+
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
 
 _USER_ERROR = 2
 _INTERRUPTED = 130
@@ -80,6 +82,11 @@ def define_config(values: Values) -> None:
   Keys and sections that the file lacks are accepted too: the dataclass of a
   section refuses keys that do not exist.
   """
+  # Commands without a recipe run without it.
+  from ml_collections import config_flags
+
+  from . import recipes
+
   config_flags.DEFINE_config_file(
     "config",
     None,
@@ -307,8 +314,12 @@ def _explanation(values: Values) -> str:
   return config_reference.resolved_text(config)
 
 
-def _with_sections(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
+def _with_sections(
+  config: "ConfigDict", arguments: Sequence[str]
+) -> "ConfigDict":
   """The config, with an empty section for each that the flags name."""
+  from ml_collections import ConfigDict
+
   for argument in arguments:
     found = re.match(r"--?(?:no)?config\.([\w.]+)\.", argument)
     section = config

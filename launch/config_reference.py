@@ -5,9 +5,7 @@ dataclass, or of one of its base classes.
 """
 
 import dataclasses
-import inspect
 import json
-import re
 import textwrap
 import types
 import typing
@@ -18,6 +16,8 @@ from bert_jax import settings, tasks
 from bert_jax.models.config import EncoderConfig, encoder_config
 from bert_jax.models.presets import PRESETS
 from bert_jax.training.recipe import Recipe
+
+from . import docstrings
 
 REQUIRED = "required"
 
@@ -54,7 +54,7 @@ def describe(
   """
   cls = section if isinstance(section, type) else type(section)
   hints, keys = typing.get_type_hints(cls), []
-  meanings = _meanings(also_documented_by) | _meanings(cls)
+  meanings = docstrings.meanings(also_documented_by) | docstrings.meanings(cls)
   for field in dataclasses.fields(cls):
     if not field.repr:
       continue
@@ -189,25 +189,3 @@ def _default(field: dataclasses.Field) -> str:
   if field.default_factory is not dataclasses.MISSING:
     return repr(field.default_factory())
   return REQUIRED
-
-
-def _meanings(cls: type) -> dict[str, str]:
-  """The meaning of each attribute, from Google-style docstrings."""
-  meanings: dict[str, str] = {}
-  for base in reversed(cls.__mro__[:-1]):
-    # A docstring that joins several has an `Attributes:` in each.
-    text = inspect.cleandoc(base.__doc__ or "")
-    for part in re.split(r"^\s*Attributes:\n", text, flags=re.M)[1:]:
-      meanings.update(_entries(part))
-  return meanings
-
-
-def _entries(text: str) -> Iterator[tuple[str, str]]:
-  """`name: meaning` entries; continued lines are indented further."""
-  indent = re.match(" *", text)[0]
-  # They end where a line is indented less.
-  block = re.split(rf"\n(?!{indent}|\s*$)", text, flags=re.M)[0]
-  for item in re.split(r"\n(?=\S)", textwrap.dedent(block)):
-    name, colon, meaning = item.partition(":")
-    if colon:
-      yield name.strip(), " ".join(meaning.split())

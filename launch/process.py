@@ -7,11 +7,12 @@ import glob
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 
 from bert_jax.storage import compiled
 
 # Of glibc's malloc.h.
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
 # Of Google's drivers (older and newer), and of NVIDIA's and AMD's.
 _TPUS = ("/dev/accel*", "/dev/vfio/[0-9]*")
 _GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
@@ -51,12 +52,28 @@ def keep_memory() -> None:
   large blocks. To be called before there are threads. Settings of glibc in the
   environment have precedence.
   """
+  if _computes_on_cpu():
+    _tune_malloc({_TRIM_THRESHOLD: -1, _MMAP_MAX: 0, _ARENA_MAX: 1})
+
+
+def release_memory() -> None:
+  """Makes glibc return large freed blocks, for a process that runs for long.
+
+  It undoes `keep_memory` but for blocks of less than 32 MiB, which are reused
+  for each batch; 64 MiB of them stay.
+  """
+  _tune_malloc(
+    {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20, _MMAP_MAX: 65_536}
+  )
+
+
+def _tune_malloc(options: Mapping[int, int]) -> None:
   tuned = [name for name in os.environ if name.startswith("MALLOC_")]
   if sys.platform != "linux" or tuned or "GLIBC_TUNABLES" in os.environ:
     return
   library = ctypes.CDLL(None)
-  if _computes_on_cpu() and hasattr(library, "mallopt"):
-    for option, value in (_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0), (_ARENA_MAX, 1):
+  if hasattr(library, "mallopt"):
+    for option, value in options.items():
       library.mallopt(option, value)
 
 
