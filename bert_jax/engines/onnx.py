@@ -70,8 +70,9 @@ class OnnxForward:
       )
     except Exception as error:  # Each fault has a class of its own.
       where = "the model" if isinstance(model, bytes) else source
+      reason = " ".join(str(error).split())
       raise UserError(
-        f"{where}: ONNX Runtime cannot open it: {error}"
+        f"{where}: ONNX Runtime cannot open it: {reason:.300}"
       ) from error
     self._signature = Signature(
       task,

@@ -57,7 +57,10 @@ class OpenVinoForward:
       source = model if isinstance(model, bytes) else where
       self._model = self._core.read_model(source)
     except RuntimeError as error:
-      raise UserError(f"{where}: OpenVINO cannot open it: {error}") from error
+      reason = " ".join(str(error).split())
+      raise UserError(
+        f"{where}: OpenVINO cannot open it: {reason:.300}"
+      ) from error
     self._signature = Signature(
       task,
       {x.any_name: len(x.partial_shape) for x in self._model.inputs},

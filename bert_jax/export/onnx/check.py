@@ -28,6 +28,7 @@ def check(
   try:
     onnx.checker.check_model(path, full_check=True)
   except onnx.checker.ValidationError as error:
-    raise UserError(f"{path}: {error}") from error
+    reason = " ".join(str(error).split())
+    raise UserError(f"{path}: {reason:.300}") from error
   forward = OnnxForward(path, task)
   return compare(forward, path, task, params, lengths, compiled)
