@@ -35,6 +35,7 @@ class ServeSettings:
     tls_key: a file with the private key of the certificate, PEM.
     cors_origins: the origins whose pages may call the server from a browser.
     log_texts: whether the log of requests has their texts.
+    open_metrics: whether `/metrics` needs no token.
     rate_limit: requests per second for each token, or for each address where
       there are no tokens; None for no limit.
     rate_burst: requests that a client may send at once within its rate limit.
@@ -82,6 +83,7 @@ class ServeSettings:
   tls_key: str | None = None
   cors_origins: tuple[str, ...] = ()
   log_texts: bool = False
+  open_metrics: bool = True
   rate_limit: float | None = None
   rate_burst: int = 20
   max_body_size: int = 2_000_000
