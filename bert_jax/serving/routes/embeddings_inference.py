@@ -5,15 +5,32 @@ models takes their names as the parameter `model` after the path.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 
 from bert_jax.serving.endpoints import VERSION, Call, Endpoint, Raw
 from bert_jax.serving.errors import ServingError
 from bert_jax.serving.routes import inputs as shared
-from bert_jax.serving.routes.inputs import Direction, Ids, Inputs, Positive
+from bert_jax.serving.routes.embeddings_inference_types import (
+  ClassifyRequest,
+  DecodeRequest,
+  EmbedAllRequest,
+  EmbedRequest,
+  EmbedSparseRequest,
+  HubRequest,
+  Info,
+  Prediction,
+  Rank,
+  RerankRequest,
+  SimilarityInput,
+  SimilarityParameters,
+  SimilarityRequest,
+  SimpleToken,
+  SparseValue,
+  TokenizeRequest,
+  Truncated,
+)
 from bert_jax.serving.served import Served
 from bert_jax.tasks.targets.class_label import ClassLabel
 from bert_jax.tasks.targets.labels import LabelledTarget
@@ -26,194 +43,6 @@ _QUERY = {
   "version": "Its version; by default the current one.",
 }
 _RIGHT = ("Right", "right")
-Texts = Annotated[list[str], msgspec.Meta(min_length=1)]
-
-
-class _Truncated(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-  """How long texts are cut.
-
-  Attributes:
-    truncate: whether they are; if not they are refused. By default they are.
-    truncation_direction: the end that is cut off.
-  """
-
-  truncate: bool | None = None
-  truncation_direction: Direction = "Right"
-
-
-class EmbedAllRequest(_Truncated, kw_only=True):
-  """Texts whose tokens' vectors are wanted.
-
-  Attributes:
-    inputs: a text, a list of them, or token ids.
-    prompt_name: the name of a prompt of the model.
-  """
-
-  inputs: Inputs
-  prompt_name: str | None = None
-
-
-class EmbedSparseRequest(EmbedAllRequest, kw_only=True):
-  """Texts whose sparse vectors are wanted."""
-
-
-class EmbedRequest(EmbedAllRequest, kw_only=True):
-  """Texts whose vectors are wanted.
-
-  Attributes:
-    normalize: whether vectors have length 1.
-    dimensions: of the vectors, which are cut.
-    encoding_format: only `float`.
-  """
-
-  normalize: bool | None = True
-  dimensions: Positive | None = None
-  encoding_format: Literal["float"] | None = None
-
-
-class ClassifyRequest(_Truncated, kw_only=True):
-  """Texts, or pairs of texts, to classify.
-
-  Attributes:
-    inputs: a text, a pair of two texts, or a list of lists of one or two.
-    raw_scores: whether scores are logits.
-  """
-
-  inputs: (
-    str
-    | Annotated[
-      list[
-        str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=2)]
-      ],
-      msgspec.Meta(min_length=1),
-    ]
-  )
-  raw_scores: bool = False
-
-
-class RerankRequest(_Truncated, kw_only=True):
-  """Texts to order by how well they answer a query.
-
-  Attributes:
-    query: the query.
-    texts: the texts.
-    raw_scores: whether scores are logits and not from 0 to 1.
-    return_text: whether the answer has the texts.
-  """
-
-  query: str
-  texts: Texts
-  raw_scores: bool = False
-  return_text: bool = False
-
-
-class SimilarityInput(msgspec.Struct, forbid_unknown_fields=True):
-  """A sentence, and those that it is compared with."""
-
-  source_sentence: str
-  sentences: Texts
-
-
-class SimilarityParameters(_Truncated, kw_only=True):
-  """How sentences are embedded."""
-
-  prompt_name: str | None = None
-
-
-class SimilarityRequest(msgspec.Struct, forbid_unknown_fields=True):
-  """Sentences to compare."""
-
-  inputs: SimilarityInput
-  parameters: SimilarityParameters | None = None
-
-
-class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
-  """Texts to tokenize."""
-
-  inputs: str | Texts
-  add_special_tokens: bool = True
-  prompt_name: str | None = None
-
-
-class DecodeRequest(msgspec.Struct, forbid_unknown_fields=True):
-  """Token ids to join to texts."""
-
-  ids: Annotated[
-    list[Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | Ids],
-    msgspec.Meta(min_length=1),
-  ]
-  skip_special_tokens: bool = True
-
-
-class HubRequest(msgspec.Struct, forbid_unknown_fields=True):
-  """What Hugging Face's client sends to the address of a server.
-
-  Attributes:
-    inputs: a text or a list of them; for `sentence_similarity` a mapping.
-    parameters: of a classification, `top_k`.
-    normalize: see `/embed`, as the rest.
-  """
-
-  inputs: str | Texts | SimilarityInput
-  parameters: dict[str, int | str | bool | None] = {}
-  normalize: bool | None = None
-  prompt_name: str | None = None
-  truncate: bool | None = None
-  truncation_direction: Direction = "Right"
-  dimensions: Positive | None = None
-  encoding_format: Literal["float"] | None = None
-
-
-class Prediction(msgspec.Struct):
-  """A label and its probability, or its logit."""
-
-  score: float
-  label: str
-
-
-class Rank(msgspec.Struct, omit_defaults=True):
-  """A text's place among those of the request, and its score."""
-
-  index: int
-  score: float
-  text: str | None = None
-
-
-class SparseValue(msgspec.Struct):
-  """An entry of a sparse vector: the id of a token, and its weight."""
-
-  index: int
-  value: float
-
-
-class SimpleToken(msgspec.Struct):
-  """A token, and the characters that it covers in the text."""
-
-  id: int
-  text: str
-  special: bool
-  start: int | None
-  stop: int | None
-
-
-class Info(msgspec.Struct):
-  """The model and the limits of the server."""
-
-  model_id: str
-  model_sha: str | None
-  model_dtype: str
-  served_model_name: str
-  model_type: dict[str, Any]
-  max_concurrent_requests: int
-  max_input_length: int
-  max_batch_tokens: int
-  max_batch_requests: int | None
-  max_client_batch_size: int
-  auto_truncate: bool
-  tokenization_workers: int
-  version: str
-  sha: str | None
-  docker_label: str | None
 
 
 async def _embed(call: Call) -> list[list[float]]:
@@ -320,7 +149,7 @@ async def _classify(
   call: Call,
   served: Served,
   records: list[dict[str, str]],
-  body: _Truncated | HubRequest,
+  body: Truncated | HubRequest,
   raw: bool,
 ) -> list[list[Prediction]]:
   """The labels of each record, the greatest score first."""
@@ -375,7 +204,7 @@ def _classifier(served: Served) -> LabelledTarget | None:
 
 
 async def _fit_records(
-  served: Served, records: list[dict[str, str]], body: _Truncated | HubRequest
+  served: Served, records: list[dict[str, str]], body: Truncated | HubRequest
 ) -> None:
   """Cuts texts, or refuses what is too long, as the request says."""
   single = [record for record in records if "pair" not in record]
