@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bert_jax import settings
+from bert_jax import exported, settings
+from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
+from bert_jax.tasks import EMBEDDING
 
 if TYPE_CHECKING:
   import jax
@@ -27,7 +29,7 @@ def load(
   batch_size: int = 32,
   split_special_tokens: bool | None = None,
   ignore_unexpected: bool = False,
-) -> "Model":
+) -> "Model | Predictor":
   """Loads a model.
 
   >>> model = bert_jax.load("hf://sentence-transformers/all-MiniLM-L6-v2")
@@ -38,8 +40,10 @@ def load(
 
   Args:
     where: the `--workdir` of a training run; a Hugging Face folder, or
-      `hf://org/name[@revision]`; a BERT release of Google's, a folder or zip.
-      All but `hf://` may be in an object store, `gs://...` or `s3://...`.
+      `hf://org/name[@revision]`; a BERT release of Google's, a folder or zip;
+      an export (see `bert_jax.exported`), of which only `task` and `batch_size`
+      may be given. All but `hf://` may be in an object store, `gs://...` or
+      `s3://...`.
     task: a name in `bert_jax.tasks.TASKS`, or of a part of a multi-task model;
       by default the task that the model's head is for.
     labels: the names of the labels; for a task with several targets a list for
@@ -62,12 +66,28 @@ def load(
 
   Returns:
     The model; of a run, with the best checkpoint that verifies, or else the
-    newest.
+    newest. Of an export a `Predictor`, for which JAX is not imported.
 
   Raises:
     UserError: there is no such model or task, or it is damaged or not
       supported.
   """
+  if exported.is_export(where):
+    given = {
+      "labels": labels,
+      "num_labels": num_labels,
+      "dtype": dtype,
+      "mesh": mesh,
+      "split_special_tokens": split_special_tokens,
+      "ignore_unexpected": ignore_unexpected or None,
+    }
+    for name, value in given.items():
+      if value is not None:
+        raise UserError(
+          f"{name}: {where} is an export, which cannot be changed; export the"
+          " model with it"
+        )
+    return _open_export(where, task, batch_size)
   import jax
 
   from bert_jax.model import Model
@@ -117,3 +137,18 @@ def load(
       stacklevel=2,
     )
   return Model(made, params, batch_size, mesh)
+
+
+def _open_export(
+  where: paths.Path, task: str | None, batch_size: int
+) -> Predictor:
+  """Opens an export for its own task, or for embeddings."""
+  found = exported.load(where, batch_size=batch_size)
+  if task in (None, found.task.name):
+    return found
+  if task == EMBEDDING.name:
+    return found.embedder()
+  raise UserError(
+    f"{where} is an export for the task {found.task.name}, got the task {task};"
+    f" export the model with --task={task}"
+  )

@@ -216,10 +216,7 @@ def save(model: Model, folder: paths.Path, format: str = "huggingface") -> None:
     )
   write, marker = settings.choice("format", format, _FORMATS)
   folder = paths.as_path(folder)
-  if paths.exists(folder) and (
-    not paths.is_folder(folder) or paths.list_names(folder, None)
-  ):
-    raise UserError(f"{folder} is not empty; choose a new folder")
+  folders.check_new(folder)
   try:
     with folders.atomic_folder(folder, last=marker) as here:
       write(model.task, model.params, here)

@@ -369,6 +369,8 @@ def predict(
       count = -(-count // multiple) * multiple
       longest = max(example.token_ids.shape[-1] for example in given)
       length = grouping.bucket(grouping.LENGTH_BUCKETS, longest)
+      # Exported models take no longer rows, not even of padding.
+      length = max(min(length, task.config.max_positions), longest)
       if shapes is not None:
         count, length = shapes.choose(count, length, given[0].structure)
       return grouping.pad(given, axes, rows=count, grow=lambda _: length)

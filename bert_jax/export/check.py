@@ -7,13 +7,13 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from bert_jax.batch import Batch, Parameters
 from bert_jax.export.parts import Part, parts
 from bert_jax.models import heads
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.choices import Choices
 from bert_jax.tasks.targets.similarity import SKIPPED, Similarity
 from bert_jax.tasks.task import Task
-from bert_jax.types import Batch, Parameters
 
 TOLERANCE = 1e-5
 """The largest difference of outputs from those of JAX."""

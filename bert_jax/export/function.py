@@ -1,14 +1,17 @@
 """A model as a function of plain arrays, for formats that JAX lowers it to."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import export
 from jaxtyping import Array
 
 from bert_jax import trees
+from bert_jax.batch import Batch, Parameters
 from bert_jax.engines import batches
 from bert_jax.export.parts import Part, parts
 from bert_jax.models import heads, pooling
@@ -17,7 +20,6 @@ from bert_jax.tasks.inputs.choices import Choices
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.targets.similarity import Similarity
 from bert_jax.tasks.task import Task
-from bert_jax.types import Batch, Parameters
 
 Arrays = Mapping[str, Any]
 """Arrays by name; parameters by path."""
@@ -36,11 +38,39 @@ class Function:
     weights: the parameters by their paths, float32 NumPy arrays.
     inputs: the names of the axes of each input.
     call: from weights and inputs to the outputs by their names.
+    longest: the maximum length of a row, in tokens.
   """
 
   weights: Arrays
   inputs: Mapping[str, tuple[str, ...]]
   call: Callable[[Arrays, Arrays], dict[str, Array]]
+  longest: int
+
+  @functools.cached_property
+  def shapes(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """The symbolic shapes of the inputs."""
+    scope = export.SymbolicScope([f"length <= {self.longest}"])
+    return {
+      name: jax.ShapeDtypeStruct(
+        export.symbolic_shape(f"{', '.join(axes)},", scope=scope), jnp.int32
+      )
+      for name, axes in self.inputs.items()
+    }
+
+  def describe(self) -> dict[str, list[dict[str, Any]]]:
+    """The `inputs` and `outputs` of a manifest: name, dtype, shape."""
+    outputs = jax.eval_shape(self.call, self.weights, self.shapes)
+    return {
+      key: [
+        {
+          "name": name,
+          "dtype": str(x.dtype),
+          "shape": [n if isinstance(n, int) else str(n) for n in x.shape],
+        }
+        for name, x in found.items()
+      ]
+      for key, found in (("inputs", self.shapes), ("outputs", outputs))
+    }
 
 
 def make(task: Task, params: Parameters) -> Function:
@@ -67,7 +97,7 @@ def make(task: Task, params: Parameters) -> Function:
       found |= _outputs(part, own, batch)
     return found
 
-  return Function(_flat(params), wanted, call)
+  return Function(_flat(params), wanted, call, task.config.max_positions)
 
 
 def _flat(params: Parameters) -> dict[str, Any]:

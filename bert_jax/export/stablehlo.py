@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import export
 
 from bert_jax import settings
@@ -78,38 +77,18 @@ def build(
       f"weights: {size / 1e9:.1f} GB do not fit inside of a program; write them"
       " beside it"
     )
-  scope = export.SymbolicScope([f"length <= {task.config.max_positions}"])
-  shapes = {
-    name: jax.ShapeDtypeStruct(
-      export.symbolic_shape(", ".join(axes) + ",", scope=scope), jnp.int32
-    )
-    for name, axes in made.inputs.items()
-  }
 
   def inside(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return made.call(made.weights, inputs)
 
   is_inside = weights == "inside"
-  call, arguments = inside, (shapes,)
+  call, arguments = inside, (made.shapes,)
   if not is_inside:
-    call, arguments = made.call, (made.weights, shapes)
+    call, arguments = made.call, (made.weights, made.shapes)
   exported = export.export(jax.jit(call), platforms=platforms)(*arguments)
-  outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
   return Program(
     data=bytes(exported.serialize()),
     weights=None if is_inside else made.weights,
-    inputs=_described(shapes),
-    outputs=_described(outputs),
     version=exported.calling_convention_version,
+    **made.describe(),
   )
-
-
-def _described(shapes: Mapping[str, Any]) -> list[dict[str, Any]]:
-  return [
-    {
-      "name": name,
-      "dtype": str(x.dtype),
-      "shape": [n if isinstance(n, int) else str(n) for n in x.shape],
-    }
-    for name, x in shapes.items()
-  ]

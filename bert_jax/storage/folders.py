@@ -86,6 +86,18 @@ def atomic_folder(output: paths.Path, last: str) -> Iterator[pathlib.Path]:
   shutil.rmtree(folder)
 
 
+def check_new(output: paths.Path) -> None:
+  """Refuses a place for a new folder where there is something already.
+
+  Raises:
+    UserError: it is a file, or a folder that is not empty.
+  """
+  if paths.exists(output) and (
+    not paths.is_folder(output) or paths.list_names(output, None)
+  ):
+    raise settings.UserError(f"{output} is not empty; choose a new folder")
+
+
 @contextlib.contextmanager
 def shared_folder(
   output: paths.Path, folder: pathlib.Path

@@ -24,7 +24,7 @@ from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
-from bert_jax.text.tokenizer import fingerprint
+from bert_jax.text.tokenizer import Tokenizer, fingerprint
 from bert_jax.types import Parameters, TrainState
 
 if TYPE_CHECKING:
@@ -155,12 +155,7 @@ def open_model(
 
   workdir = paths.as_path(where)
   entry, source = _read(workdir), workdir / MODEL_FILE
-  folder = workdir / TOKENIZER
-  tokenizer = text.load(folder) if paths.exists(folder) else None
-  if fingerprint(tokenizer) != entry["vocabulary"]:
-    raise UserError(
-      f"{folder}: this is not the vocabulary that the model was trained with"
-    )
+  tokenizer = _tokenizer(workdir, entry)
   step = parameters.best_folder(workdir / CHECKPOINTS)
   # A model that was not trained here was not tuned here either.
   state = checkpoints.metadata(step).get("task", entry["task"])
@@ -182,6 +177,28 @@ def open_model(
     return LoadedParams(params, tuple(sorted(set(wanted) - set(there))))
 
   return Pretrained(str(workdir), config, task, tokenizer, read)
+
+
+def verify(where: paths.Path) -> None:
+  """Verifies the config and the vocabulary of a run, but no checkpoint.
+
+  Raises:
+    UserError: they are missing or damaged, or do not belong together.
+  """
+  workdir = paths.as_path(where)
+  if not is_run(where):
+    raise UserError(f"{workdir / MODEL_FILE} is missing")
+  _tokenizer(workdir, _read(workdir))
+
+
+def _tokenizer(workdir: Any, entry: Mapping[str, Any]) -> Tokenizer | None:
+  folder = workdir / TOKENIZER
+  tokenizer = text.load(folder) if paths.exists(folder) else None
+  if fingerprint(tokenizer) != entry["vocabulary"]:
+    raise UserError(
+      f"{folder}: this is not the vocabulary that the model was trained with"
+    )
+  return tokenizer
 
 
 def vocabulary_of(where: paths.Path) -> pathlib.Path:

@@ -2,7 +2,7 @@
 
 from bert_jax.export.check import TOLERANCE
 from bert_jax.export.onnx.bits import measure_bits, quantize
-from bert_jax.export.onnx.build import RUNTIMES, build, save
+from bert_jax.export.onnx.build import RUNTIMES, build, describe, save
 from bert_jax.export.onnx.check import check
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
   "TOLERANCE",
   "build",
   "check",
+  "describe",
   "measure_bits",
   "quantize",
   "save",

@@ -165,6 +165,29 @@ def _vectors(
   return x
 
 
+def describe(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
+  """The `inputs` and `outputs` of a manifest: name, dtype, shape."""
+  return {
+    key: [
+      {
+        "name": value.name,
+        "dtype": onnx.helper.tensor_dtype_to_np_dtype(
+          value.type.tensor_type.elem_type
+        ).name,
+        "shape": [
+          size.dim_param or size.dim_value
+          for size in value.type.tensor_type.shape.dim
+        ],
+      }
+      for value in values
+    ]
+    for key, values in (
+      ("inputs", model.graph.input),
+      ("outputs", model.graph.output),
+    )
+  }
+
+
 def _masked_head(part: Part) -> bool:
   found = part.heads.values()
   return any(isinstance(head, heads.MaskedLanguageHead) for head in found)
