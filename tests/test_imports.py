@@ -109,6 +109,31 @@ def test_a_published_model_predicts_without_what_training_needs():
   assert not heavy & {*done.stdout.split()}
 
 
+# Without JAX: what exported models, and a server of them, are loaded with.
+WITHOUT_JAX = (
+  "batch",
+  "checkpointing.manifest",
+  "data.grouping",
+  "loading",
+  "models.config",
+  "models.pooling",
+  "predictor",
+  "storage.checksums",
+  "storage.folders",
+  "tasks",
+  "text",
+)
+
+
+def test_predictions_on_other_engines_work_without_jax():
+  names = ", ".join(f"bert_jax.{name}" for name in WITHOUT_JAX)
+  done = python(f"import {names}, sys; print(*sys.modules)")
+  heavy = {"array_record", "flax", "fsspec", "grain", "jax", "matplotlib"}
+  heavy |= {"optax", "orbax", "pandas", "scipy", "sklearn"}
+  heavy |= {"tensorflow_datasets", "tensorflow"}
+  assert not heavy & {*done.stdout.split()}
+
+
 def test_preparing_text_works_without_jax():
   # Each of its worker processes would import jax, and hold it in memory.
   done = python("import launch.prepare, sys; print(*sys.modules)")

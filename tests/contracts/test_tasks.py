@@ -4,15 +4,20 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import pickle
 
 import jax
 import numpy as np
 import pytest
 
 from bert_jax.data import grouping
+from bert_jax.predictor import Predictor
 from bert_jax.settings import from_dict
 from bert_jax.tasks import TASKS, Target, Task, Texts, from_state, targets
 from bert_jax.tasks.targets.labels import LabelledTarget
+from bert_jax.tasks.targets.target import json_line
+from tests import small
+from tests.commands import python
 from tests.errors import user_error
 from tests.tasks.cases import ENCODER, OTHERS, RECORDS, assert_same, model
 
@@ -309,3 +314,39 @@ def test_options_of_inputs_are_checked(name):
       dataclasses.replace(inputs, stride=-1)
     with pytest.raises(ValueError, match="max_question: expected at least 1"):
       dataclasses.replace(inputs, max_question=0)
+
+
+_WITHOUT_JAX = """
+import pickle, sys
+for name in ("jax", "flax", "scipy", "sklearn", "grain", "array_record"):
+  sys.modules[name] = None  # An error to import.
+from bert_jax import tasks, text
+from bert_jax.predictor import Predictor
+from bert_jax.tasks.targets.target import json_line
+folder, path = sys.argv[1:]
+with open(path, "rb") as file:
+  cases = pickle.load(file)
+for state, config, record, outputs in cases:
+  task = tasks.from_state(state, "state").bind(config, text.load(folder))
+  print(json_line(Predictor(task, lambda batch: outputs)([record])))
+"""
+
+
+def test_answers_are_the_same_in_a_process_without_jax(tmp_path):
+  (folder := tmp_path / "vocabulary").mkdir()
+  small.tokenizer().save(folder)
+  cases, expected = [], []
+  for name, record in RECORDS.items():
+    own, outputs = model(name), []
+
+    def forward(batch, compute=own.forward, outputs=outputs):
+      outputs.append(jax.device_get(compute(batch)))
+      return outputs[-1]
+
+    expected += Predictor(own.task, forward)([record])
+    cases.append((own.task.state(), own.config, record, *outputs))
+  (tmp_path / "cases").write_bytes(pickle.dumps(cases))
+  done = python(_WITHOUT_JAX, folder, tmp_path / "cases")
+  found = [json.loads(line)[0] for line in done.stdout.splitlines()]
+  for one, other in zip(found, expected, strict=True):
+    assert_same(one, json.loads(json_line(other)))

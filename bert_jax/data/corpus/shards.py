@@ -23,7 +23,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_record.python import array_record_data_source, array_record_module
 from jaxtyping import Int, Int32, Int64, UInt32
 
 from bert_jax.settings import UserError
@@ -69,6 +68,8 @@ class ShardWriter:
 
     With `marks_words` ids are written with the marks of `Corpus`.
     """
+    from array_record.python import array_record_module  # Slow to import.
+
     self.path = path
     self._dtype = id_dtype(vocabulary_size, marks_words)
     self._marks_words = marks_words
@@ -224,9 +225,7 @@ class Corpus:
   document_starts: Int64[np.ndarray, "documents+1"] = dataclasses.field(
     repr=False
   )
-  _records: array_record_data_source.ArrayRecordDataSource = dataclasses.field(
-    repr=False
-  )
+  _records: Any = dataclasses.field(repr=False)
 
   @classmethod
   def open(cls, folder: paths.Path, split: str = "train") -> "Corpus":
@@ -236,6 +235,8 @@ class Corpus:
       UserError: the corpus is not complete, a file is missing or has the wrong
         size, or the split is unknown or empty.
     """
+    from array_record.python import array_record_data_source  # Slow to import.
+
     folder = paths.local(folder)
     if split not in SPLITS:
       raise UserError(
