@@ -56,13 +56,16 @@ class InputError(UserError):
 class Forward(Protocol):
   """A model's forward pass on some engine.
 
-  One that compiles a program for each shape of batches, such as
+  One that compiles a program for each shape of batches in threads, such as
   `training.inference.Forward`, has these too:
 
     shapes: a `grouping.Shapes`, which chooses the shapes of batches.
     multiple: numbers of rows are multiples of this.
     prepare(batch): starts to compile for batches of this shape, unless it did
       before, and returns a function that computes the outputs for this batch.
+
+  One that takes every shape at once, such as `engines.onnx.OnnxForward`, has
+  `dynamic_shapes = True`: rows are then padded to the longest alone.
 
   Attributes:
     outputs: the names of what it can compute: the heads of the task, as
@@ -292,6 +295,7 @@ class _Renamed:
   def __init__(self, forward: Forward, names: Mapping[str, str]):
     """Takes the forward pass, and its own names of outputs by the new ones."""
     self._forward, self._names, self.outputs = forward, names, tuple(names)
+    self.dynamic_shapes = getattr(forward, "dynamic_shapes", False)
 
   def __call__(
     self, batch: Batch, names: Sequence[str] | None = None
@@ -344,8 +348,8 @@ def predict(
   Args:
     task: bound to its encoder.
     forward: the model: a `Forward`, which compiles for the next batches while
-      it computes if it has `prepare`, or any function of a padded batch of
-      NumPy arrays.
+      it computes if it has `shapes`, or any function of a padded batch of NumPy
+      arrays.
     records: what to predict for.
     examples: the rows that `task.preprocess` made of each record.
     batch_size: rows that go through the model at once, at most.
@@ -361,9 +365,12 @@ def predict(
   found: list[Any] = [None] * len(rows)
   shapes: grouping.Shapes | None = getattr(forward, "shapes", None)
   multiple: int = getattr(forward, "multiple", 1)
+  has_dynamic_shapes: bool = getattr(forward, "dynamic_shapes", False)
 
   def padded(given: Sequence[Batch]) -> Batch:
     axes = task.axes_of(given[0])
+    if length_buckets is None and has_dynamic_shapes:
+      return grouping.pad(given, axes, rows=len(given), grow=int, exact=True)
     if length_buckets is None:
       count = grouping.power_of_two(len(given))
       count = -(-count // multiple) * multiple

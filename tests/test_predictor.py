@@ -116,6 +116,27 @@ def test_pooling_inside_an_exported_model_cannot_be_changed():
     other.embed(TEXTS, pooling=("max",))
 
 
+@pytest.mark.parametrize("takes_all", [False, True])
+def test_an_engine_that_compiles_nothing_gets_little_padding(
+  takes_all,
+):
+  model, shapes = small.model(), []
+
+  class Counting(OtherEngine):
+    dynamic_shapes = takes_all
+
+    def __call__(self, batch, names=None):
+      shapes.append(batch.token_ids.shape)
+      positions = batch.targets["masked_lm/positions"].shape
+      return {
+        "masked_lm": np.zeros((*positions, 24), np.float32),
+        "next_sentence": np.zeros((len(batch.token_ids), 1, 2), np.float32),
+      }
+
+  Predictor(model.task, Counting(model))(["the [MASK]", "[MASK]", "[MASK] a"])
+  assert shapes == [(3, 4) if takes_all else (4, 16)]
+
+
 def test_a_model_without_vectors_says_so():
   model = model_of(TASKS["classification"])
   other = Predictor(model.task, OtherEngine(model, ("classifier",)))

@@ -30,7 +30,10 @@ class OnnxForward:
   Attributes:
     outputs: the names that a call takes: the heads of the task, and others
       that the file has, such as `token_embeddings`.
+    dynamic_shapes: True, since batches of every shape run at once.
   """
+
+  dynamic_shapes = True
 
   def __init__(
     self, model: str | os.PathLike | bytes, task: Task, threads: int = 0

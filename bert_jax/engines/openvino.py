@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from bert_jax.batch import Batch
 from bert_jax.engines.batches import Signature
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
-from bert_jax.types import Batch
 
 _INSTALL = 'pip install "bert_jax[openvino]"'
 # The tokens that go through the model at once, of one thread.
@@ -30,7 +30,10 @@ class OpenVinoForward:
   Attributes:
     outputs: the names that a call takes: the heads of the task, and others
       that the file has, such as `token_embeddings`.
+    dynamic_shapes: True, since batches of every shape run at once.
   """
+
+  dynamic_shapes = True
 
   def __init__(
     self, model: str | os.PathLike | bytes, task: Task, threads: int = 0
