@@ -1,0 +1,1 @@
+"""The server under load; see `__main__.py`."""
