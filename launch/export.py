@@ -7,12 +7,21 @@ The folder holds the model, its tokenizer, a model card and a manifest.
 """
 
 import functools
+import itertools
 import sys
 
+import bert_jax
+from bert_jax.data.records import RecordsConfig
+from bert_jax.data.sources.labelled import BadRow, Record
 from bert_jax.export import folder
+from bert_jax.settings import UserError
 from bert_jax.storage import paths
+from bert_jax.tasks import labelled
 
-from . import cli, models
+from . import cli, data_flags, models
+
+# Texts to measure on; each is compared with each.
+_MOST = 1000
 
 
 def define(values: cli.Values) -> None:
@@ -41,6 +50,17 @@ def define(values: cli.Values) -> None:
     enum_values=list(folder.LAYOUTS),
   )
   values.define(
+    "bits",
+    "onnx: 8 for weights of 8 bits in dense layers, which only ONNX Runtime"
+    " runs; needs --texts.",
+    "integer",
+  )
+  values.define(
+    "texts",
+    f"onnx: files of texts or records, as predict --input reads them, on which"
+    f" the loss by --bits is measured; the first {_MOST:,} are used.",
+  )
+  values.define(
     "weights",
     "stablehlo: the weights are inside of the program (up to 1.5 GB) or beside"
     " it, as safetensors.",
@@ -60,19 +80,39 @@ def define(values: cli.Values) -> None:
   )
 
 
+def _records(values: cli.Values, model: bert_jax.Model) -> list[Record]:
+  """The records of --texts."""
+  config = RecordsConfig(eval=values.texts)
+  try:
+    rows = labelled.stream_inputs(config, model.task)
+    found = list(itertools.islice(rows, _MOST))
+  except UserError as error:
+    raise UserError(data_flags.in_flags(str(error), "texts")) from error
+  for row in found:
+    if isinstance(row, BadRow):
+      raise UserError(f"{row.where}: {row.reason}")
+  return [row.record for row in found]
+
+
 def export(values: cli.Values) -> None:
   """Exports."""
-  names = ("runtime", "layout", "weights", "platforms", "length")
+  if (values.bits is None) != (values.texts is None):
+    raise UserError("--bits and --texts go together")
+  names = ("runtime", "layout", "bits", "weights", "platforms", "length")
   options = {
     name: values[name].value for name in names if values[name].value is not None
   }
   model = models.load(values)
+  if values.texts is not None:
+    options["records"] = _records(values, model)
   about = folder.export(model, values.output, values.to, **options)
   files = paths.list_files(paths.as_path(values.output)).values()
   size = sum(path.stat().st_size for path in files) / 1e6
   print(f"{values.output}: {values.to}, {size:.1f} MB")
   if about["largest_difference"] is not None:
     print(f"largest difference from JAX: {about['largest_difference']:.2g}")
+  for name, value in about.get("measured", {}).items():
+    print(f"{name}: {value:.4g}")
 
 
 main = functools.partial(cli.run, export, define)

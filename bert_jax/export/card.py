@@ -178,6 +178,11 @@ def _checks(about: Mapping[str, Any]) -> str:
       " when it was exported (relative to the largest value of an output, where"
       " that is above 1)."
     )
+  for name, value in about.get("measured", {}).items():
+    lines.append(
+      f"With weights of {about['bits']} bits, {name} was {value:.4g} on the"
+      " texts that it was measured on."
+    )
   versions = (f"{name} {x}" for name, x in about["versions"].items())
   lines.append(f"Written with {', '.join(versions)}.")
   if about["kind"] == "stablehlo":

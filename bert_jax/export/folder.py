@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from bert_jax import exported, model, settings
 from bert_jax.checkpointing import manifest
+from bert_jax.data.sources.labelled import Record
 from bert_jax.export import card, check, triton
 from bert_jax.export.parts import parts
 from bert_jax.settings import UserError
@@ -28,6 +29,10 @@ class Options:
       ONNX Runtime's own, which are faster there.
     layout: onnx: `folder`, or `triton` for a folder of Triton's model
       repository, whose name is that of the model.
+    bits: onnx: 8 for dense layers with weights of 8 bits, which only ONNX
+      Runtime runs; 0 for float32.
+    records: onnx, with `bits`: such as the model will be used on, to measure
+      what the bits cost; see `onnx.measure_bits`.
     weights: stablehlo: `inside` of the program or `beside` it.
     platforms: stablehlo: those that the program runs on.
     length: tflite: the tokens of a row; 0 for the longest of the task.
@@ -35,13 +40,15 @@ class Options:
 
   runtime: str = "standard"
   layout: str = "folder"
+  bits: int = 0
+  records: Sequence[Record] = ()
   weights: str = "inside"
   platforms: Sequence[str] = ("cpu", "cuda", "tpu")
   length: int = 0
 
 
 _OF_KINDS: Mapping[str, tuple[str, ...]] = {
-  "onnx": ("runtime", "layout"),
+  "onnx": ("runtime", "layout", "bits", "records"),
   "stablehlo": ("weights", "platforms"),
   "savedmodel": (),
   "tflite": ("length",),
@@ -77,7 +84,8 @@ def export(
   Raises:
     UserError: the folder is not empty or cannot be written, the kind or an
       option is unknown, a package that the kind needs is not installed, or the
-      outputs differ by more than `check.TOLERANCE`.
+      outputs differ by more than `check.TOLERANCE`, or those of 8 bits by more
+      than `onnx.measure_bits` allows.
   """
   own = settings.choice("export: to", to, _OF_KINDS)
   for name in options:
@@ -87,6 +95,8 @@ def export(
     settings.choice("export: option", name, dict.fromkeys(own))
   chosen = Options(**options)
   settings.choice("layout", chosen.layout, dict.fromkeys(LAYOUTS))
+  if chosen.bits not in (0, 8):
+    raise UserError(f"bits: expected 8, or 0 for float32, got {chosen.bits}")
   folder = paths.as_path(output)
   name = pathlib.PurePath(str(output).rstrip("/")).name
   if chosen.layout == "triton":
@@ -141,6 +151,8 @@ def _versions(kind: str) -> dict[str, str]:
 def _write_onnx(
   source: model.Model, task: Task, here: pathlib.Path, options: Options
 ) -> dict[str, Any]:
+  from bert_jax.engines.onnx import OnnxForward
+
   try:
     from bert_jax.export import onnx
   except ImportError as error:
@@ -151,13 +163,28 @@ def _write_onnx(
   if options.layout == "triton":
     path = here / triton.VERSION / path.name
     path.parent.mkdir()
-  made = onnx.build(task, source.params, options.runtime)
-  onnx.save(made, path)
+  # Dense layers of 8 bits are an operator of its own.
+  runtime = "onnxruntime" if options.bits else options.runtime
+  made = onnx.build(task, source.params, runtime)
+  files = onnx.save(made, path)
+  measured = {"largest_difference": onnx.check(path, task, source.params)}
+  if options.bits:
+    exact = OnnxForward(path, task)
+    made = onnx.quantize(made)
+    for name in files:
+      path.with_name(name).unlink()
+    onnx.save(made, path)
+    found = OnnxForward(path, task)
+    measured = {
+      "largest_difference": None,
+      "bits": options.bits,
+      "measured": onnx.measure_bits(exact, found, task, options.records),
+    }
   return {
     "model": path.relative_to(here).as_posix(),
-    "runtime": options.runtime,
+    "runtime": runtime,
     **onnx.describe(made),
-    "largest_difference": onnx.check(path, task, source.params),
+    **measured,
   }
 
 

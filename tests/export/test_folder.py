@@ -46,6 +46,7 @@ def home(tmp_path_factory):
   home = tmp_path_factory.mktemp("exports")
   bert_jax.save(model(), home / "model", "bert_jax")
   folder.export(model(), home / "onnx")
+  (home / "texts.txt").write_text("a list\n")
   return home
 
 
@@ -214,6 +215,33 @@ def test_hugging_face_folders_have_a_manifest(tmp_path):
   assert "config.json has 2 bytes in place of" in out
 
 
+def test_weights_of_8_bits_are_measured(home, tmp_path):
+  words = small.WORDS.replace("[ ] mask", "").split()
+  texts = [" ".join(words[n % 7 : 3 + n]) for n in range(5, 30)]
+  (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+  arguments = [
+    "--to=onnx",
+    f"--model={home}/model",
+    "--bits=8",
+    "--texts=texts.txt",
+    "--output=x",
+  ]
+  out = output("export", *arguments, cwd=tmp_path)
+  _, change, equal = out.splitlines()
+  assert change.startswith("largest_change: ")
+  assert equal.startswith("equal_answers: ")
+  about = exported.read_manifest(tmp_path / "x")
+  assert (about["bits"], about["runtime"]) == (8, "onnxruntime")
+  assert about["measured"]["largest_change"] < 0.1
+  assert "With weights of 8 bits" in (tmp_path / "x" / "README.md").read_text()
+  assert bert_jax.load(tmp_path / "x")("the list")
+  (tmp_path / "texts.txt").write_text("one\n")
+  arguments[-1] = "--output=y"
+  line = mistake("export", *arguments, cwd=tmp_path)
+  assert "at least 20 texts to measure on, got 1" in line
+  assert not (tmp_path / "y").exists()
+
+
 # The parts of Triton's `ModelConfig` that are written; 9 is a string, 3 an
 # int64, 11 a message.
 TRITON = {
@@ -290,6 +318,15 @@ def test_a_model_of_triton_is_written(tmp_path):
     (
       "--model=model --to=onnx --output=x --weights=beside",
       "weights goes with stablehlo, not with onnx",
+    ),
+    ("--model=model --to=onnx --output=x --bits=8", "--bits and --texts go to"),
+    (
+      "--model=model --to=onnx --output=x --bits=4 --texts=texts.txt",
+      "bits: expected 8, or 0 for float32, got 4",
+    ),
+    (
+      "--model=model --to=onnx --output=x --bits=8 --texts=no.txt",
+      "--texts: 'no.txt' matches no file",
     ),
     (
       "--model=model --to=savedmodel --output=x --length=3",
