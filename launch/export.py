@@ -15,7 +15,6 @@ from bert_jax.data.records import RecordsConfig
 from bert_jax.data.sources.labelled import BadRow, Record
 from bert_jax.export import folder
 from bert_jax.settings import UserError
-from bert_jax.storage import paths
 from bert_jax.tasks import labelled
 
 from . import cli, data_flags, models
@@ -106,9 +105,8 @@ def export(values: cli.Values) -> None:
   if values.texts is not None:
     options["records"] = _records(values, model)
   about = folder.export(model, values.output, values.to, **options)
-  files = paths.list_files(paths.as_path(values.output)).values()
-  size = sum(path.stat().st_size for path in files) / 1e6
-  print(f"{values.output}: {values.to}, {size:.1f} MB")
+  size = sum(entry["size"] for entry in about["files"].values())
+  print(f"{values.output}: {values.to}, {size / 1e6:.1f} MB")
   if about["largest_difference"] is not None:
     print(f"largest difference from JAX: {about['largest_difference']:.2g}")
   for name, value in about.get("measured", {}).items():

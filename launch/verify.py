@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 from bert_jax import exported
 from bert_jax.checkpointing import manifest
-from bert_jax.cluster.run_folder import CHECKPOINTS
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 
@@ -40,36 +39,33 @@ def _checked(where: str) -> Iterator[tuple[str, list[str]]]:
   """The folders with a manifest, and what is wrong with each.
 
   Raises:
-    UserError: the folder has no manifest.
+    UserError: the folder is no run and no export.
   """
   where = where.rstrip("/") or "/"
-  steps = manifest.steps(paths.as_path(where) / CHECKPOINTS)
-  for step in steps:
-    folder = f"{where}/{CHECKPOINTS}/{step}"
-    yield folder, [*manifest.faults(paths.as_path(folder))]
-  if steps:
-    yield where, [*_faults_of_run(where)]
+  folder = paths.as_path(where)
+  if paths.exists(folder / manifest.NAME) or exported.is_export(where):
+    yield where, [*manifest.faults(folder)]
     return
-  if not paths.is_folder(where):
+  # It imports jax, which exports do without.
+  from bert_jax.training import workdir
+
+  steps = manifest.steps(folder / workdir.CHECKPOINTS)
+  if not steps and not paths.is_folder(where):
     raise UserError(f"{where}: no such folder")
-  has_manifest = paths.exists(paths.as_path(where) / manifest.NAME)
-  if not has_manifest and not exported.is_export(where):
+  if not steps:
     raise UserError(
       f"{where}: expected the --workdir of a run, or the folder of an export;"
       f" it has no checkpoints and no {manifest.NAME}"
     )
-  yield where, [*manifest.faults(paths.as_path(where))]
-
-
-def _faults_of_run(where: str) -> Iterator[str]:
-  """What is wrong with the config or the vocabulary of a run."""
-  # It imports jax, which exports do without.
-  from bert_jax.training import workdir
-
+  for step in steps:
+    name = f"{workdir.CHECKPOINTS}/{step}"
+    yield f"{where}/{name}", [*manifest.faults(folder / name)]
   try:
     workdir.verify(where)
   except UserError as error:
-    yield str(error)
+    yield where, [str(error)]
+  else:
+    yield where, []
 
 
 main = functools.partial(cli.run, verify, define, takes_arguments=True)

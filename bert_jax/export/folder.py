@@ -127,9 +127,10 @@ def export(
       content = card.text(name, task, about)
       folders.write_text(here / card.NAME, content)
       manifest.write(here, about=about)
+      written = manifest.read(here)
   except OSError as error:
     raise UserError(f"cannot write {folder}: {error}") from error
-  return about
+  return written
 
 
 def _versions(kind: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ import bert_jax
 from bert_jax import exported
 from bert_jax.checkpointing import manifest
 from bert_jax.export import folder, onnx
+from bert_jax.storage import paths
 from bert_jax.tasks import TASKS
 from bert_jax.tasks.targets.target import to_json
 from tests import small
@@ -199,6 +200,19 @@ def test_what_cannot_be_opened_is_refused(home, tmp_path):
     manifest.write(tmp_path / "x", about={**changed, key: value})
     with user_error(message):
       bert_jax.load(tmp_path / "x")
+
+
+def test_an_export_in_a_store_is_opened_and_verified(home, s3):
+  arguments = ("--to=onnx", "--layout=triton", f"--output={s3}/tone")
+  out = output("export", "--model=model", *arguments, cwd=home)
+  assert out.startswith(f"{s3}/tone: onnx, 0.")
+  record = cases.RECORDS["classification"]
+  cases.assert_same(bert_jax.load(f"{s3}/tone")(record), model()(record))
+  assert output("verify", f"{s3}/tone") == f"{s3}/tone: OK\n"
+  paths.write_bytes(f"{s3}/tone/vocab.txt", b"")
+  assert run("verify", f"{s3}/tone").out.startswith(
+    f"{s3}/tone: vocab.txt has 0 bytes in place of"
+  )
 
 
 def test_hugging_face_folders_have_a_manifest(tmp_path):
