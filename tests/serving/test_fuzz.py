@@ -14,7 +14,7 @@ from tests.serving import servers
 from tests.serving.test_app import ENDPOINTS, GOOD, JSON
 
 BOUNDED = settings(
-  max_examples=150,
+  max_examples=60,
   deadline=None,
   derandomize=True,
   suppress_health_check=list(HealthCheck),

@@ -336,3 +336,17 @@ def test_tls(tmp_path):
     assert ask(POST) == [408]
     # Not TLS at all.
     assert probe(port, POST)[1] < 2.5
+
+
+def test_an_answer_is_one_write_and_expectations_are_met(server):
+  _, port = server
+  with connect(port) as connection:
+    head = POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    connection.sendall(head)
+    assert statuses(connection.recv(1000)) == [100]
+    connection.sendall(b"{}")
+    received = connection.recv(1000)
+    assert statuses(received) == [200]
+    assert received.endswith(b"\r\n\r\n{}")
+    connection.sendall(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert connection.recv(1000).endswith(b"\r\n\r\n")

@@ -421,32 +421,48 @@ def _post(
 
 
 ENDPOINTS = (
-  _post("/embed", _embed, "Vectors", EmbedRequest, list[list[float]]),
+  _post("/embed", _embed, "Vectors of texts", EmbedRequest, list[list[float]]),
   _post(
     "/embed_all",
     _embed_all,
-    "Vectors of all tokens",
+    "Vectors of all tokens of texts",
     EmbedAllRequest,
     list[list[list[float]]],
   ),
   _post(
     "/embed_sparse",
     _embed_sparse,
-    "Sparse vectors (SPLADE)",
+    "Sparse vectors of texts (SPLADE)",
     EmbedSparseRequest,
     list[list[SparseValue]],
   ),
   _post(
     "/predict",
     _predict,
-    "Labels",
+    "Labels of texts or pairs",
     ClassifyRequest,
     list[Prediction | list[Prediction]],
   ),
-  _post("/rerank", _rerank, "Order", RerankRequest, list[Rank]),
-  _post("/similarity", _similarity, "Cosines", SimilarityRequest, list[float]),
   _post(
-    "/tokenize", _tokenize, "Tokens", TokenizeRequest, list[list[SimpleToken]]
+    "/rerank",
+    _rerank,
+    "Texts by their scores for a query",
+    RerankRequest,
+    list[Rank],
+  ),
+  _post(
+    "/similarity",
+    _similarity,
+    "Cosines of a sentence and others",
+    SimilarityRequest,
+    list[float],
+  ),
+  _post(
+    "/tokenize",
+    _tokenize,
+    "Tokens of texts",
+    TokenizeRequest,
+    list[list[SimpleToken]],
   ),
   _post("/decode", _decode, "Texts of token ids", DecodeRequest, list[str]),
   _post(
