@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+# Successes of these are not logged: they come every few seconds.
+_PROBES = ("/health", "/ready", "/metrics")
 _LOGGER = logging.getLogger("bert_jax.serving")
 # The attributes that every record has; others came by `extra`.
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
@@ -70,7 +72,8 @@ def request(
     code: of the error.
     texts: what was asked; logged only where `start` was told so.
   """
-  if not _LOGGER.isEnabledFor(logging.INFO):
+  is_probe = status == 200 and route in _PROBES
+  if is_probe or not _LOGGER.isEnabledFor(logging.INFO):
     return
   fields: dict[str, Any] = {
     "request_id": request_id,

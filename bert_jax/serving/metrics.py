@@ -40,6 +40,8 @@ class Metrics:
       raise UserError(
         f"the metrics need prometheus-client; run {INSTALL}"
       ) from error
+    # A further line for each counter, which says when it was made.
+    client.disable_created_metrics()
     self._client = client
     self._folder = os.environ.get(MULTIPROCESS)
     self._own = client.CollectorRegistry()

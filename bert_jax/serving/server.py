@@ -162,8 +162,10 @@ class _Worker:
     metrics = Metrics()
     registry = Registry(self._settings, metrics, self._opener, self._shared)
     servers = self._servers(registry, metrics)
-    for server in servers:
-      await server.start()
+    # One of several workers leaves connections to those that have loaded.
+    is_alone = self._settings.workers == 1
+    if is_alone:
+      await _start(servers)
     loading = asyncio.create_task(registry.start())
     stopping = asyncio.create_task(self._stop.wait())
     await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -172,6 +174,8 @@ class _Worker:
       event("stopped while loading")
       _exit(0)
     loading.result()
+    if not is_alone:
+      await _start(servers)
     if registry.ready:
       event("ready", seconds=round(time.monotonic() - self._begin, 3))
     await stopping
@@ -224,6 +228,11 @@ class _Worker:
         await asyncio.wait_for(self._hurry.wait(), min(left, 0.02))
 
 
+async def _start(servers: Sequence["_Http"]) -> None:
+  for server in servers:
+    await server.start()
+
+
 class _Http:
   """The HTTP server of one listener, by uvicorn's parts."""
 
@@ -257,13 +266,26 @@ class _Http:
     config.load()
     self._server = uvicorn.Server(config)
     self._server.lifespan = config.lifespan_class(config)
+    self._encryption: dict[str, Any] = {}
+    if encrypted:
+      self._encryption = {
+        "ssl": config.ssl,
+        "ssl_handshake_timeout": settings.head_timeout,
+        "ssl_shutdown_timeout": _LAST_SECONDS,
+      }
     # What is accepted at the very end; the server closes its own.
     self._listener, self._last = listener, listener.dup()
     self._ticks: asyncio.Task | None = None
 
   async def start(self) -> None:
     """Accepts connections from now on."""
-    await self._server.startup([self._listener])
+    listening = await asyncio.get_running_loop().create_server(
+      self._protocol,
+      sock=self._listener,
+      backlog=_BACKLOG,
+      **self._encryption,
+    )
+    self._server.servers = [listening]
     self._ticks = asyncio.create_task(self._server.main_loop())
 
   async def close(self) -> None:
@@ -272,13 +294,13 @@ class _Http:
     for listener in server.servers:
       listener.close()
     # Connections that the kernel has accepted, and which would be reset.
-    loop, config = asyncio.get_running_loop(), server.config
+    loop = asyncio.get_running_loop()
     with self._last, contextlib.suppress(OSError):
       while True:
         connection, _ = self._last.accept()
         connection.setblocking(False)
         await loop.connect_accepted_socket(
-          self._protocol, connection, ssl=config.ssl
+          self._protocol, connection, **self._encryption
         )
     for connection in list(server.server_state.connections):
       connection.shutdown()
@@ -335,8 +357,15 @@ def _supervise(
 class _Workers:
   """The processes of a server."""
 
-  def __init__(self, *arguments: Any):
-    self._arguments = arguments
+  def __init__(
+    self,
+    settings: ServeSettings,
+    listeners: Sequence[socket.socket],
+    opener: Opener,
+    shared: pathlib.Path,
+  ):
+    self._arguments = settings, listeners, opener, shared
+    self._listeners = listeners
     # When each was started, of `time.monotonic()`, by process id.
     self._started: dict[int, float] = {}
     self._code: int | None = None
@@ -345,6 +374,9 @@ class _Workers:
     """Asks all to stop; called again, to hurry."""
     if self._code is None:
       self._code = 0
+    # Else the kernel would accept connections that nobody takes.
+    for listener in self._listeners:
+      listener.close()
     for pid in self._started:
       with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
