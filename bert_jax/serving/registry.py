@@ -95,9 +95,6 @@ class Registry:
       opener: opens models.
       shared: a folder by which several processes of a server tell each other
         what the administration wants.
-
-    Raises:
-      UserError: there is no such place.
     """
     self.draining = False
     self._settings, self._metrics, self._opener = settings, metrics, opener

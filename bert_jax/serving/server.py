@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bert_jax.serving import versions
 from bert_jax.serving.metrics import INSTALL, MULTIPROCESS
 from bert_jax.serving.opening import Export, Opener
 from bert_jax.serving.settings import ServeSettings
@@ -59,6 +60,8 @@ def run(settings: ServeSettings, export: Export) -> int:
       raise UserError(f"the server needs {name}; run {INSTALL}")
   from bert_jax.serving import logs
 
+  for where in settings.models.values():
+    versions.check(where)
   _check_tls(settings)
   logs.start(settings.log_texts)
   with (

@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 
-from bert_jax.storage import paths
+from bert_jax.settings import UserError
 
 EXPORTED = "manifest.json"
 """The file that an export has last."""
@@ -18,9 +18,24 @@ _VERSION = re.compile(r"v?\d+(?:[-_.T:]?\d+)*Z?")
 Key = tuple[int, ...]
 
 
+def is_local(where: str) -> bool:
+  """Whether a place is a path here, and neither in a store nor on a hub."""
+  return "://" not in where
+
+
+def check(where: str) -> None:
+  """Refuses a place here where there is nothing.
+
+  Raises:
+    UserError: there is no such file or folder.
+  """
+  if is_local(where) and not os.path.exists(where):
+    raise UserError(f"{where}: there is no such file or folder")
+
+
 def is_model(where: str) -> bool:
   """Whether a place is a model itself: also all that is no local folder."""
-  if paths.is_remote(where) or not os.path.isdir(where):
+  if not is_local(where) or not os.path.isdir(where):
     return True
   return any(os.path.exists(os.path.join(where, x)) for x in _MARKERS)
 
@@ -70,7 +85,7 @@ def fingerprint(where: str) -> str:
   what is no local folder it is of the name.
   """
   folder, hashed = pathlib.Path(where), hashlib.sha256()
-  if paths.is_remote(where) or not folder.is_dir():
+  if not is_local(where) or not folder.is_dir():
     hashed.update(os.fspath(where).encode())
   elif is_export(where):
     hashed.update((folder / EXPORTED).read_bytes())

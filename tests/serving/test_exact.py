@@ -16,7 +16,6 @@ from bert_jax.serving.served import Served, Usage
 from bert_jax.serving.settings import ServeSettings
 from tests.tasks import cases
 
-
 # One for each kind of inputs, and for each axis of predictions.
 TASKS = (
   "classification",
@@ -50,7 +49,7 @@ def serve(model, scenario, engine="onnx", **changes):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_answers_are_those_of_the_model(name):
-  model = cases.model(name)
+  model = exported(name)
   records = [cases.RECORDS[name], *cases.OTHERS[name]]
 
   async def scenario(served):
@@ -60,12 +59,12 @@ def test_answers_are_those_of_the_model(name):
     alone = [await served.answer([x]) for x in records]
     return [x[0] for x in together], joined, [x[0] for x in alone]
 
-  for found in serve(exported(name), scenario):
+  for found in serve(model, scenario):
     cases.assert_same(found, model(records))
 
 
 def test_vectors_are_those_of_the_model_alone_and_in_any_batch():
-  model = cases.model("embedding")
+  model = exported("embedding")
   texts = ["the array", cases.TEXT, cases.LONG, "", "it sorts " * 3]
   settings = [
     {},
@@ -88,10 +87,11 @@ def test_vectors_are_those_of_the_model_alone_and_in_any_batch():
     tokens = await served.outputs(texts, "token_embeddings")
     return together, alone, tokens, usage.tokens
 
-  together, alone, tokens, count = serve(exported("embedding"), scenario)
+  together, alone, tokens, count = serve(model, scenario)
   for found, single, changes in zip(together, alone, settings):
     np.testing.assert_allclose(found, single, atol=1e-6)
-    np.testing.assert_allclose(found, model.embed(texts, **changes), atol=1e-5)
+    expected = model.embed(texts, **changes)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
   ids = [len(model.tokenizer.encode(text).ids) for text in texts]
   assert [len(x) for x in tokens] == [
     min(n, cases.ENCODER.max_positions) for n in ids
