@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import trees
-from bert_jax.loading import load
+from bert_jax.loading import load_model
 from bert_jax.model import Model
 from bert_jax.models.config import RUNTIME_FIELDS
 from bert_jax.settings import UserError
@@ -122,7 +122,7 @@ def checkpoints(folder: Where, task: str | None = None) -> Iterator[Model]:
   from bert_jax.checkpointing.checkpoints import absolute
 
   kept = absolute(paths.as_path(folder) / workdir.CHECKPOINTS)
-  model = load(folder, task)
+  model = load_model(folder, task)
   # Without shardings: parameters go where those of the first model went.
   shapes = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), model.params
@@ -152,7 +152,7 @@ def _members(
     if isinstance(model, Model):
       yield f"model {count}", model
     else:
-      yield str(model), load(model, task)
+      yield str(model), load_model(model, task)
   if count < 2:
     raise UserError(f"{one} {count or 'none'}; there is nothing to combine")
 

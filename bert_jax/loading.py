@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bert_jax import exported, settings
 from bert_jax.predictor import Predictor
@@ -137,6 +137,22 @@ def load(
       stacklevel=2,
     )
   return Model(made, params, batch_size, mesh)
+
+
+def load_model(
+  where: paths.Path, task: str | None = None, **options: Any
+) -> "Model":
+  """As `load`, for what needs a model's parameters.
+
+  Raises:
+    UserError: as `load`; or it is an export.
+  """
+  if exported.is_export(where):
+    raise UserError(
+      f"{where} is an export, whose parameters are not at hand; name the model"
+      " that it was made from"
+    )
+  return load(where, task, **options)
 
 
 def _open_export(

@@ -207,8 +207,12 @@ def save(model: Model, folder: paths.Path, format: str = "huggingface") -> None:
 
   Raises:
     UserError: the folder is not empty, the format has no such model, the
-      folder cannot be written, or the model is an ensemble.
+      folder cannot be written, or the model is an ensemble or an export.
   """
+  if not isinstance(model, Model):
+    raise UserError(
+      "save: expected a model with parameters; an export is copied as a folder"
+    )
   if isinstance(model.module, Ensemble):
     raise UserError(
       "an ensemble is several models, which no format holds in one folder;"

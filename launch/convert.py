@@ -11,6 +11,7 @@ import functools
 import sys
 
 import bert_jax
+from bert_jax import loading
 from bert_jax.settings import UserError
 
 from . import cli, models
@@ -39,7 +40,7 @@ def convert(values: cli.Values, arguments: list[str]) -> None:
       f" {' '.join(arguments) or 'neither'}"
     )
   source, target = arguments
-  model = bert_jax.load(
+  model = loading.load_model(
     source, values.task, ignore_unexpected=values.ignore_unexpected
   )
   bert_jax.save(model, target, values.to)

@@ -101,7 +101,7 @@ def export(values: cli.Values) -> None:
   options = {
     name: values[name].value for name in names if values[name].value is not None
   }
-  model = models.load(values)
+  model = models.load(values, with_parameters=True)
   if values.texts is not None:
     options["records"] = _records(values, model)
   about = folder.export(model, values.output, values.to, **options)

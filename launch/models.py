@@ -1,7 +1,8 @@
 """The flags that select a model: --model, --task and --combine."""
 
 import bert_jax
-from bert_jax import ensembling
+from bert_jax import ensembling, loading
+from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError
 
 from . import cli
@@ -46,14 +47,21 @@ def names(values: cli.Values) -> list[str]:
   return given
 
 
-def load(values: cli.Values) -> bert_jax.Model:
+def load(
+  values: cli.Values, with_parameters: bool = False
+) -> bert_jax.Model | Predictor:
   """Loads the model that the flags name.
+
+  Args:
+    values: of the flags.
+    with_parameters: whether it must be a `Model`, and no export.
 
   Raises:
     UserError: there is no such model, or several cannot be combined.
   """
   if values.combine is None:
-    return bert_jax.load(
+    open_model = loading.load_model if with_parameters else loading.load
+    return open_model(
       values.model, values.task, ignore_unexpected=values.ignore_unexpected
     )
   if values.ignore_unexpected:

@@ -93,6 +93,23 @@ def test_a_run_is_exported_and_answers_the_same(home, tmp_path):
   assert {json.loads(line)["label"] for line in lines.splitlines()} == {*LABELS}
 
 
+@pytest.mark.parametrize(
+  "command",
+  [
+    ("export", "--model=onnx", "--to=onnx", "--output=x"),
+    ("convert", "--to=bert_jax", "onnx", "x"),
+    ("predict", "--model=onnx,model", "--combine=soup", "--text=a list"),
+  ],
+)
+def test_what_needs_parameters_refuses_an_export(home, command):
+  assert "onnx is an export, whose parameters" in mistake(*command, cwd=home)
+
+
+def test_an_export_is_not_saved_as_a_model(home, tmp_path):
+  with user_error("save: expected a model with parameters"):
+    bert_jax.save(bert_jax.load(home / "onnx"), tmp_path / "x")
+
+
 def test_the_manifest_and_the_card_say_what_it_is(home):
   about = json.loads((home / "onnx" / "manifest.json").read_text())
   assert about["format"] == "bert_jax.export"
