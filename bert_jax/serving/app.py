@@ -59,11 +59,7 @@ def make_app(
     *embeddings_inference.ENDPOINTS,
     *kserve.ENDPOINTS,
   ]
-  if not settings.open_metrics:
-    listed = [
-      dataclasses.replace(x, is_open=x.is_open and x.path != "/metrics")
-      for x in listed
-    ]
+  listed = _closed(listed, settings)
   server = Server(registry, metrics, settings)
   found = pages.make(listed, server.access.needs_token)
   return _make([*listed, *found], server)
@@ -73,7 +69,20 @@ def make_admin_app(
   registry: Registry, metrics: Metrics, settings: ServeSettings
 ) -> Any:
   """The ASGI application of the administration, for a port of its own."""
-  return _make(admin.ENDPOINTS, Server(registry, metrics, settings))
+  listed = _closed(admin.ENDPOINTS, settings)
+  return _make(listed, Server(registry, metrics, settings))
+
+
+def _closed(
+  listed: Sequence[Endpoint], settings: ServeSettings
+) -> list[Endpoint]:
+  """The endpoints, of which the metrics may need a token."""
+  return [
+    dataclasses.replace(x, is_open=settings.open_metrics)
+    if x.path == "/metrics"
+    else x
+    for x in listed
+  ]
 
 
 def _make(listed: Sequence[Endpoint], server: "Server") -> Starlette:

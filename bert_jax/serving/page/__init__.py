@@ -1,0 +1,1 @@
+"""The pages for people, each a file without anything from elsewhere."""
