@@ -113,8 +113,18 @@ def _make(listed: Sequence[Endpoint], server: "Server") -> Starlette:
         CORSMiddleware,
         allow_origins=server.settings.cors_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "x-request-id"],
-        expose_headers=["x-request-id", "x-model", "x-model-version"],
+        allow_headers=[
+          "authorization",
+          "content-type",
+          "x-request-id",
+          "x-request-timeout",
+        ],
+        expose_headers=[
+          "retry-after",
+          "x-model",
+          "x-model-version",
+          "x-request-id",
+        ],
       )
     ]
   app = Starlette(
