@@ -22,7 +22,10 @@ import bert_jax
 from bert_jax.data.corpus import sentences
 from bert_jax.data.grouping import pad
 from bert_jax.data.sources import installed_docs
+from bert_jax.engines.onnx import OnnxForward
+from bert_jax.export import onnx
 from bert_jax.model import Model
+from bert_jax.predictor import Predictor
 
 _COUNT = 200
 
@@ -60,6 +63,10 @@ def compare(
     yield f"{name}: {what}", worst, 1e-4
   ours, theirs = model.embed(texts), peer.encode(texts)
   yield f"{name}: embeddings", float(np.abs(ours - theirs).max()), 1e-5
+  for runtime in onnx.RUNTIMES:
+    found = exported(model, runtime).embed(texts)
+    worst = float(np.abs(found - theirs).max())
+    yield f"{name}: embeddings of ONNX, {runtime}", worst, 1e-5
   with tempfile.TemporaryDirectory() as scratch:
     saved = pathlib.Path(scratch) / "saved"
     bert_jax.save(model, saved)
@@ -79,6 +86,12 @@ def compare(
     again = sentence_transformers.SentenceTransformer(str(saved), device="cpu")
     worst = float(np.abs(again.encode(texts) - theirs).max())
     yield f"{name}: reopened in sentence-transformers", worst, 1e-6
+
+
+def exported(model: Model, runtime: str) -> Predictor:
+  """The model as an ONNX file, run by ONNX Runtime."""
+  made = onnx.build(model.task, model.params, runtime).SerializeToString()
+  return Predictor(model.task, OnnxForward(made, model.task))
 
 
 def _hidden_states(
