@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bert_jax.data import grouping
+from bert_jax.engines import onnx as onnx_engine
 from bert_jax.engines.onnx import OnnxForward
 from bert_jax.export import onnx as export
 from bert_jax.models import pooling
@@ -176,6 +177,19 @@ def test_a_row_is_the_same_alone_and_in_any_batch(family, runtime):
       np.testing.assert_allclose(
         found[0], wanted, rtol=0, atol=2e-6 * scale, err_msg=name
       )
+
+
+def test_a_large_batch_is_computed_in_parts(monkeypatch):
+  monkeypatch.setattr(onnx_engine, "_TOKENS", 50)  # Two rows of 24.
+  task = cases.task("pretraining")
+  engine, lengths = forward(task), [24, 5, 1, 24, 9]
+  small_parts = engine(mixed_batch(task, lengths, 24), engine.outputs)
+  monkeypatch.undo()
+  whole = forward(task)
+  for name, found in whole(
+    mixed_batch(task, lengths, 24), whole.outputs
+  ).items():
+    np.testing.assert_allclose(small_parts[name], found, atol=3e-6)
 
 
 def test_vectors_of_a_pair_are_those_of_its_texts():
