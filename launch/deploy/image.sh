@@ -2,10 +2,10 @@
 # Builds the image of the server without Docker and without a registry of
 # images: the base is made of Debian's packages.
 #
-#   launch/deploy/image.sh build [NAME]           makes the image NAME (bert-jax)
-#   launch/deploy/image.sh run FOLDER [NAME]      serves the export in FOLDER at
-#                                                 PORT (8080), as in production
-#   launch/deploy/image.sh check FOLDER [NAME]    runs it, asks it, and stops it
+#   launch/deploy/image.sh build [NAME]         makes the image NAME (bert-jax)
+#   launch/deploy/image.sh run FOLDER [NAME]    serves the export in FOLDER at
+#                                               PORT (8080)
+#   launch/deploy/image.sh check FOLDER [NAME]  runs it, asks it, and stops it
 #
 # Needs mmdebstrap and buildah (apt-get install mmdebstrap buildah). BASE names
 # another base image. Where there is a registry, `docker build` does the same,
@@ -55,7 +55,8 @@ serve() {
 
 # stop: SIGTERM to the server itself, since buildah kills what it runs.
 stop() {
-  kill -TERM "$(pgrep --uid 10001 --full -- "bert-jax serve.* --port=$PORT ")"
+  local pattern="bert-jax serve.* --port=$PORT "
+  kill -TERM "$(pgrep --newest --uid 10001 --full -- "$pattern")"
 }
 
 run() {
