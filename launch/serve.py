@@ -88,34 +88,48 @@ def _settings(values: cli.Values) -> ServeSettings:
     raise UserError("--" + str(error).lstrip(".")) from error
 
 
-def _export(where: str, folder: pathlib.Path, runtime: str) -> None:
-  """Exports a model in a process of its own, whose memory is then free.
+class _Export:
+  """Exports models in processes of their own, whose memory is then free."""
 
-  Raises:
-    UserError: it cannot be exported.
-  """
-  command = [sys.executable, "-m", f"{__package__}.export"]
-  flags = [f"--model={where}", "--to=onnx", f"--output={folder}"]
-  flags.append(f"--runtime={runtime}")
-  path = os.pathsep.join(filter(None, sys.path))
-  done = subprocess.run(
-    [*command, *flags],
-    env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
-    stdin=subprocess.DEVNULL,
-    capture_output=True,
-    text=True,
-  )
-  if done.returncode:
-    lines = done.stderr.strip().splitlines() or ["no message"]
-    raise UserError(
-      f"{where}: cannot be exported: {lines[-1].removeprefix('error: ')}"
+  def __init__(self):
+    self._process: subprocess.Popen | None = None
+
+  def __call__(self, where: str, folder: pathlib.Path, runtime: str) -> None:
+    """Exports a model to ONNX.
+
+    Raises:
+      UserError: it cannot be exported.
+    """
+    command = [sys.executable, "-m", f"{__package__}.export"]
+    command += [f"--model={where}", "--to=onnx", f"--output={folder}"]
+    command.append(f"--runtime={runtime}")
+    path = os.pathsep.join(filter(None, sys.path))
+    self._process = subprocess.Popen(
+      command,
+      env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
     )
+    _, errors = self._process.communicate()
+    if self._process.returncode:
+      lines = errors.strip().splitlines() or ["it was stopped"]
+      raise UserError(
+        f"{where}: cannot be exported: {lines[-1].removeprefix('error: ')}"
+      )
+
+  def stop(self) -> None:
+    """Ends the process that exports now, if there is one."""
+    if self._process is not None and self._process.poll() is None:
+      self._process.kill()
+      self._process.wait()
 
 
 def serve(values: cli.Values) -> int:
   """Serves."""
   process.release_memory()
-  return server.run(_settings(values), _export)
+  return server.run(_settings(values), _Export())
 
 
 main = functools.partial(cli.run, serve, define)

@@ -7,8 +7,9 @@ import importlib.util
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from bert_jax.data.sources.labelled import Record
 from bert_jax.predictor import Predictor
@@ -23,8 +24,16 @@ from bert_jax.text.tokenizer import mask_name
 CANARY = "canary.jsonl"
 """The file of records that a new version must answer."""
 
-Export = Callable[[str, pathlib.Path, str], None]
-"""Exports a model as ONNX: the model, a new folder, and the runtime."""
+
+class Export(Protocol):
+  """Exports models as ONNX, in processes of their own."""
+
+  def __call__(self, where: str, folder: pathlib.Path, runtime: str) -> None:
+    """Exports a model into a new folder; UserError if it cannot."""
+
+  def stop(self) -> None:
+    """Ends a process that exports now."""
+
 
 _RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "jax": "jax"}
 _TEXTS = (
@@ -80,6 +89,12 @@ class Opener:
     threads = None if engine == "jax" else self.threads
     runtime = _RUNTIMES[engine]
     return exported.load(folder, engine=runtime, threads=threads), engine
+
+  def stop(self) -> None:
+    """Ends an export that is being made, and removes all of them."""
+    self._export.stop()
+    if self.settings.workers == 1:
+      shutil.rmtree(self._folder, ignore_errors=True)
 
   def _exported(self, where: str, engine: str) -> str:
     """The folder of an export of a model; made unless it is there."""

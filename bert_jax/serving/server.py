@@ -175,6 +175,7 @@ class _Worker:
     if not loading.done():
       # The thread that loads cannot be stopped.
       event("stopped while loading")
+      self._opener.stop()
       _exit(0)
     loading.result()
     if not is_alone:
