@@ -58,8 +58,10 @@ def run(settings: ServeSettings, export: Export) -> int:
   for name in _NEEDED:
     if not importlib.util.find_spec(name):
       raise UserError(f"the server needs {name}; run {INSTALL}")
-  from bert_jax.serving import logs
+  from bert_jax.serving import logs, tracing
 
+  if settings.trace:
+    tracing.check()
   for where in settings.models.values():
     versions.check(where)
   _check_tls(settings)

@@ -13,20 +13,28 @@ _NO_SPAN = contextlib.nullcontext()
 _tracer: Any = None
 
 
+def check() -> None:
+  """Refuses where OpenTelemetry is not installed.
+
+  Raises:
+    UserError: it is not.
+  """
+  try:
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: F401
+    from opentelemetry.sdk import trace  # noqa: F401
+  except ImportError as error:
+    raise UserError(f"--trace needs OpenTelemetry; run {INSTALL}") from error
+
+
 def start() -> None:
   """Sends traces from now on, as OpenTelemetry's environment variables say.
 
   Of these, `OTEL_EXPORTER_OTLP_ENDPOINT` is where to, and `OTEL_SERVICE_NAME`
   the name of the service.
-
-  Raises:
-    UserError: OpenTelemetry is not installed.
   """
-  try:
-    from opentelemetry.exporter.otlp.proto.http import trace_exporter
-    from opentelemetry.sdk.trace import TracerProvider, export
-  except ImportError as error:
-    raise UserError(f"--trace needs OpenTelemetry; run {INSTALL}") from error
+  from opentelemetry.exporter.otlp.proto.http import trace_exporter
+  from opentelemetry.sdk.trace import TracerProvider, export
+
   provider = TracerProvider()
   provider.add_span_processor(
     export.BatchSpanProcessor(trace_exporter.OTLPSpanExporter())

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from bert_jax.serving import batching
+from bert_jax.serving import batching, tracing
 from bert_jax.serving.errors import ServingError
 from bert_jax.serving.served import Usage
 from bert_jax.settings import UserError
@@ -320,3 +320,31 @@ def test_compiled_shapes_are_tried_out_before_they_are_used():
       served.try_out([{"text": SHORT}])
 
   run(scenario, max_batch_rows=4)
+
+
+def test_a_batch_is_a_span_that_is_linked_to_its_requests():
+  trace = pytest.importorskip("opentelemetry.trace")
+  spans = []
+
+  class Tracer(trace.NoOpTracer):
+    def start_span(self, name, *arguments, **given):
+      spans.append((name, len(given["links"]), dict(given["attributes"])))
+      return trace.INVALID_SPAN
+
+  class Provider:
+    def get_tracer(self, name):
+      return Tracer()
+
+  async def scenario(serving):
+    first = await hold(serving)
+    waiting = [ask(serving, SHORT), ask(serving, SHORT, SHORT)]
+    await queued(serving, 3)
+    serving.forward.gate.set()
+    await asyncio.gather(first, *waiting)
+
+  tracing.use(Provider())
+  try:
+    run(scenario)
+  finally:
+    tracing.use(None)
+  assert spans[1] == ("batch", 2, {"rows": 3, "tokens": 12})
