@@ -82,7 +82,7 @@ class _Check:
 
   def __init__(self, texts: Sequence[str], known: Sequence[np.ndarray]):
     self._texts, self._known = list(texts), known
-    self.counts = {"right": 0, "wrong": 0, "lost": 0, "refused": 0}
+    self.counts = {"right": 0, "wrong": 0, "lost": 0}
     self.which: list[int] = []
     """The number of the known vectors, for each right answer, in order."""
 
@@ -99,7 +99,8 @@ class _Check:
       self.counts["right" if near else "wrong"] += 1
       self.which += near[:1]
     elif answer.status > 0:
-      self.counts["refused"] += 1
+      name = f"status {answer.status}"
+      self.counts[name] = self.counts.get(name, 0) + 1
     elif answer.status == 0:
       self.counts["lost"] += 1
 
@@ -135,9 +136,9 @@ def hot_updates(
     count: the number of updates.
 
   Returns:
-    The number of answers that were right, wrong, lost or refused; `updates`,
-    how many versions were served; and `changes`, how often the answers of the
-    clients together turned from one model to the other.
+    The number of answers that were right, wrong, or lost, and of other
+    statuses; `updates`, how many versions were served; and `changes`, how often
+    the answers of the clients together turned from one model to the other.
   """
   texts = load.short_texts(_TEXTS)
   check = _Check(texts, [_expected(x, texts) for x in exports])
@@ -195,8 +196,8 @@ def stops(export: str, count: int) -> dict[str, Any]:
   it is not ready, which is looked at every half second.
 
   Returns:
-    The number of answers that were right, wrong, lost or refused, and the exit
-    codes.
+    The number of answers that were right, wrong, or lost, and of other
+    statuses; and the exit codes.
   """
   texts = load.short_texts(_TEXTS)
   check = _Check(texts, [_expected(export, texts)])
