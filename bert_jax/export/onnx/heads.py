@@ -11,7 +11,9 @@ from bert_jax.models.config import EncoderConfig
 
 # The epsilon of `VectorHead`, PyTorch's.
 _NORM_EPSILON = 1e-5
+# Of `max` pooling, where nothing is pooled.
 _LOWEST = -1e9
+_IMPOSSIBLE = -1e30
 
 
 class Encoded:
@@ -138,14 +140,17 @@ def _masked(encoded, name, head, params):
   places = graph.op("Add", encoded.masked, starts)
   flat = graph.reshape(encoded.hidden, -1, encoded.config.hidden_size)
   x = graph.op("Gather", flat, places)
-  y = _vocabulary(encoded, x, name, params)
-  return y, ["predictions", encoded.config.vocab_size]
+  y, bias = _vocabulary(encoded, x, name, params)
+  return graph.op("Add", y, bias), ["predictions", encoded.config.vocab_size]
 
 
 def _vocabulary(
   encoded: Encoded, x: str, name: str, params: layers.Params
-) -> str:
-  """The logits of a masked-LM head; without rows that only pad."""
+) -> tuple[str, str]:
+  """The logits of a masked-LM head before the bias, and the bias.
+
+  Without rows that only pad the vocabulary.
+  """
   graph, config = encoded.graph, encoded.config
   activation = config.head_activation or config.activation
   x = encoded.transform(
@@ -159,7 +164,7 @@ def _vocabulary(
     decoder = graph.weight(f"{path}/decoder", params["decoder"][:tokens])
   y = graph.op("MatMul", x, graph.op("Transpose", decoder, perm=[1, 0]))
   bias = graph.weight(f"{path}/bias", params["bias"][:tokens])
-  return graph.op("Add", y, bias)
+  return y, bias
 
 
 def sparse(encoded: Encoded, name: str) -> str:
@@ -169,12 +174,13 @@ def sparse(encoded: Encoded, name: str) -> str:
   """
   graph = encoded.graph
   with graph.scope("sparse"):
-    logits = _vocabulary(encoded, encoded.hidden, name, encoded.params[name])
-    logits = graph.op("Relu", logits)
+    own = encoded.params[name]
+    logits, bias = _vocabulary(encoded, encoded.hidden, name, own)
     used = graph.op("Unsqueeze", encoded.tokens.used, graph.ints(2))
-    logits = graph.op("Where", used, logits, graph.scalar(0))
-    # The logarithm is monotonic, so the largest logit is enough.
+    logits = graph.op("Where", used, logits, graph.scalar(_IMPOSSIBLE))
+    # What follows is monotonic, so the largest logits are enough.
     largest = graph.op("ReduceMax", logits, graph.ints(1), keepdims=0)
+    largest = graph.op("Relu", graph.op("Add", largest, bias))
     return graph.op("Log", graph.op("Add", largest, graph.scalar(1)))
 
 
