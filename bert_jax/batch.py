@@ -1,4 +1,7 @@
-"""The shapes of data that every folder of the package shares, without JAX."""
+"""The shapes of data that every folder of the package shares, without JAX.
+
+`bert_jax.types` makes a `Batch` a tree of JAX's; import that to use one in JAX.
+"""
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping

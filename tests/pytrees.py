@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import bert_jax
-from bert_jax import trees
+from bert_jax import trees, types  # noqa: F401, batches are trees by types
 
 
 def draw(shapes, scale=0.3, seed=0):
