@@ -39,6 +39,7 @@ class Server:
       command, cwd=commands.ROOT, stderr=subprocess.PIPE, text=True
     )
     self.events, self._changed = [], threading.Condition()
+    self.is_stopping = False
     threading.Thread(target=self._read, daemon=True).start()
 
   def _read(self):
@@ -78,6 +79,7 @@ class Server:
     return found["version"], found["answers"][0]
 
   def stop(self):
+    self.is_stopping = True
     self.process.send_signal(signal.SIGTERM)
     return self.process.wait(60)
 
@@ -98,6 +100,7 @@ def load(server):
   def client():
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     while not stop.is_set():
+      is_new = connection.sock is None
       try:
         connection.request(
           "POST", "/v1/m/predict", BODY, {"Content-Type": "application/json"}
@@ -108,6 +111,11 @@ def load(server):
       except ConnectionRefusedError:
         return  # The server takes no more connections.
       except (OSError, http.client.HTTPException) as error:
+        is_reset = type(error) is ConnectionResetError
+        if is_reset and is_new and server.is_stopping:
+          # The kernel took it while the last listener was being closed, which
+          # no server can prevent; for clients it is the same as refused.
+          return
         outcomes.append(repr(error))
         connection.close()
 
