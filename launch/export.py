@@ -61,8 +61,8 @@ def define(values: cli.Values) -> None:
   )
   values.define(
     "weights",
-    "stablehlo: the weights are inside of the program (up to 1.5 GB) or beside"
-    " it, as safetensors.",
+    "onnx, stablehlo: the weights are beside the model, in a file of their own,"
+    " or inside of it, up to 1.5 GB. By default beside.",
     "enum",
     enum_values=["inside", "beside"],
   )

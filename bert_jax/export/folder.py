@@ -33,7 +33,8 @@ class Options:
       Runtime runs; 0 for float32.
     records: onnx, with `bits`: such as the model will be used on, to measure
       what the bits cost; see `onnx.measure_bits`.
-    weights: stablehlo: `inside` of the program or `beside` it.
+    weights: onnx, stablehlo: `beside` the model in a file of their own, or
+      `inside` of it, up to 1.5 GB.
     platforms: stablehlo: those that the program runs on.
     length: tflite: the tokens of a row; 0 for the longest of the task.
   """
@@ -42,13 +43,13 @@ class Options:
   layout: str = "folder"
   bits: int = 0
   records: Sequence[Record] = ()
-  weights: str = "inside"
+  weights: str = "beside"
   platforms: Sequence[str] = ("cpu", "cuda", "tpu")
   length: int = 0
 
 
 _OF_KINDS: Mapping[str, tuple[str, ...]] = {
-  "onnx": ("runtime", "layout", "bits", "records"),
+  "onnx": ("runtime", "layout", "weights", "bits", "records"),
   "stablehlo": ("weights", "platforms"),
   "savedmodel": (),
   "tflite": ("length",),
@@ -167,14 +168,14 @@ def _write_onnx(
   # Dense layers of 8 bits are an operator of its own.
   runtime = "onnxruntime" if options.bits else options.runtime
   made = onnx.build(task, source.params, runtime)
-  files = onnx.save(made, path)
+  files = onnx.save(made, path, options.weights)
   measured = {"largest_difference": onnx.check(path, task, source.params)}
   if options.bits:
     exact = OnnxForward(path, task)
     made = onnx.quantize(made)
     for name in files:
       path.with_name(name).unlink()
-    onnx.save(made, path)
+    onnx.save(made, path, options.weights)
     found = OnnxForward(path, task)
     measured = {
       "largest_difference": None,

@@ -6,10 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from bert_jax import settings
 from bert_jax.settings import UserError
 from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.task import Task
 from bert_jax.types import Parameters
+
+WEIGHTS = ("inside", "beside")
+"""Where weights are: in the model's file, or in one of their own."""
+# Protobuf messages hold at most 2 GB.
+_MOST_INSIDE = 1_500_000_000
 
 Params = Mapping[str, Any]
 """The parameters of a module, NumPy arrays by name."""
@@ -30,6 +36,20 @@ class Part:
   task: Task
   params: Params
   heads: Mapping[str, Any]
+
+
+def check_weights(weights: str, size: int) -> None:
+  """Refuses weights of so many bytes that are to be inside of a file.
+
+  Raises:
+    UserError: they are too large, or `weights` is none of `WEIGHTS`.
+  """
+  settings.choice("weights", weights, dict.fromkeys(WEIGHTS))
+  if weights == "inside" and size > _MOST_INSIDE:
+    raise UserError(
+      f"weights: {size / 1e9:.1f} GB do not fit inside of the model's file; use"
+      " beside"
+    )
 
 
 def parts(task: Task, params: Parameters) -> list[Part]:

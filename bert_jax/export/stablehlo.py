@@ -8,18 +8,13 @@ from jax import export
 
 from bert_jax import settings
 from bert_jax.export import function
+from bert_jax.export.parts import check_weights
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
 from bert_jax.types import Parameters
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """The platforms that a program may be lowered for."""
-
-WEIGHTS = ("inside", "beside")
-"""Where the weights are: constants of the program, or its first argument."""
-
-INSIDE_BYTES = 1_500_000_000
-"""The largest weights that fit inside of a program."""
 
 
 class Program(NamedTuple):
@@ -43,14 +38,14 @@ class Program(NamedTuple):
 def build(
   task: Task,
   params: Parameters,
-  weights: str = "inside",
+  weights: str = "beside",
   platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
 ) -> Program:
   """The program of a model, with symbolic numbers of rows and tokens.
 
   >>> program = build(task, params)
   >>> exported = jax.export.deserialize(bytearray(program.data))
-  >>> exported.call({"input_ids": ids, "attention_mask": mask})
+  >>> exported.call(program.weights, {"input_ids": ids, "attention_mask": mask})
 
   See `function.Function` for inputs and outputs. JAX checks shapes in a call:
   rows are at most as long as the encoder takes.
@@ -58,25 +53,20 @@ def build(
   Args:
     task: bound to its encoder.
     params: the parameters of its module.
-    weights: one of `WEIGHTS`.
+    weights: `inside` as constants of the program, or `beside` it as its first
+      argument.
     platforms: some of `PLATFORMS`; the program runs on all of these.
 
   Raises:
     UserError: an argument is unknown, the model is an ensemble, or the weights
       are too large to be inside.
   """
-  settings.choice("weights", weights, dict.fromkeys(WEIGHTS))
   for platform in platforms:
     settings.choice("platforms", platform, dict.fromkeys(PLATFORMS))
   if not platforms:
     raise UserError(f"platforms: expected some of {', '.join(PLATFORMS)}")
   made = function.make(task, params)
-  size = sum(x.nbytes for x in made.weights.values())
-  if weights == "inside" and size > INSIDE_BYTES:
-    raise UserError(
-      f"weights: {size / 1e9:.1f} GB do not fit inside of a program; write them"
-      " beside it"
-    )
+  check_weights(weights, sum(x.nbytes for x in made.weights.values()))
 
   def inside(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return made.call(made.weights, inputs)

@@ -160,11 +160,11 @@ def test_stablehlo_runs_without_bert_jax(home, tmp_path):
   )
 
 
-def test_stablehlo_with_weights_beside_it_is_opened(tmp_path, unchecked):
-  options = {"weights": "beside", "platforms": ["cpu"]}
+def test_stablehlo_with_weights_inside_is_opened(tmp_path, unchecked):
+  options = {"weights": "inside", "platforms": ["cpu"]}
   folder.export(model(), tmp_path / "x", "stablehlo", **options)
   files = {path.name for path in (tmp_path / "x").iterdir()}
-  assert {"model.stablehlo", "weights.safetensors"} <= files
+  assert "model.stablehlo" in files and "weights.safetensors" not in files
   record = cases.RECORDS["classification"]
   cases.assert_same(bert_jax.load(tmp_path / "x")(record), model()(record))
 
@@ -357,8 +357,8 @@ def test_a_model_of_triton_is_written(tmp_path, unchecked):
       "onnx is not empty; choose a",
     ),
     (
-      "--model=model --to=onnx --output=x --weights=beside",
-      "weights goes with stablehlo, not with onnx",
+      "--model=model --to=tflite --output=x --weights=beside",
+      "weights goes with onnx or stablehlo, not with tflite",
     ),
     ("--model=model --to=onnx --output=x --bits=8", "--bits and --texts go to"),
     (

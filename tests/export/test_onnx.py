@@ -68,7 +68,7 @@ def exported(task, runtime="standard", seed=0):
 def compare(task, folder, runtime="standard", lengths=(7,)):
   params, model = exported(task, runtime)
   path = folder / "model.onnx"
-  assert export.save(model, path) == ["model.onnx"]
+  assert export.save(model, path, "inside") == ["model.onnx"]
   found = export.check(path, task, params, lengths, compiled=False)
   assert 0 < found <= export.TOLERANCE
 
@@ -237,13 +237,15 @@ def test_a_vocabulary_has_no_rows_of_padding():
   assert shapes["masked_lm/bias"] == (24,)
 
 
-def test_large_weights_are_written_beside_the_graph(tmp_path):
+def test_weights_are_written_beside_the_graph(tmp_path):
   task = cases.task("classification")
   params, model = exported(task)
   path = tmp_path / "model.onnx"
-  names = export.save(model, path, data_bytes=1000)
+  names = export.save(model, path)
   assert names == ["model.onnx", "model.onnx.data"]
   assert {x.name for x in tmp_path.iterdir()} == {*names}
+  # Another user, such as a server's, may read both.
+  assert len({x.stat().st_mode for x in tmp_path.iterdir()}) == 1
   export.check(path, task, params, [7], compiled=False)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert_jax.engines.stablehlo import StableHloForward
-from bert_jax.export import check, stablehlo
+from bert_jax.export import check, parts, stablehlo
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.multi_task import MultiTask
 from bert_jax.tasks.targets.similarity import Similarity
@@ -77,8 +77,8 @@ def test_what_cannot_be_exported_or_read_is_refused(monkeypatch):
     stablehlo.build(task, params, platforms=["gpu"])
   with user_error("platforms: expected some of cpu, cuda"):
     stablehlo.build(task, params, platforms=[])
-  monkeypatch.setattr(stablehlo, "INSIDE_BYTES", 1000)
-  with user_error("do not fit inside of a program; write them beside it"):
-    stablehlo.build(task, params)
+  monkeypatch.setattr(parts, "_MOST_INSIDE", 1000)
+  with user_error("do not fit inside of the model's file; use beside"):
+    stablehlo.build(task, params, "inside")
   with user_error("cannot read it"):
     StableHloForward(b"no program", task)
