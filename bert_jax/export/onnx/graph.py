@@ -83,7 +83,9 @@ class Graph:
     """A float32 number."""
     return self.constant(value, "float32")
 
-  def op(self, kind: str, *inputs: str, domain: str = "", **attributes) -> str:
+  def op(
+    self, kind: str, *inputs: str, domain: str = "", **attributes: Any
+  ) -> str:
     """Adds a node with one output, whose name is returned.
 
     Args:
@@ -95,7 +97,12 @@ class Graph:
     return self.ops(kind, *inputs, domain=domain, count=1, **attributes)[0]
 
   def ops(
-    self, kind: str, *inputs: str, count: int, domain: str = "", **attributes
+    self,
+    kind: str,
+    *inputs: str,
+    count: int,
+    domain: str = "",
+    **attributes: Any,
   ) -> tuple[str, ...]:
     """The same for a node with several outputs."""
     known = (kind, inputs, count, repr(sorted(attributes.items())))
