@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from bert_jax.batch import Batch, Parameters
 from bert_jax.export.parts import Part, parts
 from bert_jax.models import heads
+from bert_jax.predictor import Forward
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.choices import Choices
 from bert_jax.tasks.targets.similarity import SKIPPED, Similarity
@@ -22,18 +23,6 @@ _ROWS, _CHOICES, _MASKS = 3, 2, 2
 # No longer rows are computed for the check.
 _LONGEST = 512
 _POSITIONS = "masked_lm/positions"
-
-
-class Forward(Protocol):
-  """Runs an exported model."""
-
-  outputs: Sequence[str]
-  """The names of outputs that can be asked for."""
-
-  def __call__(
-    self, batch: Batch, names: Sequence[str] | None = None
-  ) -> Mapping[str, Any]:
-    """The outputs with these names for a padded batch of NumPy arrays."""
 
 
 def compare(

@@ -1,6 +1,7 @@
 """Clients of a server, which need no JAX."""
 
 import asyncio
+import itertools
 import json
 import random
 import time
@@ -99,6 +100,20 @@ class _Base:
   def _query(self, model: str | None) -> dict[str, str]:
     name = model or self._model
     return {"model": name} if name else {}
+
+  def _pause_after(self, error: httpx.TransportError, tries: int) -> float:
+    """Seconds until a request that got no answer is sent again.
+
+    Raises:
+      RequestError: it is not sent again.
+    """
+    pause = None
+    if not isinstance(error, httpx.ReadTimeout):
+      pause = self._pause(tries, None)
+    if pause is None:
+      reason = f"no answer: {error or type(error).__name__}"
+      raise RequestError(reason) from error
+    return pause
 
   def _pause(self, tries: int, response: httpx.Response | None) -> float | None:
     """The seconds until the next try, None where there is none."""
@@ -213,24 +228,16 @@ class Client(_Base):
     self._http.close()
 
   def _send(self, method: str, path: str, **arguments: Any) -> Any:
-    tries = 0
-    while True:
-      response = None
+    for tries in itertools.count():
       try:
         response = self._http.request(method, path, **arguments)
       except httpx.TransportError as error:
-        reason = f"no answer: {error or type(error).__name__}"
-        pause = None
-        if not isinstance(error, httpx.ReadTimeout):
-          pause = self._pause(tries, None)
-        if pause is None:
-          raise RequestError(reason) from error
+        pause = self._pause_after(error, tries)
       else:
         pause = self._pause(tries, response)
         if response.is_success or pause is None:
           return _read(response)
       time.sleep(pause)
-      tries += 1
 
   def predict(
     self,
@@ -363,24 +370,16 @@ class AsyncClient(_Base):
     await self._http.aclose()
 
   async def _send(self, method: str, path: str, **arguments: Any) -> Any:
-    tries = 0
-    while True:
-      response = None
+    for tries in itertools.count():
       try:
         response = await self._http.request(method, path, **arguments)
       except httpx.TransportError as error:
-        reason = f"no answer: {error or type(error).__name__}"
-        pause = None
-        if not isinstance(error, httpx.ReadTimeout):
-          pause = self._pause(tries, None)
-        if pause is None:
-          raise RequestError(reason) from error
+        pause = self._pause_after(error, tries)
       else:
         pause = self._pause(tries, response)
         if response.is_success or pause is None:
           return _read(response)
       await asyncio.sleep(pause)
-      tries += 1
 
   async def _send_all(
     self, path: str, query: Mapping[str, str], bodies: Sequence[Any]
