@@ -1,6 +1,7 @@
 """Batches as the inputs of an exported model, and its outputs by name."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,9 @@ from bert_jax.batch import Batch
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.rows import PREFIX
 from bert_jax.tasks.task import Task
+
+# The tokens that go through the model at once, of one thread.
+_TOKENS = 1024
 
 MASKED = "masked_positions"
 SKIPPED = "skipped_tokens"
@@ -181,6 +185,49 @@ class Signature:
       return output
     # All axes of the model's ids but the last are of rows.
     return output.reshape(*rows, *output.shape[rank - 1 :])
+
+
+class PartsForward:
+  """A forward pass that computes some rows of a batch at a time.
+
+  Subclasses define `_compute`, a `Compute`, which takes batches of every shape.
+
+  Attributes:
+    outputs: the names that a call takes: the heads of the task, and others
+      that the file has, such as `token_embeddings`.
+    dynamic_shapes: True, since batches of every shape run at once.
+  """
+
+  dynamic_shapes = True
+
+  def __init__(self, signature: Signature, threads: int):
+    """Computes nothing.
+
+    Args:
+      signature: of the model.
+      threads: that compute one batch; 0 for one for each core.
+    """
+    self._signature, self.outputs = signature, signature.outputs
+    self._tokens = _TOKENS * (threads or os.cpu_count() or 1)
+
+  def __call__(
+    self, batch: Batch, names: Sequence[str] | None = None
+  ) -> Mapping[str, np.ndarray]:
+    """The outputs for a padded batch of NumPy arrays.
+
+    Args:
+      batch: the input.
+      names: of `outputs`; None for the heads of the task.
+
+    Raises:
+      UserError: the model has no such output, or does not take the batch.
+    """
+    return self._signature.run(batch, names, self._compute, self._tokens)
+
+  def _compute(
+    self, inputs: Mapping[str, np.ndarray], names: Sequence[str]
+  ) -> Sequence[np.ndarray]:
+    raise NotImplementedError
 
 
 def _as_rank(array: np.ndarray, rank: int) -> np.ndarray:

@@ -5,20 +5,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bert_jax.batch import Batch
-from bert_jax.engines.batches import Signature
+from bert_jax.engines.batches import PartsForward, Signature
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
 
 # What these make takes longer than what they replace. Measured: norms of 384
 # features take 8.4 ms in one operator, and 2.4 ms in two.
 _SLOWER = ["SkipLayerNormFusion"]
-# The tokens that go through the model at once, of one thread.
-_TOKENS = 1024
 _INSTALL = 'pip install "bert_jax[export]"'
 
 
-class OnnxForward:
+class OnnxForward(PartsForward):
   """The forward pass of an ONNX file, on the CPU; no shape is compiled.
 
   >>> forward = OnnxForward("model.onnx", task, threads=1)
@@ -26,14 +23,7 @@ class OnnxForward:
   (8, 2)
 
   May be called from several threads.
-
-  Attributes:
-    outputs: the names that a call takes: the heads of the task, and others
-      that the file has, such as `token_embeddings`.
-    dynamic_shapes: True, since batches of every shape run at once.
   """
-
-  dynamic_shapes = True
 
   def __init__(
     self, model: str | os.PathLike | bytes, task: Task, threads: int = 0
@@ -77,30 +67,15 @@ class OnnxForward:
       raise UserError(
         f"{where}: ONNX Runtime cannot open it: {reason:.300}"
       ) from error
-    self._signature = Signature(
+    signature = Signature(
       task,
       {x.name: len(x.shape) for x in self._session.get_inputs()},
       [x.name for x in self._session.get_outputs()],
     )
+    super().__init__(signature, threads)
     # Without this, the nodes of all outputs are computed.
     self._run_options = onnxruntime.RunOptions()
     self._run_options.only_execute_path_to_fetches = True
-    self.outputs = self._signature.outputs
-    self._tokens = _TOKENS * (threads or os.cpu_count() or 1)
-
-  def __call__(
-    self, batch: Batch, names: Sequence[str] | None = None
-  ) -> Mapping[str, np.ndarray]:
-    """The outputs for a padded batch of NumPy arrays.
-
-    Args:
-      batch: the input.
-      names: of `outputs`; None for the heads of the task.
-
-    Raises:
-      UserError: the model has no such output, or does not take the batch.
-    """
-    return self._signature.run(batch, names, self._compute, self._tokens)
 
   def _compute(
     self, inputs: Mapping[str, np.ndarray], names: Sequence[str]

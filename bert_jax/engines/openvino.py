@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from bert_jax.batch import Batch
-from bert_jax.engines.batches import Signature
+from bert_jax.engines.batches import PartsForward, Signature
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
 
 _INSTALL = 'pip install "bert_jax[openvino]"'
-# The tokens that go through the model at once, of one thread.
-_TOKENS = 1024
 
 
-class OpenVinoForward:
+class OpenVinoForward(PartsForward):
   """The forward pass of an ONNX file on OpenVINO, on the CPU, in float32.
 
   Of ONNX Runtime's own operators it reads but some: export with
@@ -26,14 +23,7 @@ class OpenVinoForward:
   >>> forward = OpenVinoForward("model.onnx", task, threads=1)
   >>> forward(batch)["classifier"].shape
   (8, 2)
-
-  Attributes:
-    outputs: the names that a call takes: the heads of the task, and others
-      that the file has, such as `token_embeddings`.
-    dynamic_shapes: True, since batches of every shape run at once.
   """
-
-  dynamic_shapes = True
 
   def __init__(
     self, model: str | os.PathLike | bytes, task: Task, threads: int = 0
@@ -64,11 +54,12 @@ class OpenVinoForward:
       raise UserError(
         f"{where}: OpenVINO cannot open it: {reason:.300}"
       ) from error
-    self._signature = Signature(
+    signature = Signature(
       task,
       {x.any_name: len(x.partial_shape) for x in self._model.inputs},
       [x.any_name for x in self._model.outputs],
     )
+    super().__init__(signature, threads)
     self._settings = {
       # Some processors would compute in bfloat16.
       "INFERENCE_PRECISION_HINT": "f32",
@@ -77,32 +68,16 @@ class OpenVinoForward:
     }
     self._compiled: dict[tuple[str, ...], Any] = {}
     self._lock = threading.Lock()
-    self._tokens = _TOKENS * (threads or os.cpu_count() or 1)
-    self.outputs = self._signature.outputs
-
-  def __call__(
-    self, batch: Batch, names: Sequence[str] | None = None
-  ) -> Mapping[str, np.ndarray]:
-    """The outputs for a padded batch of NumPy arrays.
-
-    Args:
-      batch: the input.
-      names: of `outputs`; None for the heads of the task.
-
-    Raises:
-      UserError: the model has no such output, or does not take the batch.
-    """
-    with self._lock:
-      return self._signature.run(batch, names, self._compute, self._tokens)
 
   def _compute(
     self, inputs: Mapping[str, np.ndarray], names: Sequence[str]
   ) -> Sequence[np.ndarray]:
     names = tuple(names)
-    if names not in self._compiled:
-      self._compiled[names] = self._compile(names)
-    # Copies, as the next call writes to the same memory.
-    found = self._compiled[names].infer(dict(inputs), share_outputs=False)
+    with self._lock:
+      if names not in self._compiled:
+        self._compiled[names] = self._compile(names)
+      # Copies, as the next call writes to the same memory.
+      found = self._compiled[names].infer(dict(inputs), share_outputs=False)
     return [found[name] for name in names]
 
   def _compile(self, names: Sequence[str]) -> Any:

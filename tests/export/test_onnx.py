@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bert_jax.data import grouping
-from bert_jax.engines import onnx as onnx_engine
+from bert_jax.engines import batches
 from bert_jax.engines.onnx import OnnxForward
 from bert_jax.export import onnx as export
 from bert_jax.models import pooling
@@ -180,7 +180,7 @@ def test_a_row_is_the_same_alone_and_in_any_batch(family, runtime):
 
 
 def test_a_large_batch_is_computed_in_parts(monkeypatch):
-  monkeypatch.setattr(onnx_engine, "_TOKENS", 50)  # Two rows of 24.
+  monkeypatch.setattr(batches, "_TOKENS", 50)  # Two rows of 24.
   task = cases.task("pretraining")
   engine, lengths = forward(task), [24, 5, 1, 24, 9]
   small_parts = engine(mixed_batch(task, lengths, 24), engine.outputs)
