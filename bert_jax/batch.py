@@ -29,7 +29,13 @@ __all__ = [
 
 Parameters = Mapping[str, Any]
 """A nested dict of arrays, layers unrolled as `layer_0`, `layer_1`, ..."""
-ID_ARRAYS = ("token_ids", "segment_ids", "position_ids", "sequence_ids")
+ID_ARRAYS = (
+  "token_ids",
+  "segment_ids",
+  "position_ids",
+  "sequence_ids",
+  "stage_ids",
+)
 """The arrays of a `Batch` that have an entry for each token."""
 
 
@@ -47,6 +53,14 @@ class Batch:
     position_ids: the position of each token in its own sequence.
     sequence_ids: the packed sequence of a token, from 1; 0 is padding. Tokens
       attend to tokens of the same sequence only.
+    stage_ids: the stage of a token in its sequence; None for stage 0
+      everywhere. Tokens attend to tokens of their own stage and of earlier
+      ones: with 0 everywhere the encoder is bidirectional, with 0, 1, 2 ... it
+      is causal, and with 0 for a source and 1, 2 ... for a target it is a
+      prefix language model (UniLM: Dong et al. 2019, arXiv:1905.03197). Stage
+      -n marks a masked copy of the token of stage n, as in pseudo-masked
+      language models (UniLMv2: Bao et al. 2020, arXiv:2002.12804): it attends
+      to the stages before n and to itself, and no other token attends to it.
     targets: arrays by `TARGET/ARRAY`, such as `label/labels`; each class in
       `tasks.targets` documents its own.
     task: in multi-task training, the name of the task that the batch is of;
@@ -61,11 +75,15 @@ class Batch:
     default_factory=dict
   )
   task: str = dataclasses.field(default="", metadata={"static": True})
+  stage_ids: Int[Array, "*rows length"] | None = None
 
   @property
   def structure(self) -> Hashable:
-    """The task and the names of targets; batches of one structure stack."""
-    return self.task, *sorted(self.targets)
+    """The task and the names of arrays; batches of one structure stack."""
+    names = sorted(self.targets)
+    if self.stage_ids is not None:
+      names.append("stage_ids")
+    return self.task, *names
 
   @classmethod
   def from_ids(
@@ -124,20 +142,23 @@ def map_arrays(
     ValueError: the structures differ.
   """
   for other in others:
-    if other.targets.keys() != batch.targets.keys() or other.task != batch.task:
+    if other.structure != batch.structure:
       raise ValueError(
         f"expected batches of one structure, got {batch.structure} and"
         f" {other.structure}"
       )
-  ids = [
-    function(name, getattr(batch, name), *(getattr(x, name) for x in others))
+  ids = {
+    name: function(
+      name, getattr(batch, name), *(getattr(x, name) for x in others)
+    )
     for name in ID_ARRAYS
-  ]
+    if getattr(batch, name) is not None
+  }
   targets = {
     name: function(name, array, *(other.targets[name] for other in others))
     for name, array in batch.targets.items()
   }
-  return Batch(*ids, targets, batch.task)
+  return Batch(**ids, targets=targets, task=batch.task)
 
 
 class Mean(NamedTuple):

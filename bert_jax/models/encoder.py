@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Float32
 
 from bert_jax import trees
 from bert_jax.models import layers
+from bert_jax.models.attention import Keys
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.types import Batch, Parameters
@@ -31,6 +33,7 @@ class EncoderOutputs(NamedTuple):
     attentions: the attention weights of each layer before dropout, L arrays,
       whose last axis are the keys; None if not asked for. The weights of
       padding as a key are 0; those of padding as a query are meaningless.
+    keys: the keys and values of each layer, L of them; None if not asked for.
   """
 
   last_hidden_state: Float[Array, "*rows length hidden"]
@@ -38,6 +41,7 @@ class EncoderOutputs(NamedTuple):
   attentions: tuple[Float32[Array, "*rows heads length length"], ...] | None = (
     None
   )
+  keys: tuple[Keys, ...] | None = None
 
 
 class Encoder(nn.Module):
@@ -55,9 +59,9 @@ class Encoder(nn.Module):
     self.embeddings = layers.Embeddings(config)
     layer = layers.Layer
     if config.remat != "none":
-      # The arguments `deterministic` and `attentions` are Python bools.
+      # The arguments `deterministic`, `attentions` and `keys` are Python bools.
       layer = nn.remat(
-        layer, static_argnums=(3, 4), policy=_REMAT[config.remat]
+        layer, static_argnums=(3, 4, 7), policy=_REMAT[config.remat]
       )
     self.layer = [
       layer(config, index) for index in range(config.distinct_layers)
@@ -71,6 +75,8 @@ class Encoder(nn.Module):
     deterministic: bool = True,
     hidden_states: bool = False,
     attentions: bool = False,
+    keys: bool = False,
+    past: Sequence[Sequence[Keys]] = (),
   ) -> Float[Array, "*rows length hidden"] | EncoderOutputs:
     """Encodes a batch.
 
@@ -82,13 +88,17 @@ class Encoder(nn.Module):
       hidden_states: whether to return the output of each layer.
       attentions: whether to return the attention weights of each layer, which
         are computed by the attention backend `xla`.
+      keys: whether to return the keys and values of each layer.
+      past: for each layer, keys and values of earlier calls, which the tokens
+        attend to as well; see `attention.attention`.
 
     Returns:
       The vector of each token, [*rows, length, hidden], in the config's dtype;
-      `EncoderOutputs` if `hidden_states` or `attentions` is set.
+      `EncoderOutputs` if `hidden_states`, `attentions` or `keys` is set.
 
     Raises:
-      UserError: the config names an attention backend without weights.
+      UserError: the config names an attention backend without weights; or
+        positions are relative, which does not go with stages or `past`.
     """
     config, rows = self.config, batch.token_ids.shape[:-1]
     if attentions and config.attention not in ("auto", "xla"):
@@ -96,23 +106,33 @@ class Encoder(nn.Module):
         f"attentions: the attention backend {config.attention} has no"
         " attention weights; use xla"
       )
+    if config.relative_buckets and (past or batch.stage_ids is not None):
+      raise UserError(
+        f"the positions of {config.family} are relative to the tokens of a row,"
+        " which does not go with text that is written; use another encoder"
+      )
     batch = _as_rows(batch)
     x = self.embeddings(batch, deterministic)
     relative = self.embeddings.relative_positions(x.shape[1])
-    states, weights = [x], []
+    states, weights, own_keys = [x], [], []
     for index in range(config.num_layers):
       layer = self.layer[config.distinct_layer(index)]
-      x, layer_weights = layer(x, batch, deterministic, attentions, relative)
+      earlier = past[index] if past else ()
+      x, layer_weights, layer_keys = layer(
+        x, batch, deterministic, attentions, relative, earlier, keys
+      )
       states.append(x)
       weights.append(layer_weights)
+      own_keys.append(layer_keys)
     x = self.final_norm(x) if config.pre_norm else x
     outputs = EncoderOutputs(
       x,
       tuple(states) if hidden_states else None,
       tuple(weights) if attentions else None,
+      tuple(own_keys) if keys else None,
     )
     outputs = jax.tree.map(lambda x: x.reshape(*rows, *x.shape[1:]), outputs)
-    if hidden_states or attentions:
+    if hidden_states or attentions or keys:
       return outputs
     return outputs.last_hidden_state
 

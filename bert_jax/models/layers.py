@@ -1,6 +1,7 @@
 """The modules of an encoder: dense, norm, embeddings, attention, one layer."""
 
 import functools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -167,10 +168,12 @@ class Embeddings(nn.Module):
     return attention.by_distance(bias)[None]
 
 
-# An output, and on request the attention weights before dropout.
-_WithWeights = tuple[
+# An output, and on request the attention weights before dropout, and the keys
+# and values.
+_WithDetails = tuple[
   Float[Array, "batch length hidden"],
-  Float32[Array, "batch heads length length"] | None,
+  Float32[Array, "batch heads length keys"] | None,
+  attention.Keys | None,
 ]
 
 
@@ -188,8 +191,10 @@ class SelfAttention(nn.Module):
     deterministic: bool,
     attentions: bool = False,
     relative: _Relative | None = None,
-  ) -> _WithWeights:
-    """Attends to the tokens of the same sequence."""
+    past: Sequence[attention.Keys] = (),
+    keys: bool = False,
+  ) -> _WithDetails:
+    """Attends to the tokens of the same sequence, and to those of `past`."""
     config = self.config
     split = (*x.shape[:2], config.num_heads, -1)
     dense = {
@@ -224,23 +229,28 @@ class SelfAttention(nn.Module):
         config.attention_dropout_broadcast,
       )
     window = config.local_window if self.is_local else 0
+    tokens = attention.Tokens(
+      batch.sequence_ids, batch.stage_ids, batch.position_ids
+    )
     weights = None
     if attentions:
       weights = attention.attention_weights(
-        query, key, batch.sequence_ids, window, bias
+        query, key, tokens, window, bias, past
       )
     mixed = attention.attention(
       query,
       key,
       value,
-      batch.sequence_ids,
+      tokens,
+      past=past,
       window=window,
       bias=bias,
       backend="xla" if attentions else config.attention,
       dropout=dropout,
     )
     output = Dense(config, config.hidden_size, name="output")
-    return output(mixed.reshape(x.shape)), weights
+    own = attention.Keys(key, value, tokens) if keys else None
+    return output(mixed.reshape(x.shape)), weights, own
 
 
 class FeedForward(nn.Module):
@@ -287,16 +297,20 @@ class Layer(nn.Module):
     deterministic: bool,
     attentions: bool = False,
     relative: _Relative | None = None,
-  ) -> _WithWeights:
+    past: Sequence[attention.Keys] = (),
+    keys: bool = False,
+  ) -> _WithDetails:
     """Applies attention, then the feed-forward block."""
     y = x
     if self.config.pre_norm and self.index:
       y = self.attention_norm(x)
-    y, weights = self.attention(y, batch, deterministic, attentions, relative)
+    y, weights, own = self.attention(
+      y, batch, deterministic, attentions, relative, past, keys
+    )
     x += self.dropout(y, deterministic)
     if self.config.pre_norm:
       y = self.feed_forward(self.feed_forward_norm(x))
-      return x + self.dropout(y, deterministic), weights
+      return x + self.dropout(y, deterministic), weights, own
     x = self.attention_norm(x)
     x += self.dropout(self.feed_forward(x), deterministic)
-    return self.feed_forward_norm(x), weights
+    return self.feed_forward_norm(x), weights, own

@@ -91,7 +91,7 @@ def with_gradients(attend, ids):
   mix = jnp.float32(cotangents(ids))
 
   def mixed(x):
-    out = attend(*x, ids).astype(jnp.float32)
+    out = attend(*x, attention.Tokens(ids)).astype(jnp.float32)
     return (out * mix).sum(), out
 
   def found(x):
@@ -148,7 +148,7 @@ def dropped(attend, broadcast, length=64, rate=0.25):
   value = zeros + jnp.eye(length, dtype=zeros.dtype)[:, None]
   ids = np.ones((3, length), np.int32)
   dropout = attention.Dropout(rate, jax.random.key(0), broadcast)
-  weights = attend(zeros, zeros, value, ids, dropout=dropout)
+  weights = attend(zeros, zeros, value, attention.Tokens(ids), dropout=dropout)
   return np.asarray(weights.swapaxes(1, 2), np.float64) * length
 
 
@@ -234,7 +234,9 @@ def test_attention_is_lowered_for_the_devices_of_the_mesh(
   x, ids = rows((((384,),), 384), "bfloat16")
 
   def mixed(x):
-    return attention.attention(*x, ids).astype(jnp.float32).sum()
+    return (
+      attention.attention(*x, attention.Tokens(ids)).astype(jnp.float32).sum()
+    )
 
   with jax.sharding.use_abstract_mesh(mesh):
     assert devices.current() == device
@@ -245,7 +247,7 @@ def test_attention_is_lowered_for_the_devices_of_the_mesh(
 def test_a_backend_refuses_another_device():
   x, ids = rows(PADDED, "bfloat16")
   with user_error(r"config.model.attention: cudnn needs"):
-    attention.attention(*x, ids, backend="cudnn")
+    attention.attention(*x, attention.Tokens(ids), backend="cudnn")
 
 
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU")

@@ -2,8 +2,9 @@
 
 import functools
 import importlib
+from collections.abc import Sequence
 
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from bert_jax.models.attention import backends, devices, xla
 from bert_jax.models.attention.dropout import Dropout, drop_keys, weight_seeds
@@ -15,12 +16,15 @@ from bert_jax.models.attention.relative import (
   used_buckets,
 )
 from bert_jax.models.attention.rotary import rotate
+from bert_jax.models.attention.visibility import Keys, Tokens
 from bert_jax.models.attention.xla import attention_weights
 from bert_jax.settings import UserError
 
 __all__ = [
   "BACKENDS",
   "Dropout",
+  "Keys",
+  "Tokens",
   "attention",
   "attention_weights",
   "bias_buckets",
@@ -41,8 +45,9 @@ def attention(
   query: Float[Array, "batch length heads depth"],
   key: Float[Array, "batch length heads depth"],
   value: Float[Array, "batch length heads depth"],
-  sequence_ids: Int[Array, "batch length"],
+  tokens: Tokens,
   *,
+  past: Sequence[Keys] = (),
   window: int = 0,
   bias: Float[Array, "#batch heads length length"] | None = None,
   backend: str = "auto",
@@ -50,14 +55,18 @@ def attention(
 ) -> Float[Array, "batch length heads depth"]:
   """Scaled dot-product attention within each packed sequence.
 
-  Tokens attend to the tokens of the same sequence. Padding, of sequence id 0,
-  attends to padding: its outputs are finite and meaningless.
+  Tokens attend to the tokens of the same sequence whose stage is not later.
+  Padding, of sequence id 0, attends to padding: its outputs are finite and
+  meaningless.
 
   Args:
     query: the projected queries, not yet scaled.
     key: the projected keys.
     value: the projected values.
-    sequence_ids: the sequence of each token in its row; 0 is padding.
+    tokens: the sequences, stages and positions of the tokens.
+    past: keys and values of earlier calls, which queries attend to as well, by
+      the same rules; only by the backend `xla`, without dropout. They may have
+      fewer rows: consecutive rows of queries then share those of one row.
     window: above 0, tokens attend to tokens at most `window // 2` away.
     bias: added to the scaled products of queries (third axis) and keys; only
       by the backend `xla`.
@@ -74,7 +83,13 @@ def attention(
   """
   broadcast = dropout.broadcast if dropout else None
   call = backends.Call(
-    devices.current(), query.dtype, query.shape, broadcast, bias is not None
+    devices.current(),
+    query.dtype,
+    query.shape,
+    broadcast,
+    bias is not None,
+    tokens.stage_ids is not None,
+    bool(past),
   )
   if backend == "auto":
     backend = backends.choose(call)
@@ -83,11 +98,11 @@ def attention(
   if broadcast == "queries":
     value, dropout = drop_keys(value, dropout), None
   if backend == "xla":
-    return xla.attend(query, key, value, sequence_ids, window, bias, dropout)
+    return xla.attend(query, key, value, tokens, window, bias, dropout, past)
   # Pallas takes most of a second to import.
   kernel = importlib.import_module(f"{__name__}.{backend}")
   attend = functools.partial(kernel.attend, window=window)
-  arrays = (query, key, value, sequence_ids)
+  arrays = (query, key, value, tokens.sequence_ids)
   if dropout is not None:
     attend = functools.partial(attend, rate=dropout.rate)
     rows, _, heads, _ = query.shape

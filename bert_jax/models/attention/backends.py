@@ -27,6 +27,8 @@ class Call(NamedTuple):
     broadcast: the `attention_dropout_broadcast` of `EncoderConfig`; None
       without dropout.
     has_bias: whether a bias is added to the attention scores.
+    has_stages: whether tokens have stages.
+    has_past: whether there are keys of earlier calls.
   """
 
   device: Device
@@ -34,6 +36,8 @@ class Call(NamedTuple):
   shape: tuple[int, int, int, int]
   broadcast: str | None = None
   has_bias: bool = False
+  has_stages: bool = False
+  has_past: bool = False
 
 
 def choose(call: Call) -> str:
@@ -74,6 +78,8 @@ def unsupported(backend: str, call: Call) -> str | None:
     return None
   if call.has_bias:
     return "has no bias of attention scores, as relative_buckets needs"
+  if call.has_stages or call.has_past:
+    return "has no stages of tokens, as tasks that write text need"
   device, (rows, length, heads, depth) = call.device, call.shape
   if backend != "short" and call.broadcast not in (None, "queries"):
     return (

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bert_jax.models.attention.xla import attention_mask
+from bert_jax.models.attention.visibility import Tokens, own_mask
 
 
 def attend(
@@ -27,7 +27,7 @@ def attend(
     query,
     key,
     value,
-    mask=attention_mask(ids, window)[:, None],
+    mask=own_mask(Tokens(ids), window)[:, None],
     implementation="cudnn",
   )
   return mixed[:, :length]

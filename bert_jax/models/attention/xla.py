@@ -1,49 +1,42 @@
 """Attention in plain `jax.numpy`, for all devices and kinds of dropout."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Float
 
 from bert_jax.models.attention.dropout import Dropout, drop_weights
-
-
-def attention_mask(
-  sequence_ids: Int[Array, "batch length"], window: int
-) -> Bool[Array, "batch length length"]:
-  """Whether a query (second axis) attends to a key (third axis).
-
-  Padding attends to padding, so that no row is empty and no softmax divides by
-  zero. With a `window`, the distance is at most `window // 2`.
-  """
-  mask = sequence_ids[:, :, None] == sequence_ids[:, None, :]
-  if window:
-    position = jnp.arange(sequence_ids.shape[1])
-    mask &= abs(position[:, None] - position) <= window // 2
-  return mask
+from bert_jax.models.attention.visibility import (
+  Keys,
+  Tokens,
+  mask_of,
+  own_mask,
+)
 
 
 def attention_weights(
   query: Array,
   key: Array,
-  sequence_ids: Array,
+  tokens: Tokens,
   window: int,
   bias: Array | None = None,
+  past: Sequence[Keys] = (),
 ) -> Float[Array, "batch heads queries keys"]:
   """The attention weights, in float32: the softmax of the scaled products.
 
-  `bias` is added to the products.
+  `bias` is added to the products. The keys of `past` come first.
   """
   scale = query.shape[-1] ** -0.5
-  scores = jnp.einsum(
-    "bqhd,bkhd->bhqk",
-    query * jnp.asarray(scale, query.dtype),
-    key,
-    preferred_element_type=jnp.float32,
-  )
+  query = query * jnp.asarray(scale, query.dtype)
+  scores = _products(query, key)
   if bias is not None:
     scores += bias
-  mask = attention_mask(sequence_ids, window)[:, None]
-  scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+  scores = _masked(scores, own_mask(tokens, window))
+  if past:
+    earlier = (_earlier(query, tokens, keys, window) for keys in past)
+    scores = jnp.concatenate([*earlier, scores], axis=-1)
   return jax.nn.softmax(scores, axis=-1)
 
 
@@ -51,13 +44,55 @@ def attend(
   query: Array,
   key: Array,
   value: Array,
-  sequence_ids: Array,
+  tokens: Tokens,
   window: int,
   bias: Array | None = None,
   dropout: Dropout | None = None,
+  past: Sequence[Keys] = (),
 ) -> Array:
   """See `attention.attention`."""
-  weights = attention_weights(query, key, sequence_ids, window, bias)
+  weights = attention_weights(query, key, tokens, window, bias, past)
   if dropout is not None:
     weights = drop_weights(weights, dropout)
-  return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(query.dtype), value)
+  weights = weights.astype(query.dtype)
+  ends = np.cumsum([keys.key.shape[1] for keys in past], dtype=int)
+  *earlier, own = jnp.split(weights, ends, axis=-1)
+  mixed = jnp.einsum("bhqk,bkhd->bqhd", own, value)
+  for part, keys in zip(earlier, past):
+    mixed += _mix(part, keys.value)
+  return mixed
+
+
+def _products(query: Array, key: Array) -> Array:
+  return jnp.einsum(
+    "bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32
+  )
+
+
+def _masked(scores: Array, mask: Array) -> Array:
+  return jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
+
+
+# Rows that share the keys of one row of an earlier call, as the beams of a
+# source do, are consecutive. They are computed as queries of that row.
+
+
+def _earlier(query: Array, tokens: Tokens, keys: Keys, window: int) -> Array:
+  rows, length, heads, _ = query.shape
+  count = len(keys.key)
+
+  def shared(x: Array | None) -> Array | None:
+    return None if x is None else x.reshape(count, -1, *x.shape[2:])
+
+  mask = mask_of(Tokens(*map(shared, tokens)), keys.tokens, window)
+  scores = _masked(_products(shared(query), keys.key), mask)
+  scores = scores.reshape(count, heads, rows // count, length, -1)
+  return scores.swapaxes(1, 2).reshape(rows, heads, length, -1)
+
+
+def _mix(weights: Array, value: Array) -> Array:
+  rows, heads, length, size = weights.shape
+  count = len(value)
+  weights = weights.reshape(count, rows // count, heads, length, size)
+  mixed = jnp.einsum("bnhqk,bkhd->bnqhd", weights, value)
+  return mixed.reshape(rows, length, heads, -1)

@@ -198,7 +198,9 @@ def test_attention_kernels_see_the_rows_and_heads_of_their_device(
 
   def mixed(x, backend):
     dropout = attention.Dropout(rate, jax.random.key(0)) if rate else None
-    out = attention.attention(*x, ids, backend=backend, dropout=dropout)
+    out = attention.attention(
+      *x, attention.Tokens(ids), backend=backend, dropout=dropout
+    )
     return (out**2).sum()
 
   gradient = jax.grad(mixed)

@@ -1,0 +1,81 @@
+"""Which tokens attend to which."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Tokens(NamedTuple):
+  """What decides which tokens attend to which; see `types.Batch`.
+
+  Attributes:
+    sequence_ids: the sequence of each token in its row; 0 is padding.
+    stage_ids: their stages; None for stage 0 everywhere.
+    position_ids: the position of each token in its sequence; needed where a
+      window is combined with stages, or with keys from an earlier call.
+  """
+
+  sequence_ids: Int[Array, "batch length"]
+  stage_ids: Int[Array, "batch length"] | None = None
+  position_ids: Int[Array, "batch length"] | None = None
+
+
+class Keys(NamedTuple):
+  """The keys and values of one layer, which later queries attend to.
+
+  Attributes:
+    key: the projected and, with RoPE, rotated keys.
+    value: the projected values.
+    tokens: those that they are of.
+  """
+
+  key: Float[Array, "batch length heads depth"]
+  value: Float[Array, "batch length heads depth"]
+  tokens: Tokens
+
+
+def own_mask(tokens: Tokens, window: int) -> Bool[Array, "batch length length"]:
+  """Whether a token (second axis) attends to a token (third) of its own row.
+
+  Padding attends to padding, so that no row is empty and no softmax divides by
+  zero. With a `window`, the distance is at most `window // 2`.
+  """
+  ids, stages = tokens.sequence_ids, tokens.stage_ids
+  mask = ids[:, :, None] == ids[:, None, :]
+  place = jnp.arange(ids.shape[1])
+  if stages is not None:
+    mask &= _is_early(stages, stages)
+    mask |= place[:, None] == place
+  if window:
+    # Masked copies are not at the place of their position.
+    at = place if stages is None else tokens.position_ids
+    mask &= abs(at[..., :, None] - at[..., None, :]) <= window // 2
+  return mask
+
+
+def mask_of(
+  queries: Tokens, keys: Tokens, window: int
+) -> Bool[Array, "batch queries keys"]:
+  """Whether a token attends to a token of an earlier call."""
+  mask = queries.sequence_ids[:, :, None] == keys.sequence_ids[:, None, :]
+  mask &= _is_early(_stages(queries), _stages(keys))
+  if window:
+    distance = queries.position_ids[:, :, None] - keys.position_ids[:, None]
+    mask &= abs(distance) <= window // 2
+  return mask
+
+
+def _stages(tokens: Tokens) -> Int[Array, "batch length"]:
+  if tokens.stage_ids is None:
+    return jnp.zeros_like(tokens.sequence_ids)
+  return tokens.stage_ids
+
+
+def _is_early(
+  queries: Int[Array, "batch queries"], keys: Int[Array, "batch keys"]
+) -> Bool[Array, "batch queries keys"]:
+  """Whether the stages of keys are no later than those of queries."""
+  last = jnp.where(queries < 0, -queries - 1, queries)[:, :, None]
+  keys = keys[:, None]
+  return (keys >= 0) & (keys <= last)
