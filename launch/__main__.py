@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -46,7 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def script() -> None:
   """Runs the command line of this process, and ends it."""
   process.set_up()
-  sys.exit(main())
+  try:
+    code = main()
+    sys.stdout.flush()
+  except BrokenPipeError:
+    # The reader of the output, such as `head`, has ended.
+    sys.stdout, code = open(os.devnull, "w"), 1  # noqa: SIM115
+  sys.exit(code)
 
 
 def _help() -> str:

@@ -99,7 +99,8 @@ def export(
   if chosen.bits not in (0, 8):
     raise UserError(f"bits: expected 8, or 0 for float32, got {chosen.bits}")
   folder = paths.as_path(output)
-  name = pathlib.PurePath(str(output).rstrip("/")).name
+  place = pathlib.PurePath(str(output).rstrip("/"))
+  name = place.name
   if chosen.layout == "triton":
     triton.check_name(name)
   folders.check_new(folder)
@@ -125,7 +126,9 @@ def export(
       if chosen.layout == "triton":
         tensors = about["inputs"], about["outputs"]
         (here / triton.CONFIG).write_text(triton.config(name, *tensors))
-      content = card.text(name, task, about)
+      # The folder of a version has its number as its name.
+      title = f"{place.parent.name} {name}" if name.isdigit() else name
+      content = card.text(title.strip(), task, about)
       folders.write_text(here / card.NAME, content)
       manifest.write(here, about=about)
       written = manifest.read(here)
