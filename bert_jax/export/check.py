@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from bert_jax.batch import Batch, Parameters
-from bert_jax.export.parts import Part, parts
+from bert_jax.export.parts import Part, module, parts
 from bert_jax.models import heads
 from bert_jax.predictor import Forward
 from bert_jax.settings import UserError
@@ -117,20 +117,9 @@ class _Reference:
   """The outputs of a part in JAX, by name."""
 
   def __init__(self, part: Part, compiled: bool):
-    config = dataclasses.replace(
-      part.task.config, dtype="float32", attention="xla", remat="none"
-    )
-    self._part, self._config = part, config
-    self._module = heads.EncoderWithHeads(
-      config,
-      {
-        **{name: target.head for name, target in _named(part).items()},
-        "token_embeddings": lambda _: heads.HiddenStates(),
-      },
-    )
-    self._apply = (
-      jax.jit(self._module.apply) if compiled else (self._module.apply)
-    )
+    self._part, self._config = part, part.task.config
+    apply = module(part.task).apply
+    self._apply = jax.jit(apply) if compiled else apply
 
   def __call__(self, batch: Batch) -> Mapping[str, np.ndarray]:
     """The outputs for a batch."""

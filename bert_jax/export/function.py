@@ -13,9 +13,8 @@ from jaxtyping import Array
 from bert_jax import trees
 from bert_jax.batch import Batch, Parameters
 from bert_jax.engines import batches
-from bert_jax.export.parts import Part, parts
+from bert_jax.export.parts import Part, module, parts
 from bert_jax.models import heads, pooling
-from bert_jax.models.heads import EncoderWithHeads
 from bert_jax.tasks.inputs.choices import Choices
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.targets.similarity import Similarity
@@ -140,20 +139,13 @@ def _batch(inputs: Arrays) -> Batch:
 def _outputs(part: Part, params: Parameters, batch: Batch) -> dict[str, Array]:
   """The outputs of one part."""
   task = part.task
-  config = dataclasses.replace(
-    task.config, dtype="float32", attention="xla", remat="none"
-  )
   inputs = task.inputs
   if not (isinstance(inputs, Pairs) and not inputs.include_prompt):
     # It is an input of another part.
     targets = dict(batch.targets)
     targets.pop(batches.TARGETS[batches.SKIPPED], None)
     batch = dataclasses.replace(batch, targets=targets)
-  made = {task.head_names[name]: x.head for name, x in task.targets.items()}
-  module = EncoderWithHeads(
-    config, {**made, batches.TOKENS: lambda _: heads.HiddenStates()}
-  )
-  outputs = module.apply({"params": params}, batch)
+  outputs = module(task).apply({"params": params}, batch)
   found = {batches.TOKENS: outputs.pop(batches.TOKENS)}
   for name, target in task.targets.items():
     head = task.head_names[name]
@@ -161,7 +153,7 @@ def _outputs(part: Part, params: Parameters, batch: Batch) -> dict[str, Array]:
       vectors = _vectors(target, outputs[head], batch)
       found[f"{part.prefix}sentence_embedding"] = vectors
     if isinstance(part.heads[head], heads.MaskedLanguageHead):
-      outputs[head] = outputs[head][..., : config.vocab_size]
+      outputs[head] = outputs[head][..., : task.config.vocab_size]
     if not isinstance(part.heads[head], heads.HiddenStates):
       found[part.prefix + head] = outputs[head]
   return found

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from bert_jax import settings
+from bert_jax.models.heads import EncoderWithHeads, HiddenStates
+from bert_jax.predictor import TOKEN_EMBEDDINGS
 from bert_jax.settings import UserError
 from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.task import Task
@@ -75,6 +77,20 @@ def parts(task: Task, params: Parameters) -> list[Part]:
     )
     for name, part in task.parts.items()
   ]
+
+
+def module(task: Task) -> EncoderWithHeads:
+  """The module of a part, in float32, with the last hidden states as a head.
+
+  Those are its output `token_embeddings`.
+  """
+  config = dataclasses.replace(
+    task.config, dtype="float32", attention="xla", remat="none"
+  )
+  named = {task.head_names[name]: x.head for name, x in task.targets.items()}
+  return EncoderWithHeads(
+    config, {**named, TOKEN_EMBEDDINGS: lambda _: HiddenStates()}
+  )
 
 
 def _heads(task: Task) -> dict[str, Any]:
