@@ -68,6 +68,13 @@ def drop(
   `shape` is the shape of the mask, if it is to be broadcast to that of `x`.
   """
   mask = keep_mask(key, rate, x.shape if shape is None else shape)
+  return drop_by_mask(x, mask, rate)
+
+
+def drop_by_mask(
+  x: Float[Array, "..."], mask: Bool[Array, "..."], rate: float
+) -> Float[Array, "..."]:
+  """`drop` with a given mask, of `keep_mask` or `is_kept`."""
   # In bfloat16, 1 / 0.9 has an error of 0.17 %.
   scaled = x.astype(jnp.float32) * (1 / (1 - rate))
   return jnp.where(mask, scaled, 0).astype(x.dtype)

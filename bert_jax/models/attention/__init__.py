@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jaxtyping import Array, Float
 
-from bert_jax.models.attention import backends, devices, xla
+from bert_jax.models.attention import backends, blocks, devices, xla
 from bert_jax.models.attention.dropout import Dropout, drop_keys, weight_seeds
 from bert_jax.models.attention.relative import (
   bias_buckets,
@@ -98,6 +98,10 @@ def attention(
   if broadcast == "queries":
     value, dropout = drop_keys(value, dropout), None
   if backend == "xla":
+    # A symbolic length, as in `jax.export`, is not known to be long.
+    is_long = isinstance(query.shape[1], int) and query.shape[1] > blocks.LONG
+    if is_long and bias is None and not past:
+      return blocks.attend(query, key, value, tokens, window, dropout)
     return xla.attend(query, key, value, tokens, window, bias, dropout, past)
   # Pallas takes most of a second to import.
   kernel = importlib.import_module(f"{__name__}.{backend}")

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
-from bert_jax.models.dropout import drop, mask_seeds
+from bert_jax.models.dropout import drop, drop_by_mask, is_kept, mask_seeds
 
 
 class Dropout(NamedTuple):
@@ -32,10 +32,25 @@ def drop_weights(
   return drop(weights, dropout.key, dropout.rate, shape)
 
 
+def drop_weights_at(
+  weights: Float[Array, "rows heads queries keys"],
+  place: Int[Array, "#rows 1 queries keys"],
+  seeds: UInt32[Array, "rows heads"],
+  rate: float,
+) -> Float[Array, "rows heads queries keys"]:
+  """`drop_weights` of a part of the weights.
+
+  `place` is the row-major index of each weight in all of a head, [length,
+  length], and `seeds` are those of `weight_seeds`.
+  """
+  mask = is_kept(place.astype(jnp.uint32), seeds[:, :, None, None], rate)
+  return drop_by_mask(weights, mask, rate)
+
+
 def weight_seeds(
   dropout: Dropout, rows: int, heads: int
 ) -> UInt32[Array, "rows heads"]:
-  """The seeds of the masks of `drop_weights`, for kernels."""
+  """The seeds of the masks of `drop_weights`, for parts and kernels."""
   masks = (1, 1) if dropout.broadcast == "rows" else (rows, heads)
   return jnp.broadcast_to(mask_seeds(dropout.key, masks), (rows, heads))
 

@@ -41,28 +41,32 @@ def own_mask(tokens: Tokens, window: int) -> Bool[Array, "batch length length"]:
   Padding attends to padding, so that no row is empty and no softmax divides by
   zero. With a `window`, the distance is at most `window // 2`.
   """
-  ids, stages = tokens.sequence_ids, tokens.stage_ids
-  mask = ids[:, :, None] == ids[:, None, :]
-  place = jnp.arange(ids.shape[1])
-  if stages is not None:
-    mask &= _is_early(stages, stages)
-    mask |= place[:, None] == place
-  if window:
-    # Masked copies are not at the place of their position.
-    at = place if stages is None else tokens.position_ids
-    mask &= abs(at[..., :, None] - at[..., None, :]) <= window // 2
-  return mask
+  place = jnp.arange(tokens.sequence_ids.shape[1])
+  return mask_of(tokens, tokens, window, (place, place))
 
 
 def mask_of(
-  queries: Tokens, keys: Tokens, window: int
+  queries: Tokens,
+  keys: Tokens,
+  window: int,
+  places: tuple[Int[Array, "queries"], Int[Array, "keys"]] | None = None,
 ) -> Bool[Array, "batch queries keys"]:
-  """Whether a token attends to a token of an earlier call."""
+  """Whether a token attends to a token of the same call, or an earlier one.
+
+  `places` are those of both in the rows of the same call; None for an earlier
+  call.
+  """
   mask = queries.sequence_ids[:, :, None] == keys.sequence_ids[:, None, :]
-  mask &= _is_early(_stages(queries), _stages(keys))
+  has_stages = any(x.stage_ids is not None for x in (queries, keys))
+  if has_stages:
+    mask &= _is_early(_stages(queries), _stages(keys))
+    if places:
+      mask |= places[0][:, None] == places[1]
   if window:
-    distance = queries.position_ids[:, :, None] - keys.position_ids[:, None]
-    mask &= abs(distance) <= window // 2
+    # Masked copies are not at the place of their position.
+    by_place = places and not has_stages
+    at = places if by_place else (queries.position_ids, keys.position_ids)
+    mask &= abs(at[0][..., :, None] - at[1][..., None, :]) <= window // 2
   return mask
 
 

@@ -28,12 +28,11 @@ def attention_weights(
 
   `bias` is added to the products. The keys of `past` come first.
   """
-  scale = query.shape[-1] ** -0.5
-  query = query * jnp.asarray(scale, query.dtype)
-  scores = _products(query, key)
+  query = scaled(query)
+  scores = products(query, key)
   if bias is not None:
     scores += bias
-  scores = _masked(scores, own_mask(tokens, window))
+  scores = masked(scores, own_mask(tokens, window))
   if past:
     earlier = (_earlier(query, tokens, keys, window) for keys in past)
     scores = jnp.concatenate([*earlier, scores], axis=-1)
@@ -57,20 +56,32 @@ def attend(
   weights = weights.astype(query.dtype)
   ends = np.cumsum([keys.key.shape[1] for keys in past], dtype=int)
   *earlier, own = jnp.split(weights, ends, axis=-1)
-  mixed = jnp.einsum("bhqk,bkhd->bqhd", own, value)
+  mixed = mix(own, value)
   for part, keys in zip(earlier, past):
-    mixed += _mix(part, keys.value)
+    mixed += _mix_shared(part, keys.value)
   return mixed
 
 
-def _products(query: Array, key: Array) -> Array:
+def scaled(query: Array) -> Array:
+  """The queries over the root of their depth."""
+  return query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
+
+
+def products(query: Array, key: Array) -> Array:
+  """The products of queries and keys, in float32."""
   return jnp.einsum(
     "bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32
   )
 
 
-def _masked(scores: Array, mask: Array) -> Array:
+def masked(scores: Array, mask: Array) -> Array:
+  """Scores, of which those of tokens that are not seen become the least."""
   return jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
+
+
+def mix(weights: Array, value: Array) -> Array:
+  """The weighted sums of values."""
+  return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 # Rows that share the keys of one row of an earlier call, as the beams of a
@@ -85,12 +96,12 @@ def _earlier(query: Array, tokens: Tokens, keys: Keys, window: int) -> Array:
     return None if x is None else x.reshape(count, -1, *x.shape[2:])
 
   mask = mask_of(Tokens(*map(shared, tokens)), keys.tokens, window)
-  scores = _masked(_products(shared(query), keys.key), mask)
+  scores = masked(products(shared(query), keys.key), mask)
   scores = scores.reshape(count, heads, rows // count, length, -1)
   return scores.swapaxes(1, 2).reshape(rows, heads, length, -1)
 
 
-def _mix(weights: Array, value: Array) -> Array:
+def _mix_shared(weights: Array, value: Array) -> Array:
   rows, heads, length, size = weights.shape
   count = len(value)
   weights = weights.reshape(count, rows // count, heads, length, size)
