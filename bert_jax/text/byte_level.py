@@ -1,5 +1,6 @@
 """Byte-level BPE of RoBERTa from `vocab.json` and `merges.txt`."""
 
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +9,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from bert_jax.settings import UserError
 from bert_jax.text import config_files, files, json_format
+from bert_jax.text.config_files import ROBERTA
 from bert_jax.text.tokenizer_json import JsonTokenizer
 
 VOCABULARY = "vocab.json"
@@ -44,6 +46,28 @@ def load(folder: pathlib.Path) -> JsonTokenizer:
     ),
     added,
     str(path),
+  )
+
+
+def of_merges(
+  tokens: Sequence[str], merges: Sequence[tuple[str, str]]
+) -> JsonTokenizer:
+  """The tokenizer of a trained vocabulary, as by `byte_level_trainer.train`.
+
+  The first word of a text is encoded as if a space preceded it.
+  """
+  ids, names = {token: id for id, token in enumerate(tokens)}, ROBERTA
+  lines = ["#version: 0.2", *map(" ".join, merges), ""]
+  return JsonTokenizer.of_backend(
+    build(ids, merges, names, True, VOCABULARY),
+    {
+      VOCABULARY: json.dumps(ids, ensure_ascii=False).encode(),
+      MERGES: "\n".join(lines).encode(),
+    },
+    names,
+    config_files.to_save(CLASS, names, add_prefix_space=True),
+    {},
+    VOCABULARY,
   )
 
 

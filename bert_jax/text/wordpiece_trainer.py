@@ -126,7 +126,7 @@ def train(
   if len(spelt) > max_words:
     spelt.sort(key=lambda item: (-item[1], item[0]))
     spelt = sorted(spelt[:max_words])
-  pieces = _grow(spelt, alphabet, size - len(special_tokens), min_frequency)
+  pieces, _ = grow(spelt, alphabet, size - len(special_tokens), min_frequency)
   return (*special_tokens, *pieces)
 
 
@@ -147,16 +147,29 @@ def _alphabet(known: Sequence[tuple[str, int]], coverage: float) -> set[str]:
   return kept
 
 
-def _grow(
+def grow(
   spelt: Sequence[tuple[str, int]],
   alphabet: Sequence[str],
   size: int,
   min_frequency: int,
-) -> list[str]:
-  """Merges the most frequent pair until there are `size` tokens."""
+  prefix: str = PREFIX,
+) -> tuple[list[str], list[tuple[str, str]]]:
+  """Merges the most frequent pair until there are `size` tokens.
+
+  Args:
+    spelt: words of characters of the alphabet, and their counts.
+    alphabet: the first tokens: characters, and those with the prefix.
+    size: the number of tokens.
+    min_frequency: the minimum count of a pair that is merged.
+    prefix: what tokens inside words begin with.
+
+  Returns:
+    The tokens, and the pairs in the order of merging.
+  """
   pieces = list(alphabet)
+  merges = []
   ids = {piece: id for id, piece in enumerate(pieces)}
-  text = _Text(spelt, ids)
+  text = _Text(spelt, ids, prefix)
   counts, places = text.pairs()
 
   def entry(pair: _Pair) -> tuple[int, str, str, _Pair]:
@@ -173,7 +186,8 @@ def _grow(
       continue
     if -count < min_frequency:
       break
-    piece = left + right.removeprefix(PREFIX)
+    piece = left + right.removeprefix(prefix)
+    merges.append((left, right))
     if piece not in ids:
       ids[piece] = len(pieces)
       pieces.append(piece)
@@ -188,7 +202,7 @@ def _grow(
       else:
         counts.pop(changed, None)
         places.pop(changed, None)
-  return pieces
+  return pieces, merges
 
 
 class _Text:
@@ -198,7 +212,12 @@ class _Text:
   marks the ends of words.
   """
 
-  def __init__(self, spelt: Sequence[tuple[str, int]], ids: dict[str, int]):
+  def __init__(
+    self,
+    spelt: Sequence[tuple[str, int]],
+    ids: dict[str, int],
+    prefix: str,
+  ):
     lengths = np.array([len(word) for word, _ in spelt])
     ends = np.cumsum(lengths)
     places = np.arange(ends[-1])
@@ -210,7 +229,7 @@ class _Text:
     self._following = np.where(last, -1, places + 1).tolist()
     self._weights = np.repeat([count for _, count in spelt], lengths).tolist()
     self._pieces = [
-      ids[character if place == 0 else PREFIX + character]
+      ids[character if place == 0 else prefix + character]
       for word, _ in spelt
       for place, character in enumerate(word)
     ]

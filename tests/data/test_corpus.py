@@ -12,6 +12,7 @@ import pytest
 from bert_jax import settings, text
 from bert_jax.data.corpus import build, sentences, shards, tokenization, workers
 from bert_jax.storage import paths
+from bert_jax.text import wordpiece_trainer
 from tests.errors import user_error
 
 WORDS = ["the", "cat", "dog", "runs", "sleeps", "très", "here", "3.5", "and"]
@@ -172,14 +173,14 @@ def test_some_and_never_all_are_held_out(documents, share):
 
 def test_the_vocabulary_sample_is_bounded(config, tmp_path, monkeypatch):
   read = []
-  count = tokenization.wordpiece_trainer.count_words
+  count = wordpiece_trainer.count_words
 
   def counting(texts, rules):
     texts = list(texts)
     read.extend(texts)
     return count(texts, rules)
 
-  monkeypatch.setattr(tokenization.wordpiece_trainer, "count_words", counting)
+  monkeypatch.setattr(wordpiece_trainer, "count_words", counting)
   config = dataclasses.replace(
     config, vocabulary_sample=2500, eval_fraction=0.0
   )
@@ -211,9 +212,26 @@ def test_a_given_vocabulary(config, tmp_path):
     build.prepare(missing, tmp_path / "missing", 1)
 
 
+def test_a_vocabulary_that_keeps_spaces_and_case(config, tmp_path):
+  config = dataclasses.replace(config, tokenizer="byte_level", vocab_size=280)
+  found = [
+    build.prepare(config, tmp_path / f"with_{n}", n).report for n in (1, 2)
+  ]
+  assert found[0] == found[1]
+  tokenizer = text.load(tmp_path / "with_2")
+  assert len(tokenizer) == 280
+  given = 'Très "A-b"  (c)'
+  assert tokenizer.decode(tokenizer.encode(given).ids).strip() == given
+
+
 @pytest.mark.parametrize(
   ("section", "message"),
   [
+    (
+      {"tokenizer": "byte_level", "lowercase": True},
+      r"^config.corpus.lowercase: byte_level vocabularies keep",
+    ),
+    ({"tokenizer": "bytes"}, r"^config.corpus.tokenizer: unknown 'bytes'"),
     ({"source": "tfd"}, r"^config.corpus.source: unknown 'tfd'"),
     ({"sentences": "words"}, r"^config.corpus.sentences: unknown"),
     ({"eval_fraction": 1.0}, r"^config.corpus.eval_fraction: "),

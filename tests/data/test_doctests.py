@@ -6,12 +6,19 @@ import pytest
 
 from bert_jax.data import counter_rng, grouping
 from bert_jax.data.corpus import clean_text, sentences
-from bert_jax.text import wordpiece_trainer
+from bert_jax.text import byte_level_trainer, wordpiece_trainer
 
 
 @pytest.mark.parametrize(
   "module",
-  [clean_text, counter_rng, grouping, sentences, wordpiece_trainer],
+  [
+    byte_level_trainer,
+    clean_text,
+    counter_rng,
+    grouping,
+    sentences,
+    wordpiece_trainer,
+  ],
   ids=lambda module: module.__name__,
 )
 def test_examples(module):

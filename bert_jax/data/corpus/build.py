@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -31,8 +31,13 @@ from bert_jax.data.corpus import (
 )
 from bert_jax.data.sources import files
 from bert_jax.storage import folders, paths
+from bert_jax.text import (
+  byte_level,
+  byte_level_trainer,
+  loading,
+  wordpiece_trainer,
+)
 from bert_jax.text import files as tokenizer_files
-from bert_jax.text import loading, wordpiece_trainer
 from bert_jax.text.basic_tokenizer import WordRules
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.text.wordpiece import WordPiece
@@ -53,10 +58,13 @@ class CorpusConfig(sources.SourceConfig):
       which `config.data.whole_word` then masks as a whole; None leaves each
       ideograph a word.
     vocabulary: a folder or file with a tokenizer, as for `bert_jax.text.load`;
-      None trains a WordPiece vocabulary on the text.
+      None trains a vocabulary on the text.
+    tokenizer: the kind of a trained vocabulary: "wordpiece" as BERT's, for text
+      that is read; or "byte_level" as RoBERTa's, which keeps spaces and case,
+      for text that is written.
     vocab_size: the size of a trained vocabulary, special tokens included.
     lowercase: whether text is lower-cased; None lower-cases for a trained
-      vocabulary and follows the files of a given one.
+      WordPiece vocabulary and follows the files of a given one.
     vocabulary_sample: the approximate number of characters that the vocabulary
       is trained on, from documents spread evenly over the source; limits the
       memory.
@@ -71,6 +79,7 @@ class CorpusConfig(sources.SourceConfig):
   sentences: str = "prose"
   words: str | None = None
   vocabulary: str | None = None
+  tokenizer: str = "wordpiece"
   vocab_size: int = 8192
   lowercase: bool | None = None
   vocabulary_sample: int = 100_000_000
@@ -86,6 +95,9 @@ class CorpusConfig(sources.SourceConfig):
       settings.choice(
         "config.corpus.words", self.words, segmentation.SEGMENTERS
       )
+    settings.choice("config.corpus.tokenizer", self.tokenizer, _TRAINERS)
+    if self.tokenizer == "byte_level" and self.lowercase:
+      raise ValueError("lowercase: byte_level vocabularies keep the case")
     if not 0 <= self.eval_fraction < 1:
       raise ValueError(
         "eval_fraction: expected at least 0 and less than 1, got"
@@ -169,6 +181,7 @@ def _described(config: CorpusConfig) -> dict[str, Any]:
     ("clean", config.clean.is_active),
     ("words", config.words),
     ("parts", config.parts),
+    ("tokenizer", config.tokenizer != "wordpiece"),
   ):
     if not is_set:
       del described[name]
@@ -321,17 +334,48 @@ def _tokenizer(
   """Loads the given tokenizer, or trains one on a sample of the documents."""
   if config.vocabulary is not None:
     return _load_tokenizer(config.vocabulary, config.lowercase)
-  rules = WordRules(lowercase=config.lowercase is not False)
+  count, train = _TRAINERS[config.tokenizer](config)
   step = _sample_step(job.source, config.vocabulary_sample)
   counts: collections.Counter[str] = collections.Counter()
-  tasks = [(job, shard, step, rules) for shard in range(job.shards)]
+  tasks = [(job, shard, step, count) for shard in range(job.shards)]
   for part in run("words", tokenization.count_words, tasks):
     counts.update(part)
   try:
-    tokens = wordpiece_trainer.train(counts, config.vocab_size)
+    return train(counts)
   except settings.UserError as error:
     raise settings.UserError(f"config.corpus.vocab_size: {error}") from None
-  return WordPiece(tokens, rules)
+
+
+_Counts = collections.Counter[str]
+_Trainer = tuple[
+  Callable[[Iterable[str]], _Counts], Callable[[_Counts], Tokenizer]
+]
+
+
+def _wordpiece(config: CorpusConfig) -> _Trainer:
+  rules = WordRules(lowercase=config.lowercase is not False)
+  return (
+    functools.partial(wordpiece_trainer.count_words, rules=rules),
+    lambda counts: WordPiece(
+      wordpiece_trainer.train(counts, config.vocab_size), rules
+    ),
+  )
+
+
+def _byte_level(config: CorpusConfig) -> _Trainer:
+  return (
+    byte_level_trainer.count_words,
+    lambda counts: byte_level.of_merges(
+      *byte_level_trainer.train(counts, config.vocab_size)
+    ),
+  )
+
+
+_TRAINERS: Mapping[str, Callable[[CorpusConfig], _Trainer]] = {
+  "wordpiece": _wordpiece,
+  "byte_level": _byte_level,
+}
+"""How each kind of vocabulary is trained: counting words, and the rest."""
 
 
 def _split_entry(

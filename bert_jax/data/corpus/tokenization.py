@@ -8,7 +8,7 @@ text gives the same bytes on any machine.
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Bool, UInt64
@@ -18,7 +18,6 @@ from bert_jax.data.corpus import segmentation, statistics
 from bert_jax.data.corpus import sentences as sentences_lib
 from bert_jax.data.corpus import shards as shards_lib
 from bert_jax.storage import folders, paths
-from bert_jax.text import basic_tokenizer, wordpiece_trainer
 from bert_jax.text import files as tokenizer_files
 from bert_jax.text.tokenizer import Tokenizer
 
@@ -91,20 +90,23 @@ def eval_threshold(documents: int, fraction: float) -> int:
 
 
 def count_words(
-  job: Job, shard: int, step: int, rules: basic_tokenizer.WordRules
+  job: Job,
+  shard: int,
+  step: int,
+  count: Callable[[Iterable[str]], collections.Counter[str]],
 ) -> collections.Counter[str]:
-  """Counts the words of every `step`-th document of the train split."""
+  """Counts the words of every `step`-th document of the train split.
+
+  `count` counts those of texts.
+  """
   indices = job.documents(shard)
   is_eval = eval_mask(indices, job.eval_threshold)
-  return wordpiece_trainer.count_words(
-    (
-      record["text"]
-      for index, skip in zip(indices, is_eval)
-      if index % step == 0 and not skip
-      for record in [job.source[index]]
-      for _ in range(record.get("copies", 1))
-    ),
-    rules,
+  return count(
+    record["text"]
+    for index, skip in zip(indices, is_eval)
+    if index % step == 0 and not skip
+    for record in [job.source[index]]
+    for _ in range(record.get("copies", 1))
   )
 
 
