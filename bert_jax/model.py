@@ -15,9 +15,10 @@ from bert_jax import settings
 from bert_jax.data import grouping
 from bert_jax.interop import huggingface
 from bert_jax.models import encoder as encoders
-from bert_jax.predictor import Predictor, preprocess
+from bert_jax.predictor import Forward, Predictor, preprocess
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
+from bert_jax.tasks import PSEUDO_LOG_LIKELIHOOD
 from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.task import Task
 from bert_jax.training import inference, workdir
@@ -104,6 +105,15 @@ class Model(Predictor):
   def _embedding_forwards(self) -> dict[tuple[str, ...], inference.Forward]:
     """Those of `embed` by what they compute, so that each compiles once."""
     return {}
+
+  @functools.cached_property
+  def _scoring_forward(self) -> Forward:
+    task = PSEUDO_LOG_LIKELIHOOD.bind(self.config, self.tokenizer)
+    (head,) = task.head_names.values()
+    if head not in self.params or isinstance(self.module, Ensemble):
+      return super()._scoring_forward
+    params = {name: self.params[name] for name in ("encoder", head)}
+    return inference.Forward(task, params, self.mesh)
 
   def encode(
     self,

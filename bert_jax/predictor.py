@@ -16,11 +16,12 @@ from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
-from bert_jax.tasks import EMBEDDING
+from bert_jax.tasks import EMBEDDING, PSEUDO_LOG_LIKELIHOOD
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.targets.similarity import Similarity
+from bert_jax.tasks.targets.token_likelihood import Score
 from bert_jax.tasks.task import Prediction, Task
-from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.text.tokenizer import Tokenizer, mask_name
 
 Outputs = Mapping[str, Any]
 """Arrays by the names of outputs; their first axis is the rows of the batch."""
@@ -36,6 +37,9 @@ arXiv:2107.05720).
 
 # Batches for which programs are compiled, in threads, while one is computed.
 _PREPARED = 4
+# Texts whose masked copies are in memory at a time, and rows of a batch.
+_SCORED = 128
+_SCORED_ROWS = 64
 _OF_TARGET = ("pooling", "normalize", "truncate_dim")
 _OF_INPUTS = ("max_length", "prompt", "prompt_name")
 
@@ -287,6 +291,75 @@ class Predictor:
         f" {', '.join(self.forward.outputs)}"
       )
     return _Renamed(self.forward, {head: TOKEN_EMBEDDINGS})
+
+  @overload
+  def score(self, texts: str | Record, **changes: Any) -> Score: ...
+
+  @overload
+  def score(
+    self, texts: Sequence[str | Record], **changes: Any
+  ) -> list[Score]: ...
+
+  def score(
+    self, texts: str | Record | Sequence[str | Record], **changes: Any
+  ) -> Score | list[Score]:
+    """The pseudo-log-likelihoods of texts, by the model's masked-LM head.
+
+    >>> model.score("The cat sits.").score
+    -9.31
+
+    Args:
+      texts: one text, or a list of them.
+      **changes: `pll_metric`, `stride` or `max_length`; see
+        `tasks.inputs.masked_copies.MaskedCopies`.
+
+    Returns:
+      The score of a single text; a list of them for a list.
+
+    Raises:
+      InputError: a text is no text, is blank, or is longer than the model
+        takes.
+      UserError: an option is unknown, or the model has no masked-LM head or no
+        mask token.
+    """
+    if isinstance(texts, str | Mapping):
+      return self.score([texts], **changes)[0]
+    scorer = self.scorer(**changes)
+    found: list[Score] = []
+    for start in range(0, len(texts), _SCORED):
+      try:
+        found += scorer(texts[start : start + _SCORED])
+      except InputError as error:
+        raise InputError(start + error.number, error.reason) from error
+    return found
+
+  def scorer(self, **changes: Any) -> "Predictor":
+    """A predictor of the scores that `score` gives; arguments are the same.
+
+    Raises:
+      UserError: as `score`.
+    """
+    inputs = settings.replace(PSEUDO_LOG_LIKELIHOOD.inputs, changes, "score")
+    task = dataclasses.replace(PSEUDO_LOG_LIKELIHOOD, inputs=inputs)
+    task = task.bind(self.config, self.tokenizer)
+    if task.tokenizer is not None:
+      mask_name(task.tokenizer)  # Raises.
+    return Predictor(task, self._scoring_forward, _SCORED_ROWS)
+
+  @functools.cached_property
+  def _scoring_forward(self) -> Forward:
+    """The forward pass that gives the logits of masked tokens.
+
+    Raises:
+      UserError: the model has no masked-LM head.
+    """
+    (head,) = PSEUDO_LOG_LIKELIHOOD.head_names.values()
+    if head not in self.forward.outputs:
+      raise UserError(
+        "score: this model has no masked-LM head; it has"
+        f" {', '.join(self.forward.outputs)}"
+      )
+    return _Renamed(self.forward, {head: head})
 
 
 class _Renamed:

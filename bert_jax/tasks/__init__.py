@@ -9,6 +9,7 @@ from bert_jax.tasks import labelled, multi_task, multi_task_data, pretraining
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.inputs.choices import Choices
 from bert_jax.tasks.inputs.corpus import Corpus
+from bert_jax.tasks.inputs.masked_copies import MaskedCopies
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.inputs.question_context import QuestionContext
 from bert_jax.tasks.inputs.texts import Texts
@@ -27,6 +28,7 @@ from bert_jax.tasks.targets.similarity import Similarity
 from bert_jax.tasks.targets.span import Span
 from bert_jax.tasks.targets.target import Target
 from bert_jax.tasks.targets.token_labels import TokenLabels
+from bert_jax.tasks.targets.token_likelihood import TokenLikelihood
 from bert_jax.tasks.targets.values import Values
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
@@ -37,6 +39,7 @@ __all__ = [
   "LABELLED",
   "MASKED_LM",
   "PRETRAINED",
+  "PSEUDO_LOG_LIKELIHOOD",
   "TASKS",
   "Target",
   "Task",
@@ -87,6 +90,9 @@ _PUBLISHED = (
     {"next_sentence": NextSentence()},
   ),
   Task("replaced_tokens", Tokens(), {"replaced": ReplacedTokens()}),
+  Task(
+    "pseudo_log_likelihood", MaskedCopies(), {"masked_lm": TokenLikelihood()}
+  ),
 )
 
 TASKS: Mapping[str, Task] = {
@@ -104,6 +110,9 @@ MASKED_LM = TASKS["masked_lm"].for_published()
 """Masked tokens, for augmentation."""
 PRETRAINED = TASKS["pretraining"].for_published()
 """BERT's two pretraining heads, as Google published them."""
+
+PSEUDO_LOG_LIKELIHOOD = TASKS["pseudo_log_likelihood"]
+"""How likely texts are, which every encoder with a masked-LM head says."""
 
 LABELLED: Mapping[str, type[LabelledConfig]] = {
   task.name: labelled.config_class(task) for task in _FROM_RECORDS

@@ -37,11 +37,15 @@ class Encoding(NamedTuple):
     offsets: for each token the half-open range of characters that it covers,
       in `text` (segment 0) or in `pair` (segment 1); (0, 0) for the special
       tokens of the layout.
+    words: for each token the index of its word, among those that the tokenizer
+      splits a text into before it makes tokens; -1 for the special tokens of
+      the layout. In BERT a punctuation mark is a word.
   """
 
   ids: list[int]
   segments: list[int]
   offsets: list[tuple[int, int]]
+  words: list[int]
 
 
 class Tokenizer(Protocol):

@@ -219,7 +219,8 @@ class JsonTokenizer:
         _without_space(texts[segment], span)
         for segment, span in zip(segments, offsets)
       ]
-    return Encoding(ids, segments, offsets)
+    words = [-1 if word is None else word for word in encoding.word_ids]
+    return Encoding(ids, segments, offsets, words)
 
   @functools.cached_property
   def _masking_backend(self) -> tokenizers.Tokenizer:

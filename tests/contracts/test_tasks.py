@@ -312,6 +312,7 @@ def test_options_of_inputs_are_checked(name):
   if hasattr(inputs, "stride"):
     with pytest.raises(ValueError, match="stride: expected at least 0"):
       dataclasses.replace(inputs, stride=-1)
+  if hasattr(inputs, "max_question"):
     with pytest.raises(ValueError, match="max_question: expected at least 1"):
       dataclasses.replace(inputs, max_question=0)
 

@@ -102,10 +102,10 @@ def test_a_task_answers_as_in_jax(name):
   model, record = cases.model(name), cases.RECORDS[name]
   made = export.build(model.task, model.params).SerializeToString()
   engine = OnnxForward(made, model.task)
-  (example,) = model.task.preprocess(record)
-  batch = grouping.pad([example], model.task.axes_of(example), rows=2)
-  row = model.task.predict(engine(batch), batch, [record])
-  answer = model.task.decode(record, model.task.merge(record, row))
+  examples = model.task.preprocess(record)
+  batch = grouping.pad(examples, model.task.axes_of(examples[0]), rows=16)
+  rows = model.task.predict(engine(batch), batch, [record] * len(examples))
+  answer = model.task.decode(record, model.task.merge(record, rows))
   cases.assert_same(answer, model(record))
 
 

@@ -16,7 +16,7 @@ def make(first, pair=None, separators=1):
     ids += [3] * (separators - 1) + [*range(50, 50 + pair), 3]
     segments += [1] * (len(ids) - len(segments))
   offsets = [(id, id + 1) if id > 3 else (0, 0) for id in ids]
-  return Encoding(ids, segments, offsets)
+  return Encoding(ids, segments, offsets, [0] * len(ids))
 
 
 def longest_first(first, pair, room):
@@ -57,7 +57,7 @@ def test_single_texts():
 
 
 def test_the_mask_is_a_token_like_others():
-  encoding = Encoding([2, 10, 4, 11, 3], [0] * 5, [(0, 0)] * 5)
+  encoding = Encoding([2, 10, 4, 11, 3], [0] * 5, [(0, 0)] * 5, [0] * 5)
   assert truncate(encoding, 4, SPECIAL).ids == [2, 10, 4, 3]
   assert truncate(encoding, 3, SPECIAL).ids == [2, 10, 3]
 

@@ -1,0 +1,248 @@
+"""Compares scores of sentences with those of minicons.
+
+  python -m venv .venv-minicons && .venv-minicons/bin/pip install minicons
+  python -m benchmarks.scores --text FILE [FOLDER] [--sentences 256]
+
+FILE has a sentence a line, and may be gzipped. FOLDER is what `bert_jax.load`
+takes; by default BERT with the sizes of MiniLM (6 layers of 384) and random
+weights, whose 30,522 tokens are a WordPiece vocabulary of the text and others
+that are never used.
+
+Each implementation has a process of its own, on the same cores, and scores all
+sentences in turn with the others: `ours` in one call; `ours-one` with a call
+for each sentence; `minicons-N` with N sentences a call, each by
+`MaskedLMScorer.sequence_score`. The score is the sum of log-probabilities by
+`within_word_l2r`. A ratio is of the sentences per second of the same round. All
+warm up by one round before the clock starts.
+
+Writes benchmarks/results/scores.json. `--tiny` only tests the benchmark itself.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+ENGINES = ("ours", "ours-one", "minicons-1", "minicons-8", "minicons-32")
+OURS = "ours"
+
+_SIZE = 30_522
+_LEARNED = 8_000
+_TINY = {"num_layers": 2, "intermediate_size": 64, "hidden_size": 32}
+
+Score = Callable[[Sequence[str]], Sequence[float]]
+
+
+def ours(engine: str, folder: str) -> Score:
+  from launch import process
+
+  process.keep_memory()  # As a command does.
+  import bert_jax
+
+  model = bert_jax.load(folder)
+  if engine == OURS:
+    return lambda texts: [found.score for found in model.score(texts)]
+  return lambda texts: [model.score(text).score for text in texts]
+
+
+def minicons(size: int, folder: str) -> Score:
+  import torch
+  from minicons import scorer
+
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  model = scorer.MaskedLMScorer(folder, "cpu", PLL_metric="within_word_l2r")
+
+  def total(x: Any) -> float:
+    return x.sum().item()
+
+  def score(texts: Sequence[str]) -> list[float]:
+    found: list[float] = []
+    for start in range(0, len(texts), size):
+      part = list(texts[start : start + size])
+      found += model.sequence_score(
+        part, reduction=total, PLL_metric="within_word_l2r"
+      )
+    return found
+
+  return score
+
+
+def work(engine: str, folder: str) -> None:
+  """Scores the sentences of `sentences.json` once for each line of stdin."""
+  texts = json.loads((pathlib.Path(folder) / "sentences.json").read_text())
+  _name, _, size = engine.partition("-")
+  model = str(pathlib.Path(folder) / "model")
+  score = (
+    minicons(int(size), model) if size.isdecimal() else ours(engine, model)
+  )
+  score(texts)
+  print("{}", flush=True)
+  for _ in sys.stdin:
+    began = time.perf_counter()
+    scores = score(texts)
+    seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": seconds, "scores": scores}), flush=True)
+
+
+def read(path: str, count: int) -> list[str]:
+  """The first sentences of a file, blank lines left out."""
+  open_text = gzip.open if path.endswith(".gz") else open
+  with open_text(path, "rt", encoding="utf-8") as file:
+    lines = [line.strip() for line in file]
+  return [line for line in lines if line][:count]
+
+
+def random_model(texts: Sequence[str], tiny: bool) -> Any:
+  """A BERT of MiniLM's sizes with random weights and a masked-LM head."""
+  import jax
+
+  from bert_jax.model import Model
+  from bert_jax.models.config import encoder_config
+  from bert_jax.tasks import MASKED_LM
+  from bert_jax.text import wordpiece_trainer
+  from bert_jax.text.wordpiece import WordPiece
+
+  counts = wordpiece_trainer.count_words(texts)
+  tokens = wordpiece_trainer.train(counts, _LEARNED)
+  names = [f"w{number}" for number in range(_SIZE)]
+  tokens = [*tokens, *(x for x in names if x not in tokens)][:_SIZE]
+  sizes = _TINY | {"num_heads": 2} if tiny else {}
+  config = encoder_config({"preset": "minilm_l6_h384", **sizes})
+  task = MASKED_LM.bind(config, WordPiece(tokens))
+  params = jax.jit(task.init_params)(jax.random.key(0))
+  return Model(task, jax.tree.map(lambda x: 3 * x, params))
+
+
+def measure(
+  arguments: argparse.Namespace, folder: str, count: int
+) -> dict[str, Any]:
+  """The sentences per second of each round, and the scores."""
+  environment = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+  }
+  workers = {}
+  for engine in arguments.engines:
+    is_ours = engine.startswith(OURS)
+    python = sys.executable if is_ours else arguments.peer_python
+    workers[engine] = subprocess.Popen(
+      [python, "-m", "benchmarks.scores", "--engine", engine, folder],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+      env=environment,
+      cwd=pathlib.Path(__file__).parents[1],
+    )
+    if not workers[engine].stdout.readline():
+      raise SystemExit(f"error: {engine} failed; see above")
+  found = {engine: {"rates": [], "scores": []} for engine in workers}
+  for number in range(arguments.rounds):
+    turn = number % len(workers)
+    order = [*workers.items()]
+    for engine, worker in order[turn:] + order[:turn]:
+      print(file=worker.stdin, flush=True)
+      answer = json.loads(worker.stdout.readline())
+      found[engine]["rates"].append(count / answer["seconds"])
+      found[engine]["scores"] = answer["scores"]
+  for worker in workers.values():
+    worker.stdin.close()
+    worker.wait()
+  return found
+
+
+def print_results(found: Mapping[str, Any]) -> None:
+  """Prints the table, as Markdown."""
+  from rich.table import Table
+
+  from benchmarks import runner
+
+  table = Table("", "sentences/s (range)", "ours / it (range)", "difference")
+  own = found.get(OURS)
+  for engine, result in found.items():
+    ratios, difference = [], "-"
+    if own is not None and engine != OURS:
+      ratios = [x / y for x, y in zip(own["rates"], result["rates"])]
+      gap = np.subtract(own["scores"], result["scores"])
+      difference = f"{np.abs(gap).max():.1g}"
+    table.add_row(
+      engine,
+      runner.spread(result["rates"], ",.1f"),
+      runner.spread(ratios, ".2f") if ratios else "-",
+      difference,
+    )
+  runner.print_table(table)
+  print(verdict({engine: x["rates"] for engine, x in found.items()}))
+
+
+def verdict(rates: Mapping[str, Sequence[float]]) -> str:
+  """Compares ours with the fastest of minicons, in one line."""
+  peers = {name: x for name, x in rates.items() if not name.startswith(OURS)}
+  if OURS not in rates or not peers:
+    return "nothing to compare"
+  best = max(peers, key=lambda name: statistics.median(peers[name]))
+  ratio = statistics.median(x / y for x, y in zip(rates[OURS], peers[best]))
+  return f"ours scores {ratio:.2f} times the sentences per second of {best}"
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  root = pathlib.Path(__file__).parents[1]
+  parser.add_argument("folder", nargs="?", default="")
+  parser.add_argument("--text", default="")
+  parser.add_argument("--sentences", type=int, default=256)
+  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--engines", nargs="+", default=ENGINES, choices=ENGINES)
+  parser.add_argument(
+    "--peer_python", default=str(root / ".venv-minicons/bin/python")
+  )
+  parser.add_argument("--tiny", action="store_true")
+  parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
+  arguments = parser.parse_args()
+  if arguments.engine:
+    work(arguments.engine, arguments.folder)
+    return
+  if not arguments.text:
+    parser.error("--text: name a file with a sentence a line")
+  import bert_jax
+  from benchmarks import runner
+
+  texts = read(arguments.text, arguments.sentences)
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = pathlib.Path(scratch)
+    given = arguments.folder
+    model = (
+      bert_jax.load(given, "masked_lm")
+      if given
+      else random_model(read(arguments.text, 20_000), arguments.tiny)
+    )
+    bert_jax.save(model, folder / "model")
+    (folder / "sentences.json").write_text(json.dumps(texts))
+    found = measure(arguments, scratch, len(texts))
+  if arguments.tiny:
+    print("A tiny model, to test the benchmark: the figures are meaningless.")
+  else:
+    results = {
+      "machine": runner.machine(),
+      "arguments": vars(arguments),
+      "engines": found,
+    }
+    runner.write_results(runner.RESULTS / "scores.json", results)
+  print_results(found)
+
+
+if __name__ == "__main__":
+  main()
