@@ -142,6 +142,45 @@ def test_splash_with_several_blocks():
   assert_as_alone(splash, x, ids, 64, 1e-5)
 
 
+def staged():
+  """A prefix language model in each sequence, with masked copies at the end."""
+  stages = np.array([0, 0, 0, 1, 2, 3, 0, 0, 1, 2, 3, -1, -3, 0, 0])
+  positions = np.array([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 2, 4, 0, 0])
+  sequences = np.array([1] * 6 + [2] * 7 + [0] * 2, np.int32)
+  rows = (sequences, stages, positions)
+  return attention.Tokens(*(np.stack([x, x]) for x in rows))
+
+
+@pytest.mark.parametrize("window", [0, 4])
+@pytest.mark.parametrize("backend", ["short", "cudnn"])
+def test_kernels_have_stages(backend, window, monkeypatch):
+  dtype = {"short": "float32", "cudnn": "bfloat16"}[backend]
+  if backend == "cudnn":
+    _stand_in_for_cudnn(monkeypatch)
+  x, ids = rows((((13,), (13,)), 15), dtype)
+  tokens = staged()
+  dropout = attention.Dropout(0.25, jax.random.key(3), "queries")
+
+  def found(backend):
+    def attend(query, key, value, _):
+      return attention.attention(
+        query,
+        key,
+        value,
+        tokens,
+        window=window,
+        backend=backend,
+        dropout=dropout,
+      )
+
+    return with_gradients(attend, ids)(x)
+
+  (out, gradients), (wanted, wanted_gradients) = found(backend), found("xla")
+  used, tolerance = ids > 0, 2 * TOLERANCE[dtype]
+  np.testing.assert_allclose(out[used], wanted[used], atol=tolerance)
+  np.testing.assert_allclose(gradients, wanted_gradients, atol=tolerance)
+
+
 def dropped(attend, broadcast, length=64, rate=0.25):
   """The weights, scaled so that they are 1 without dropout."""
   zeros = jnp.zeros((3, length, 2, length), jnp.bfloat16)

@@ -37,6 +37,10 @@ def call(device, shape=(4, 512, 12, 64), dtype="bfloat16", broadcast=None):
     (call(V5E._replace(rows=8)), "xla"),
     (call(V5E._replace(heads=8)), "xla"),
     (call(V5E)._replace(has_bias=True), "xla"),
+    (call(V5E)._replace(has_stages=True), "short"),
+    (call(V5E, (4, 513, 12, 64))._replace(has_stages=True), "xla"),
+    (call(V5E)._replace(has_past=True), "xla"),
+    (call(H100)._replace(has_stages=True), "cudnn"),
     (call(H100), "cudnn"),
     (call(H100, broadcast="queries"), "cudnn"),
     (call(H100, broadcast="none"), "xla"),
@@ -62,6 +66,8 @@ def test_auto_selects_the_backend(asked, chosen):
     ("short", call(V5E, (4, 513, 12, 64)), "at most 512 tokens, got 513"),
     ("short", call(V5E._replace(heads=4)), "got 3 of width 64"),
     ("short", call(V5E)._replace(has_bias=True), "as relative_buckets needs"),
+    ("splash", call(V5E)._replace(has_stages=True), "no stages of tokens"),
+    ("cudnn", call(H100)._replace(has_past=True), "no keys of earlier calls"),
   ],
 )
 def test_unsupported_calls(backend, asked, message):

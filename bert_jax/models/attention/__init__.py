@@ -106,7 +106,7 @@ def attention(
   # Pallas takes most of a second to import.
   kernel = importlib.import_module(f"{__name__}.{backend}")
   attend = functools.partial(kernel.attend, window=window)
-  arrays = (query, key, value, tokens.sequence_ids)
+  arrays = (query, key, value, tokens)
   if dropout is not None:
     attend = functools.partial(attend, rate=dropout.rate)
     rows, _, heads, _ = query.shape

@@ -47,9 +47,11 @@ def choose(call: Call) -> str:
   | --- | --- | --- | --- | --- |
   | TPU | 384 to 512 | none, or over `queries` | heads fill lanes | `short` |
   | TPU | 512 | any | heads fill lanes | `short` |
-  | TPU | from 384 | none, or over `queries` | | `splash` |
+  | TPU | from 384 | none, or over `queries` | no stages | `splash` |
   | NVIDIA GPU | from 128 | none, or over `queries` | bfloat16 | `cudnn` |
   | other | | | | `xla` |
+
+  Relative positions and keys of earlier calls are supported by `xla` alone.
 
   The TPU rows follow from the cycles that the compiler estimates for a v5e,
   inside of kernels included; they were not measured on a TPU. At length 384,
@@ -78,8 +80,10 @@ def unsupported(backend: str, call: Call) -> str | None:
     return None
   if call.has_bias:
     return "has no bias of attention scores, as relative_buckets needs"
-  if call.has_stages or call.has_past:
-    return "has no stages of tokens, as tasks that write text need"
+  if call.has_past:
+    return "has no keys of earlier calls, as decoding needs; use xla"
+  if call.has_stages and backend == "splash":
+    return "has no stages of tokens, as tasks that write text need; use xla"
   device, (rows, length, heads, depth) = call.device, call.shape
   if backend != "short" and call.broadcast not in (None, "queries"):
     return (

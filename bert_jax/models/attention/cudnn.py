@@ -4,16 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bert_jax.models.attention.visibility import Tokens, own_mask
+from bert_jax.models.attention.visibility import Tokens, own_mask, pad_tokens
 
 
 def attend(
-  query: Array, key: Array, value: Array, sequence_ids: Array, window: int
+  query: Array, key: Array, value: Array, tokens: Tokens, window: int
 ) -> Array:
   """See `attention.attention`.
 
   Uses a dense mask: `jax.nn.dot_product_attention` has no other argument for
-  packed sequences, nor for a window with two sides.
+  packed sequences or stages, nor for a window with two sides.
   """
   length = query.shape[1]
   # With a mask, the backward pass only supports even lengths.
@@ -22,12 +22,12 @@ def attend(
     jnp.pad(x, ((0, 0), (0, padding), (0, 0), (0, 0)))
     for x in (query, key, value)
   )
-  ids = jnp.pad(sequence_ids, ((0, 0), (0, padding)), constant_values=-1)
+  tokens = pad_tokens(tokens, padding)
   mixed = jax.nn.dot_product_attention(
     query,
     key,
     value,
-    mask=own_mask(Tokens(ids), window)[:, None],
+    mask=own_mask(tokens, window)[:, None],
     implementation="cudnn",
   )
   return mixed[:, :length]

@@ -8,6 +8,8 @@ import jax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from bert_jax.models.attention.visibility import Tokens
+
 LANES = 128
 """The lanes of a vector register of a TPU."""
 
@@ -41,14 +43,16 @@ def current() -> Device:
   return Device(device.platform, device.device_kind, rows, heads)
 
 
-def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
+def per_device(
+  function: Callable[..., Array], *arrays: Array | Tokens
+) -> Array:
   """Runs attention on the shard of each device of the mesh in context.
 
   XLA does not partition kernels: without `shard_map`, each device would run
   them on all rows and heads.
 
-  The arrays are queries, keys and values [rows, length, heads, depth], sequence
-  ids [rows, length], and for dropout of weights seeds [rows, heads].
+  The arrays are queries, keys and values [rows, length, heads, depth], those of
+  `Tokens`, and for dropout of weights seeds [rows, heads].
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:

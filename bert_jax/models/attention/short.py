@@ -11,7 +11,7 @@ heads of width 64 fill the registers, which the kernel "splash" half fills.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,11 @@ from jaxtyping import Array
 from bert_jax.models.attention import devices
 from bert_jax.models.attention.backends import SHORT_MAX_LENGTH
 from bert_jax.models.attention.devices import LANES
+from bert_jax.models.attention.visibility import (
+  Tokens,
+  pad_tokens,
+  stage_bounds,
+)
 from bert_jax.models.dropout import is_kept
 
 _SUBLANES = 8
@@ -44,7 +49,7 @@ def attend(
   query: Array,
   key: Array,
   value: Array,
-  sequence_ids: Array,
+  tokens: Tokens,
   seeds: Array | None = None,
   *,
   window: int,
@@ -62,17 +67,18 @@ def attend(
     return jnp.pad(x, ((0, 0), (0, padding), (0, 0)))
 
   query = query * jnp.asarray(depth**-0.5, query.dtype)
-  ids = jnp.pad(sequence_ids, ((0, 0), (0, padding)), constant_values=-1)
+  facts = _facts(pad_tokens(tokens, padding))
   if seeds is None:
     seeds = jnp.zeros((batch, heads), jnp.uint32)
   options = _Options(depth, length, window, rate)
-  mixed = _attend(flat(query), flat(key), flat(value), ids, seeds, options)
+  mixed = _attend(flat(query), flat(key), flat(value), facts, seeds, options)
   return mixed[:, :length].reshape(query.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _attend(query, key, value, ids, seeds, options):
-  return _run(_forward, options, ids, seeds, (query, key, value), results=1)[0]
+def _attend(query, key, value, facts, seeds, options):
+  arrays = (query, key, value)
+  return _run(_forward, options, facts, seeds, arrays, results=1)[0]
 
 
 def _attend_forward(*inputs_and_options):
@@ -80,18 +86,34 @@ def _attend_forward(*inputs_and_options):
 
 
 def _attend_backward(options, inputs, cotangent):
-  *arrays, ids, seeds = inputs
+  *arrays, (of_queries, of_keys), seeds = inputs
   arrays.append(cotangent)
-  return *_run(_backward, options, ids, seeds, arrays, results=3), None, None
+  facts = (of_keys, of_queries)
+  return *_run(_backward, options, facts, seeds, arrays, results=3), None, None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
+def _facts(tokens: Tokens) -> tuple[Array, Array]:
+  """What decides who sees whom, of tokens as queries and as keys.
+
+  Of each, [batch, facts, length]: sequence ids, and with stages their bounds
+  and positions.
+  """
+  ids, stages, positions = tokens
+  if stages is None:
+    return (ids[:, None],) * 2
+  if positions is None:
+    positions = jnp.zeros_like(ids)
+  last, first = stage_bounds(stages)
+  return tuple(jnp.stack((ids, x, positions), axis=1) for x in (last, first))
+
+
 def _run(
   kernel: Callable[..., None],
   options: _Options,
-  ids: Array,
+  facts: tuple[Array, Array],
   seeds: Array,
   arrays: Sequence[Array],
   results: int,
@@ -101,9 +123,11 @@ def _run(
   rows = math.gcd(batch, max(1, SHORT_MAX_LENGTH // length))
   grid = (batch // rows, width // LANES)
   tokens = pl.BlockSpec((rows, length, LANES), lambda row, lane: (row, 0, lane))
-  # The ids of a row, broadcast along the lanes and along the sublanes.
-  down = jnp.broadcast_to(ids[:, :, None], (batch, length, LANES))
-  across = jnp.broadcast_to(ids[:, None], (batch, _SUBLANES, length))
+  # The facts of a row, broadcast along the lanes, and in the sublanes.
+  down, across = facts
+  count = down.shape[1]
+  down = jnp.broadcast_to(down[..., None], (*down.shape, LANES))
+  across = jnp.pad(across, ((0, 0), (0, _SUBLANES - count), (0, 0)))
   seeds = seeds.reshape(grid[0], rows, grid[1], -1).swapaxes(1, 2)
   return pl.pallas_call(
     functools.partial(kernel, options=options),
@@ -114,7 +138,7 @@ def _run(
         lambda row, lane: (row, lane, 0, 0),
         memory_space=pltpu.SMEM,
       ),
-      pl.BlockSpec((rows, length, LANES), lambda row, _: (row, 0, 0)),
+      pl.BlockSpec((rows, count, length, LANES), lambda row, _: (row, 0, 0, 0)),
       pl.BlockSpec((rows, _SUBLANES, length), lambda row, _: (row, 0, 0)),
       *[tokens] * len(arrays),
     ],
@@ -132,7 +156,7 @@ def _run(
 
 def _forward(seeds, down, across, query, key, value, mixed, *, options):
   for row in range(query.shape[0]):
-    mask = _mask(down[row], across[row, :1], options.window)
+    mask = _mask(down, across, row, 0, options.window)
     total = jnp.zeros(query.shape[1:])
     for head in range(LANES // options.depth):
       lanes = functools.partial(_lanes_of, head=head, depth=options.depth)
@@ -151,7 +175,7 @@ def _backward(
   # Keys are on the first axis and queries on the second, so that sums over keys
   # are over registers, and only one of the five products is transposed.
   for row in range(query.shape[0]):
-    mask = _mask(down[row], across[row, :1], options.window)
+    mask = _mask(down, across, row, 1, options.window)
     of_query, of_key, of_value = (jnp.zeros(query.shape[1:]) for _ in range(3))
     for head in range(LANES // options.depth):
       lanes = functools.partial(_lanes_of, head=head, depth=options.depth)
@@ -185,14 +209,32 @@ def _drop(
   return jnp.where(is_kept(place, seed, options.rate), weights, 0)
 
 
-def _mask(down: Array, across: Array, window: int) -> Array:
-  """The attention mask, which is symmetric."""
-  length = across.shape[1]
-  mask = jnp.tile(down, (1, length // LANES)) == across
-  if window:
-    one, other = (
-      jax.lax.broadcasted_iota(jnp.int32, mask.shape, axis) for axis in (0, 1)
+def _mask(down: Any, across: Any, row: int, queries: int, window: int) -> Array:
+  """The attention mask of a row; `queries` is the axis of the queries."""
+  length = across.shape[-1]
+
+  def fact(index: int) -> tuple[Array, Array]:
+    one = jnp.tile(down[row, index], (1, length // LANES))
+    return one, across[row, index : index + 1]
+
+  def places() -> tuple[Array, ...]:
+    shape = (length, length)
+    return tuple(
+      jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1)
     )
+
+  one, other = fact(0)
+  # Its own transpose, if there are no stages.
+  mask = one == other
+  has_stages = down.shape[1] > 1
+  if has_stages:
+    one, other = fact(1)
+    mask &= other <= one if queries == 0 else one <= other
+    one, other = places()
+    mask |= one == other
+  if window:
+    # Masked copies are not at the place of their position.
+    one, other = fact(2) if has_stages else places()
     mask &= abs(one - other) <= window // 2
   return mask
 

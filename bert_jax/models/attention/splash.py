@@ -14,15 +14,19 @@ from jaxtyping import Array
 
 from bert_jax.models.attention import devices
 from bert_jax.models.attention.devices import LANES
+from bert_jax.models.attention.visibility import Tokens
 
 # Larger blocks need fewer grid steps, but compute more outside of a window.
 _MAX_BLOCK, _MAX_LOCAL_BLOCK = 1024, 512
 
 
 def attend(
-  query: Array, key: Array, value: Array, sequence_ids: Array, window: int
+  query: Array, key: Array, value: Array, tokens: Tokens, window: int
 ) -> Array:
-  """See `attention.attention`; interpreted, and slow, on a CPU."""
+  """See `attention.attention`; interpreted, and slow, on a CPU.
+
+  Tokens have no stages.
+  """
   _, length, heads, depth = query.shape
   padding = -length % LANES
 
@@ -30,7 +34,7 @@ def attend(
     return jnp.pad(x, ((0, 0), (0, padding), (0, 0), (0, 0))).swapaxes(1, 2)
 
   query = query * jnp.asarray(depth**-0.5, query.dtype)
-  ids = jnp.pad(sequence_ids, ((0, 0), (0, padding)), constant_values=-1)
+  ids = jnp.pad(tokens.sequence_ids, ((0, 0), (0, padding)), constant_values=-1)
   mixed = jax.vmap(_kernel(heads, length + padding, depth, window))(
     by_heads(query), by_heads(key), by_heads(value), splash.SegmentIds(ids, ids)
   )

@@ -59,7 +59,9 @@ def mask_of(
   mask = queries.sequence_ids[:, :, None] == keys.sequence_ids[:, None, :]
   has_stages = any(x.stage_ids is not None for x in (queries, keys))
   if has_stages:
-    mask &= _is_early(_stages(queries), _stages(keys))
+    last, _ = stage_bounds(_stages(queries))
+    _, first = stage_bounds(_stages(keys))
+    mask &= first[:, None] <= last[:, :, None]
     if places:
       mask |= places[0][:, None] == places[1]
   if window:
@@ -70,16 +72,31 @@ def mask_of(
   return mask
 
 
+def pad_tokens(tokens: Tokens, count: int) -> Tokens:
+  """Appends tokens to each row, which only attend to one another."""
+  fills = Tokens(sequence_ids=-1, stage_ids=0, position_ids=0)
+
+  def pad(x: Array | None, fill: int) -> Array | None:
+    if x is None:
+      return None
+    return jnp.pad(x, ((0, 0), (0, count)), constant_values=fill)
+
+  return Tokens(*map(pad, tokens, fills))
+
+
+def stage_bounds(
+  stages: Int[Array, "*batch length"],
+) -> tuple[Int[Array, "*batch length"], Int[Array, "*batch length"]]:
+  """The last stage that a query attends to; the first that attends to a key.
+
+  Masked copies are attended to by no stage.
+  """
+  is_copy, never = stages < 0, jnp.iinfo(jnp.int32).max
+  last = jnp.where(is_copy, -stages - 1, stages)
+  return last, jnp.where(is_copy, never, stages)
+
+
 def _stages(tokens: Tokens) -> Int[Array, "batch length"]:
   if tokens.stage_ids is None:
     return jnp.zeros_like(tokens.sequence_ids)
   return tokens.stage_ids
-
-
-def _is_early(
-  queries: Int[Array, "batch queries"], keys: Int[Array, "batch keys"]
-) -> Bool[Array, "batch queries keys"]:
-  """Whether the stages of keys are no later than those of queries."""
-  last = jnp.where(queries < 0, -queries - 1, queries)[:, :, None]
-  keys = keys[:, None]
-  return (keys >= 0) & (keys <= last)
