@@ -455,7 +455,14 @@ def predict(
         count, length = shapes.choose(count, length, given[0].structure)
       return grouping.pad(given, axes, rows=count, grow=lambda _: length)
     grow = functools.partial(grouping.bucket, length_buckets)
-    return grouping.pad(given, axes, rows=batch_size, grow=grow, exact=True)
+    return grouping.pad(
+      given,
+      axes,
+      rows=batch_size,
+      grow=grow,
+      exact=True,
+      slots=grouping.power_of_two,
+    )
 
   def split(lengths: Sequence[int]) -> Sequence[int]:
     if shapes is not None and length_buckets is None:

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 import math
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -28,10 +29,12 @@ class Axes(NamedTuple):
   Attributes:
     per_token: names of targets whose last axis has one item per token.
     fixed: names of targets with the same shape in all examples.
+    slots: names of targets whose last axis is of a number that varies.
   """
 
   per_token: frozenset[str] = frozenset()
   fixed: frozenset[str] = frozenset()
+  slots: frozenset[str] = frozenset()
 
 
 PLAIN = Axes()
@@ -138,6 +141,7 @@ def pad(
   grow: Callable[[int], int] | None = None,
   exact: bool = False,
   only: Sequence[int] | None = None,
+  slots: Callable[[int], int] | None = None,
 ) -> Batch:
   """Pads unbatched examples with zeros and stacks them.
 
@@ -156,6 +160,8 @@ def pad(
       of the next power of two; for axes that hardly differ.
     only: the rows to return, in this order; None for all. Their shapes are
       those of the whole batch.
+    slots: maps the largest number of slots to that of the batch; None for
+      what `exact` says.
   """
   rows = rows or power_of_two(len(examples))
   wanted = range(rows) if only is None else only
@@ -167,6 +173,8 @@ def pad(
     shape = [max(sizes) for sizes in zip(*(array.shape for array in arrays))]
     if name in ID_ARRAYS or name in axes.per_token:
       shape = [*map(other, shape[:-1]), length]
+    elif name in axes.slots:
+      shape = [*map(other, shape[:-1]), (slots or other)(shape[-1])]
     elif name not in axes.fixed:
       shape = [*map(other, shape)]
     stacked = np.zeros((len(wanted), *shape), arrays[0].dtype)
@@ -217,6 +225,7 @@ class LengthGroupedStream(Positioned):
     self._examples, self._axes, self._seed = examples, axes, seed
     self._grow = functools.partial(bucket, lengths)
     self._sizes = np.array([e.token_ids.shape[-1] for e in examples])
+    self._slots = _slots(examples, axes, self._grow)
     self.batch_size = batch_size
     self.batches_per_epoch = -(-len(examples) // batch_size)
     start = start or {"epoch": 0, "index": 0}
@@ -231,13 +240,16 @@ class LengthGroupedStream(Positioned):
 
     Their shapes depend on the whole batch, so they are the same on all hosts.
     """
+    chosen = self._chosen(index)
+    length = self._grow(int(self._sizes[chosen].max()))
     return pad(
-      [self._examples[i] for i in self._chosen(index)],
+      [self._examples[i] for i in chosen],
       self._axes,
       self.batch_size,
       self._grow,
       exact=True,
       only=rows,
+      slots=lambda count: self._slots[length],
     )
 
   def position_after(self, batches: int) -> dict[str, int]:
@@ -269,3 +281,21 @@ class LengthGroupedStream(Positioned):
         for i in range(0, len(part), self.batch_size)
       ]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _slots(
+  examples: Sequence[Batch], axes: Axes, grow: Callable[[int], int]
+) -> dict[int, int]:
+  """For each length of rows the slots of all examples up to it.
+
+  So the shape of a batch is a function of its length.
+  """
+  most: dict[int, int] = {}
+  for example in examples if axes.slots else ():
+    length = grow(example.token_ids.shape[-1])
+    sizes = (example.targets[name].shape[-1] for name in axes.slots)
+    most[length] = max(most.get(length, 1), *sizes)
+  lengths = sorted(most)
+  return dict(
+    zip(lengths, itertools.accumulate((most[n] for n in lengths), max))
+  )

@@ -12,6 +12,7 @@ from bert_jax.tasks.inputs.corpus import Corpus
 from bert_jax.tasks.inputs.masked_copies import MaskedCopies
 from bert_jax.tasks.inputs.pairs import Pairs
 from bert_jax.tasks.inputs.question_context import QuestionContext
+from bert_jax.tasks.inputs.source import Source
 from bert_jax.tasks.inputs.texts import Texts
 from bert_jax.tasks.inputs.words import Tokens, Words
 from bert_jax.tasks.labelled import LabelledConfig
@@ -23,6 +24,7 @@ from bert_jax.tasks.targets.class_label import ClassLabel
 from bert_jax.tasks.targets.masked_tokens import MaskedTokens
 from bert_jax.tasks.targets.multi_label import MultiLabel
 from bert_jax.tasks.targets.next_sentence import NextSentence
+from bert_jax.tasks.targets.next_tokens import NextTokens
 from bert_jax.tasks.targets.replaced_tokens import ReplacedTokens
 from bert_jax.tasks.targets.similarity import Similarity
 from bert_jax.tasks.targets.span import Span
@@ -73,6 +75,8 @@ _FROM_RECORDS = (
   Task("question_answering", QuestionContext(), {"answer": Span()}),
   Task("multiple_choice", Choices(_LENGTH), {"choice": Choice()}),
   Task("embedding", Pairs(_LENGTH), {"similarity": Similarity()}),
+  # The head, and so the target, has the name of masked tokens'.
+  Task("generation", Source(_LENGTH), {"masked_lm": NextTokens()}),
 )
 _FROM_A_CORPUS = (
   Task("masked_lm", Corpus(), {"masked_lm": MaskedTokens()}),

@@ -56,7 +56,7 @@ class TrainingData:
       attention are counted as if a row were one sequence; where several share
       it, that is what dense attention computes, and more than they need.
     predictions: positions of a row that go through the vocabulary
-      projection, 0 without one (for counting FLOPs).
+      projection, or their mean; 0 without one (for counting FLOPs).
     training: opens the training batches, of a batch size, a seed and the
       position to continue from, or None.
     evaluation: opens the evaluation data: examples of a corpus, or records.
@@ -68,7 +68,7 @@ class TrainingData:
   """
 
   max_length: float
-  predictions: int
+  predictions: float
   training: Callable[[int, int, Mapping[str, Any] | None], BatchStream]
   evaluation: Callable[[], Examples | EvalRecords]
   fingerprint: Callable[[], str]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bert_jax import settings
+from bert_jax.batch import Batch
 from bert_jax.data import augmentation, grouping, records
 from bert_jax.data.augmentation import AugmentationConfig
 from bert_jax.data.records import Splits
@@ -146,7 +147,12 @@ def read(config: LabelledConfig, task: Task) -> Splits:
   train = read_split(config, task, "train")
   if config.eval:
     return Splits(train, read_split(config, task, "eval"))
-  held_out = _held_out(train, config.eval_group, config.eval_fraction)
+  held_out = _held_out(
+    train,
+    config.eval_group,
+    config.eval_fraction,
+    config.eval_group in task.inputs.OPTIONAL,
+  )
   kept, taken = (
     [row for n, row in enumerate(train.rows) if (n in held_out) == is_taken]
     for is_taken in (False, True)
@@ -159,11 +165,12 @@ def read(config: LabelledConfig, task: Task) -> Splits:
 
 
 def _held_out(
-  train: records.Records, group: str, fraction: float
+  train: records.Records, group: str, fraction: float, is_optional: bool
 ) -> Collection[int]:
   """The records to hold out: groups in random order, as long as they fit.
 
-  Where none fits, the smallest group is held out.
+  Where none fits, the smallest group is held out. `is_optional` tells whether
+  the field of the groups may be missing in all records.
 
   Raises:
     UserError: there is one group only, or no record has the field.
@@ -179,7 +186,8 @@ def _held_out(
     # Without a value, a record is its own group.
     key = number if value is None else json.dumps(value)
     groups.setdefault(key, []).append(number)
-  if group and not any(isinstance(key, str) for key in groups):
+  has_groups = any(isinstance(key, str) for key in groups)
+  if group and not has_groups and not is_optional:
     raise UserError(
       f"config.data.eval_group: no record has the field {group!r}; name its"
       f" column as config.data.columns.{group}"
@@ -302,15 +310,44 @@ def _entities(tags: Sequence[str]) -> list[tuple[int, int]]:
   return [(span.start, span.end) for span in found]
 
 
+class _Cuts:
+  """Preprocesses training records, and counts those that were cut."""
+
+  def __init__(self, task: Task):
+    self._task = task
+    self._counts: dict[str, tuple[int, int]] = {}
+
+  def learned(self, record: Record) -> list[Batch]:
+    """The examples of a record to learn from."""
+    rows = self._task.rows(record, training=True, labelled=True)
+    for cut in rows[0].cuts:
+      count, tokens = self._counts.get(cut.field, (0, 0))
+      lost = cut.tokens - cut.kept
+      self._counts[cut.field] = (count + 1, tokens + lost)
+    return [row.example for row in rows]
+
+  def notes(self, total: int) -> list[str]:
+    """A line for each field that was cut in one of `total` records."""
+    return [
+      f"{field} is cut in {count:,} of {total:,} training records, by"
+      f" {tokens / count:,.0f} tokens in the mean"
+      for field, (count, tokens) in self._counts.items()
+    ]
+
+
+def _predictions(task: Task, examples: Sequence[Batch]) -> float:
+  """The mean number of a row's positions that predict tokens."""
+  names = task.axes.slots & {f"{name}/positions" for name in task.targets}
+  counts = [sum(x.targets[name].size for name in names) for x in examples]
+  return float(np.mean(counts))
+
+
 def _training_data(
   task: Task, config: LabelledConfig, labelled: Splits
 ) -> TrainingData:
   """Preprocesses every record."""
-
-  def learned(record: Record) -> list[Any]:
-    return task.preprocess(record, training=True, labelled=True)
-
-  train, examples_of = labelled.train.each(learned)
+  cuts = _Cuts(task)
+  train, examples_of = labelled.train.each(cuts.learned)
   changed = augmentation.augment(
     [row.record for row in train.rows], config.augmentation, _entities
   )
@@ -318,13 +355,16 @@ def _training_data(
     functools.partial(task.preprocess, labelled=True)
   )
   examples = [example for made in examples_of for example in made]
-  examples += [example for record in changed for example in learned(record)]
-  longest = task.inputs.limit(task.config)
+  notes = cuts.notes(len(train.rows))
+  examples += [x for record in changed for x in cuts.learned(record)]
+  # Masked copies of tokens do not count for the longest row of a task.
+  longest = max(x.token_ids.shape[-1] for x in examples)
+  longest = max(longest, task.inputs.limit(task.config))
   buckets = (*(n for n in config.length_buckets if n < longest), longest)
   mean = float(np.mean([example.token_ids.size for example in examples]))
   return TrainingData(
     max_length=mean,
-    predictions=0,
+    predictions=_predictions(task, examples),
     training=lambda size, seed, start: grouping.LengthGroupedStream(
       examples, task.axes, buckets, size, seed, start
     ),
@@ -336,6 +376,7 @@ def _training_data(
     notes=(
       f"{len(train.rows):,} training and {len(evaluation.rows):,} evaluation"
       f" records; {mean:.1f} tokens a row",
+      *notes,
       *([f"{len(changed):,} changed copies of records"] if changed else []),
       *task.unseen([row.record for row in evaluation.rows]),
       *train.notes,

@@ -10,7 +10,7 @@ and Adam's moments still move it a little.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -142,6 +142,11 @@ class MultiTask(Task):
   ) -> list[Batch]:
     """As in `Task`, by the task that the record's field `task` names."""
     name = self._named_task(record)
+    if labelled is None and self.tasks[name].writes:
+      raise UserError(
+        f"the task {name} writes, which a model for several tasks does not;"
+        f" load it alone, with task={name!r}"
+      )
     made = self.tasks[name].preprocess(record, training, labelled)
     return [dataclasses.replace(example, task=name) for example in made]
 
@@ -152,6 +157,9 @@ class MultiTask(Task):
   def metrics(self, outputs: Any, batch: Batch) -> dict[str, Mean]:
     """The metrics of the batch's task, `NAME/METRIC`."""
     return _prefixed(batch.task, self.of(batch).metrics(outputs, batch))
+
+  def measured(self, outputs: Any, batch: Batch) -> Any:
+    return self.of(batch).measured(outputs, batch)
 
   @property
   def options(self) -> frozenset[str]:
@@ -209,6 +217,16 @@ class MultiTask(Task):
     found = {}
     for name, task, (own,) in self._shares(records):
       found |= _prefixed(name, task.baselines(own))
+    return found
+
+  def corpus_baselines(self, batches: Iterable[Batch]) -> dict[str, float]:
+    """As in `Task`, `NAME/METRIC`."""
+    given: dict[str, list[Batch]] = {}
+    for batch in batches:
+      given.setdefault(batch.task, []).append(batch)
+    found = {}
+    for name, own in given.items():
+      found |= _prefixed(name, self.tasks[name].corpus_baselines(own))
     return found
 
   def tune(self, records: Records, predictions: Predictions) -> Self:

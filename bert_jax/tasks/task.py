@@ -16,7 +16,7 @@ from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.inputs import Inputs
-from bert_jax.tasks.inputs.rows import PREFIX
+from bert_jax.tasks.inputs.rows import PREFIX, Row
 from bert_jax.tasks.metrics.labels import accuracy
 from bert_jax.tasks.targets.labels import LabelledTarget
 from bert_jax.tasks.targets.target import (
@@ -126,6 +126,11 @@ class Task:
     return self.with_targets(made)
 
   @property
+  def writes(self) -> bool:
+    """Whether predictions are texts that are written token by token."""
+    return any(target.WRITES for target in self.targets.values())
+
+  @property
   def num_outputs(self) -> Mapping[str, int]:
     """The number of labels of each target."""
     return {name: target.num_outputs for name, target in self.targets.items()}
@@ -181,13 +186,13 @@ class Task:
   @functools.cached_property
   def axes(self) -> grouping.Axes:
     """How the arrays of examples are padded."""
-    per_token = {PREFIX + name for name in self.inputs.ARRAYS}
-    fixed = set()
+    names = {"token": {PREFIX + name for name in self.inputs.ARRAYS}}
     for name, target in self.targets.items():
       for key, (_, axis) in target.array_specs.items():
-        per_token |= {f"{name}/{key}"} if axis == "token" else set()
-        fixed |= {f"{name}/{key}"} if axis == "label" else set()
-    return grouping.Axes(frozenset(per_token), frozenset(fixed))
+        names.setdefault(axis, set()).add(f"{name}/{key}")
+    return grouping.Axes(
+      *(frozenset(names.get(x, ())) for x in ("token", "label", "slot"))
+    )
 
   def axes_of(self, example: Batch) -> grouping.Axes:
     """How the arrays of an example like this are padded."""
@@ -207,7 +212,7 @@ class Task:
       record: with the fields of the inputs, and gold fields if any.
       training: whether the examples are for training.
       labelled: whether gold fields must be there, or are ignored; None takes
-        those that are.
+        those that are, if the task does not write.
 
     Returns:
       One example, or one for each chunk of a long text.
@@ -216,6 +221,26 @@ class Task:
       UserError: a field is missing, or has a wrong type or an unknown label;
         or there is no vocabulary.
     """
+    return [row.example for row in self.rows(record, training, labelled)]
+
+  @functools.cached_property
+  def _room(self) -> int:
+    """The tokens at the end of rows that are the targets'."""
+    length = self.inputs.limit(self.config)
+    return sum(target.room(length) for target in self.targets.values())
+
+  @functools.cached_property
+  def _own_inputs(self) -> Inputs:
+    """The inputs, which leave room to the targets."""
+    if not self._room:
+      return self.inputs
+    left = self.inputs.limit(self.config) - self._room
+    return dataclasses.replace(self.inputs, max_length=left)
+
+  def rows(
+    self, record: Record, training: bool = False, labelled: bool | None = None
+  ) -> list[Row]:
+    """As `preprocess`, with where the tokens come from, and what was cut."""
     if self.tokenizer is None:
       raise UserError(
         "this model came without a vocabulary; for a run on ready-made"
@@ -224,19 +249,36 @@ class Task:
     gold = [
       name
       for name, target in self.targets.items()
-      if (target.has_gold(record) if labelled is None else labelled)
+      if (
+        target.has_gold(record) and not target.WRITES
+        if labelled is None
+        else labelled
+      )
     ]
     if gold:
       for name in self.inputs.NOT_BLANK:
         fields.content(record, name)
-    rows = self.inputs.rows(record, self.tokenizer, self.config)
+    rows = self._own_inputs.rows(record, self.tokenizer, self.config)
+    for name in gold:
+      extend = self.targets[name].extend
+      rows = [
+        extend(record, row, self._room, self.tokenizer, self.config)
+        for row in rows
+      ]
+    for cut in rows[0].cuts if self.inputs.too_long == "fail" else ():
+      raise UserError(
+        f"the field {cut.field!r} has {cut.tokens} tokens, of which {cut.kept}"
+        " fit"
+      )
     arrays: list[dict[str, Any]] = [dict(row.example.targets) for row in rows]
     for name in gold:
       encoded = self.targets[name].encode(record, rows, training)
       for row, found in zip(arrays, encoded):
         row |= {f"{name}/{key}": array for key, array in found.items()}
     return [
-      dataclasses.replace(row.example, targets=found)
+      dataclasses.replace(
+        row, example=dataclasses.replace(row.example, targets=found)
+      )
       for row, found in zip(rows, arrays)
     ]
 
@@ -272,6 +314,15 @@ class Task:
   ) -> dict[str, Mean]:
     """Further undivided means, by name."""
     return self._measured("metrics", outputs, batch)
+
+  def measured(self, outputs: Mapping[str, Any], batch: Batch) -> Any:
+    """What evaluations while training move from the device, by head."""
+    return {
+      head: self.targets[name].measured(
+        outputs[head], _arrays_of(name, batch.targets), batch
+      )
+      for name, head in self.head_names.items()
+    }
 
   # Prediction.
 
@@ -406,7 +457,7 @@ class Task:
     )
 
   def corpus_baselines(self, batches: Iterable[Batch]) -> dict[str, float]:
-    """The same on the batches of a corpus."""
+    """The same from the arrays of batches, or of unbatched examples."""
     flat: dict[str, np.ndarray] = {}
     made = [batch.targets for batch in batches]
     for key in made[0] if made else ():

@@ -1,6 +1,7 @@
 """Evaluation while training, and early stopping by its metrics."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -55,7 +56,8 @@ def make(
 
   def step(params: Parameters, batch: Batch) -> tuple[Any, dict[str, Mean]]:
     outputs = task.module.apply({"params": params}, batch)
-    return outputs, task.loss(outputs, batch) | task.metrics(outputs, batch)
+    means = task.loss(outputs, batch) | task.metrics(outputs, batch)
+    return task.measured(outputs, batch), means
 
   everywhere = NamedSharding(mesh, PartitionSpec())
   evaluation = data.evaluation()
@@ -63,7 +65,9 @@ def make(
     measure = jax.jit(step, out_shardings=everywhere)
     sample = evaluation.sample(limit)
     records, examples = sample.records, sample.examples
-    baselines = data.baselines(records)
+    baselines = data.baselines(records) | task.corpus_baselines(
+      itertools.chain.from_iterable(examples)
+    )
 
     def evaluate_records(params: Parameters) -> Evaluated:
       measured = []

@@ -20,7 +20,7 @@ _AHEAD = 2
 
 # In multi-task training the name of the task comes first, and with several
 # values the name of the value comes last: `quality/rmse_errors`.
-_LOWER_IS_BETTER = re.compile(r"(.*/)?(.*loss|(rmse|mae)(_.*)?)")
+_LOWER_IS_BETTER = re.compile(r"(.*/)?(.*loss|perplexity|(rmse|mae)(_.*)?)")
 _BASELINE = "_baseline"
 
 

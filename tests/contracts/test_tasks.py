@@ -34,6 +34,9 @@ TARGETS = {
 }
 
 
+ANSWERING = [name for name in TASKS if not TASKS[name].writes]
+
+
 def test_every_task_has_a_case():
   assert RECORDS.keys() == {*TASKS} == OTHERS.keys()
 
@@ -137,7 +140,7 @@ def test_what_is_said_of_each_token_is_padded_as_tokens_are(name):
       assert padded.shape[-1] == 48
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ANSWERING)
 def test_answers_do_not_depend_on_the_other_records(name):
   alone = model(name)(RECORDS[name])
   together = model(name)([RECORDS[name], *OTHERS[name]])
@@ -145,7 +148,7 @@ def test_answers_do_not_depend_on_the_other_records(name):
   assert_same(together[0], alone)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ANSWERING)
 def test_an_answer_has_lines_for_a_terminal(name):
   answer = model(name)(RECORDS[name])
   lines = model(name).task.lines(answer)
@@ -247,6 +250,12 @@ WRONG = [
     {"question": "a", "context": "a b", "answers": [{"text": "b", "start": 1}]},
     "the answer 'b' is not at character 1 of the context, where ' ' is",
   ),
+  ("generation", {}, "the field 'text', a text; got {}"),
+  ("generation", {"text": " "}, "'text' is empty; expected a text"),
+  ("generation", {"text": "\x00"}, "'text' is empty; expected a text"),
+  ("generation", {"turns": "it"}, "the field 'turns', a list of texts"),
+  ("generation", {"turns": []}, "'turns' is empty"),
+  ("generation", {"turns": [" ", ""]}, "'turns' is empty"),
   ("tagging", {"words": "the list"}, "the field 'words', a list of texts"),
   ("tagging", {"words": []}, "'words' is empty"),
   ("tagging", {"words": ["a", 3]}, "the field 'words', a list of texts"),
@@ -295,6 +304,9 @@ def test_options_are_checked(name, options):
     ("Similarity", {"scale": float("nan")}, "scale: expected more than 0"),
     ("Similarity", {"label_range": (1.0,)}, "label_range: expected the least"),
     ("Similarity", {"label_range": (1.0, 0.0)}, "label_range: expected the le"),
+    ("NextTokens", {"objective": "x"}, "objective: expected causal or masked"),
+    ("NextTokens", {"label_smoothing": 1.0}, "label_smoothing: expected at le"),
+    ("NextTokens", {"max_target_length": -1}, "max_target_length: expected at"),
     ("Span", {"null_threshold": float("nan")}, "a finite number"),
     ("TokenLabels", {"labels": ("O", "O")}, "labels: expected no name twice"),
   ],
@@ -337,7 +349,8 @@ def test_answers_are_the_same_in_a_process_without_jax(tmp_path):
   (folder := tmp_path / "vocabulary").mkdir()
   small.tokenizer().save(folder)
   cases, expected = [], []
-  for name, record in RECORDS.items():
+  for name in ANSWERING:
+    record = RECORDS[name]
     own, outputs = model(name), []
 
     def forward(batch, compute=own.forward, outputs=outputs):

@@ -65,10 +65,15 @@ def _embedding(words, kind):
   return {"text": " ".join(words), "pair": f"a {kind} [{words[0]}]"}
 
 
+def _generation(words, kind):
+  return {"text": " ".join(words), "target": f"the {kind} {words[0]}"}
+
+
 _RULES = {
   "classification": _classification,
   "dialogue": _dialogue,
   "embedding": _embedding,
+  "generation": _generation,
   "multi_label": _multi_label,
   "multiple_choice": _multiple_choice,
   "question_answering": _question_answering,
@@ -80,6 +85,7 @@ WRONG = {
   "classification": ("label", 0.5, "the label 0.5: expected a name"),
   "dialogue": ("label", 0.5, "the label 0.5: expected a name"),
   "embedding": ("pair", 3, "the field 'pair', a text"),
+  "generation": ("target", 3, "the field 'target', a text"),
   "multi_label": ("labels", [0.5], "the label 0.5: expected a name"),
   "multiple_choice": ("label", 3, "the label '3': expected the place of one"),
   "question_answering": (

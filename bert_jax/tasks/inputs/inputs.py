@@ -42,6 +42,9 @@ class Inputs:
   TRAINING_ONLY: ClassVar[Collection[str]] = ()
   """Fields of the class that a checkpoint does not keep."""
 
+  too_long: ClassVar[str] = "cut"
+  """"fail" if a row whose `cuts` are not empty is an error."""
+
   def __post_init__(self):
     if self.max_length < 0:
       raise ValueError(

@@ -20,6 +20,20 @@ PREFIX = "inputs/"
 Arrays = Mapping[str, np.ndarray]
 
 
+class Cut(NamedTuple):
+  """A field of a record that did not fit into a row.
+
+  Attributes:
+    field: its name.
+    tokens: the number of its tokens.
+    kept: how many of them the row has.
+  """
+
+  field: str
+  tokens: int
+  kept: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
   """One row of ids, and where its tokens come from.
@@ -30,12 +44,14 @@ class Row:
     pieces: the positions in `whole` of the last text's tokens.
     shift: what to subtract from a position of the last text in `whole` for its
       position in the row.
+    cuts: the fields that were cut, of inputs that count them.
   """
 
   example: Batch
   whole: Encoding | None = None
   pieces: range = range(0)
   shift: int = 0
+  cuts: tuple[Cut, ...] = ()
 
 
 def encode(

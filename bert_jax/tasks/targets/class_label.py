@@ -118,9 +118,7 @@ class ClassLabel(LabelledTarget):
     """Cross-entropy in nats, as in `BertForSequenceClassification`."""
     values = losses.cross_entropy(outputs, arrays["labels"])
     if self.label_smoothing:
-      uniform = -losses.log_softmax(outputs).mean(-1)
-      rate = self.label_smoothing
-      values = (1 - rate) * values + rate * uniform
+      values = losses.smoothed(outputs, values, self.label_smoothing)
     return {"loss": losses.mean(values, arrays["weights"])}
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:

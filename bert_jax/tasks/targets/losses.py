@@ -20,6 +20,32 @@ def cross_entropy(
   return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
+def smoothed(
+  logits: Float[Array, "*rows classes"],
+  values: Float[Array, "*rows"],
+  rate: float,
+) -> Float[Array, "*rows"]:
+  """Cross-entropies with label smoothing.
+
+  From Szegedy et al. (2016), "Rethinking the Inception Architecture",
+  arXiv:1512.00567.
+
+  Args:
+    logits: of the classes.
+    values: their cross-entropies without smoothing.
+    rate: the share of the distribution to be learned that is uniform.
+  """
+  import jax
+  import jax.numpy as jnp
+
+  # Without another array of all classes; padding of the vocabulary is no class.
+  is_class = logits > -1e29
+  total = jnp.where(is_class, logits, 0).sum(-1)
+  mean = total / jnp.maximum(is_class.sum(-1), 1)
+  uniform = jax.nn.logsumexp(logits, axis=-1) - mean
+  return (1 - rate) * values + rate * uniform
+
+
 def binary_cross_entropy(
   logits: Float[Array, "*rows"], labels: Float[Array, "*rows"]
 ) -> Float[Array, "*rows"]:

@@ -84,6 +84,12 @@ class Target:
   UNIVERSAL: ClassVar[bool] = False
   """Whether the head means the same in every model, as a masked-LM head."""
 
+  WRITES: ClassVar[bool] = False
+  """Whether predictions are texts that are written token by token.
+
+  The model then reads rows without their gold fields.
+  """
+
   AVERAGES: ClassVar[bool] = True
   """Whether the outputs of different models can be averaged."""
 
@@ -122,6 +128,41 @@ class Target:
       UserError: as `gold`.
     """
     raise NotImplementedError
+
+  def room(self, length: int) -> int:
+    """The tokens at the end of a row that the inputs leave to the target.
+
+    Args:
+      length: the longest row.
+
+    Raises:
+      UserError: no room is left for inputs.
+    """
+    del length
+    return 0
+
+  def extend(
+    self,
+    record: Record,
+    row: Row,
+    room: int,
+    tokenizer: Tokenizer,
+    config: EncoderConfig,
+  ) -> Row:
+    """The row with further tokens, of the target itself; by default none.
+
+    Args:
+      record: has gold fields.
+      row: of the record's inputs.
+      room: the number of tokens that may be added, without masked copies.
+      tokenizer: the tokenizer that the model was trained with.
+      config: the encoder's configuration.
+
+    Raises:
+      UserError: as `gold`.
+    """
+    del record, room, tokenizer, config
+    return row
 
   def encode(
     self, record: Record, rows: Sequence[Row], training: bool = False
@@ -173,6 +214,14 @@ class Target:
     """Further undivided means, such as the accuracy of a batch."""
     del outputs, arrays, batch
     return {}
+
+  def measured(self, outputs: Any, arrays: Arrays, batch: Batch) -> Any:
+    """What evaluations while training move from the device; by default all.
+
+    It goes to `predict` in place of the outputs.
+    """
+    del arrays, batch
+    return outputs
 
   def fit(self, records: Splits, pretrained: Self | None) -> Self:
     """The target with labels or scales from the training records.
