@@ -156,7 +156,7 @@ class Model(Predictor):
       outputs = self._encode(
         self.params["encoder"], batch, hidden_states, attentions
       )
-      arrays = (batch.token_ids, batch.sequence_ids, *outputs)
+      arrays = (batch.token_ids, batch.sequence_ids, *outputs[:3])
       found.append(_first_rows(jax.device_get(arrays), len(part)))
     return Encodings(*jax.tree.map(lambda *x: np.concatenate(x), *found))
 

@@ -108,6 +108,8 @@ def export(
     source.config, dtype="float32", attention="auto", remat="none"
   )
   task = source.task.bind(config, source.tokenizer)
+  if to != "huggingface":
+    _check_reads(task)
   parts(task, source.params)  # Refuses an ensemble, before anything is written.
   try:
     with folders.atomic_folder(folder, last=manifest.NAME) as here:
@@ -135,6 +137,17 @@ def export(
   except OSError as error:
     raise UserError(f"cannot write {folder}: {error}") from error
   return written
+
+
+def _check_reads(task: Task) -> None:
+  """Raises a `UserError` for a task that writes: exports are forward passes."""
+  for name, part in (task.parts or {task.name: task}).items():
+    if part.writes:
+      raise UserError(
+        f"export: the task {name} writes token by token, which only"
+        " --to=huggingface offers; bert_jax loads that folder with"
+        " --task=generation"
+      )
 
 
 def _versions(kind: str) -> dict[str, str]:

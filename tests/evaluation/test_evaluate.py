@@ -37,7 +37,7 @@ def run(name, path, where="nowhere", **changes):
 
 
 def test_there_are_records_for_each_task():
-  assert RECORDS.keys() == LABELLED.keys()
+  assert RECORDS.keys() == LABELLED.keys() - {"generation"}
 
 
 @pytest.mark.parametrize("name", RECORDS)

@@ -123,6 +123,7 @@ class NextTokens(Target):
   HEAD: ClassVar = "masked_lm"
   UNIVERSAL: ClassVar = True
   WRITES: ClassVar = True
+  AVERAGES: ClassVar = False
   ARCHITECTURE: ClassVar = "ForMaskedLM"
 
   def __post_init__(self):
