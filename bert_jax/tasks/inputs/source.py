@@ -9,10 +9,10 @@ from bert_jax.batch import Batch
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
-from bert_jax.tasks.inputs import fields, rows
+from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.inputs import Inputs
 from bert_jax.tasks.inputs.rows import Cut, Row
-from bert_jax.text.tokenizer import Encoding, Tokenizer, mask_name
+from bert_jax.text.tokenizer import Tokenizer, mask_name
 
 _KEEP = ("", "start", "end")
 _TOO_LONG = ("cut", "fail")
@@ -74,8 +74,7 @@ class Source(Inputs):
       cuts.append(Cut(name, len(pieces), limit))
       keep = self.keep or ("end" if name == "turns" else "start")
       pieces = pieces[:limit] if keep == "start" else pieces[-limit:]
-    ids = [special.cls, *pieces, special.sep]
-    example = rows.example(Encoding(ids, [0] * len(ids), [(0, 0)] * len(ids)))
+    example = Batch.from_ids([special.cls, *pieces, special.sep])
     return [Row(example, cuts=tuple(cuts))]
 
   def _pieces(
