@@ -1,21 +1,24 @@
 """The forward pass in JAX, and a model that proposes words."""
 
 import contextlib
+import copy
 import dataclasses
 import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Int
 
 from bert_jax import settings
 from bert_jax.data import grouping
 from bert_jax.data.augmentation import MaskedLanguageModel
-from bert_jax.models import heads
+from bert_jax.models import decoding, heads
 from bert_jax.models.encoder import Encoder
 from bert_jax.models.flops import flops_per_layer
+from bert_jax.models.generation import GenerationConfig
 from bert_jax.predictor import SPARSE_EMBEDDING, TOKEN_EMBEDDINGS, predict
 from bert_jax.settings import UserError
 from bert_jax.tasks import MASKED_LM
@@ -93,12 +96,12 @@ class Forward:
     return self._prepare(self._apply, batch)
 
   def _prepare(
-    self, function: CachedFunction, batch: Batch
+    self, function: CachedFunction, batch: Batch, *others: Any
   ) -> Callable[[], Any]:
     if self._mesh is None:
-      return function.prepare(batch)
+      return function.prepare(batch, *others)
     with jax.set_mesh(self._mesh):
-      return function.prepare(meshes.put_batch(batch, self._mesh))
+      return function.prepare(meshes.put_batch(batch, self._mesh), *others)
 
   def __call__(self, batch: Batch, names: Sequence[str] | None = None) -> Any:
     """The outputs for a batch.
@@ -123,6 +126,106 @@ class Forward:
       name: computing[name]() if name in computing else of_heads[name]
       for name in names
     }
+
+
+class Writer(Forward):
+  """Writes text in JAX: the `predictor.Forward` of a task that writes.
+
+  Its output is a mapping of the arrays of `decoding.Generated`.
+  """
+
+  def __init__(
+    self,
+    task: Task,
+    params: Parameters,
+    generation: GenerationConfig,
+    mesh: jax.sharding.Mesh | None = None,
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      task: bound to its encoder and vocabulary; its target is `NextTokens`.
+      params: the parameters of its module.
+      generation: how to write.
+      mesh: see `Forward`.
+
+    Raises:
+      UserError: the vocabulary is too small for the beams.
+    """
+    super().__init__(task, params, mesh)
+    ((name, target),) = task.targets.items()
+    head, config = task.head_names[name], task.config
+    self._length = generation.max_new_tokens or target.room(
+      task.inputs.limit(config)
+    )
+    self._positions = config.max_positions
+    self._seed = np.uint32(generation.seed)
+    decoder = decoding.Decoder(
+      config,
+      task.tokenizer.special,
+      generation,
+      self._length,
+      target.objective,
+      head=head,
+    )
+
+    def apply(params: Parameters, batch: Batch) -> Any:
+      return {head: decoder(params, batch)._asdict()}
+
+    self._apply = CachedFunction(apply, params)
+    self._start = CachedFunction(decoder.start, params)
+    self._step = CachedFunction(decoder.step, params)
+    self.outputs, self._further = (head,), {}
+
+  def prepare(self, batch: Batch) -> Callable[[], Any]:
+    """As in `Forward`.
+
+    Raises:
+      UserError: the longest text would not fit after a source.
+    """
+    self._check(batch)
+    return super().prepare(batch)
+
+  def with_seed(self, seed: int) -> Self:
+    """One with the same programs, which draws with another seed."""
+    made = copy.copy(self)
+    made._seed = np.uint32(seed)
+    return made
+
+  def _prepare(
+    self, function: CachedFunction, batch: Batch, *others: Any
+  ) -> Callable[[], Any]:
+    return super()._prepare(function, batch, *others, self._seed)
+
+  def stream(self, batch: Batch) -> Iterator[Int[np.ndarray, "rows"]]:
+    """The next token of each row, as soon as it is written.
+
+    Args:
+      batch: sources; the options are neither of beam search nor for several
+        texts.
+
+    Yields:
+      The ids of tokens; of a row that has ended, first that of the end, and
+      then padding.
+
+    Raises:
+      UserError: the longest text would not fit after a source.
+    """
+    self._check(batch)
+    source, state = self._prepare(self._start, batch)()
+    for index in range(self._length):
+      yield np.asarray(state.ids[:, index])
+      if index + 1 == self._length or np.all(state.is_done):
+        return
+      state = self._step(source, state)
+
+  def _check(self, batch: Batch) -> None:
+    source = int((batch.sequence_ids > 0).sum(-1).max())
+    if source + self._length > self._positions:
+      raise UserError(
+        f"max_new_tokens: {self._length} tokens after a source of {source} are"
+        f" more than the model's {self._positions} positions"
+      )
 
 
 def _further_outputs(task: Task) -> Mapping[str, _Function]:
