@@ -23,6 +23,7 @@ COMMANDS = (
   "serve",
   "compile",
   "label_docs",
+  "pairs",
 )
 _FOLDER = pathlib.Path(__file__).parent
 

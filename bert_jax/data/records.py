@@ -27,9 +27,10 @@ class RecordsConfig:
       one.
     eval: the same for the evaluation records.
     format: "tsv", "csv", "txt" (a text per line), "jsonl", "json", "conll",
-      "parallel", "squad" or "tfds"; empty for that of the file's suffix and
-      content, "parallel" for a folder and "tfds" if `dataset` is set. Files may
-      be compressed by gzip.
+      "parallel" (aligned lines: a folder, or in `train` a file for each field),
+      "squad", "dialogues" (turns that end with __eou__) or "tfds"; empty for
+      that of the file's suffix and content, "parallel" for a folder and "tfds"
+      if `dataset` is set. Files may be compressed by gzip.
     columns: maps fields to columns: names or numbers of table columns (from 0;
       negative numbers count from the end), JSON keys or TFDS features (`a.b`
       for nested ones), or file names in a folder. Fields that are missing here

@@ -234,10 +234,10 @@ def f():
 
 def test_installed_docs(tmp_path, monkeypatch):
   """A few modules, read as the source reads all of them."""
-  names = [m for m in installed_docs._modules() if m[0] == "absl-py"]
+  names = [m for m in installed_docs.modules() if m[0] == "absl-py"]
   assert names
   assert not any("test" in name for _, name, _ in names)
-  monkeypatch.setattr(installed_docs, "_modules", lambda: names + names)
+  monkeypatch.setattr(installed_docs, "modules", lambda: names + names)
   config = sources.SourceConfig("installed_docs")
   records = list(sources.open_source(config, tmp_path))
   assert {record["label"] for record in records} == {"absl-py"}

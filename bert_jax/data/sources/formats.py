@@ -7,7 +7,14 @@ entry to `FILE_FORMATS`.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bert_jax.data.sources import conll, json_records, parallel, squad, tables
+from bert_jax.data.sources import (
+  conll,
+  dialogues,
+  json_records,
+  parallel,
+  squad,
+  tables,
+)
 from bert_jax.data.sources import files as files_lib
 from bert_jax.data.sources.labelled import BadRow, Layout, Row
 from bert_jax.settings import UserError
@@ -29,6 +36,7 @@ FILE_FORMATS: Mapping[str, Callable[[Sequence[str], Layout], _Rows]] = {
   "json": _one(json_records.read_document),
   "conll": _one(conll.read),
   "squad": _one(squad.read),
+  "dialogues": _one(dialogues.read),
   "parallel": parallel.read,
 }
 """Functions from paths and fields to rows. All but "parallel" take one path."""
@@ -99,4 +107,6 @@ def by_content(format_: str, path: str, layout: Layout) -> str:
     return "json" if is_one else "jsonl"
   if format_ in ("tsv", "txt") and "words" in layout.fields:
     return "conll" if conll.is_conll(path, layout) else format_
+  if format_ == "txt" and "turns" in layout.fields:
+    return "dialogues" if dialogues.is_dialogues(path, layout) else format_
   return format_

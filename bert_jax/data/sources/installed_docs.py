@@ -117,11 +117,12 @@ def paragraphs(docstring: str) -> list[str]:
       is_type = re.search(r"\w\s+:\s*$", entry[0])
       line = f"{line.rstrip()}." if is_type else _MARKER.sub("", line)
     chunks[-1].append(line.strip())
-  texts = [_plain(" ".join(chunk)) for chunk in chunks]
+  texts = [plain(" ".join(chunk)) for chunk in chunks]
   return [text for text in texts if _is_prose(text)]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+  """A line or paragraph without markup and links."""
   for pattern, replacement in _MARKUP:
     text = pattern.sub(replacement, text)
   text = re.sub(r"::$", ":", text.strip())
@@ -187,8 +188,8 @@ def distributions() -> dict[str, importlib.metadata.Distribution]:
   return dict(sorted(found.items()))
 
 
-def _modules() -> list[tuple[str, str, str]]:
-  """All modules as (package, name, path), sorted."""
+def modules() -> list[tuple[str, str, str]]:
+  """All modules as (package, name, path), sorted; no tests."""
   library = pathlib.Path(sysconfig.get_paths()["stdlib"])
   modules = [
     ("python", path.relative_to(library).as_posix(), str(path))
@@ -223,8 +224,8 @@ def open_source(
   Raises:
     UserError: the requirements of bert_jax cannot be found.
   """
-  modules = _modules()
-  groups = [modules[i : i + 100] for i in range(0, len(modules), 100)]
+  found = modules()
+  groups = [found[i : i + 100] for i in range(0, len(found), 100)]
   path = scratch / "installed_docs.jsonl"
   seen: set[str] = set()
   with path.open("w", encoding="utf-8") as file:
