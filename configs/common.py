@@ -93,6 +93,72 @@ def small_encoder() -> dict[str, Any]:
   }
 
 
+def writer(tokenizer: str, max_target_length: int) -> ConfigDict:
+  """A small encoder that learns to write from initial values, on two cores.
+
+  It trains for half an hour, and the schedule follows the time; on a fast
+  machine the run ends earlier, after `steps` updates.
+
+  Args:
+    tokenizer: the folder of a vocabulary that keeps spaces and case.
+    max_target_length: the longest target in tokens.
+  """
+  config = finetuning("generation", "perplexity", learning_rate=1e-3)
+  del config.epochs
+  config.update({"steps": 6000, "hours": 0.5})
+  config.model = {
+    **small_encoder(),
+    "num_layers": 4,
+    "hidden_size": 256,
+    "num_heads": 8,
+    "intermediate_size": 512,
+    "max_positions": 512,
+    "initializer_range": 0.04,
+    # The text is seen several times.
+    "hidden_dropout": 0.1,
+  }
+  config.data.update(
+    tokenizer=tokenizer,
+    targets={
+      "masked_lm": {
+        "label_smoothing": 0.1,
+        "max_target_length": max_target_length,
+      }
+    },
+  )
+  config.optimizer.b2 = 0.98
+  config.evaluation.update(every=1000, examples=500)
+  config.checkpoint.every = 1000
+  return config
+
+
+def pairs_corpus(file: str, vocab_size: int) -> dict[str, Any]:
+  """The section `corpus` for a vocabulary of pairs in JSON lines."""
+  part = {"source": "text_files", "files": (file,), "documents": "line"}
+  return {
+    "source": "mixture",
+    "parts": {name: {**part, "field": name} for name in ("text", "target")},
+    "tokenizer": "byte_level",
+    "vocab_size": vocab_size,
+    "eval_fraction": 0.0,
+    "shards": 2,
+  }
+
+
+def parallel_corpus(files: tuple[str, ...], vocab_size: int) -> dict[str, Any]:
+  """The section `corpus` for the vocabulary of both sides of a translation."""
+  return {
+    "source": "text_files",
+    "files": files,
+    "documents": "line",
+    "sentences": "line",
+    "tokenizer": "byte_level",
+    "vocab_size": vocab_size,
+    "eval_fraction": 0.0,
+    "shards": 2,
+  }
+
+
 def wikipedia(eval_fraction: float) -> dict[str, Any]:
   """The section `corpus` for English Wikipedia from TFDS."""
   return {

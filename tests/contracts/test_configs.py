@@ -78,8 +78,11 @@ def test_a_recipe_makes_its_task_and_measures_its_metric(
     return
   evaluation = data.evaluation()
 
+  def measured(params, batch):
+    return task.measured(task.module.apply({"params": params}, batch), batch)
+
   def forward(batch):
-    outputs = jax.eval_shape(task.module.apply, {"params": shapes}, batch)
+    outputs = jax.eval_shape(measured, shapes, batch)
     return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), outputs)
 
   predictions = predictor.predict(
@@ -103,7 +106,8 @@ def make_task(config, monkeypatch, folder):
   elif name in LABELLED:
     use_files(config["data"], name, folder)
   if name == "multi_task" or name in LABELLED:
-    config["model"] = learnable.MODEL  # In place of config.init.
+    # In place of config.init, with room for targets.
+    config["model"] = {**learnable.MODEL, "max_positions": 512}
   monkeypatch.setattr(tasks, "load_tokenizer", lambda data: small.tokenizer())
   return Recipe.from_dict(config).make_task()
 
