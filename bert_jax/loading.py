@@ -29,6 +29,7 @@ def load(
   batch_size: int = 32,
   split_special_tokens: bool | None = None,
   ignore_unexpected: bool = False,
+  step: int | None = None,
 ) -> "Model | Predictor":
   """Loads a model.
 
@@ -63,10 +64,11 @@ def load(
       default of Transformers.
     ignore_unexpected: whether published weights that the model has no place for
       are left out, with a warning that lists them; else they are an error.
+    step: of the checkpoint of a run; by default the best that verifies, or
+      else the newest.
 
   Returns:
-    The model; of a run, with the best checkpoint that verifies, or else the
-    newest. Of an export a `Predictor`, for which JAX is not imported.
+    The model. Of an export a `Predictor`, for which JAX is not imported.
 
   Raises:
     UserError: there is no such model or task, or it is damaged or not
@@ -80,6 +82,7 @@ def load(
       "mesh": mesh,
       "split_special_tokens": split_special_tokens,
       "ignore_unexpected": ignore_unexpected or None,
+      "step": step,
     }
     for name, value in given.items():
       if value is not None:
@@ -94,7 +97,7 @@ def load(
   from bert_jax.training import workdir
   from bert_jax.training.mesh import meshes, partitioning
 
-  pretrained = workdir.open_model(where, ignore_unexpected)
+  pretrained = workdir.open_model(where, ignore_unexpected, step)
   if task in pretrained.task.parts:
     pretrained, task = pretrained.part(task), None
   if dtype is not None:

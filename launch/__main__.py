@@ -16,6 +16,7 @@ COMMANDS = (
   "sweep",
   "report",
   "predict",
+  "score",
   "evaluate",
   "convert",
   "export",

@@ -21,7 +21,7 @@ import functools
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from bert_jax.data.sources.labelled import (
   count_surrogates,
   parse_json,
 )
-from bert_jax.predictor import InputError
+from bert_jax.predictor import InputError, Predictor
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.tasks import labelled
@@ -89,15 +89,25 @@ def _options(values: cli.Values, model: bert_jax.Model) -> dict[str, Any]:
   return given
 
 
-def _answers(
-  values: cli.Values, model: bert_jax.Model, config: RecordsConfig
+def answers(
+  model: Predictor,
+  config: RecordsConfig,
+  options: Mapping[str, Any],
+  chunk_size: int = _CHUNK,
 ) -> Iterator[tuple[Record, Any]]:
-  """The records of --input and the answers to them."""
+  """The records of --input and the answers to them.
+
+  Args:
+    model: the model.
+    config: says where the records are, as `eval`.
+    options: of the answers, such as `top_k`.
+    chunk_size: the records that are in memory at a time.
+  """
   found = Records([], [], config.bad_rows, "config.data", "eval")
-  task, options, surrogates = model.task, _options(values, model), 0
+  task, surrogates = model.task, 0
   rows = labelled.stream_inputs(config, task)
   is_empty = True
-  while chunk := list(itertools.islice(rows, _CHUNK)):
+  while chunk := list(itertools.islice(rows, chunk_size)):
     given, examples = [], []
     for row in chunk:
       if isinstance(row, BadRow):
@@ -129,40 +139,40 @@ def _write_lines(answers: Iterator[tuple[Record, Any]], file: Any) -> int:
 
 
 def _write_array(
-  values: cli.Values,
-  model: bert_jax.Model,
+  output: str,
+  model: Predictor,
   answers: Iterator[tuple[Record, Any]],
   file: Any,
 ) -> int:
   vectors = [vector for _, vector in answers]
   if not all(isinstance(vector, np.ndarray) for vector in vectors):
     raise UserError(
-      f"--output {values.output}: the answers of the task"
+      f"--output {output}: the answers of the task"
       f" {model.task.name} are no vectors; name a .jsonl"
     )
   if len({vector.shape for vector in vectors}) > 1:
     raise UserError(
-      f"--output {values.output}: some of the answers are of one text and some"
+      f"--output {output}: some of the answers are of one text and some"
       " of several, which make no array; name a .jsonl"
     )
   np.save(file, np.array(vectors))
   return len(vectors)
 
 
-def _predict_file(
-  values: cli.Values, model: bert_jax.Model, config: RecordsConfig
+def write(
+  given: str | None, model: Predictor, answers: Iterator[tuple[Record, Any]]
 ) -> None:
-  answers = _answers(values, model, config)
-  if values.output is None:
+  """Writes answers to --output, or prints them if there is none."""
+  if given is None:
     _write_lines(answers, sys.stdout)
     return
-  output = paths.as_path(values.output)
+  output = paths.as_path(given)
   with paths.staged_folder(output.parent) as folder:
     target, partial = folder / output.name, folder / f"{output.name}.partial"
     try:
       if target.suffix == ".npy":
         with partial.open("wb") as file:
-          lines = _write_array(values, model, answers, file)
+          lines = _write_array(given, model, answers, file)
       else:
         with partial.open("w", encoding="utf-8") as file:
           lines = _write_lines(answers, file)
@@ -214,7 +224,8 @@ def _predict(values: cli.Values) -> None:
   if values.input is None:
     _predict_one(values, model)
   else:
-    _predict_file(values, model, config)
+    found = answers(model, config, _options(values, model))
+    write(values.output, model, found)
 
 
 main = functools.partial(cli.run, predict, define)

@@ -99,3 +99,19 @@ def best_folder(folder: paths.Path) -> Any:
   if step is None:
     raise UserError(f"{folder}: no checkpoint")
   return folder / str(step)
+
+
+def step_folder(folder: paths.Path, step: int) -> Any:
+  """The folder of a step; its files are hashed.
+
+  Raises:
+    UserError: there is no such step, or it does not verify.
+  """
+  folder = checkpoints.absolute(folder)
+  known = manifest.finished_steps(folder)
+  if step not in known:
+    listed = ", ".join(map(str, known)) or "none"
+    raise UserError(f"{folder}: no checkpoint of step {step}; there: {listed}")
+  if fault := manifest.verify(folder / str(step)):
+    raise UserError(f"{folder / str(step)}: damaged: {fault}")
+  return folder / str(step)

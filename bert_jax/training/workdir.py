@@ -137,18 +137,21 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def open_model(
-  where: paths.Path, ignore_unexpected: bool = False
+  where: paths.Path, ignore_unexpected: bool = False, step: int | None = None
 ) -> Pretrained:
   """Opens a model, trained here or published; its weights are not read yet.
 
   Args:
     where: the `--workdir` of a run, or what `open_published` takes.
     ignore_unexpected: of published models, see `name_table.read_params`.
+    step: of the checkpoint of a run; None for the best, or else the newest.
 
   Raises:
     UserError: there is no such model, or it is damaged or not supported.
   """
   if not is_run(where):
+    if step is not None:
+      raise UserError(f"step: {where} is no run, whose checkpoints have steps")
     return open_published(where, ignore_unexpected)
   # They import Orbax, which published models do without.
   from bert_jax.checkpointing import checkpoints, parameters
@@ -156,20 +159,23 @@ def open_model(
   workdir = paths.as_path(where)
   entry, source = _read(workdir), workdir / MODEL_FILE
   tokenizer = _tokenizer(workdir, entry)
-  step = parameters.best_folder(workdir / CHECKPOINTS)
+  if step is None:
+    saved_in = parameters.best_folder(workdir / CHECKPOINTS)
+  else:
+    saved_in = parameters.step_folder(workdir / CHECKPOINTS, step)
   # A model that was not trained here was not tuned here either.
-  state = checkpoints.metadata(step).get("task", entry["task"])
+  state = checkpoints.metadata(saved_in).get("task", entry["task"])
   task = tasks.from_state(state, f"{source}: task")
   config = settings.from_dict(EncoderConfig, entry["model"], f"{source}: model")
   # The backend of the run may not exist where the model is used.
   config = dataclasses.replace(config, attention="auto")
 
   def read(_: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
-    saved = parameters.saved_paths(step)
+    saved = parameters.saved_paths(saved_in)
     wanted = with_pooler(wanted, config, saved.__contains__)
     found = {path.split("/")[0] for path in saved}
     there = {name: tree for name, tree in wanted.items() if name in found}
-    params = parameters.restore_step(step, there)
+    params = parameters.restore_step(saved_in, there)
     if place is not None:
       params = trees.map_with_path(
         lambda path, x: place(path, np.asarray(x)), params
@@ -234,6 +240,20 @@ def save(task: Task, params: Parameters, workdir: pathlib.Path) -> None:
   with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
     checkpoints.save(state, {})
   _write(workdir, task, run=None)
+
+
+def steps(where: paths.Path) -> list[int]:
+  """The steps of a run's finished checkpoints, ascending.
+
+  Raises:
+    UserError: there is no run, or its folder is in a store that cannot be
+      reached.
+  """
+  if not is_run(where):
+    raise UserError(f"{where} is no run, whose checkpoints have steps")
+  from bert_jax.checkpointing import manifest
+
+  return manifest.finished_steps(paths.as_path(where) / CHECKPOINTS)
 
 
 def run_config(where: paths.Path) -> Mapping[str, Any]:

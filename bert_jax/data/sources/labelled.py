@@ -213,6 +213,16 @@ def check_text(text: str) -> None:
     ) from None
 
 
+def lines(path: str) -> list[str]:
+  """The lines of a text file that are not blank, without white space around.
+
+  Raises:
+    UserError: the file cannot be read.
+  """
+  with open_text(path) as file:
+    return [line.strip() for line in file if line.strip()]
+
+
 def parse_json(text: str) -> Any:
   """A JSON value, with None for NaN, which some programs write for no value.
 
