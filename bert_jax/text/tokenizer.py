@@ -115,6 +115,16 @@ class Tokenizer(Protocol):
       IndexError: the vocabulary has no such id.
     """
 
+  def detokenize(self, ids: Sequence[int]) -> str:
+    """As `decode`, for people to read.
+
+    A vocabulary that keeps no spaces (WordPiece) does not tell where they are
+    around punctuation; there are then as many as is usual.
+
+    Raises:
+      IndexError: the vocabulary has no such id.
+    """
+
   def save(self, folder: pathlib.Path) -> None:
     """Writes files that `bert_jax.text.load` reads.
 

@@ -15,6 +15,7 @@ import numpy as np
 import tokenizers
 
 from bert_jax.settings import UserError
+from bert_jax.text import detokenization
 from bert_jax.text.config_files import CONFIG, KEYS, SPLIT, Added
 from bert_jax.text.json_format import (
   BY_WORD,
@@ -186,6 +187,11 @@ class JsonTokenizer:
     return self._backend.decode(
       [int(id) for id in ids if id not in self._special_ids]
     )
+
+  def detokenize(self, ids: Sequence[int]) -> str:
+    """See `Tokenizer.detokenize`."""
+    text = self.decode(ids)
+    return text if self._trims else detokenization.detokenized(text)
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes the files that the tokenizer was loaded from, unchanged.
