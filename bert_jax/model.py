@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,16 +13,22 @@ from jaxtyping import Float, Int
 
 from bert_jax import settings
 from bert_jax.data import grouping
+from bert_jax.data.sources.labelled import Record
 from bert_jax.interop import huggingface
 from bert_jax.models import encoder as encoders
+from bert_jax.models.generation import GenerationConfig
 from bert_jax.predictor import Forward, Predictor, preprocess
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
 from bert_jax.tasks import PSEUDO_LOG_LIKELIHOOD
 from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.task import Task
+from bert_jax.text.pieces import Pieces
 from bert_jax.training import inference, workdir
 from bert_jax.types import Batch, Parameters
+
+# The options of writing text whose programs are kept.
+_WRITERS = 8
 
 _Write = Callable[[Task, Parameters, pathlib.Path], None]
 # What writes a model to an empty folder, and the file that makes it a model's,
@@ -83,7 +89,60 @@ class Model(Predictor):
   @functools.cached_property
   def forward(self) -> inference.Forward:
     """The forward pass; it compiles once for each shape of batches."""
+    if self.task.writes:
+      return self.writer()
     return inference.Forward(self.task, self.params, self.mesh)
+
+  def writer(self, **options: Any) -> inference.Writer:
+    """As in `Predictor`; the same options have the same programs."""
+    wanted = settings.replace(GenerationConfig(), options, "options")
+    # With any seed the programs are the same.
+    key = dataclasses.replace(wanted, seed=0)
+    found = self._writers.get(key) or inference.Writer(
+      self.task, self.params, key, self.mesh
+    )
+    while len(self._writers) >= _WRITERS:
+      self._writers.pop(next(iter(self._writers)), None)
+    self._writers[key] = found
+    return found.with_seed(wanted.seed)
+
+  @functools.cached_property
+  def _writers(self) -> dict[GenerationConfig, inference.Writer]:
+    """Those of the last options."""
+    return {}
+
+  def stream(self, text: str | Record, **options: Any) -> Iterator[str]:
+    """Writes one text, and yields its pieces as they come.
+
+    >>> for piece in model.stream("Java is"):
+    ...   print(piece, end="", flush=True)
+
+    Args:
+      text: a text or a record.
+      **options: as of a call, neither of beam search nor for several texts.
+
+    Yields:
+      Pieces of text; joined, they are the text that a call returns.
+
+    Raises:
+      InputError: the text does not fit the task.
+      UserError: the task does not write, or an option is wrong.
+    """
+    if not self.task.writes:
+      raise UserError(f"stream: the task {self.task.name} does not write")
+    self.task.check_options(options)
+    for name in ("num_beams", "num_return_sequences"):
+      if options.get(name, 1) != 1:
+        raise UserError(f"{name}: what is streamed is one text, without beams")
+    writer = self.writer(**options)
+    _, ((example,),) = preprocess(self.task, [text])
+    batch = grouping.pad([example], self.task.axes, rows=writer.multiple)
+    pieces = Pieces(self.tokenizer)
+    for ids in writer.stream(batch):
+      if (id := int(ids[0])) == self.tokenizer.special.sep:
+        break
+      yield pieces.add(id)
+    yield pieces.end()
 
   def embedding_task(self, **changes: Any) -> Task:
     """As in `Predictor`; an ensemble has no vectors."""

@@ -177,9 +177,23 @@ class Predictor:
   ) -> list[Any]:
     """As `predict`, for records and what `task.preprocess` made of each."""
     self.task.check_options(options)
+    forward = self.writer(**options) if self.task.writes else self.forward
     return predict(
-      self.task, self.forward, records, examples, self.batch_size, **options
+      self.task, forward, records, examples, self.batch_size, **options
     )
+
+  def writer(self, **options: Any) -> Forward:
+    """The forward pass that writes text with these options.
+
+    Args:
+      **options: fields of `models.generation.GenerationConfig`.
+
+    Raises:
+      UserError: an option is wrong, or this engine has none.
+    """
+    if options:
+      raise UserError(f"{next(iter(options))}: this engine has no such option")
+    return self.forward
 
   def embed(
     self, texts: str | Sequence[str], **changes: Any

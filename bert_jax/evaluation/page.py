@@ -65,9 +65,10 @@ def render(
   """
   parts = [
     f"<h1>{_text(title)}</h1>",
-    *(f"<p>{_text(f'{name}: {value}')}</p>" for name, value in facts.items()),
+    *_lines(facts),
     "<h2>Metrics</h2>",
     _metrics(metrics, baselines),
+    *_lines(view.facts),
   ]
   if curves is not None:
     encoded = base64.b64encode(curves).decode()
@@ -83,6 +84,9 @@ def render(
   if view.mistakes:
     numbered = enumerate(view.mistakes, 1)
     parts += ["<h2>The worst mistakes</h2>", _table(numbered, "")]
+  if view.best:
+    numbered = enumerate(view.best, 1)
+    parts += ["<h2>The best answers</h2>", _table(numbered, "")]
   if skipped:
     listed = "".join(f"<li>{_text(line)}</li>\n" for line in skipped[:_ROWS])
     more = len(skipped) - _ROWS
@@ -95,6 +99,10 @@ def render(
     + "\n".join(parts)
     + "\n</body>\n</html>\n"
   )
+
+
+def _lines(facts: Mapping[str, Any]) -> list[str]:
+  return [f"<p>{_text(f'{name}: {x}')}</p>" for name, x in facts.items()]
 
 
 def _text(value: Any) -> str:

@@ -24,7 +24,6 @@ from bert_jax.tasks.targets.target import (
   Records,
   Target,
   accepted,
-  options_of,
 )
 from bert_jax.tasks.targets.view import View
 from bert_jax.text.tokenizer import Tokenizer
@@ -329,12 +328,7 @@ class Task:
   @property
   def options(self) -> frozenset[str]:
     """The options of predictions, such as `top_k`."""
-    return frozenset(
-      name
-      for target in self.targets.values()
-      for method in (target.predict, target.decode)
-      for name in options_of(method)
-    )
+    return frozenset().union(*(x.options for x in self.targets.values()))
 
   def check_options(self, options: Mapping[str, Any]) -> None:
     """Refuses options that no target of the task has.

@@ -29,8 +29,8 @@ _QUOTE = re.compile(r' ?" ?')
 def detokenized(text: str) -> str:
   """Text with spaces between all words and marks, as it is usually written.
 
-  >>> detokenized('it \' s a well - known list ( of 3. 5 % ) , " yes "')
-  'it\'s a well-known list (of 3.5%), "yes"'
+  >>> detokenized('a well - known list ( of 3. 5 % ) , " yes "')
+  'a well-known list (of 3.5%), "yes"'
   """
   quotes = 0
 

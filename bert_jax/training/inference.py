@@ -169,8 +169,8 @@ class Writer(Forward):
       head=head,
     )
 
-    def apply(params: Parameters, batch: Batch) -> Any:
-      return {head: decoder(params, batch)._asdict()}
+    def apply(params: Parameters, batch: Batch, seed: Array) -> Any:
+      return {head: decoder(params, batch, seed)._asdict()}
 
     self._apply = CachedFunction(apply, params)
     self._start = CachedFunction(decoder.start, params)

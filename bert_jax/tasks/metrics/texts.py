@@ -80,7 +80,7 @@ def each_chrf(gold: Sequence[str], written: Sequence[str]) -> list[float]:
 
 
 def signatures() -> dict[str, str]:
-  """sacrebleu's signatures of the metrics, by their names.
+  """Sacrebleu's signatures of the metrics, by their names.
 
   Raises:
     UserError: it is not installed.

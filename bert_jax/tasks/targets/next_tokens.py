@@ -12,17 +12,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from bert_jax import settings
 from bert_jax.batch import Array, Batch, map_arrays
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
+from bert_jax.models.generation import GenerationConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.rows import Cut, Row
 from bert_jax.tasks.metrics import labels as metrics
-from bert_jax.tasks.targets import losses
+from bert_jax.tasks.metrics import texts
+from bert_jax.tasks.targets import losses, view
 from bert_jax.tasks.targets.target import (
   Arrays,
   Means,
@@ -61,11 +63,11 @@ class Written(NamedTuple):
   """The texts that were written from one source, the best first.
 
   Attributes:
-    ids: the tokens of each, without the one that ends it.
+    texts: without special tokens.
     scores: see `Text`.
   """
 
-  ids: list[Int[np.ndarray, " tokens"]]
+  texts: list[str]
   scores: list[float]
 
 
@@ -249,6 +251,10 @@ class NextTokens(Target):
 
   # Prediction and evaluation.
 
+  @property
+  def options(self) -> frozenset[str]:
+    return frozenset(x.name for x in dataclasses.fields(GenerationConfig))
+
   def predict(
     self,
     outputs: Mapping[str, Array],
@@ -257,36 +263,40 @@ class NextTokens(Target):
     tokenizer: Vocabulary,
   ) -> list[Written] | list[Likelihood]:
     """What was written, or what `measured` returned, by row."""
-    del batch, tokenizer
+    del batch
     columns = {name: np.asarray(x) for name, x in outputs.items()}
     if "log_likelihood" in columns:
       wanted = (columns[name].tolist() for name in Likelihood._fields)
       return [Likelihood(*row) for row in zip(*wanted)][: len(records)]
-    return [
-      Written(
-        [ids[:count] for ids, count in zip(columns["ids"][i], lengths)],
-        columns["scores"][i].tolist(),
-      )
-      for i, lengths in enumerate(columns["lengths"][: len(records)].tolist())
-    ]
+    found = []
+    for row in range(len(records)):
+      ids, lengths = columns["ids"][row], columns["lengths"][row]
+      written = [
+        tokenizer.detokenize(own[:length].tolist()).strip()
+        for own, length in zip(ids, lengths)
+      ]
+      found.append(Written(written, columns["scores"][row].tolist()))
+    return found
 
   def decode(
     self, record: Record, prediction: Written, tokenizer: Vocabulary
   ) -> list[Text]:
     """The texts, the best first."""
-    del record
-    return [
-      Text(tokenizer.decode(ids.tolist()).strip(), score)
-      for ids, score in zip(*prediction)
-    ]
+    del record, tokenizer
+    return [Text(text, score) for text, score in zip(*prediction)]
 
   def lines(self, answer: list[Text]) -> list[str]:
     return [" ".join(text.text.split()) for text in answer]
 
   def evaluate(
-    self, records: Records, predictions: Sequence[Likelihood]
+    self, records: Records, predictions: Sequence[Written | Likelihood]
   ) -> Metrics:
-    """`token_accuracy`, and the `perplexity` of a token of the gold texts."""
+    """Of written texts those of `metrics.texts.evaluate`.
+
+    Of likelihoods `token_accuracy`, and the `perplexity` of a token.
+    """
+    if isinstance(predictions[0], Written):
+      return texts.evaluate(*_pairs(records, predictions))
     tokens, total, right = np.sum(np.array(predictions, np.float64), 0)
     # Beyond this it is no number any more.
     mean = min(-total / tokens, 700.0)
@@ -295,9 +305,33 @@ class NextTokens(Target):
       "perplexity": math.exp(mean),
     }
 
-  def view(self, records: Records, predictions: Sequence[Any]) -> View:
-    del records, predictions
-    return View()
+  def view(
+    self, records: Records, predictions: Sequence[Written | Likelihood]
+  ) -> View:
+    """The worst and the best texts by chrF, and sacrebleu's signatures."""
+    if not isinstance(predictions[0], Written):
+      return View()
+    gold, written = _pairs(records, predictions)
+    rows = [
+      {
+        **_source(record),
+        "gold": right,
+        "written": text,
+        "chrF": chrf,
+        "log-probability": prediction.scores[0],
+      }
+      for record, prediction, right, text, chrf in zip(
+        records, predictions, gold, written, texts.each_chrf(gold, written)
+      )
+    ]
+    wrong = (
+      row for row in rows if row["gold"].split() != row["written"].split()
+    )
+    return View(
+      mistakes=view.worst((-row["chrF"], row) for row in wrong),
+      best=view.worst((row["chrF"], row) for row in rows),
+      facts=texts.signatures(),
+    )
 
   # Published checkpoints.
 
@@ -314,3 +348,20 @@ class NextTokens(Target):
 
   def to_huggingface(self) -> dict[str, Any]:
     return {"task_specific_params": {_MARK: dataclasses.asdict(self)}}
+
+
+def _pairs(
+  records: Records, predictions: Sequence[Written]
+) -> tuple[list[str], list[str]]:
+  """The gold text of each record, and the best that was written."""
+  return (
+    [record["target"] for record in records],
+    [prediction.texts[0] for prediction in predictions],
+  )
+
+
+def _source(record: Record) -> dict[str, str]:
+  turns = record.get("turns")
+  if turns is None:
+    return view.texts(record, "text")
+  return {"turns": "\n".join(turns)}

@@ -237,6 +237,14 @@ class Target:
 
   # Prediction and evaluation.
 
+  @property
+  def options(self) -> frozenset[str]:
+    """The options of predictions: by default those of `predict` and `decode`.
+
+    Those of a target that `WRITES` are the fields of a `GenerationConfig`.
+    """
+    return options_of(self.predict) | options_of(self.decode)
+
   def predict(
     self, outputs: Any, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Any]:

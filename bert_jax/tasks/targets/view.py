@@ -43,6 +43,8 @@ class View:
     tables: by their titles, numbers by row and column.
     confusion: of the first target that has one label a text, or a word.
     mistakes: the worst first, each with its texts and numbers by name.
+    best: the best answers, of targets that have better and worse ones.
+    facts: about the metrics, by name, such as the version of a tokenization.
   """
 
   tables: Mapping[str, Mapping[str, Mapping[str, float]]] = dataclasses.field(
@@ -50,18 +52,23 @@ class View:
   )
   confusion: Confusion | None = None
   mistakes: Sequence[Mapping[str, Any]] = ()
+  best: Sequence[Mapping[str, Any]] = ()
+  facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def joined(cls, views: Mapping[str, Self]) -> Self:
     """One view of several targets, by their names."""
     if len(views) == 1:
       return next(iter(views.values()))
-    tables, mistakes, confusions = {}, [], []
+    tables, mistakes, best, confusions, facts = {}, [], [], [], {}
     for name, view in views.items():
       tables |= {f"{name}: {title}": x for title, x in view.tables.items()}
       mistakes += [{"target": name, **row} for row in view.mistakes]
+      best += [{"target": name, **row} for row in view.best]
+      facts |= {f"{name}: {key}": fact for key, fact in view.facts.items()}
       confusions += [view.confusion] if view.confusion else []
-    return cls(tables, next(iter(confusions), None), mistakes)
+    confusion = next(iter(confusions), None)
+    return cls(tables, confusion, mistakes, best, facts)
 
 
 def texts(record: Record, *names: str) -> dict[str, str]:
