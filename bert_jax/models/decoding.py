@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Integer, Key
 
 from bert_jax.models.attention import Keys, Tokens
 from bert_jax.models.config import EncoderConfig
@@ -131,7 +131,7 @@ class Decoder:
     self._allowed = allowed
 
   def __call__(
-    self, params: Parameters, batch: Batch, seed: Int[ArrayLike, ""] = 0
+    self, params: Parameters, batch: Batch, seed: Integer[ArrayLike, ""] = 0
   ) -> Generated:
     """Writes until all texts have ended.
 
@@ -153,7 +153,7 @@ class Decoder:
     return self.finish(last)
 
   def start(
-    self, params: Parameters, batch: Batch, seed: Int[ArrayLike, ""] = 0
+    self, params: Parameters, batch: Batch, seed: Integer[ArrayLike, ""] = 0
   ) -> tuple[Source, State]:
     """Reads the sources, and writes the first token."""
     is_token = batch.sequence_ids > 0
@@ -426,7 +426,7 @@ class Decoder:
     )
 
 
-def _keys(batch: Batch, seed: Int[ArrayLike, ""]) -> Key[Array, "rows"]:
+def _keys(batch: Batch, seed: Integer[ArrayLike, ""]) -> Key[Array, "rows"]:
   """A random key for each row, of its tokens alone, whatever its padding."""
   mixed = batch.token_ids.astype(jnp.uint32) * jnp.uint32(0x9E3779B1)
   mixed = (mixed ^ (mixed >> 15)) + batch.position_ids.astype(jnp.uint32)
