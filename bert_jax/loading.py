@@ -132,6 +132,12 @@ def load(
     made = made.bind(config, made.tokenizer)
     place = functools.partial(partitioning.put_parameter, layout)
   params, newly_initialized = pretrained.params(made, place)
+  if newly_initialized and made.writes:
+    raise UserError(
+      f"{where} has no {', '.join(newly_initialized)}, the head that writes"
+      f" text; train one with `bert-jax train --config.task={made.name}"
+      f" --config.init={where} ...`"
+    )
   if newly_initialized and labels is None:
     warnings.warn(
       f"{where} has no {', '.join(newly_initialized)} for the task"

@@ -17,6 +17,9 @@ this text (a sentence per line) to the floors.
 Writes to --output, by default the folder of the run: `evaluation.json`,
 `predictions.jsonl` (each record with its answer; for question answering also
 `predictions.json`, for the SQuAD evaluation script) and `evaluation.html`.
+
+A model that writes text writes one for each record: ROUGE, BLEU and chrF need
+the extra `generation`, and `--num_beams=4` and others are options of writing.
 """
 
 import functools
@@ -32,7 +35,7 @@ from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.training import report, workdir
 
-from . import cli, data_flags, models, score
+from . import cli, data_flags, generation_flags, models, score
 
 BENCHMARKS = ("blimp",)
 # Flags that describe a benchmark.
@@ -64,6 +67,7 @@ def define(values: cli.Values) -> None:
   values.define("steps", "Checkpoints of the run, 600,1200; or all.")
   values.define("ngram_text", "The text of the n-gram model.")
   score.define_options(values)
+  generation_flags.define(values)
   data_flags.define(values)
 
 
@@ -97,7 +101,8 @@ def evaluate_model(values: cli.Values) -> None:
       values.task,
       **data_flags.changes(values),
     )
-    evaluation = evaluate.evaluate(model, given)
+    options = generation_flags.options(values)
+    evaluation = evaluate.evaluate(model, given, **options)
   except UserError as error:
     raise UserError(data_flags.in_flags(str(error), "data")) from error
   files = evaluate.write(evaluation, folder, ",".join(names))

@@ -14,6 +14,9 @@ fields of the task under their names, unless --columns says otherwise. Each
 record is returned as a line of JSON with all its fields and `answer`, printed
 or written to `--output FILE`; if the answers are vectors and FILE ends in .npy,
 as one NumPy array.
+
+A model that writes text takes the options of writing, such as `--num_beams=4`
+or `--do_sample --top_p=0.9`; `--stream` prints one text as it is written.
 """
 
 import contextlib
@@ -42,7 +45,7 @@ from bert_jax.storage import paths
 from bert_jax.tasks import labelled
 from bert_jax.tasks.targets.target import json_line
 
-from . import cli, data_flags, models
+from . import cli, data_flags, generation_flags, models
 
 # Inputs that are in memory at a time.
 _CHUNK = 1024
@@ -60,13 +63,21 @@ def define(values: cli.Values) -> None:
   ):
     values.define(name, meaning)
   values.define(
-    "top_k", "The number of answers at most.", "integer", lower_bound=1
+    "top_k",
+    "The number of answers at most; of tasks that write, see do_sample, the"
+    " number of tokens that are drawn from.",
+    "integer",
+    lower_bound=1,
   )
   values.define(
     "activation",
     "The activation of the outputs instead of the model's: identity gives the"
     " logits.",
   )
+  values.define(
+    "stream", "Print the text that is written as it comes.", "bool", False
+  )
+  generation_flags.define(values)
   data_flags.define(values)
 
 
@@ -82,8 +93,9 @@ def _parse(text: str) -> Record:
 
 
 def _options(values: cli.Values, model: bert_jax.Model) -> dict[str, Any]:
-  given = {name: getattr(values, name) for name in ("top_k", "activation")}
-  given = {name: value for name, value in given.items() if value is not None}
+  given = generation_flags.options(values)
+  if values.activation is not None:
+    given["activation"] = values.activation
   for name in given.keys() - model.task.options:
     raise UserError(f"--{name}: the task {model.task.name} has no such option")
   return given
@@ -189,12 +201,29 @@ def _predict_one(values: cli.Values, model: bert_jax.Model) -> None:
     record["pair"] = values.pair
   if values.record is not None:
     record = _parse(values.record)
+  options = _options(values, model)
   try:
-    answer = model(record, **_options(values, model))
+    if values.stream:
+      _print_stream(values, model, record, options)
+      return
+    answer = model(record, **options)
   except InputError as error:
     raise UserError(error.reason) from error
   for line in model.task.lines(answer):
     print(line)
+
+
+def _print_stream(
+  values: cli.Values,
+  model: bert_jax.Model,
+  record: Record,
+  options: dict[str, Any],
+) -> None:
+  if not model.task.writes:
+    raise UserError(f"--stream: the task {model.task.name} does not write")
+  for piece in model.stream(record, **options):
+    print(piece, end="", flush=True)
+  print()
 
 
 def predict(values: cli.Values) -> None:
@@ -211,6 +240,8 @@ def _predict(values: cli.Values) -> None:
     raise UserError(
       "give one of --text, --record and --input; --output goes with --input"
     )
+  if values.stream and values.input is not None:
+    raise UserError("--stream goes with --text or --record")
   if values.pair is not None and values.text is None:
     raise UserError("--pair goes with --text")
   if values.input is not None:

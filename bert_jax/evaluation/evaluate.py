@@ -7,7 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bert_jax import settings, tasks
+import jax
+
+from bert_jax import predictor, settings, tasks
+from bert_jax.data import grouping
 from bert_jax.data.records import RecordsConfig
 from bert_jax.data.sources.labelled import Record
 from bert_jax.evaluation import page
@@ -16,9 +19,11 @@ from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
 from bert_jax.tasks import labelled, multi_task
 from bert_jax.tasks.labelled import LabelledConfig
+from bert_jax.tasks.metrics import texts
 from bert_jax.tasks.targets.target import json_line
 from bert_jax.tasks.task import Prediction, Task
 from bert_jax.training import report, workdir
+from bert_jax.types import Batch, Parameters
 
 METRICS_FILE = "evaluation.json"
 ANSWERS_FILE = "predictions.jsonl"
@@ -39,6 +44,7 @@ class Evaluation:
     metrics: by name, as in training.
     baselines: the metrics of the best constant answer, by the metrics' names
       and its kind.
+    options: of the predictions, other than the task's own of evaluations.
   """
 
   task: Task
@@ -49,6 +55,7 @@ class Evaluation:
   notes: Sequence[str]
   metrics: Mapping[str, float]
   baselines: Mapping[str, float]
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def unseen(self) -> Sequence[str]:
@@ -107,21 +114,37 @@ def source(
   return Source(data, tuple(also))
 
 
-def evaluate(model: Model, given: Source) -> Evaluation:
+def evaluate(model: Model, given: Source, **options: Any) -> Evaluation:
   """Evaluates a model, with the thresholds that it was tuned to.
 
+  A model that writes writes a text for each record, and is measured on the gold
+  texts too, as in training.
+
+  Args:
+    model: the model.
+    given: the records.
+    **options: of predictions, such as `num_beams`.
+
   Raises:
-    UserError: they cannot be read, or are not for the model's task.
+    UserError: they cannot be read, or are not for the model's task, or an
+      option is wrong.
   """
   task = model.task
+  task.check_options(options)
+  if task.writes:
+    texts.check_installed()
   found = labelled.read_split(given.data, task, "eval", given.also)
   # So that a record that does not fit is reported with its file and line.
   found, examples = found.each(
     lambda record: task.preprocess(record, labelled=True)
   )
   records = [row.record for row in found.rows]
+  known = {}
+  if task.writes:
+    known = _likelihood(model, records, examples)
+    examples = [task.preprocess(record, labelled=False) for record in records]
   predictions = model.predict_examples(
-    records, examples, **task.evaluation_options
+    records, examples, **{**task.evaluation_options, **options}
   )
   return Evaluation(
     task,
@@ -130,9 +153,31 @@ def evaluate(model: Model, given: Source) -> Evaluation:
     predictions,
     found.skipped,
     found.notes,
-    task.evaluate(records, predictions),
+    {**task.evaluate(records, predictions), **known},
     task.baselines(records),
+    options,
   )
+
+
+def _likelihood(
+  model: Model, records: Sequence[Record], examples: Sequence[list[Batch]]
+) -> dict[str, float]:
+  """The metrics of the gold texts, token by token."""
+  task = model.task
+
+  @jax.jit
+  def measured(params: Parameters, batch: Batch) -> Any:
+    return task.measured(task.module.apply({"params": params}, batch), batch)
+
+  predictions = predictor.predict(
+    task,
+    functools.partial(measured, model.params),
+    records,
+    examples,
+    model.batch_size,
+    grouping.LENGTH_BUCKETS,
+  )
+  return task.evaluate(records, predictions)
 
 
 def _section(where: paths.Path, task: Task, part: str | None) -> dict[str, Any]:
@@ -180,6 +225,8 @@ def write(evaluation: Evaluation, folder: paths.Path, model: str) -> list[Any]:
     "notes": list(evaluation.notes),
     "metrics": evaluation.metrics,
     "baselines": evaluation.baselines,
+    "options": dict(evaluation.options),
+    "facts": view.facts,
     "tables": view.tables,
   }
   if view.confusion is not None:
@@ -219,6 +266,9 @@ def _facts(evaluation: Evaluation) -> Mapping[str, Any]:
       f"{config.family}, {config.num_layers} layers of {config.hidden_size}"
     ),
   }
+  if evaluation.options:
+    pairs = (f"{name}={x}" for name, x in evaluation.options.items())
+    facts["options"] = ", ".join(pairs)
   if evaluation.unseen:
     facts["unknown labels"] = "; ".join(evaluation.unseen)
   if evaluation.skipped:

@@ -34,6 +34,10 @@ RECORDS = {
     {"text": "the array", "pair": "a list"},
     {"text": "names", "pair": "it sorts"},
   ],
+  "generation": [
+    {"text": "the array", "target": "a list of names"},
+    {"turns": ["it is", "in place"], "target": "it sorts"},
+  ],
   "multi_label": [
     {"text": "the array", "labels": ["list", "name"]},
     {"text": "it is", "labels": []},
