@@ -115,7 +115,7 @@ def evaluate_model(values: cli.Values) -> None:
 def _evaluate_blimp(values: cli.Values) -> None:
   names = models.names(values)
   folder = _folder(values, names)
-  if changes := data_flags.changes(values):
+  if changes := data_flags.changes(values) | generation_flags.options(values):
     raise UserError(f"--{next(iter(changes))} does not go with --benchmark")
   pairs = blimp.read(values.data, values.limit)
   texts = labelled.lines(values.ngram_text) if values.ngram_text else None
