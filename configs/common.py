@@ -134,7 +134,7 @@ def writer(tokenizer: str, max_target_length: int) -> ConfigDict:
 
 def pairs_corpus(file: str, vocab_size: int) -> dict[str, Any]:
   """The section `corpus` for a vocabulary of pairs in JSON lines."""
-  part = {"source": "text_files", "files": (file,), "documents": "line"}
+  part = {"source": "text_files", "files": file, "documents": "line"}
   return {
     "source": "mixture",
     "parts": {name: {**part, "field": name} for name in ("text", "target")},
@@ -145,7 +145,7 @@ def pairs_corpus(file: str, vocab_size: int) -> dict[str, Any]:
   }
 
 
-def parallel_corpus(files: tuple[str, ...], vocab_size: int) -> dict[str, Any]:
+def parallel_corpus(files: str, vocab_size: int) -> dict[str, Any]:
   """The section `corpus` for the vocabulary of both sides of a translation."""
   return {
     "source": "text_files",

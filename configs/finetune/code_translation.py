@@ -32,11 +32,11 @@ from .. import common
 
 def get_config() -> ConfigDict:
   config = common.writer("corpora/java_cs", max_target_length=256)
-  config.corpus = common.parallel_corpus(("train.java", "train.cs"), 4096)
+  config.corpus = common.parallel_corpus("train.java,train.cs", 4096)
   config.data.update(
     format="parallel",
-    train=("train.java", "train.cs"),
-    eval=("valid.java", "valid.cs"),
+    train="train.java,train.cs",
+    eval="valid.java,valid.cs",
     max_length=512,
     length_buckets=(64, 96, 128, 192, 256, 384),
   )

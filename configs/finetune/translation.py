@@ -27,12 +27,12 @@ from .. import common
 
 def get_config() -> ConfigDict:
   config = common.writer("corpora/en_de", max_target_length=64)
-  config.corpus = common.parallel_corpus(("train.en", "train.de"), 4096)
+  config.corpus = common.parallel_corpus("train.en,train.de", 4096)
   config.batch_size = 64
   config.data.update(
     format="parallel",
-    train=("train.en", "train.de"),
-    eval=("val.en", "val.de"),
+    train="train.en,train.de",
+    eval="val.en,val.de",
     max_length=128,
     length_buckets=(32, 40, 48, 64),
   )
