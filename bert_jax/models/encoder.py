@@ -97,8 +97,7 @@ class Encoder(nn.Module):
       `EncoderOutputs` if `hidden_states`, `attentions` or `keys` is set.
 
     Raises:
-      UserError: the config names an attention backend without weights; or
-        positions are relative, which does not go with stages or `past`.
+      UserError: the config names an attention backend without weights.
     """
     config, rows = self.config, batch.token_ids.shape[:-1]
     if attentions and config.attention not in ("auto", "xla"):
@@ -106,14 +105,11 @@ class Encoder(nn.Module):
         f"attentions: the attention backend {config.attention} has no"
         " attention weights; use xla"
       )
-    if config.relative_buckets and (past or batch.stage_ids is not None):
-      raise UserError(
-        f"the positions of {config.family} are relative to the tokens of a row,"
-        " which does not go with text that is written; use another encoder"
-      )
     batch = _as_rows(batch)
     x = self.embeddings(batch, deterministic)
-    relative = self.embeddings.relative_positions(x.shape[1])
+    relative = self.embeddings.relative_positions(
+      batch, past[0] if past else ()
+    )
     states, weights, own_keys = [x], [], []
     for index in range(config.num_layers):
       layer = self.layer[config.distinct_layer(index)]

@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Int, Shaped
 
 from bert_jax.models import attention
 from bert_jax.models.activations import ACTIVATIONS
@@ -101,10 +102,20 @@ class LayerNorm(nn.Module):
     return y.astype(self.config.dtype)
 
 
-# Added to attention scores; with `disentangled`, embeddings of distances.
-_Relative = (
-  Float32[Array, "1 heads length length"] | Float[Array, "buckets hidden"]
-)
+class Relative(NamedTuple):
+  """Relative positions of queries and keys.
+
+  Attributes:
+    values: added to attention scores; with `disentangled`, the embeddings of
+      buckets of distances.
+    distance: the positions of queries less those of keys; None where they are
+      the places in a row.
+  """
+
+  values: (
+    Float32[Array, "#batch heads length keys"] | Float[Array, "buckets hidden"]
+  )
+  distance: Int[Array, "batch length keys"] | None = None
 
 
 class Embeddings(nn.Module):
@@ -153,19 +164,42 @@ class Embeddings(nn.Module):
     x = self.dropout(self.norm(x), deterministic)
     return self.projection(x) if config.embedding_size else x
 
-  def relative_positions(self, length: int) -> _Relative | None:
-    """The relative positions in a row of a length; None without them."""
-    config = self.config
-    if config.disentangled:
-      count, reach = config.relative_buckets, config.max_positions
-      used = attention.used_buckets(length, count, reach)
-      return self.relative_norm(self.relative.embedding[used])
+  def relative_positions(
+    self, batch: Batch, past: Sequence[attention.Keys] = ()
+  ) -> Relative | None:
+    """The relative positions of a batch; None without them.
+
+    With stages, or `past` keys, tokens are not at the place of their position.
+    """
+    config, length = self.config, batch.token_ids.shape[1]
     if not config.relative_buckets:
       return None
+    distance = None
+    if past or batch.stage_ids is not None:
+      queries = batch.position_ids
+      earlier = [
+        repeat_rows(keys.tokens.position_ids, len(queries)) for keys in past
+      ]
+      keys = jnp.concatenate([*earlier, queries], axis=1)
+      distance = queries[:, :, None] - keys[:, None]
+    if config.disentangled:
+      count, reach = config.relative_buckets, config.max_positions
+      length = length if distance is None else None
+      used = attention.used_buckets(length, count, reach)
+      table = self.relative_norm(self.relative.embedding[used])
+      return Relative(table, distance)
+    if distance is not None:
+      buckets = attention.bias_buckets_of(-distance, config.relative_buckets)
+      return Relative(jnp.moveaxis(self.relative(buckets), -1, 1), distance)
     buckets = attention.bias_buckets(length, config.relative_buckets)
     bias = self.relative(buckets).T[:, None]
     bias = jnp.broadcast_to(bias, (len(bias), length, *buckets.shape))
-    return attention.by_distance(bias)[None]
+    return Relative(attention.by_distance(bias)[None])
+
+
+def repeat_rows(x: Shaped[Array, "..."], rows: int) -> Shaped[Array, "..."]:
+  """Rows of an earlier call for the consecutive rows that share each."""
+  return jnp.repeat(x, rows // len(x), axis=0)
 
 
 # An output, and on request the attention weights before dropout, and the keys
@@ -190,7 +224,7 @@ class SelfAttention(nn.Module):
     batch: Batch,
     deterministic: bool,
     attentions: bool = False,
-    relative: _Relative | None = None,
+    relative: Relative | None = None,
     past: Sequence[attention.Keys] = (),
     keys: bool = False,
   ) -> _WithDetails:
@@ -207,9 +241,9 @@ class SelfAttention(nn.Module):
       base = local if self.is_local else config.rotary_base
       query = attention.rotate(query, batch.position_ids, base)
       key = attention.rotate(key, batch.position_ids, base)
-    bias = relative
+    bias = relative.values if relative else None
     if config.disentangled:
-      table = Dropout(config.hidden_dropout)(relative, deterministic)
+      table = Dropout(config.hidden_dropout)(bias, deterministic)
       places = [
         dense[name](table).reshape(len(table), *key.shape[2:])
         for name in ("query", "key")
@@ -218,8 +252,14 @@ class SelfAttention(nn.Module):
       query, places[0] = (
         x * jnp.asarray(3**-0.5, x.dtype) for x in (query, places[0])
       )
+      earlier = [repeat_rows(keys.key, len(key)) for keys in past]
       bias = attention.disentangled_bias(
-        query, key, *places, config.relative_buckets, config.max_positions
+        query,
+        jnp.concatenate([*earlier, key], axis=1) if past else key,
+        *places,
+        config.relative_buckets,
+        config.max_positions,
+        relative.distance,
       )
     dropout = None
     if config.attention_dropout and not deterministic:
@@ -296,7 +336,7 @@ class Layer(nn.Module):
     batch: Batch,
     deterministic: bool,
     attentions: bool = False,
-    relative: _Relative | None = None,
+    relative: Relative | None = None,
     past: Sequence[attention.Keys] = (),
     keys: bool = False,
   ) -> _WithDetails:

@@ -9,7 +9,6 @@ import pytest
 from bert_jax.models.attention import Keys
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.encoder import Encoder
-from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
 SIZES = {
@@ -21,7 +20,8 @@ SIZES = {
   "max_positions": 32,
   "initializer_range": 0.3,
 }
-# With a window and RoPE, positions count instead of places.
+# With a window and RoPE, and in relative positions, positions count instead of
+# places.
 FAMILIES = {
   "bert": {},
   "modernbert": {
@@ -33,15 +33,29 @@ FAMILIES = {
     "global_every": 3,
   },
 }
+RELATIVE = {
+  "mpnet": {"num_segments": 0, "relative_buckets": 8, "num_layers": 1},
+  "deberta": {
+    "num_segments": 0,
+    "relative_buckets": 8,
+    "disentangled": True,
+    "num_layers": 1,
+  },
+}
+ALL = {**FAMILIES, **RELATIVE}
+ATOL = 2e-6
 IDS = np.random.default_rng(0).integers(1, 50, (2, 9))
+
+
+with_relative = pytest.mark.parametrize("encode", sorted(ALL), indirect=True)
 
 
 @pytest.fixture(params=sorted(FAMILIES), scope="module")
 def encode(request):
   """From a batch to the outputs of an encoder, in JAX."""
-  config = EncoderConfig(**SIZES, **FAMILIES[request.param])
+  config = EncoderConfig(**{**SIZES, **ALL[request.param]})
   module = Encoder(config)
-  params = module.init(jax.random.key(0), Batch.from_ids(IDS))
+  params = jax.jit(module.init)(jax.random.key(0), Batch.from_ids(IDS))
 
   def apply(batch, **options):
     return jax.jit(lambda batch: module.apply(params, batch, **options))(batch)
@@ -65,18 +79,25 @@ def test_a_single_stage_is_the_bidirectional_encoder_bit_for_bit(encode):
   np.testing.assert_array_equal(encode(staged(IDS, 0)), wanted)
 
 
+@pytest.mark.parametrize("encode", sorted(RELATIVE), indirect=True)
+def test_relative_positions_are_those_of_places_without_copies(encode):
+  wanted = encode(Batch.from_ids(IDS))
+  np.testing.assert_allclose(encode(staged(IDS, 0)), wanted, atol=ATOL)
+
+
 def test_tokens_depend_on_no_later_stage(encode):
   stages = np.array([0, 0, 0, 0, 1, 2, 3, 4, 5])
   whole = encode(staged(IDS, stages))
   for end in (4, 6, 8):
     cut = encode(columns(staged(IDS, stages), slice(end)))
-    np.testing.assert_allclose(whole[:, :end], cut, atol=1e-6)
+    np.testing.assert_allclose(whole[:, :end], cut, atol=ATOL)
   # The source is bidirectional.
   other = IDS.copy()
   other[:, 3] = (other[:, 3] + 1) % 49 + 1
   assert abs(encode(staged(other, stages)) - whole)[:, 0].max() > 1e-3
 
 
+@with_relative
 def test_masked_copies_see_what_comes_before_them_and_are_not_seen(encode):
   mask, ids = 7, IDS[:1]
   stages = np.array([0, 0, 0, 0, 1, 2, 3, 4, 5])
@@ -88,12 +109,12 @@ def test_masked_copies_see_what_comes_before_them_and_are_not_seen(encode):
     position_ids=positions[None],
   )
   found = encode(with_copies)
-  np.testing.assert_allclose(found[:, :9], whole, atol=1e-6)
+  np.testing.assert_allclose(found[:, :9], whole, atol=ATOL)
   for place, position in ((9, 5), (10, 7)):
     alone = ids[:, : position + 1].copy()
     alone[:, position] = mask
     wanted = encode(staged(alone, stages[: position + 1]))[:, -1]
-    np.testing.assert_allclose(found[:, place], wanted, atol=1e-6)
+    np.testing.assert_allclose(found[:, place], wanted, atol=ATOL)
 
 
 def test_packed_sequences_have_stages_of_their_own(encode):
@@ -109,9 +130,10 @@ def test_packed_sequences_have_stages_of_their_own(encode):
   found = encode(packed)
   for part in (slice(0, 5), slice(5, 9)):
     alone = encode(staged(IDS[:, part], stages[part]))
-    np.testing.assert_allclose(found[:, part], alone, atol=1e-6)
+    np.testing.assert_allclose(found[:, part], alone, atol=ATOL)
 
 
+@with_relative
 def test_tokens_attend_to_keys_of_earlier_calls(encode):
   """In steps, with the keys of a source shared by rows of different targets."""
   stages = np.array([0, 0, 0, 0, 1, 2, 3, 4, 5])
@@ -127,14 +149,7 @@ def test_tokens_attend_to_keys_of_earlier_calls(encode):
     part = columns(rows, slice(begin, end))
     outputs = encode(part, keys=True, past=pasts)
     np.testing.assert_allclose(
-      outputs.last_hidden_state, wanted[:, begin:end], atol=1e-6
+      outputs.last_hidden_state, wanted[:, begin:end], atol=ATOL
     )
     pasts = [[*past, keys] for past, keys in zip(pasts, outputs.keys)]
   assert isinstance(pasts[0][-1], Keys)
-
-
-def test_relative_positions_have_no_stages():
-  config = EncoderConfig(**SIZES, num_segments=0, relative_buckets=8)
-  batch = staged(IDS, np.arange(9))
-  with pytest.raises(UserError, match="relative"):
-    Encoder(config).init(jax.random.key(0), batch)

@@ -9,7 +9,6 @@ import pytest
 
 from bert_jax.data import grouping
 from bert_jax.settings import UserError
-from bert_jax.tasks import TASKS
 from bert_jax.tasks.inputs.source import Source
 from bert_jax.tasks.targets.next_tokens import NextTokens
 from tests import pytrees, small
@@ -206,10 +205,3 @@ def test_what_is_measured_while_training_is_the_likelihood_of_the_gold_text():
   smooth = smooth[[0, 0, 0, 1], [0, 1, 2, 0]]
   loss = target.loss(logits, arrays, None)["loss"].value()
   assert loss == pytest.approx(-(0.9 * chosen + 0.1 * smooth).mean(), rel=1e-5)
-
-
-def test_families_with_relative_positions_are_refused_in_a_line():
-  config = dataclasses.replace(cases.ENCODER, relative_buckets=8)
-  task = TASKS["generation"].bind(config, small.tokenizer())
-  with user_error("does not go with text that is written; use another encoder"):
-    jax.eval_shape(task.init_params, jax.random.key(0))

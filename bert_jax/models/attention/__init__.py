@@ -10,6 +10,7 @@ from bert_jax.models.attention import backends, blocks, devices, xla
 from bert_jax.models.attention.dropout import Dropout, drop_keys, weight_seeds
 from bert_jax.models.attention.relative import (
   bias_buckets,
+  bias_buckets_of,
   by_distance,
   disentangled_bias,
   embedding_buckets,
@@ -28,6 +29,7 @@ __all__ = [
   "attention",
   "attention_weights",
   "bias_buckets",
+  "bias_buckets_of",
   "by_distance",
   "disentangled_bias",
   "embedding_buckets",
@@ -49,7 +51,7 @@ def attention(
   *,
   past: Sequence[Keys] = (),
   window: int = 0,
-  bias: Float[Array, "#batch heads length length"] | None = None,
+  bias: Float[Array, "#batch heads length keys"] | None = None,
   backend: str = "auto",
   dropout: Dropout | None = None,
 ) -> Float[Array, "batch length heads depth"]:
@@ -68,8 +70,8 @@ def attention(
       the same rules; only by the backend `xla`, without dropout. They may have
       fewer rows: consecutive rows of queries then share those of one row.
     window: above 0, tokens attend to tokens at most `window // 2` away.
-    bias: added to the scaled products of queries (third axis) and keys; only
-      by the backend `xla`.
+    bias: added to the scaled products of queries (third axis) and keys, those
+      of `past` first; only by the backend `xla`.
     backend: a name in `BACKENDS`, or `auto`; see `backends.choose`.
     dropout: dropout of attention weights; None for none.
 

@@ -33,6 +33,17 @@ def bias_buckets(
   return _of_distances(bucket, length, _BIAS_MAX_DISTANCE)
 
 
+def bias_buckets_of(
+  distance: Int[Array, "..."], count: int
+) -> Int[Array, "..."]:
+  """`bias_buckets` of positions of keys less those of queries."""
+
+  def bucket(distance: np.ndarray) -> np.ndarray:
+    return _bias_buckets(distance, count)
+
+  return _look_up(bucket, distance, _BIAS_MAX_DISTANCE)
+
+
 def _bias_buckets(
   distance: Int[np.ndarray, "distances"], count: int
 ) -> Int[np.ndarray, "distances"]:
@@ -67,9 +78,12 @@ def embedding_buckets(
   return np.clip(middle + np.sign(distance) * bucket, 0, count - 1)
 
 
-def used_buckets(length: int, count: int, max_distance: int) -> slice:
-  """The buckets of `embedding_buckets` that a row of a length uses."""
-  if not isinstance(length, int):  # Symbolic; see `_of_distances`.
+def used_buckets(length: int | None, count: int, max_distance: int) -> slice:
+  """The buckets of `embedding_buckets` that a row of a length uses.
+
+  All of them if it is None or, as in `jax.export`, symbolic.
+  """
+  if not isinstance(length, int):
     return slice(0, count)
   ends = np.array([-length, length])
   first, last = embedding_buckets(ends, count, max_distance)
@@ -78,12 +92,13 @@ def used_buckets(length: int, count: int, max_distance: int) -> slice:
 
 def disentangled_bias(
   query: Float[Array, "batch length heads depth"],
-  key: Float[Array, "batch length heads depth"],
+  key: Float[Array, "batch keys heads depth"],
   position_query: Float[Array, "buckets heads depth"],
   position_key: Float[Array, "buckets heads depth"],
   count: int,
   max_distance: int,
-) -> Float32[Array, "batch heads length length"]:
+  distance: Int[Array, "batch length keys"] | None = None,
+) -> Float32[Array, "batch heads length keys"]:
   """The scores of content and position, and of position and content.
 
   DeBERTa (He et al. 2020, arXiv:2006.03654), for `attention.attention`.
@@ -95,26 +110,33 @@ def disentangled_bias(
     position_key: the keys of these buckets.
     count: see `embedding_buckets`.
     max_distance: see `embedding_buckets`.
+    distance: the positions of queries less those of keys, for those of all
+      buckets; None where they are the places in a row.
   """
-  length = query.shape[1]
+  length = None if distance is not None else query.shape[1]
   first = used_buckets(length, count, max_distance).start
 
   def bucket(distance: np.ndarray) -> np.ndarray:
     return embedding_buckets(distance, count, max_distance) - first
 
-  keys = position_key[_of_distances(lambda x: bucket(-x), length, max_distance)]
-  queries = position_query[_of_distances(bucket, length, max_distance)]
-
-  def scores(content: Array, position: Array) -> Array:
-    products = jnp.einsum(
+  def products(content: Array, position: Array) -> Array:
+    return jnp.einsum(
       "bihd,jhd->bhij",
       content * jnp.asarray(content.shape[-1] ** -0.5, content.dtype),
       position,
       preferred_element_type=jnp.float32,
     )
-    return by_distance(products)
 
-  return scores(query, keys) + scores(key, queries).swapaxes(-1, -2)
+  if distance is not None:
+    index = _look_up(bucket, distance, max_distance)[:, None]
+    of_query = products(query, position_key)
+    of_query = jnp.take_along_axis(of_query, index, axis=-1)
+    of_key = products(key, position_query).swapaxes(-1, -2)
+    return of_query + jnp.take_along_axis(of_key, index, axis=-2)
+  keys = position_key[_of_distances(lambda x: bucket(-x), length, max_distance)]
+  queries = position_query[_of_distances(bucket, length, max_distance)]
+  of_query = by_distance(products(query, keys))
+  return of_query + by_distance(products(key, queries)).swapaxes(-1, -2)
 
 
 def by_distance(
@@ -153,6 +175,13 @@ def _of_distances(
   """
   if isinstance(length, int):
     return bucket(np.arange(1 - length, length + 1))
+  return _look_up(bucket, jnp.arange(1 - length, length + 1), reach)
+
+
+def _look_up(
+  bucket: Callable[[np.ndarray], np.ndarray],
+  distance: Int[Array, "..."],
+  reach: int,
+) -> Int[Array, "..."]:
   table = jnp.asarray(bucket(np.arange(-reach, reach + 1)))
-  distance = jnp.arange(1 - length, length + 1)
   return table[jnp.clip(distance, -reach, reach) + reach]

@@ -30,13 +30,16 @@ def attention_weights(
   """
   query = scaled(query)
   scores = products(query, key)
+  if past:
+    earlier = (_shared_products(query, keys.key) for keys in past)
+    scores = jnp.concatenate([*earlier, scores], axis=-1)
   if bias is not None:
     scores += bias
-  scores = masked(scores, own_mask(tokens, window))
+  mask = own_mask(tokens, window)
   if past:
-    earlier = (_earlier(query, tokens, keys, window) for keys in past)
-    scores = jnp.concatenate([*earlier, scores], axis=-1)
-  return jax.nn.softmax(scores, axis=-1)
+    earlier = (_shared_mask(tokens, keys.tokens, window) for keys in past)
+    mask = jnp.concatenate([*earlier, mask], axis=-1)
+  return jax.nn.softmax(masked(scores, mask), axis=-1)
 
 
 def attend(
@@ -88,17 +91,23 @@ def mix(weights: Array, value: Array) -> Array:
 # source do, are consecutive. They are computed as queries of that row.
 
 
-def _earlier(query: Array, tokens: Tokens, keys: Keys, window: int) -> Array:
-  rows, length, heads, _ = query.shape
-  count = len(keys.key)
+def _shared_products(query: Array, key: Array) -> Array:
+  rows, length, heads, depth = query.shape
+  count = len(key)
+  found = products(query.reshape(count, -1, heads, depth), key)
+  found = found.reshape(count, heads, rows // count, length, -1)
+  return found.swapaxes(1, 2).reshape(rows, heads, length, -1)
+
+
+def _shared_mask(queries: Tokens, keys: Tokens, window: int) -> Array:
+  rows, length = queries.sequence_ids.shape
+  count = len(keys.sequence_ids)
 
   def shared(x: Array | None) -> Array | None:
-    return None if x is None else x.reshape(count, -1, *x.shape[2:])
+    return None if x is None else x.reshape(count, -1)
 
-  mask = mask_of(Tokens(*map(shared, tokens)), keys.tokens, window)
-  scores = masked(products(shared(query), keys.key), mask)
-  scores = scores.reshape(count, heads, rows // count, length, -1)
-  return scores.swapaxes(1, 2).reshape(rows, heads, length, -1)
+  mask = mask_of(Tokens(*map(shared, queries)), keys, window)
+  return mask.reshape(rows, length, -1)
 
 
 def _mix_shared(weights: Array, value: Array) -> Array:
