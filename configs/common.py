@@ -103,7 +103,7 @@ def writer(tokenizer: str, max_target_length: int) -> ConfigDict:
     tokenizer: the folder of a vocabulary that keeps spaces and case.
     max_target_length: the longest target in tokens.
   """
-  config = finetuning("generation", "perplexity", learning_rate=1e-3)
+  config = finetuning("generation", "perplexity", learning_rate=2e-3)
   del config.epochs
   config.update({"steps": 6000, "hours": 0.5})
   config.model = {
