@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -139,9 +140,11 @@ def evaluate(model: Model, given: Source, **options: Any) -> Evaluation:
     lambda record: task.preprocess(record, labelled=True)
   )
   records = [row.record for row in found.rows]
-  known = {}
+  known, baselines = {}, task.baselines(records)
   if task.writes:
     known = _likelihood(model, records, examples)
+    gold = itertools.chain.from_iterable(examples)
+    baselines |= task.corpus_baselines(gold)
     examples = [task.preprocess(record, labelled=False) for record in records]
   predictions = model.predict_examples(
     records, examples, **{**task.evaluation_options, **options}
@@ -154,7 +157,7 @@ def evaluate(model: Model, given: Source, **options: Any) -> Evaluation:
     found.skipped,
     found.notes,
     {**task.evaluate(records, predictions), **known},
-    task.baselines(records),
+    baselines,
     options,
   )
 

@@ -83,7 +83,13 @@ class Opener:
     if engine == "jax" and not is_export:
       from bert_jax import loading
 
-      return loading.load(where), engine
+      found = loading.load(where)
+      if found.task.writes:
+        raise UserError(
+          f"{where}: the task {found.task.name} writes token by token, which"
+          " the server does not offer; use bert_jax.load, or bert-jax predict"
+        )
+      return found, engine
     folder = where if is_export else self._exported(where, engine)
     # jax has one pool of threads, for all cores.
     threads = None if engine == "jax" else self.threads

@@ -1,19 +1,29 @@
 """Texts that are written from a source."""
 
+import contextlib
 import dataclasses
+import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
+import bert_jax
+from bert_jax.cluster import interruption
+from bert_jax.cluster.interruption import Interrupted
 from bert_jax.data import grouping
+from bert_jax.model import Model
 from bert_jax.settings import UserError
 from bert_jax.tasks.inputs.source import Source
-from bert_jax.tasks.targets.next_tokens import NextTokens
+from bert_jax.tasks.metrics import texts
+from bert_jax.tasks.targets.next_tokens import NextTokens, Written
+from bert_jax.training import evaluation, workdir
+from bert_jax.training.mesh import meshes
+from bert_jax.training.recipe import Recipe
 from tests import pytrees, small
 from tests.errors import user_error
-from tests.tasks import cases
+from tests.tasks import cases, learnable
 
 CLS, SEP, MASK = (
   getattr(small.tokenizer().special, name) for name in ("cls", "sep", "mask")
@@ -184,15 +194,20 @@ def test_rows_are_counted_as_they_are_computed(tmp_path, objective):
 def test_what_is_measured_while_training_is_the_likelihood_of_the_gold_text():
   target = NextTokens(label_smoothing=0.1)
   rng = np.random.default_rng(0)
-  logits = jnp.asarray(rng.normal(size=(2, 3, 5)), jnp.float32)
+  logits = rng.normal(size=(2, 3, 5)).astype(np.float32)
   arrays = {
-    "ids": jnp.array([[1, 2, 3], [4, 0, 0]]),
-    "weights": jnp.array([[1.0, 1, 1], [1, 0, 0]]),
+    "ids": np.array([[1, 2, 3], [4, 0, 0]]),
+    "weights": np.array([[1, 1, 1], [1, 0, 0]], np.float32),
   }
-  measured = target.measured(logits, arrays, None)
+  measured, loss = jax.jit(
+    lambda x: (
+      target.measured(x, arrays, None),
+      target.loss(x, arrays, None)["loss"].value(),
+    )
+  )(logits)
   likelihoods = target.predict(measured, None, [{}, {}], None)
   found = target.evaluate([{}, {}], likelihoods)
-  chosen = np.asarray(jax.nn.log_softmax(logits))[
+  chosen = scipy.special.log_softmax(logits, axis=-1)[
     [0, 0, 0, 1], [0, 1, 2, 0], [1, 2, 3, 4]
   ]
   assert found["perplexity"] == pytest.approx(np.exp(-chosen.mean()), rel=1e-5)
@@ -201,7 +216,126 @@ def test_what_is_measured_while_training_is_the_likelihood_of_the_gold_text():
   )
   assert found["token_accuracy"] == pytest.approx(right.mean())
   # The loss to be learned is smoothed; perplexity is not.
-  smooth = np.asarray(jax.nn.log_softmax(logits)).mean(-1)
+  smooth = scipy.special.log_softmax(logits, axis=-1).mean(-1)
   smooth = smooth[[0, 0, 0, 1], [0, 1, 2, 0]]
-  loss = target.loss(logits, arrays, None)["loss"].value()
   assert loss == pytest.approx(-(0.9 * chosen + 0.1 * smooth).mean(), rel=1e-5)
+
+
+# Answers.
+
+
+def test_what_is_streamed_is_what_a_call_writes():
+  model, record = cases.model("generation"), cases.RECORDS["generation"]
+  options = {"do_sample": True, "seed": 7, "max_new_tokens": 5}
+  (drawn,) = model(record, **options)
+  assert "".join(model.stream(record, **options)) == drawn.text
+  assert 0 < len(drawn.text.split()) <= 5
+  with user_error("num_beams: what is streamed is one text, without beams"):
+    list(model.stream(record, num_beams=2))
+  with user_error("the task classification does not write"):
+    list(cases.model("classification").stream("a"))
+
+
+def test_several_texts_are_ordered_and_options_are_checked():
+  model, record = cases.model("generation"), cases.RECORDS["generation"]
+  options = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 4}
+  found = model(record, **options)
+  assert len(found) == 2
+  assert found[0].score >= found[1].score
+  # The gold text is not read.
+  assert model({**record, "target": "a list"}, **options) == found
+  for options, message in (
+    ({"temperature": 0.0}, "temperature: expected a number above 0"),
+    ({"num_beams": 13}, "num_beams: 13 beams need a vocabulary of at least 26"),
+    ({"max_new_tokens": 30}, "30 tokens after a source of 13 are more than"),
+    ({"beams": 2}, "option: unknown 'beams'"),
+    ({"top_p": "a"}, "top_p: expected float"),
+  ):
+    with user_error(message):
+      model(record, **options)
+
+
+def test_a_part_of_a_multi_task_model_is_loaded_to_write(tmp_path):
+  data = learnable.data(tmp_path, "multi_task")
+  names = ("classification", "generation")
+  data["tasks"] = learnable.parts(tmp_path, names=names)
+  config = learnable.recipe(tmp_path, "classification")
+  recipe = Recipe.from_dict(config | {"task": "multi_task", "data": data})
+  task, data = recipe.make_task()
+  params = jax.device_put(pytrees.of_task(task))
+  mesh = meshes.make_mesh(meshes.MeshConfig())
+  values, tuned = evaluation.make(task, data, mesh, 4, None)(params)
+  assert {"gener/perplexity", "gener/loss", "class/accuracy"} <= {*values}
+  assert "gener/token_accuracy_unigram_baseline" in values
+  workdir.save(tuned, params, tmp_path / "run")
+  both = bert_jax.load(tmp_path / "run")
+  with user_error("the task gener writes, .* load it alone, with task='gener'"):
+    both({"text": "a list", "task": "gener"})
+  one = bert_jax.load(tmp_path / "run", "gener")
+  assert isinstance(one("a list")[0].text, str)
+
+
+def test_an_interrupted_run_ends_in_the_same_bits(tmp_path, monkeypatch):
+  targets = {"masked_lm": {"objective": "masked", "max_target_length": 4}}
+  options = {"data__targets": targets, "model__hidden_dropout": 0.1}
+  config = learnable.recipe(tmp_path, "generation", steps=4, **options)
+  learnable.train(config, tmp_path / "once")
+  with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    stop = contextlib.nullcontext(lambda step: step == 2)
+    patch.setattr(interruption, "watch", lambda: stop)
+    learnable.train(config, tmp_path / "twice")
+  learnable.train(config, tmp_path / "twice")
+  one, other = (bert_jax.load(tmp_path / x) for x in ("once", "twice"))
+  assert one.task.state() == other.task.state()
+  jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
+def test_a_folder_of_a_masked_language_model_writes(tmp_path):
+  bert_jax.save(cases.model("masked_lm"), tmp_path / "plain")
+  assert bert_jax.load(tmp_path / "plain").task.name == "masked_lm"
+  model = bert_jax.load(tmp_path / "plain", "generation")
+  assert model.task.targets["masked_lm"] == NextTokens()
+  trained = make(objective="masked", max_target_length=9)
+  bert_jax.save(Model(trained, model.params), tmp_path / "trained")
+  again = bert_jax.load(tmp_path / "trained")
+  assert again.task.targets == trained.targets
+  bert_jax.save(cases.model("classification"), tmp_path / "other")
+  with user_error("has no masked_lm, the head that writes text; train one"):
+    bert_jax.load(tmp_path / "other", "generation")
+
+
+# Metrics.
+
+
+def test_the_best_texts_go_to_the_metrics_in_their_order(monkeypatch):
+  given = []
+  monkeypatch.setattr(texts, "evaluate", lambda *x: given.append(x) or {})
+  records = [{"text": "a", "target": "the list"}, {"text": "b", "target": "it"}]
+  written = [Written(["a list", "no"], [-1.0, -2.0]), Written(["it"], [-1.0])]
+  NextTokens().evaluate(records, written)
+  assert given == [(["the list", "it"], ["a list", "it"])]
+
+
+def test_metrics_of_texts():
+  gold = ["the list is in place", "it sorts them"]
+  found = texts.evaluate(gold, ["the list is in a place", "it  sorts them"])
+  assert next(iter(found)) == "bleu"
+  assert found["exact_match"] == 0.5
+  assert found["distinct1"] == 1.0
+  assert 0 < found["rouge2"] < found["rouge1"] < 1
+  # As CodeXGLUE's evaluator computes it, but for 1 word and 1 match more.
+  assert found["bleu_whitespace"] == pytest.approx(68.87, abs=0.3)
+  assert texts.distinct(["a a a"], 2) == 0.5
+  assert "tok:none" in texts.signatures()["bleu_whitespace"]
+  worst = NextTokens().view(
+    [{"turns": ["a", "b"], "target": gold[0]}] * 2,
+    [Written([gold[0]], [0.0]), Written(["no"], [0.0])],
+  )
+  assert [row["written"] for row in worst.mistakes] == ["no"]
+  assert [row["written"] for row in worst.best] == [gold[0], "no"]
+
+
+def test_without_the_libraries_there_is_a_line(monkeypatch):
+  monkeypatch.setitem(sys.modules, "sacrebleu", None)
+  with user_error(r"sacrebleu\); run pip install 'bert_jax\[generation\]'"):
+    texts.check_installed()
