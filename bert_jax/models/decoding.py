@@ -178,9 +178,9 @@ class Decoder:
       outputs.last_hidden_state, last[:, None, None], axis=1
     )
     source = Source(outputs.keys, length, stage, _keys(batch, seed))
-    logits = jnp.repeat(self._logits(params, hidden), self._count, axis=0)
+    logits = jnp.repeat(self.logits(params, hidden), self._count, axis=0)
     state = self._initial(~is_token.any(1), outputs.keys)
-    return source, self._choose(source, state, logits)
+    return source, self.choose(source, state, logits)
 
   def step(self, params: Parameters, source: Source, state: State) -> State:
     """Reads the tokens that were written last, and writes the next."""
@@ -209,8 +209,8 @@ class Decoder:
       )
       for written, own in zip(state.keys, outputs.keys)
     )
-    logits = self._logits(params, outputs.last_hidden_state[:, -1:])
-    return self._choose(source, state._replace(keys=keys), logits)
+    logits = self.logits(params, outputs.last_hidden_state[:, -1:])
+    return self.choose(source, state._replace(keys=keys), logits)
 
   def finish(self, state: State) -> Generated:
     """The texts of the last state."""
@@ -257,7 +257,7 @@ class Decoder:
       source.length.repeat(self._count)[:, None] + place,
     )
 
-  def _logits(
+  def logits(
     self, params: Parameters, hidden: Float[Array, "rows 1 hidden"]
   ) -> Float[Array, "rows vocabulary"]:
     encoded = types.SimpleNamespace(
@@ -303,7 +303,7 @@ class Decoder:
       found,
     )
 
-  def _choose(self, source: Source, state: State, logits: Array) -> State:
+  def choose(self, source: Source, state: State, logits: Array) -> State:
     total = jax.nn.logsumexp(logits, axis=-1)
     logits = jnp.where(self._is_allowed(state), logits, _NEVER)
     if self._searches:
