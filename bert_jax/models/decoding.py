@@ -96,6 +96,7 @@ class Decoder:
     objective: str = "causal",
     segment: int = 1,
     head: str = "masked_lm",
+    vocabulary: int | None = None,
   ):
     """Computes nothing.
 
@@ -108,11 +109,14 @@ class Decoder:
       objective: `causal` or `masked`; see `tasks.targets.next_tokens`.
       segment: the segment id of what is written.
       head: the name of the parameters of the `MaskedLanguageHead`.
+      vocabulary: only ids below are written: the tokens of the tokenizer, which
+        may be fewer than those of the config; None for all of the config.
 
     Raises:
       UserError: the vocabulary is too small for the beams.
     """
-    generation.check_vocabulary(config.vocab_size)
+    vocabulary = min(vocabulary or config.vocab_size, config.vocab_size)
+    generation.check_vocabulary(vocabulary)
     self._config, self._generation = config, generation
     self._special, self._length = special, length
     # The keys of the last token are never needed.
@@ -123,7 +127,7 @@ class Decoder:
     self._head = MaskedLanguageHead(config)
     self._searches = generation.num_beams > 1
     self._count = max(generation.num_beams, generation.num_return_sequences)
-    allowed = np.arange(config.vocab_rows) < config.vocab_size
+    allowed = np.arange(config.vocab_rows) < vocabulary
     for id in (special.pad, special.unknown, special.cls, special.mask):
       if id is not None:
         allowed[id] = False

@@ -167,6 +167,7 @@ class Writer(Forward):
       self._length,
       target.objective,
       head=head,
+      vocabulary=len(task.tokenizer),
     )
 
     def apply(params: Parameters, batch: Batch, seed: Array) -> Any:

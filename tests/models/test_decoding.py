@@ -54,9 +54,14 @@ def sources(rows=SOURCES, length=8):
 
 
 @functools.cache
-def decoder(objective="causal", length=LENGTH, **options):
+def decoder(objective="causal", length=LENGTH, vocabulary=None, **options):
   made = Decoder(
-    CONFIG, SPECIAL, GenerationConfig(**options), length, objective
+    CONFIG,
+    SPECIAL,
+    GenerationConfig(**options),
+    length,
+    objective,
+    vocabulary=vocabulary,
   )
   return jax.jit(made)
 
@@ -227,6 +232,13 @@ def test_samples_follow_the_distribution(
   expected = count * share[kept] / share[kept].sum()
   chi_square = ((seen[kept] - expected) ** 2 / expected).sum()
   assert chi_square < 30  # Of at most 8 degrees of freedom.
+
+
+def test_only_tokens_of_the_vocabulary_are_written(params):
+  options = {"do_sample": True, "temperature": 50.0, "vocabulary": 8}
+  found = write(params, sources(), num_return_sequences=50, **options)
+  written = {id for row in range(3) for x in texts_of(found, row) for id in x}
+  assert written == {5, 6, 7}
 
 
 def test_seeds_draw_different_texts(params):
