@@ -67,7 +67,8 @@ class State(NamedTuple):
     scores: the logs of the hypotheses' probabilities.
     is_done: whether a hypothesis has ended; of beam search, whether no better
       text can be found for its row.
-    keys: the keys and values of the tokens but for the last, for each layer.
+    keys: the keys and values of the tokens but for the last, for each layer,
+      [hypotheses, heads, depth, length], as XLA's products on CPUs take them.
     found: the best texts that have ended, of beam search; else None.
   """
 
@@ -196,8 +197,9 @@ class Decoder:
     if self._is_masked:
       mask = self._tokens(self._special.mask, position + 1, -stage - 1)
       batch = jax.tree.map(lambda *x: jnp.concatenate(x, 1), batch, mask)
+    tokens = self._written(source, state)
     past = [
-      (of_source, Keys(*written, self._written(source, state)))
+      (of_source, Keys(*(x.transpose(0, 3, 1, 2) for x in written), tokens))
       for of_source, written in zip(source.keys, state.keys)
     ]
     outputs = self._encoder.apply(
@@ -207,7 +209,7 @@ class Decoder:
     keys = tuple(
       tuple(
         jax.lax.dynamic_update_slice_in_dim(
-          kept, new[:, :1], state.index - 1, axis=1
+          kept, new[:, 0, :, :, None], state.index - 1, axis=3
         )
         for kept, new in zip(written, (own.key, own.value))
       )
@@ -291,19 +293,16 @@ class Decoder:
       )
     else:
       is_done = is_done.repeat(count)
-    kept = (rows * count, self._kept)
+
+    def place_for(x: Array) -> Array:
+      return jnp.zeros((rows * count, *x.shape[2:], self._kept), x.dtype)
+
     return State(
       jnp.zeros((), jnp.int32),
       ids,
       scores.reshape(-1),
       is_done,
-      tuple(
-        (
-          jnp.zeros((*kept, *own.key.shape[2:]), own.key.dtype),
-          jnp.zeros((*kept, *own.value.shape[2:]), own.value.dtype),
-        )
-        for own in keys
-      ),
+      tuple((place_for(own.key), place_for(own.value)) for own in keys),
       found,
     )
 
