@@ -15,11 +15,13 @@ the pseudo-perplexity of all.
 
 `--nbest FILE` rescores the n-best lists of a speech recognizer, JSON lines
 {"hypotheses": [{"text": "...", "score": -3.2}, ...], "reference": "..."}. The
-total of a hypothesis is its score, plus weights times the model's score and the
-number of words. `--tune FILE` finds the weights with the fewest word errors on
-other lists; `--weights=MODEL,WORDS` gives them. The word error rates before and
-after are printed; `--ngram_text FILE` compares an n-gram model of this text (a
-sentence per line). `--output FILE` gets all scores, and `best` of each list.
+total of a hypothesis is its score, plus weights times the model's score, the
+number of words and, where the hypotheses have it, `lm_score`, the part of their
+score that the recognizer's own language model gives. `--tune FILE` finds the
+weights with the fewest word errors on other lists; `--weights=MODEL,WORDS` or
+`--weights=MODEL,WORDS,LM` gives them. The word error rates before and after are
+printed; `--ngram_text FILE` compares an n-gram model of this text (a sentence
+per line). `--output FILE` gets all scores, and `best` of each list.
 """
 
 import functools
@@ -62,7 +64,9 @@ def define(values: cli.Values) -> None:
   ):
     values.define(name, meaning)
   values.define(
-    "weights", "Of the model's score and of the words: MODEL,WORDS.", "list"
+    "weights",
+    "Of the model's score, of the words and of lm_score: MODEL,WORDS,LM.",
+    "list",
   )
   define_options(values)
   data_flags.define(values)
@@ -156,6 +160,11 @@ def _rescore(values: cli.Values) -> None:
     if paths.as_path(values.tune) == paths.as_path(values.nbest):
       raise UserError("--tune: name other lists than those of --nbest")
     parts = {"tune": rescoring.read(values.tune, True), **parts}
+  for name, lists in parts.items():
+    if given and given.lm and lists[0].lm_scores is None:
+      raise UserError(f"--{name}: no `lm_score`, which --weights needs")
+  if len({lists[0].lm_scores is None for lists in parts.values()}) > 1:
+    raise UserError("--tune, --nbest: only one of them has `lm_score`")
   language_models = {"model": _model_scores(values)}
   if values.ngram_text is not None:
     language_models[f"{_ORDER}-gram"] = _ngram_scores(values.ngram_text)
@@ -178,12 +187,13 @@ def _rescore(values: cli.Values) -> None:
 
 def _weights(given: list[str]) -> rescoring.Weights:
   try:
-    model, words = map(float, given)
-  except ValueError:
+    model, words, *lm = map(float, given)
+    return rescoring.Weights(model, words, *lm)
+  except (TypeError, ValueError):
     raise UserError(
-      f"--weights: expected two numbers, MODEL,WORDS, got {','.join(given)}"
+      "--weights: expected two numbers, MODEL,WORDS, or three,"
+      f" MODEL,WORDS,LM, got {','.join(given)}"
     ) from None
-  return rescoring.Weights(model, words)
 
 
 def _model_scores(values: cli.Values) -> Callable[[list[str]], list[float]]:
@@ -225,7 +235,7 @@ def _print_rates(
   first = {x: [int(n.scores.argmax()) for n in y] for x, y in parts.items()}
   oracle = {x: rescoring.oracle(y) for x, y in parts.items()}
   table = rich.table.Table(
-    "word error rate", *(f"--{x}" for x in parts), "weights: model, words"
+    "word error rate", *(f"--{x}" for x in parts), "weights: model, words, lm"
   )
   rows = {"first pass": first, **chosen, "oracle": oracle}
   for name, places in rows.items():

@@ -3,8 +3,11 @@
 A hypothesis' total is
 
     score + weights.model * model score + weights.words * number of words
+      + weights.lm * lm_score
 
-where `score` is the recognizer's. The weights are those with the fewest word
+where `score` is the recognizer's, and `lm_score` the part of it that its own
+language model gives, if the lists have it: what another model knows better is
+not counted twice. The weights are those with the fewest word
 errors on held-out lists, found one at a time by the exact line search of Och
 (2003), "Minimum Error Rate Training in Statistical Machine Translation".
 """
@@ -23,7 +26,7 @@ from bert_jax.settings import UserError
 
 _ROUNDS = 20
 # Line searches find local minima; each starts from one of these.
-_STARTS = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
+_STARTS = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, 0.0), (1.0, 0.0, -1.0))
 
 Values = Float[np.ndarray, " hypotheses"]
 
@@ -37,6 +40,7 @@ class NBest:
     record: as it was read.
     texts: the hypotheses.
     scores: the recognizer's, the greater the better.
+    lm_scores: those of its language model alone; None if they are not known.
     reference: what was said; None if it is not known.
   """
 
@@ -44,6 +48,7 @@ class NBest:
   record: Mapping[str, Any]
   texts: tuple[str, ...]
   scores: Values
+  lm_scores: Values | None
   reference: str | None
 
   @functools.cached_property
@@ -64,10 +69,13 @@ class Weights(NamedTuple):
   Attributes:
     model: of the language model's score.
     words: of the number of words.
+    lm: of the score of the recognizer's language model, which is in its score
+      already; with -1 it is taken out.
   """
 
   model: float
   words: float
+  lm: float = 0.0
 
 
 def read(path: str, need_references: bool = False) -> list[NBest]:
@@ -76,7 +84,9 @@ def read(path: str, need_references: bool = False) -> list[NBest]:
   >>> {"hypotheses": [{"text": "a cat", "score": -3.2}], "reference": "a cat"}
 
   Further keys are kept. Scores may be logarithms of probabilities, or any other
-  numbers that are greater for better hypotheses.
+  numbers that are greater for better hypotheses. All hypotheses of a file may
+  have an `lm_score` too, the part of `score` that the recognizer's language
+  model gives.
 
   Args:
     path: the file, maybe gzipped.
@@ -97,6 +107,10 @@ def read(path: str, need_references: bool = False) -> list[NBest]:
   if any(have) and not all(have):
     where = found[have.index(False)].where
     raise UserError(f"{where}: no `reference`, which other lists have")
+  have = [nbest.lm_scores is not None for nbest in found]
+  if any(have) and not all(have):
+    where = found[have.index(False)].where
+    raise UserError(f"{where}: no `lm_score`, which other lists have")
   return found
 
 
@@ -112,25 +126,34 @@ def _parse(line: str, where: str, need_reference: bool) -> NBest:
       f"{where}: expected an object with `hypotheses`, a list of at least one,"
       f" got {line.strip()[:60]!r}"
     )
-  texts, scores = [], []
+  texts, scores, lm_scores = [], [], []
   for number, item in enumerate(hypotheses):
     place = f"{where}: hypotheses[{number}]"
     text = item.get("text") if isinstance(item, dict) else None
-    score = item.get("score") if isinstance(item, dict) else None
     if not isinstance(text, str):
       raise UserError(f"{place}: expected a `text`, got {item!r:.60}")
-    if type(score) not in (int, float) or not math.isfinite(score):
-      raise UserError(
-        f"{place}: expected a `score`, a finite number, got {score!r:.60}"
-      )
     texts.append(text)
-    scores.append(float(score))
+    scores.append(_number(item, "score", place))
+    if "lm_score" in hypotheses[0]:
+      lm_scores.append(_number(item, "lm_score", place))
+    elif "lm_score" in item:
+      raise UserError(f"{place}: an `lm_score`, which the first has not")
   reference = record.get("reference")
   if reference is not None and not isinstance(reference, str):
     raise UserError(f"{where}: reference: expected a text, got {reference!r}")
   if reference is None and need_reference:
     raise UserError(f"{where}: no `reference`, which tuning needs")
-  return NBest(where, record, tuple(texts), np.array(scores), reference)
+  known = np.array(lm_scores) if lm_scores else None
+  return NBest(where, record, tuple(texts), np.array(scores), known, reference)
+
+
+def _number(item: Mapping[str, Any], key: str, place: str) -> float:
+  value = item.get(key)
+  if type(value) not in (int, float) or not math.isfinite(value):
+    raise UserError(
+      f"{place}: expected a `{key}`, a finite number, got {value!r:.60}"
+    )
+  return float(value)
 
 
 def word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
@@ -163,8 +186,14 @@ def score(
 
 def totals(nbest: NBest, model_scores: Values, weights: Weights) -> Values:
   """What the best hypothesis has the most of."""
-  added = weights.model * model_scores + weights.words * nbest.words
-  return nbest.scores + added
+  features = _features(nbest, model_scores)
+  return nbest.scores + sum(x * y for x, y in zip(weights, features))
+
+
+def _features(nbest: NBest, model_scores: Values) -> list[Values]:
+  """What the weights are of, without the last where it is not known."""
+  known = [] if nbest.lm_scores is None else [nbest.lm_scores]
+  return [model_scores, nbest.words, *known]
 
 
 def error_rate(lists: Sequence[NBest], chosen: Iterable[int]) -> float:
@@ -201,16 +230,18 @@ def tune(lists: Sequence[NBest], model_scores: Sequence[Values]) -> Weights:
   """
   errors = [nbest.errors for nbest in lists]
   base = [nbest.scores for nbest in lists]
-  features = (model_scores, [nbest.words for nbest in lists])
+  features = list(zip(*map(_features, lists, model_scores)))
   # A language model is never held against a hypothesis.
-  lowest = (0.0, -math.inf)
+  lowest = (0.0, -math.inf, -math.inf)
   tried: list[tuple[int, tuple[float, ...]]] = []
   for start in _STARTS:
-    weights, fewest = [*start], math.inf
+    weights, fewest = [*start[: len(features)]], math.inf
     for _ in range(_ROUNDS):
-      for own, other in ((0, 1), (1, 0)):
+      for own in range(len(features)):
+        others = [*weights[:own], 0.0, *weights[own + 1 :]]
         offsets = [
-          x + weights[other] * y for x, y in zip(base, features[other])
+          sum((w * y for w, y in zip(others, given)), x)
+          for x, *given in zip(base, *features)
         ]
         weights[own], found = _line_search(
           offsets, features[own], errors, lowest[own]

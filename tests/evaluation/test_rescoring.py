@@ -96,6 +96,21 @@ def test_a_word_weight_makes_up_for_scores_that_favour_short_texts(tmp_path):
   assert rescoring.error_rate(lists, chosen) == 0
 
 
+def test_the_score_of_the_recognizers_language_model_can_be_taken_out(tmp_path):
+  record = nbest([-9.0, -8.0], reference="it")
+  for item, score in zip(record["hypotheses"], (-5.0, -2.0)):
+    item["lm_score"] = score
+  lists = rescoring.read(write(tmp_path / "lists.jsonl", record, record))
+  none = [np.zeros(2)] * 2
+  assert rescoring.best(lists, none, Weights(0, 0)) == [1, 1]
+  assert rescoring.totals(lists[0], none[0], Weights(0, 0, -1)).tolist() == [
+    -4,
+    -6,
+  ]
+  found = rescoring.tune(lists, [np.array([0.0, 0.0])] * 2)
+  assert rescoring.best(lists, none, found) == [0, 0]
+
+
 def test_equal_texts_are_scored_once_and_blank_ones_not(tmp_path):
   records = [nbest([0, 0], ("it", "")), nbest([0, 0], ("it", "a list"))]
   lists = rescoring.read(write(tmp_path / "lists.jsonl", *records))
@@ -124,6 +139,20 @@ def test_equal_texts_are_scored_once_and_blank_ones_not(tmp_path):
     (
       '{"hypotheses": [{"text": "it", "score": NaN}]}',
       r":2: hypotheses\[0\]: expected a `score`, a finite number",
+    ),
+    (
+      '{"hypotheses": [{"text": "it", "score": 1, "lm_score": "1"}]}',
+      r":2: hypotheses\[0\]: expected a `lm_score`, a finite number, got '1'",
+    ),
+    (
+      '{"hypotheses": [{"text": "it", "score": 1, "lm_score": 1}],'
+      ' "reference": "it"}',
+      r":1: no `lm_score`, which other lists have",
+    ),
+    (
+      '{"hypotheses": [{"text": "it", "score": 1},'
+      ' {"text": "a", "score": 1, "lm_score": 1}]}',
+      r":2: hypotheses\[1\]: an `lm_score`, which the first has not",
     ),
     (
       '{"hypotheses": [{"text": "it", "score": 1}], "reference": 3}',
@@ -207,6 +236,7 @@ def test_the_command_rescores_lists(home):
       "--tune: name other lists than those of --nbest",
     ),
     (["--nbest=test.jsonl", "--weights=1"], "--weights: expected two numbers"),
+    (["--nbest=test.jsonl", "--weights=1,0,-1"], "--nbest: no `lm_score`"),
     (["--text=it", "--tune=tune.jsonl"], "--tune goes with --nbest"),
     (["--text=it", "--pll_metric=l2r"], "pll_metric"),
     (["--input=none.txt"], "none.txt"),
