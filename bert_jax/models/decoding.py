@@ -266,6 +266,7 @@ class Decoder:
   def logits(
     self, params: Parameters, hidden: Float[Array, "rows 1 hidden"]
   ) -> Float[Array, "rows vocabulary"]:
+    """The head's logits, of one token in each row."""
     encoded = types.SimpleNamespace(
       hidden=hidden,
       batch=types.SimpleNamespace(
@@ -306,7 +307,13 @@ class Decoder:
       found,
     )
 
-  def choose(self, source: Source, state: State, logits: Array) -> State:
+  def choose(
+    self,
+    source: Source,
+    state: State,
+    logits: Float[Array, "hypotheses vocabulary"],
+  ) -> State:
+    """Writes the next token of each hypothesis, by the options."""
     total = jax.nn.logsumexp(logits, axis=-1)
     logits = jnp.where(self._is_allowed(state), logits, _NEVER)
     if self._searches:
