@@ -145,7 +145,8 @@ def _write_anew(decoder: Any, config: Any) -> Callable[..., Any]:
         row = Batch(ids, 0 * ids, place, used, stage_ids=place)
         hidden = encoder.apply({"params": params["encoder"]}, row)
         hidden = jax.lax.dynamic_slice_in_dim(hidden, last, 1, axis=1)
-        return decoder.choose(source, state, decoder.logits(params, hidden))
+        logits = decoder.logits(params, source, hidden)
+        return decoder.choose(source, state, logits)
 
       most = min(width + 1, LENGTH)
       state = jax.lax.while_loop(

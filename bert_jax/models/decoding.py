@@ -50,12 +50,15 @@ class Source(NamedTuple):
     length: the position of the first token that is written.
     stage: the last stage of its tokens.
     random: the keys of sampling.
+    decoder: the transposed weights of the head's product with the vocabulary.
+      XLA on CPUs would transpose them for each token.
   """
 
   keys: tuple[Keys, ...]
   length: Int[Array, "rows"]
   stage: Int[Array, "rows"]
   random: Key[Array, "rows"]
+  decoder: Float[Array, "width vocabulary"]
 
 
 class State(NamedTuple):
@@ -182,8 +185,10 @@ class Decoder:
     hidden = jnp.take_along_axis(
       outputs.last_hidden_state, last[:, None, None], axis=1
     )
-    source = Source(outputs.keys, length, stage, _keys(batch, seed))
-    logits = jnp.repeat(self.logits(params, hidden), self._count, axis=0)
+    source = Source(
+      outputs.keys, length, stage, _keys(batch, seed), self._decoder(params)
+    )
+    logits = self.logits(params, source, hidden).repeat(self._count, axis=0)
     state = self._initial(~is_token.any(1), outputs.keys)
     return source, self.choose(source, state, logits)
 
@@ -215,7 +220,8 @@ class Decoder:
       )
       for written, own in zip(state.keys, outputs.keys)
     )
-    logits = self.logits(params, outputs.last_hidden_state[:, -1:])
+    hidden = outputs.last_hidden_state[:, -1:]
+    logits = self.logits(params, source, hidden)
     return self.choose(source, state._replace(keys=keys), logits)
 
   def finish(self, state: State) -> Generated:
@@ -263,8 +269,19 @@ class Decoder:
       source.length.repeat(self._count)[:, None] + place,
     )
 
+  def _decoder(self, params: Parameters) -> Float[Array, "width vocabulary"]:
+    if self._config.tied_decoder:
+      decoder = params["encoder"]["embeddings"]["word"]["embedding"]
+    else:
+      decoder = params[self._head_name]["decoder"]
+    # Else XLA makes one product of the transpose and that of each step.
+    return jax.lax.optimization_barrier(decoder.T)
+
   def logits(
-    self, params: Parameters, hidden: Float[Array, "rows 1 hidden"]
+    self,
+    params: Parameters,
+    source: Source,
+    hidden: Float[Array, "rows 1 hidden"],
   ) -> Float[Array, "rows vocabulary"]:
     """The head's logits, of one token in each row."""
     encoded = types.SimpleNamespace(
@@ -272,10 +289,12 @@ class Decoder:
       batch=types.SimpleNamespace(
         targets={_POSITIONS: jnp.zeros((len(hidden), 1), jnp.int32)}
       ),
-      word_embedding=params["encoder"]["embeddings"]["word"]["embedding"],
+      word_embedding=source.decoder.T,
     )
-    variables = {"params": params[self._head_name]}
-    return self._head.apply(variables, encoded)[:, 0]
+    head = dict(params[self._head_name])
+    if not self._config.tied_decoder:
+      head["decoder"] = source.decoder.T
+    return self._head.apply({"params": head}, encoded)[:, 0]
 
   # The choice of tokens.
 
