@@ -18,12 +18,10 @@ Writes benchmarks/results/export.json. `--tiny` only tests the benchmark itself.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +29,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from benchmarks import workers
 
 CASES = {"1 x 16": (1, 16), "1 x 128": (1, 128), "32 x 128": (32, 128)}
 """Rows and tokens of a row, by name."""
@@ -166,69 +166,31 @@ def measure(
   arguments: argparse.Namespace, folder: pathlib.Path
 ) -> dict[str, Any]:
   """The rounds of each case and engine: seconds of processor time a batch."""
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": str(arguments.threads),
-  }
-  workers = {
-    engine: subprocess.Popen(
-      [
-        arguments.peer_python if engine == PEER else sys.executable,
-        *("-m", "benchmarks.export", "--engine", engine, str(folder)),
-        *("--threads", str(arguments.threads)),
-      ],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-      env=environment,
-      cwd=pathlib.Path(__file__).parents[1],
-    )
-    for engine in arguments.engines
-  }
   found: dict[str, Any] = {}
-  for case in arguments.cases:
-    runs: dict[str, list[float]] = {engine: [] for engine in workers}
-    vectors: dict[str, np.ndarray] = {}
-    for number in range(arguments.rounds):
-      for engine, worker in _turned(workers, number):
-        answer = _ask(worker, case)
-        if answer is None:
-          continue
-        runs[engine].append(answer["seconds"])
-        vectors[engine] = np.array(answer["vector"])
-    found[case] = {
-      "seconds": runs,
-      "differences": {
-        engine: float(np.abs(vector - vectors[PEER]).max())
-        for engine, vector in vectors.items()
-        if PEER in vectors
-      },
-    }
-  for worker in workers.values():
-    with contextlib.suppress(BrokenPipeError):  # Of one that failed.
-      worker.stdin.close()
-    worker.wait()
+  with workers.running(
+    "benchmarks.export",
+    folder,
+    arguments.engines,
+    PEER,
+    arguments.peer_python,
+    arguments.threads,
+  ) as running:
+    for case in arguments.cases:
+      runs: dict[str, list[float]] = {engine: [] for engine in running}
+      vectors: dict[str, np.ndarray] = {}
+      for number in range(arguments.rounds):
+        for engine, answer in workers.answers(running, case, number):
+          runs[engine].append(answer["seconds"])
+          vectors[engine] = np.array(answer["vector"])
+      found[case] = {
+        "seconds": runs,
+        "differences": {
+          engine: float(np.abs(vector - vectors[PEER]).max())
+          for engine, vector in vectors.items()
+          if PEER in vectors
+        },
+      }
   return found
-
-
-def _turned(workers: Mapping[str, Any], number: int) -> list[tuple[str, Any]]:
-  """The workers, in another order each round."""
-  items = list(workers.items())
-  start = number % len(items)
-  return items[start:] + items[:start]
-
-
-def _ask(worker: subprocess.Popen, case: str) -> dict[str, Any] | None:
-  """What a worker measured; None of one that failed."""
-  try:
-    worker.stdin.write(f"{case}\n")
-    worker.stdin.flush()
-    line = worker.stdout.readline()
-  except BrokenPipeError:
-    return None
-  return json.loads(line) if line else None
 
 
 def print_results(results: Mapping[str, Any]) -> None:

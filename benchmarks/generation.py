@@ -21,12 +21,10 @@ itself.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +32,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from benchmarks import workers
 
 CASES = {
   "greedy, 1 row": (1, 1),
@@ -219,67 +219,31 @@ def measure(
   arguments: argparse.Namespace, folder: pathlib.Path
 ) -> dict[str, Any]:
   """The rounds of each case and engine, in seconds."""
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": str(arguments.threads),
-  }
-  workers = {
-    engine: subprocess.Popen(
-      [
-        arguments.peer_python if engine == "torch" else sys.executable,
-        *("-m", "benchmarks.generation", "--engine", engine, str(folder)),
-        *("--threads", str(arguments.threads)),
-      ],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-      env=environment,
-      cwd=pathlib.Path(__file__).parents[1],
-    )
-    for engine in arguments.engines
-  }
   found: dict[str, Any] = {}
-  for case in arguments.cases:
-    seconds: dict[str, list[float]] = {engine: [] for engine in workers}
-    written: dict[str, np.ndarray] = {}
-    for number in range(arguments.rounds):
-      for engine, worker in _turned(workers, number):
-        if (answer := _ask(worker, case)) is not None:
+  with workers.running(
+    "benchmarks.generation",
+    folder,
+    arguments.engines,
+    "torch",
+    arguments.peer_python,
+    arguments.threads,
+  ) as running:
+    for case in arguments.cases:
+      seconds: dict[str, list[float]] = {engine: [] for engine in running}
+      written: dict[str, np.ndarray] = {}
+      for number in range(arguments.rounds):
+        for engine, answer in workers.answers(running, case, number):
           seconds[engine].append(answer["seconds"])
           written[engine] = np.array(answer["written"])
-    found[case] = {
-      "seconds": seconds,
-      "equal": {
-        engine: float((ids == written["torch"]).mean())
-        for engine, ids in written.items()
-        if "torch" in written
-      },
-    }
-  for worker in workers.values():
-    with contextlib.suppress(BrokenPipeError):  # Of one that failed.
-      worker.stdin.close()
-    worker.wait()
+      found[case] = {
+        "seconds": seconds,
+        "equal": {
+          engine: float((ids == written["torch"]).mean())
+          for engine, ids in written.items()
+          if "torch" in written
+        },
+      }
   return found
-
-
-def _turned(workers: Mapping[str, Any], number: int) -> list[tuple[str, Any]]:
-  """The workers, in another order each round."""
-  items = list(workers.items())
-  start = number % len(items)
-  return items[start:] + items[:start]
-
-
-def _ask(worker: subprocess.Popen, case: str) -> dict[str, Any] | None:
-  """What a worker measured; None of one that failed."""
-  try:
-    worker.stdin.write(f"{case}\n")
-    worker.stdin.flush()
-    line = worker.stdout.readline()
-  except BrokenPipeError:
-    return None
-  return json.loads(line) if line else None
 
 
 def print_results(results: Mapping[str, Any]) -> None:
