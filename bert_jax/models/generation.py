@@ -20,13 +20,13 @@ class GenerationConfig:
     length_penalty: of beam search, the exponent alpha of GNMT (Wu et al. 2016,
       arXiv:1609.08144): log-probabilities of n tokens, the end included, are
       divided by ((5 + n) / 6)**alpha. Above 0, longer texts win more often.
-    no_repeat_ngram_size: above 0, no text contains twice the same so many
-      tokens in a row.
+    no_repeat_ngram_size: above 0, no n-gram of this size occurs twice in a
+      text.
     do_sample: whether tokens are drawn at random. What is drawn depends on the
       seed and the source alone, not on the batch.
     temperature: of sampling; logits are divided by it. Below 1, probable
       tokens are drawn more often.
-    top_k: above 0, only so many of the most probable tokens are drawn.
+    top_k: above 0, only the `top_k` most probable tokens are drawn.
     top_p: only the most probable tokens, whose probabilities together just
       reach this, are drawn (Holtzman et al. 2019, arXiv:1904.09751).
     seed: of sampling.

@@ -84,7 +84,6 @@ def train(
       f"vocabulary: size {size} is too small: {len(special_tokens)} special"
       f" tokens and {len(alphabet)} bytes need {least}"
     )
-  known.sort(key=lambda item: (-item[1], item[0]))
   pieces, merges = wordpiece_trainer.grow(
     sorted(known[:max_words]),
     alphabet,

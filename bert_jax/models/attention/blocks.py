@@ -59,7 +59,7 @@ def _local(
   window: int,
   dropout: Dropout | None,
 ) -> Array:
-  """All blocks at once, as rows with keys of their own."""
+  """All blocks at once, as rows, each with the keys in its reach."""
   rows, length, heads, _ = query.shape
   reach = window // 2
   size = max(reach, _MIN_LOCAL_BLOCK)

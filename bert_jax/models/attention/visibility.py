@@ -36,7 +36,7 @@ class Keys(NamedTuple):
 
 
 def own_mask(tokens: Tokens, window: int) -> Bool[Array, "batch length length"]:
-  """Whether a token (second axis) attends to a token (third) of its own row.
+  """Whether a token (second axis) attends to a token (third) of its row.
 
   Padding attends to padding, so that no row is empty and no softmax divides by
   zero. With a `window`, the distance is at most `window // 2`.

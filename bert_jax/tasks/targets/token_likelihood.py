@@ -94,7 +94,7 @@ class TokenLikelihood(MaskedTokens):
 
 
 def perplexity(score: float, count: int) -> float:
-  """The perplexity of so many tokens or words; infinite where it is too large.
+  """The perplexity per token or word; infinite where it is too large.
 
   >>> perplexity(-6.9315, 10)
   2.0000...
