@@ -103,19 +103,16 @@ def writer(tokenizer: str, max_target_length: int) -> ConfigDict:
     tokenizer: the folder of a vocabulary that keeps spaces and case.
     max_target_length: the longest target in tokens.
   """
-  config = finetuning("generation", "perplexity", learning_rate=2e-3)
+  config = finetuning("generation", "perplexity", learning_rate=3e-3)
   del config.epochs
-  config.update({"steps": 6000, "hours": 0.5})
+  config.update({"steps": 12000, "hours": 0.5})
   config.model = {
     **small_encoder(),
     "num_layers": 4,
-    "hidden_size": 256,
-    "num_heads": 8,
-    "intermediate_size": 512,
+    "intermediate_size": 384,
     "max_positions": 512,
-    "initializer_range": 0.04,
-    # The text is seen several times.
-    "hidden_dropout": 0.1,
+    # Of source and target.
+    "num_segments": 2,
   }
   config.data.update(
     tokenizer=tokenizer,
@@ -123,6 +120,7 @@ def writer(tokenizer: str, max_target_length: int) -> ConfigDict:
       "masked_lm": {
         "label_smoothing": 0.1,
         "max_target_length": max_target_length,
+        "positions": "restarted",
       }
     },
   )

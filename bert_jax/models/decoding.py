@@ -6,7 +6,6 @@ are kept, so that each step computes one token (two with the objective
 """
 
 import dataclasses
-import types
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,6 @@ from bert_jax.types import Batch, Parameters
 
 # The score of what is impossible; finite, so that no difference is NaN.
 _NEVER = -1e30
-_POSITIONS = "masked_lm/positions"
 
 
 class Generated(NamedTuple):
@@ -47,7 +45,7 @@ class Source(NamedTuple):
 
   Attributes:
     keys: the keys and values of its tokens, for each layer.
-    length: the position of the first token that is written.
+    first: the position of the first token that is written.
     stage: the last stage of its tokens.
     random: the keys of sampling.
     decoder: the transposed weights of the head's product with the vocabulary.
@@ -55,7 +53,7 @@ class Source(NamedTuple):
   """
 
   keys: tuple[Keys, ...]
-  length: Int[Array, "rows"]
+  first: Int[Array, "rows"]
   stage: Int[Array, "rows"]
   random: Key[Array, "rows"]
   decoder: Float[Array, "width vocabulary"]
@@ -98,6 +96,7 @@ class Decoder:
     generation: GenerationConfig,
     length: int,
     objective: str = "causal",
+    positions: str = "continued",
     segment: int = 1,
     head: str = "masked_lm",
     vocabulary: int | None = None,
@@ -111,6 +110,7 @@ class Decoder:
       generation: how to write; `length` replaces its `max_new_tokens`.
       length: the longest text in tokens, the end included.
       objective: `causal` or `masked`; see `tasks.targets.next_tokens`.
+      positions: `continued` or `restarted`; see there.
       segment: the segment id of what is written.
       head: the name of the parameters of the `MaskedLanguageHead`.
       vocabulary: only ids below are written: the tokens of the tokenizer, which
@@ -126,6 +126,7 @@ class Decoder:
     # The keys of the last token are never needed.
     self._kept = max(length - 1, 1)
     self._is_masked, self._segment = objective == "masked", segment
+    self._restarts = positions == "restarted"
     self._head_name = head
     self._encoder = Encoder(config)
     self._head = MaskedLanguageHead(config)
@@ -169,12 +170,14 @@ class Decoder:
     stage = jnp.zeros(len(is_token), jnp.int32)
     if stages is not None:
       stage = jnp.where(is_token, stages, 0).max(1)
-    length = jnp.where(is_token, batch.position_ids + 1, 0).max(1)
+    first = jnp.where(is_token, batch.position_ids + 1, 0).max(1)
+    if self._restarts:
+      first = jnp.ones_like(first)
     # The first token is predicted where the last of the source is.
     last = (batch.position_ids * is_token).argmax(1)
     if self._is_masked:
       last = jnp.full_like(last, is_token.shape[1])
-      mask = self._tokens(self._special.mask, length, -stage - 1)
+      mask = self._tokens(self._special.mask, first, -stage - 1)
       if stages is None:
         batch = dataclasses.replace(batch, stage_ids=0 * batch.token_ids)
       batch = dataclasses.replace(batch, targets={}, task="")
@@ -186,7 +189,7 @@ class Decoder:
       outputs.last_hidden_state, last[:, None, None], axis=1
     )
     source = Source(
-      outputs.keys, length, stage, _keys(batch, seed), self._decoder(params)
+      outputs.keys, first, stage, _keys(batch, seed), self._decoder(params)
     )
     logits = self.logits(params, source, hidden).repeat(self._count, axis=0)
     state = self._initial(~is_token.any(1), outputs.keys)
@@ -195,7 +198,7 @@ class Decoder:
   def step(self, params: Parameters, source: Source, state: State) -> State:
     """Reads the tokens that were written last, and writes the next."""
     count = self._count
-    position = source.length.repeat(count) + state.index - 1
+    position = source.first.repeat(count) + state.index - 1
     stage = source.stage.repeat(count) + state.index
     ids = jnp.take(state.ids, state.index - 1, axis=1)
     batch = self._tokens(ids, position, stage)
@@ -266,7 +269,7 @@ class Decoder:
     return Tokens(
       jnp.broadcast_to(is_used, (len(state.ids), self._kept)),
       source.stage.repeat(self._count)[:, None] + 1 + place,
-      source.length.repeat(self._count)[:, None] + place,
+      source.first.repeat(self._count)[:, None] + place,
     )
 
   def _decoder(self, params: Parameters) -> Float[Array, "width vocabulary"]:
@@ -284,17 +287,12 @@ class Decoder:
     hidden: Float[Array, "rows 1 hidden"],
   ) -> Float[Array, "rows vocabulary"]:
     """The head's logits, of one token in each row."""
-    encoded = types.SimpleNamespace(
-      hidden=hidden,
-      batch=types.SimpleNamespace(
-        targets={_POSITIONS: jnp.zeros((len(hidden), 1), jnp.int32)}
-      ),
-      word_embedding=source.decoder.T,
+    return self._head.apply(
+      {"params": params[self._head_name]},
+      hidden[:, 0],
+      source.decoder.T,
+      method="logits",
     )
-    head = dict(params[self._head_name])
-    if not self._config.tied_decoder:
-      head["decoder"] = source.decoder.T
-    return self._head.apply({"params": head}, encoded)[:, 0]
 
   # The choice of tokens.
 

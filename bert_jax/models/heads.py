@@ -251,34 +251,51 @@ class MaskedLanguageHead(nn.Module):
 
   config: EncoderConfig
 
-  @nn.compact
+  def setup(self):
+    config = self.config
+    shape = (config.vocab_rows, config.embedding_size or config.hidden_size)
+    activation = config.head_activation or config.activation
+    self.transform = Transform(config, shape[1], activation, True)
+    self.bias = self.param("bias", nn.initializers.zeros, shape[:1])
+    if not config.tied_decoder:
+      initializer = layers.initializer(config)
+      self.decoder = self.param("decoder", initializer, shape)
+
   def __call__(
     self, encoded: Encoded
   ) -> Float[Array, "batch predictions vocabulary"]:
-    """Float32 logits at each masked position.
-
-    Those of rows that only pad the word embedding give no probability.
-    """
-    config, decoder = self.config, encoded.word_embedding
+    """Float32 logits at each masked position, see `logits`."""
     positions = encoded.batch.targets["masked_lm/positions"]
     hidden = jnp.take_along_axis(encoded.hidden, positions[:, :, None], axis=1)
-    vocabulary, width = decoder.shape
-    activation = config.head_activation or config.activation
-    x = Transform(config, width, activation, True, name="transform")(hidden)
-    bias = self.param("bias", nn.initializers.zeros, (vocabulary,))
-    if not config.tied_decoder:
-      initializer = layers.initializer(config)
-      decoder = self.param("decoder", initializer, decoder.shape)
+    decoder = encoded.word_embedding
+    if not self.config.tied_decoder:
+      decoder = self.decoder
+    return self.logits(hidden, decoder)
+
+  def logits(
+    self,
+    hidden: Float[Array, "*rows hidden"],
+    decoder: Float[Array, "vocabulary width"],
+  ) -> Float[Array, "*rows vocabulary"]:
+    """Float32 logits of tokens with these vectors.
+
+    Those of rows that only pad the word embedding give no probability.
+
+    Args:
+      hidden: the vectors of the encoder.
+      decoder: the word embedding, or the parameter of the same name.
+    """
+    config = self.config
     logits = jnp.einsum(
-      "bph,vh->bpv",
-      x,
+      "...h,vh->...v",
+      self.transform(hidden),
       decoder.astype(config.dtype),
       preferred_element_type=jnp.float32,
     )
-    logits += bias
-    if vocabulary == config.vocab_size:
+    logits += self.bias
+    if config.vocab_rows == config.vocab_size:
       return logits
-    is_token = jnp.arange(vocabulary) < config.vocab_size
+    is_token = jnp.arange(config.vocab_rows) < config.vocab_size
     return jnp.where(is_token, logits, _IMPOSSIBLE)
 
 

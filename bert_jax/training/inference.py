@@ -2,8 +2,6 @@
 
 import contextlib
 import copy
-import dataclasses
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -159,6 +157,7 @@ class Writer(Forward):
       task.inputs.limit(config)
     )
     self._positions = config.max_positions
+    self._restarts = target.positions == "restarted"
     self._seed = np.uint32(generation.seed)
     decoder = decoding.Decoder(
       config,
@@ -166,6 +165,7 @@ class Writer(Forward):
       generation,
       self._length,
       target.objective,
+      target.positions,
       head=head,
       vocabulary=len(task.tokenizer),
     )
@@ -222,9 +222,10 @@ class Writer(Forward):
 
   def _check(self, batch: Batch) -> None:
     source = int((batch.sequence_ids > 0).sum(-1).max())
-    if source + self._length > self._positions:
+    first = 1 if self._restarts else source
+    if first + self._length > self._positions:
       raise UserError(
-        f"max_new_tokens: {self._length} tokens after a source of {source} are"
+        f"max_new_tokens: {self._length} tokens after position {first - 1} are"
         f" more than the model's {self._positions} positions"
       )
 
@@ -256,18 +257,14 @@ def _sparse_embedding(task: Task, head: str) -> _Function:
 
   def apply(params: Parameters, batch: Batch) -> Array:
     hidden = encoder.apply({"params": params["encoder"]}, batch)
-    embedding = params["encoder"]["embeddings"]["word"]["embedding"]
-    length = batch.token_ids.shape[-1]
-    every = {"masked_lm/positions": jnp.arange(length)[None]}
+    decoder = params["encoder"]["embeddings"]["word"]["embedding"]
+    decoder = params[head].get("decoder", decoder)
 
     def of_row(row: tuple[Array, Array]) -> Array:
       hidden, used = row
-      encoded = types.SimpleNamespace(
-        hidden=hidden[None],
-        batch=dataclasses.replace(batch, targets=every),
-        word_embedding=embedding,
+      logits = masked_lm.apply(
+        {"params": params[head]}, hidden, decoder, method="logits"
       )
-      (logits,) = masked_lm.apply({"params": params[head]}, encoded)
       weights = jnp.log1p(jax.nn.relu(logits[:, : config.vocab_size]))
       return jnp.where(used[:, None], weights, 0).max(0)
 

@@ -39,6 +39,7 @@ from bert_jax.text.tokenizer import Tokenizer, mask_name
 Logits = Float[Array, "batch predictions vocabulary"]
 
 OBJECTIVES = ("causal", "masked")
+POSITIONS = ("continued", "restarted")
 # The key of `task_specific_params` in config.json.
 _MARK = "bert_jax_generation"
 # The most tokens of a target where the config does not say, if a row is long.
@@ -108,12 +109,18 @@ class NextTokens(Target):
     max_target_length: the longest target in tokens, the end included, and as
       much of a row as sources leave free; longer ones are cut at their ends. 0
       is half of a row, at most 128.
+    positions: of the target's tokens. "continued" counts on after the source,
+      as UniLM does. "restarted" counts from 1, so that each token has the
+      position of the source's token that it resembles, where both have one
+      order, as in translation. An encoder needs two segments to tell them
+      apart.
     label_smoothing: the share of the distribution to be learned that is
       uniform over the vocabulary (Szegedy et al. 2016, arXiv:1512.00567).
   """
 
   objective: str = "causal"
   max_target_length: int = 0
+  positions: str = "continued"
   label_smoothing: float = 0.0
 
   FIELDS: ClassVar = ("target",)
@@ -129,10 +136,11 @@ class NextTokens(Target):
   ARCHITECTURE: ClassVar = "ForMaskedLM"
 
   def __post_init__(self):
-    if self.objective not in OBJECTIVES:
-      raise ValueError(
-        f"objective: expected {' or '.join(OBJECTIVES)}, got {self.objective!r}"
-      )
+    for name, known in (("objective", OBJECTIVES), ("positions", POSITIONS)):
+      if (given := getattr(self, name)) not in known:
+        raise ValueError(
+          f"{name}: expected {' or '.join(known)}, got {given!r}"
+        )
     if self.max_target_length < 0:
       raise ValueError(
         f"max_target_length: expected at least 0, got {self.max_target_length}"
@@ -181,11 +189,12 @@ class NextTokens(Target):
       pieces = pieces[: room - 1]
     ids = np.array([*pieces, tokenizer.special.sep], np.int32)
     source, count = row.example.token_ids.size, ids.size
+    first = 1 if self.positions == "restarted" else source
     stages = np.arange(1, count + 1, dtype=np.int32)
     added = Batch(
       token_ids=ids,
       segment_ids=np.ones(count, np.int32),
-      position_ids=source - 1 + stages,
+      position_ids=first - 1 + stages,
       sequence_ids=np.ones(count, np.int32),
       stage_ids=stages,
     )
