@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import workers
+from benchmarks import random_models, workers
 
 CASES = {"1 x 16": (1, 16), "1 x 128": (1, 128), "32 x 128": (32, 128)}
 """Rows and tokens of a row, by name."""
@@ -38,7 +38,6 @@ ENGINES = ("torch", "jax", "onnx", "onnx-contrib", "onnx-8-bits", "openvino")
 PEER = "torch"
 
 _WIDTH = 6000  # Token ids are below; all vocabularies are larger.
-_TINY = {"num_layers": 2, "intermediate_size": 64, "hidden_size": 32}
 # Seconds of processor time that one measurement takes about.
 _SECONDS = 0.3
 
@@ -143,23 +142,12 @@ def write(model: Any, folder: pathlib.Path) -> None:
 
 def random_model(tiny: bool) -> Any:
   """A MiniLM with random weights, as large as trained ones are."""
-  import jax
-
-  from bert_jax.model import Model
-  from bert_jax.models.config import encoder_config
   from bert_jax.tasks import EMBEDDING
   from bert_jax.tasks.targets.similarity import Similarity
-  from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
 
-  sizes = _TINY | {"num_heads": 2} if tiny else {}
-  config = encoder_config({"preset": "minilm_l6_h384", **sizes})
-  names = [f"w{number}" for number in range(config.vocab_size)]
-  tokens = [*SPECIAL_TOKENS, *names][: config.vocab_size]
   target = Similarity(("mean",), normalize=True)
   task = EMBEDDING.with_targets(dict.fromkeys(EMBEDDING.targets, target))
-  task = task.bind(config, WordPiece(tokens))
-  params = jax.jit(task.init_params)(jax.random.key(0))
-  return Model(task, jax.tree.map(lambda x: 2 * x, params))
+  return random_models.minilm(task, tiny=tiny)
 
 
 def measure(
@@ -171,7 +159,7 @@ def measure(
     "benchmarks.export",
     folder,
     arguments.engines,
-    PEER,
+    [PEER],
     arguments.peer_python,
     arguments.threads,
   ) as running:

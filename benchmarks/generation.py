@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import workers
+from benchmarks import random_models, workers
 
 CASES = {
   "greedy, 1 row": (1, 1),
@@ -48,7 +48,6 @@ LENGTH = 64
 
 _PROMPT = _STEP = 32
 _FIRST, _LAST = 1000, 6000  # Ids of prompts.
-_TINY = {"num_layers": 2, "intermediate_size": 64, "hidden_size": 32}
 _AIMS = {"anew": 5.0, "torch": 1.5}
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -197,24 +196,6 @@ def work(engine: str, folder: pathlib.Path, threads: int) -> None:
     print(json.dumps(found), flush=True)
 
 
-def random_model(tiny: bool) -> Any:
-  """A MiniLM with random weights, under which texts vary."""
-  import jax
-
-  from bert_jax.model import Model
-  from bert_jax.models.config import encoder_config
-  from bert_jax.tasks import TASKS
-  from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
-
-  sizes = _TINY | {"num_heads": 2} if tiny else {}
-  config = encoder_config({"preset": "minilm_l6_h384", **sizes})
-  names = [f"w{number}" for number in range(config.vocab_size)]
-  tokens = [*SPECIAL_TOKENS, *names][: config.vocab_size]
-  task = TASKS["masked_lm"].bind(config, WordPiece(tokens))
-  params = jax.jit(task.init_params)(jax.random.key(0))
-  return Model(task, jax.tree.map(lambda x: 2 * x, params))
-
-
 def measure(
   arguments: argparse.Namespace, folder: pathlib.Path
 ) -> dict[str, Any]:
@@ -224,7 +205,7 @@ def measure(
     "benchmarks.generation",
     folder,
     arguments.engines,
-    "torch",
+    ["torch"],
     arguments.peer_python,
     arguments.threads,
   ) as running:
@@ -308,11 +289,16 @@ def main() -> None:
     return
   import bert_jax
   from benchmarks import runner
+  from bert_jax.tasks import MASKED_LM
 
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch) / "model"
     given = arguments.folder
-    model = bert_jax.load(given) if given else random_model(arguments.tiny)
+    model = (
+      bert_jax.load(given)
+      if given
+      else random_models.minilm(MASKED_LM, tiny=arguments.tiny)
+    )
     bert_jax.save(model, folder)
     results = {
       "machine": runner.machine(),

@@ -24,7 +24,6 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,17 +32,18 @@ from typing import Any
 
 import numpy as np
 
-ENGINES = ("ours", "ours-one", "minicons-1", "minicons-8", "minicons-32")
-OURS = "ours"
+from benchmarks import random_models, workers
 
-_SIZE = 30_522
+OURS = "ours"
+PEERS = ("minicons-1", "minicons-8", "minicons-32")
+ENGINES = (OURS, "ours-one", *PEERS)
+
 _LEARNED = 8_000
-_TINY = {"num_layers": 2, "intermediate_size": 64, "hidden_size": 32}
 
 Score = Callable[[Sequence[str]], Sequence[float]]
 
 
-def ours(engine: str, folder: str) -> Score:
+def ours(engine: str, folder: pathlib.Path) -> Score:
   from launch import process
 
   process.keep_memory()  # As a command does.
@@ -55,12 +55,14 @@ def ours(engine: str, folder: str) -> Score:
   return lambda texts: [model.score(text).score for text in texts]
 
 
-def minicons(size: int, folder: str) -> Score:
+def minicons(size: int, folder: pathlib.Path, threads: int) -> Score:
   import torch
   from minicons import scorer
 
-  torch.set_num_threads(len(os.sched_getaffinity(0)))
-  model = scorer.MaskedLMScorer(folder, "cpu", PLL_metric="within_word_l2r")
+  torch.set_num_threads(threads)
+  model = scorer.MaskedLMScorer(
+    str(folder), "cpu", PLL_metric="within_word_l2r"
+  )
 
   def total(x: Any) -> float:
     return x.sum().item()
@@ -77,16 +79,18 @@ def minicons(size: int, folder: str) -> Score:
   return score
 
 
-def work(engine: str, folder: str) -> None:
+def work(engine: str, folder: pathlib.Path, threads: int) -> None:
   """Scores the sentences of `sentences.json` once for each line of stdin."""
-  texts = json.loads((pathlib.Path(folder) / "sentences.json").read_text())
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+  texts = json.loads((folder / "sentences.json").read_text())
   _name, _, size = engine.partition("-")
-  model = str(pathlib.Path(folder) / "model")
+  model = folder / "model"
   score = (
-    minicons(int(size), model) if size.isdecimal() else ours(engine, model)
+    minicons(int(size), model, threads)
+    if size.isdecimal()
+    else ours(engine, model)
   )
   score(texts)
-  print("{}", flush=True)
   for _ in sys.stdin:
     began = time.perf_counter()
     scores = score(texts)
@@ -103,63 +107,33 @@ def read(path: str, count: int) -> list[str]:
 
 
 def random_model(texts: Sequence[str], tiny: bool) -> Any:
-  """A BERT of MiniLM's sizes with random weights and a masked-LM head."""
-  import jax
-
-  from bert_jax.model import Model
-  from bert_jax.models.config import encoder_config
+  """A MiniLM with random weights, whose vocabulary is learned from texts."""
   from bert_jax.tasks import MASKED_LM
   from bert_jax.text import wordpiece_trainer
-  from bert_jax.text.wordpiece import WordPiece
 
   counts = wordpiece_trainer.count_words(texts)
   tokens = wordpiece_trainer.train(counts, _LEARNED)
-  names = [f"w{number}" for number in range(_SIZE)]
-  tokens = [*tokens, *(x for x in names if x not in tokens)][:_SIZE]
-  sizes = _TINY | {"num_heads": 2} if tiny else {}
-  config = encoder_config({"preset": "minilm_l6_h384", **sizes})
-  task = MASKED_LM.bind(config, WordPiece(tokens))
-  params = jax.jit(task.init_params)(jax.random.key(0))
-  return Model(task, jax.tree.map(lambda x: 2 * x, params))
+  return random_models.minilm(MASKED_LM, tokens, tiny)
 
 
 def measure(
-  arguments: argparse.Namespace, folder: str, count: int
+  arguments: argparse.Namespace, folder: pathlib.Path, count: int
 ) -> dict[str, Any]:
   """The sentences per second of each round, and the scores."""
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-  }
-  workers = {}
-  for engine in arguments.engines:
-    is_ours = engine.startswith(OURS)
-    python = sys.executable if is_ours else arguments.peer_python
-    workers[engine] = subprocess.Popen(
-      [python, "-m", "benchmarks.scores", "--engine", engine, folder],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-      env=environment,
-      cwd=pathlib.Path(__file__).parents[1],
-    )
-    if not workers[engine].stdout.readline():
-      raise SystemExit(f"error: {engine} failed; see above")
-  found = {engine: {"rates": [], "scores": []} for engine in workers}
-  for number in range(arguments.rounds):
-    turn = number % len(workers)
-    order = [*workers.items()]
-    for engine, worker in order[turn:] + order[:turn]:
-      print(file=worker.stdin, flush=True)
-      answer = json.loads(worker.stdout.readline())
-      found[engine]["rates"].append(count / answer["seconds"])
-      found[engine]["scores"] = answer["scores"]
-  for worker in workers.values():
-    worker.stdin.close()
-    worker.wait()
-  return found
+  with workers.running(
+    "benchmarks.scores",
+    folder,
+    arguments.engines,
+    PEERS,
+    arguments.peer_python,
+    arguments.threads,
+  ) as running:
+    found = {engine: {"rates": [], "scores": []} for engine in running}
+    for number in range(arguments.rounds):
+      for engine, answer in workers.answers(running, "all", number):
+        found[engine]["rates"].append(count / answer["seconds"])
+        found[engine]["scores"] = answer["scores"]
+  return {engine: x for engine, x in found.items() if x["rates"]}
 
 
 def print_results(found: Mapping[str, Any]) -> None:
@@ -210,10 +184,13 @@ def main() -> None:
     "--peer_python", default=str(root / ".venv-minicons/bin/python")
   )
   parser.add_argument("--tiny", action="store_true")
+  parser.add_argument(
+    "--threads", type=int, default=len(os.sched_getaffinity(0))
+  )
   parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   if arguments.engine:
-    work(arguments.engine, arguments.folder)
+    work(arguments.engine, pathlib.Path(arguments.folder), arguments.threads)
     return
   if not arguments.text:
     parser.error("--text: name a file with a sentence a line")
@@ -231,7 +208,7 @@ def main() -> None:
     )
     bert_jax.save(model, folder / "model")
     (folder / "sentences.json").write_text(json.dumps(texts))
-    found = measure(arguments, scratch, len(texts))
+    found = measure(arguments, folder, len(texts))
   if arguments.tiny:
     print("A tiny model, to test the benchmark: the figures are meaningless.")
   else:

@@ -17,7 +17,7 @@ def running(
   module: str,
   folder: pathlib.Path,
   engines: Sequence[str],
-  peer: str,
+  peers: Sequence[str],
   peer_python: str,
   threads: int,
 ) -> Iterator[Workers]:
@@ -30,7 +30,7 @@ def running(
     module: of the benchmark.
     folder: with the models.
     engines: their names.
-    peer: the engine that runs in another environment.
+    peers: the engines that run in another environment.
     peer_python: the interpreter of that.
     threads: that an engine computes with.
   """
@@ -39,11 +39,12 @@ def running(
     "JAX_PLATFORMS": "cpu",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": str(threads),
+    "TOKENIZERS_PARALLELISM": "false",
   }
   workers = {
     engine: subprocess.Popen(
       [
-        peer_python if engine == peer else sys.executable,
+        peer_python if engine in peers else sys.executable,
         *("-m", module, "--engine", engine, str(folder)),
         *("--threads", str(threads)),
       ],

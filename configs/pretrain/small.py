@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
   config.steps = 2000
   config.corpus = {
     "source": "text_files",
-    "files": ("text/*.txt",),
+    "files": "text/*.txt",
     "documents": "line",
     "sentences": "line",
     "vocab_size": 8192,

@@ -31,7 +31,6 @@ def test_a_worker_scores_once_for_each_line(tmp_path, monkeypatch, capsys):
     scores, "ours", lambda engine, folder: lambda given: list(map(len, given))
   )
   monkeypatch.setattr("sys.stdin", ["\n", "\n"])
-  scores.work("ours-one", str(tmp_path))
-  ready, *rounds = map(json.loads, capsys.readouterr().out.splitlines())
-  assert ready == {}
+  scores.work("ours-one", tmp_path, 2)
+  rounds = map(json.loads, capsys.readouterr().out.splitlines())
   assert [x["scores"] for x in rounds] == [[2, 6]] * 2

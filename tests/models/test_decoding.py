@@ -54,13 +54,20 @@ def sources(rows=SOURCES, length=8):
 
 
 @functools.cache
-def decoder(objective="causal", length=LENGTH, vocabulary=None, **options):
+def decoder(
+  objective="causal",
+  positions="continued",
+  length=LENGTH,
+  vocabulary=None,
+  **options,
+):
   made = Decoder(
     CONFIG,
     SPECIAL,
     GenerationConfig(**options),
     length,
     objective,
+    positions,
     vocabulary=vocabulary,
   )
   return jax.jit(made)
@@ -80,7 +87,7 @@ def log_probabilities(params):
     logits = module.apply({"params": params}, batch)["masked_lm"]
     return jax.nn.log_softmax(logits[:, 0])
 
-  def of(rows, objective):
+  def of(rows, objective, positions_of="continued"):
     """Rows are (source, written) ids."""
     size = 16
     ids = np.zeros((len(rows), size), np.int32)
@@ -89,11 +96,12 @@ def log_probabilities(params):
     for row, (source, written) in enumerate(rows):
       whole = [*source, *written]
       stage = [0] * len(source) + [*range(1, len(written) + 1)]
-      place = [*range(len(whole))]
+      first = 1 if positions_of == "restarted" else len(source)
+      place = [*range(len(source)), *range(first, first + len(written))]
       if objective == "masked":
         whole.append(SPECIAL.mask)
         stage.append(-len(written) - 1)
-        place.append(len(whole) - 1)
+        place.append(first + len(written))
       count = len(whole)
       ids[row, :count], stages[row, :count] = whole, stage
       positions[row, :count], used[row, :count] = place, 1
@@ -127,16 +135,21 @@ def texts_of(found, row):
   ]
 
 
-@pytest.mark.parametrize("objective", ["causal", "masked"])
+@pytest.mark.parametrize(
+  ("objective", "positions"),
+  [("causal", "continued"), ("masked", "continued"), ("masked", "restarted")],
+)
 def test_greedy_is_the_most_probable_token_of_the_row_encoded_anew(
-  params, log_probabilities, objective
+  params, log_probabilities, objective, positions
 ):
-  options = {"min_new_tokens": 2}
-  found = write(params, sources(), objective=objective, **options)
+  options, layout = {"min_new_tokens": 2}, (objective, positions)
+  found = write(
+    params, sources(), objective=objective, positions=positions, **options
+  )
   for row, source in enumerate(SOURCES):
     written, score = [], 0.0
     while len(written) < LENGTH and written[-1:] != [3]:
-      (scores,) = log_probabilities([(source, written)], objective)
+      (scores,) = log_probabilities([(source, written)], *layout)
       scores = allowed(scores, len(written), **options)
       written.append(int(scores.argmax()))
       score += scores.max()

@@ -84,6 +84,16 @@ def test_masked_copies_predict_at_the_places_of_their_tokens():
   assert found.targets["masked_lm/ids"].tolist() == [*ids(PAIR["target"]), SEP]
 
 
+def test_a_target_may_count_its_positions_from_the_start():
+  continued = example(PAIR, objective="masked")
+  found = example(PAIR, objective="masked", positions="restarted")
+  is_target = continued.stage_ids != 0
+  moved = continued.position_ids - found.position_ids
+  assert set(moved[~is_target]) == {0}
+  assert set(moved[is_target]) == {(~is_target).sum() - 1}
+  np.testing.assert_array_equal(continued.token_ids, found.token_ids)
+
+
 @pytest.mark.parametrize("objective", ["causal", "masked"])
 def test_a_token_is_predicted_from_the_source_and_the_tokens_before(objective):
   task = make(objective=objective)
@@ -247,7 +257,7 @@ def test_several_texts_are_ordered_and_options_are_checked():
   for options, message in (
     ({"temperature": 0.0}, "temperature: expected a number above 0"),
     ({"num_beams": 13}, "num_beams: 13 beams need a vocabulary of at least 26"),
-    ({"max_new_tokens": 30}, "30 tokens after a source of 13 are more than"),
+    ({"max_new_tokens": 30}, "30 tokens after position 12 are more than"),
     ({"beams": 2}, "option: unknown 'beams'"),
     ({"top_p": "a"}, "top_p: expected float"),
   ):
