@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
   config.batch_size = 16
   config.corpus = {
     "source": "text_files",
-    "files": ("text/*.txt",),
+    "files": "text/*.txt",
     "shards": 4,
   }
   config.optimizer.learning_rate = 5e-4
