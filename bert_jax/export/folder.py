@@ -146,7 +146,7 @@ def _check_reads(task: Task) -> None:
       raise UserError(
         f"export: the task {name} writes token by token, which only"
         " --to=huggingface offers; bert_jax loads that folder with"
-        " --task=generation"
+        " --task=generation, and serves it with --engine=jax"
       )
 
 

@@ -1,12 +1,13 @@
 """The application: endpoints, and what every request passes through."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,12 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from bert_jax.serving import bodies, endpoints, logs, tracing
 from bert_jax.serving.access import Access
-from bert_jax.serving.endpoints import Call, Endpoint, Raw
+from bert_jax.serving.endpoints import Call, Endpoint, Raw, Streamed
 from bert_jax.serving.errors import ServingError
 from bert_jax.serving.metrics import Metrics
 from bert_jax.serving.protocol import DISCONNECTED
@@ -244,9 +245,10 @@ class Run:
       # Clients leave before the listener closes.
       headers["connection"] = "close"
     if isinstance(found, ServingError):
-      style = self._endpoint.style if self._endpoint else ""
-      content = bodies.error_json(found, style, self.request_id)
+      content = self._error(found)
       raw = Raw(content, status=found.status, headers=found.headers)
+    elif isinstance(found, Streamed):
+      raw = Raw(media_type=found.media_type)
     elif isinstance(found, Raw):
       raw = found
     else:
@@ -256,11 +258,33 @@ class Run:
       headers["x-model-version"] = self._call.served.version
       if self._call.usage.tokens:
         headers["x-compute-tokens"] = str(self._call.usage.tokens)
+    if isinstance(found, Streamed):
+      events = self._sent(found.events)
+      return StreamingResponse(events, 200, headers, raw.media_type)
     self.count(raw.status, getattr(found, "code", ""))
     media_type = raw.media_type if raw.content else None
     return Response(
       raw.content, raw.status, {**headers, **raw.headers}, media_type
     )
+
+  def _error(self, error: ServingError) -> bytes:
+    style = self._endpoint.style if self._endpoint else ""
+    return bodies.error_json(error, style, self.request_id)
+
+  async def _sent(self, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """Server-sent events; counts the request when they end."""
+    status, code = _CLIENT_CLOSED, ""
+    try:
+      async with contextlib.aclosing(events):
+        async for event in events:
+          yield b"data: " + event + b"\n\n"
+      status = 200
+    except ServingError as error:
+      # The status of the response is sent already.
+      status, code = error.status, error.code
+      yield b"data: " + self._error(error) + b"\n\n"
+    finally:
+      self.count(status, code)
 
   def count(self, status: int, code: str = "") -> None:
     """Counts and logs the request; texts and tokens never."""

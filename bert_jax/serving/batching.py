@@ -240,6 +240,19 @@ def compiled_shapes(
   return Shapes(tuple(rows), tuple(lengths), slack=64, share=1.0)
 
 
+def writing_shapes(max_rows: int, max_length: int, multiple: int = 1) -> Shapes:
+  """The shapes of sources: few, as programs that write compile for seconds.
+
+  >>> writing_shapes(64, 100)
+  Shapes(rows=(1, 8), lengths=(25, 100), slack=100, share=1.0)
+  """
+  most = -(-min(max_rows, 8) // multiple) * multiple
+  lengths = sorted({-(-max_length // 4), max_length})
+  return Shapes(
+    tuple(sorted({multiple, most})), tuple(lengths), slack=max_length, share=1.0
+  )
+
+
 class Queue:
   """The rows of one model that wait.
 

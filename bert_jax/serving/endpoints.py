@@ -3,8 +3,14 @@
 import dataclasses
 import importlib.metadata
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import (
+  AsyncGenerator,
+  Awaitable,
+  Callable,
+  Mapping,
+  Sequence,
+)
+from typing import Any, ClassVar
 from urllib import parse
 
 import msgspec
@@ -35,6 +41,18 @@ class Raw:
   media_type: str = "application/json"
   status: int = 200
   headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Streamed:
+  """An answer that is sent while it is made, as server-sent events.
+
+  Attributes:
+    events: the content of each, without its frame.
+  """
+
+  events: AsyncGenerator[bytes]
+  media_type: ClassVar[str] = "text/event-stream"
 
 
 @dataclasses.dataclass(eq=False)

@@ -18,6 +18,7 @@ from bert_jax.serving.logs import event
 from bert_jax.serving.settings import ServeSettings
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
+from bert_jax.tasks import TASKS
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import mask_name
 
@@ -78,18 +79,14 @@ class Opener:
     engine = self.settings.engine
     is_export = exported.is_export(where)
     if engine == "auto":
-      is_compiled = _kind(where) != "onnx" if is_export else has_gpu()
+      is_compiled = (
+        _kind(where) != "onnx" if is_export else has_gpu() or _writes(where)
+      )
       engine = "jax" if is_compiled else "onnx"
     if engine == "jax" and not is_export:
       from bert_jax import loading
 
-      found = loading.load(where)
-      if found.task.writes:
-        raise UserError(
-          f"{where}: the task {found.task.name} writes token by token, which"
-          " the server does not offer; use bert_jax.load, or bert-jax predict"
-        )
-      return found, engine
+      return loading.load(where), engine
     folder = where if is_export else self._exported(where, engine)
     # jax has one pool of threads, for all cores.
     threads = None if engine == "jax" else self.threads
@@ -121,6 +118,14 @@ def _kind(where: str) -> str:
     manifest = paths.as_path(where) / versions.EXPORTED
     return json.loads(paths.read_bytes(manifest))["kind"]
   return "onnx"
+
+
+def _writes(where: str) -> bool:
+  """Whether a model of ours writes, which exports do not."""
+  with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    entry = json.loads(paths.read_bytes(paths.as_path(where) / versions.MODEL))
+    return TASKS[entry["task"]["name"]].writes
+  return False
 
 
 def has_gpu() -> bool:

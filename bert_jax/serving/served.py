@@ -3,9 +3,16 @@
 import asyncio
 import dataclasses
 import itertools
+import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import (
+  AsyncGenerator,
+  Callable,
+  Hashable,
+  Mapping,
+  Sequence,
+)
 from typing import Any
 
 import numpy as np
@@ -22,6 +29,7 @@ from bert_jax.serving.metrics import Metrics
 from bert_jax.serving.settings import ServeSettings
 from bert_jax.settings import UserError
 from bert_jax.tasks.task import Task
+from bert_jax.text.pieces import Pieces
 from bert_jax.text.tokenizer import Encoding
 
 # Extra outputs that are of texts, whatever the model's task is.
@@ -88,9 +96,15 @@ class Served:
     if tokens is None:
       tokens = _JAX_TOKENS if engine == "jax" else _CPU_TOKENS
     self.max_batch_tokens = tokens
+    self._options = settings.generation_options if model.task.writes else {}
     self._shapes = Shapes()
     if engine == "jax":
-      self._shapes = batching.compiled_shapes(
+      shapes = (
+        batching.writing_shapes
+        if model.task.writes
+        else batching.compiled_shapes
+      )
+      self._shapes = shapes(
         settings.max_batch_rows,
         self.max_length,
         getattr(model.forward, "multiple", 1),
@@ -127,6 +141,55 @@ class Served:
     """
     work = self._answering(options or {})
     return await self._run(work, _records(records), deadline, partial, usage)
+
+  async def stream(
+    self,
+    record: Record | str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    deadline: float | None = None,
+    usage: Usage | None = None,
+  ) -> AsyncGenerator[str | None]:
+    """Writes one text.
+
+    Args:
+      record: see `answer`.
+      options: see `answer`.
+      deadline: see `answer`.
+      usage: see `answer`.
+
+    Yields:
+      Pieces of the text as they come; None last if it reached the longest
+      length.
+
+    Raises:
+      ServingError: as `answer`; or the model does not write token by token.
+    """
+    given: asyncio.Queue[int | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def emit(id: int) -> None:
+      loop.call_soon_threadsafe(given.put_nowait, id)
+
+    work = self._streaming(options or {}, emit)
+    running = loop.create_task(
+      self._run(work, _records([record]), deadline, False, usage)
+    )
+    running.add_done_callback(lambda _: given.put_nowait(None))
+    pieces, has_ended = Pieces(self.model.task.tokenizer), False
+    try:
+      while (id := await given.get()) is not None:
+        has_ended = id == self.model.task.tokenizer.special.sep
+        if not has_ended and (piece := pieces.add(id)):
+          yield piece
+      await running
+      if piece := pieces.end():
+        yield piece
+      if not has_ended:
+        yield None
+    finally:
+      work.is_stopped.set()
+      running.cancel()
 
   async def embed(
     self,
@@ -177,7 +240,7 @@ class Served:
       ServingError: as `answer`; or the model has no such output.
     """
     known = self.model.forward.outputs
-    if name not in known:
+    if name not in known or self.model.task.writes:
       raise ServingError(
         "unprocessable", f"the model {self.name} has no output {name[:40]!r}"
       )
@@ -238,8 +301,17 @@ class Served:
         for name, array in outputs.items():
           if not np.isfinite(np.asarray(array, np.float32)).all():
             raise UserError(f"the output {name} is not finite")
+        if self._streams and shape[0] == self._shapes.rows[0]:
+          self._streaming({}, lambda _: None).forward(batch)
       answers = work.predict(outputs, batch, [record] * len(chosen))
       work.finish(record, answers)
+
+  @property
+  def _streams(self) -> bool:
+    """Whether it writes, and without beams or several texts."""
+    several = ("num_beams", "num_return_sequences")
+    given = (self._options.get(name, 1) for name in several)
+    return self.model.task.writes and all(x == 1 for x in given)
 
   @property
   def _limit(self) -> int:
@@ -289,10 +361,37 @@ class Served:
     def make() -> _Work:
       task = self.model.task
       task.check_options(options)
+      if task.writes:
+        return self._writing(options)
       return self._make(_Work, task, self.model.forward, options=dict(options))
 
     key = ("answer", *map(repr, sorted(options.items())))
     return self._work(key, make)
+
+  def _writing(self, options: Mapping[str, Any]) -> "_Writing":
+    task = self.model.task
+    for name in options.keys() - {"seed"}:
+      raise UserError(
+        f"option {name}: the server writes with the options that it was started"
+        " with; a request may set the seed alone"
+      )
+    writer = self.model.writer(**{**self._options, **options})
+    exact = not self._shapes.rows
+    return _Writing(next(_numbers), task, writer, None, exact)
+
+  def _streaming(
+    self, options: Mapping[str, Any], emit: Callable[[int], None]
+  ) -> "_Streaming":
+    if not self._streams:
+      raise ServingError(
+        "unprocessable",
+        f"the model {self.name} does not stream: it writes with beams, or"
+        " several texts, or none",
+      )
+    work = self._answering(options)
+    fields = {x.name: getattr(work, x.name) for x in dataclasses.fields(work)}
+    # Computed alone.
+    return _Streaming(**{**fields, "group": next(_numbers)}, emit=emit)
 
   def _embedding(self, **changes: Any) -> "_Work":
     given = {name: x for name, x in changes.items() if x is not None}
@@ -387,6 +486,57 @@ class _Vectors(_Work):
       vector = vector / max(np.linalg.norm(vector), 1e-12)
     # Of its own: a view would keep the vectors of the whole batch.
     return np.array(vector, np.float32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Writing(_Work):
+  """Texts that are written."""
+
+  def forward(self, batch: Batch) -> Mapping[str, Any]:
+    """The arrays of `decoding.Generated`."""
+    (found,) = self.function(batch).values()
+    return found
+
+  def predict(
+    self, outputs: Mapping[str, Any], batch: Batch, items: Sequence[Record]
+  ) -> list[Any]:
+    """The texts of each row."""
+    (head,) = self.function.outputs
+    return self.task.predict({head: outputs}, batch, items)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Streaming(_Writing):
+  """A text that is given away token by token while it is written.
+
+  Attributes:
+    emit: takes the tokens.
+    is_stopped: set when nobody waits for more of them.
+  """
+
+  emit: Callable[[int], None] = lambda _: None
+  is_stopped: threading.Event = dataclasses.field(
+    default_factory=threading.Event
+  )
+
+  def forward(self, batch: Batch) -> Mapping[str, Any]:
+    """Emits the tokens."""
+    for ids in self.function.stream(batch):
+      if self.is_stopped.is_set():
+        break
+      self.emit(id := int(ids[0]))
+      if id == self.task.tokenizer.special.sep:
+        break
+    return {}
+
+  def predict(
+    self, outputs: Mapping[str, Any], batch: Batch, items: Sequence[Record]
+  ) -> list[Any]:
+    """Nothing more."""
+    return [None] * len(items)
+
+  def finish(self, item: Record, predictions: list[Any]) -> Any:
+    """Nothing more."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

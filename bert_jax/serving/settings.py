@@ -1,9 +1,12 @@
 """The settings of a server: models, addresses and limits."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from bert_jax import settings
+from bert_jax.models.generation import GenerationConfig
 
 ENGINES = ("auto", "onnx", "openvino", "jax")
 
@@ -66,6 +69,9 @@ class ServeSettings:
       gives it all requests at once.
     allow_changed_outputs: whether a new version may have another task, other
       labels or another width of vectors.
+    generation: how models write that do, options of `GenerationConfig` such as
+      num_beams=4; a request may set the seed alone, as other options need
+      programs that take seconds to compile.
     trace: whether traces are sent by OpenTelemetry, as its environment
       variables say.
   """
@@ -107,6 +113,7 @@ class ServeSettings:
   poll_interval: float = 1.0
   canary_weight: float = 0.0
   allow_changed_outputs: bool = False
+  generation: tuple[str, ...] = ()
   trace: bool = False
 
   def __post_init__(self):
@@ -155,3 +162,18 @@ class ServeSettings:
       raise ValueError("tls_certificate and tls_key go together")
     if self.workers > 1 and self.engine == "jax":
       raise ValueError("workers: the engine jax has one process, got several")
+    settings.replace(GenerationConfig(), self.generation_options, "generation")
+
+  @property
+  def generation_options(self) -> dict[str, Any]:
+    """The options that `generation` gives, by name."""
+    found: dict[str, Any] = {}
+    for given in self.generation:
+      name, _, value = given.partition("=")
+      try:
+        found[name] = json.loads(value.lower())
+      except ValueError:
+        raise ValueError(
+          f"generation: expected NAME=VALUE, such as num_beams=4, got {given!r}"
+        ) from None
+    return found

@@ -22,6 +22,7 @@ from bert_jax.tasks import TASKS
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.targets.class_label import Label
 from bert_jax.tasks.targets.masked_tokens import Candidate
+from bert_jax.tasks.targets.next_tokens import Text
 from bert_jax.tasks.targets.span import Answer
 from bert_jax.tasks.targets.token_labels import Word
 from bert_jax.tasks.targets.values import Value
@@ -44,6 +45,7 @@ def settings(**changes):
 ANSWERS = {
   "classification": [Label("good", 0.75), Label("bad", 0.25)],
   "embedding": np.array([0.5, -0.25], np.float32),
+  "generation": [Text("an array", -1.5), Text("a list", -2.0, False)],
   "masked_lm": [[Candidate("array", 0.5), Candidate("list", 0.25)]],
   "question_answering": [Answer("the mat", 16, 23, 0.5)],
   "regression": [Value("value", 0.5)],
@@ -115,6 +117,14 @@ class FakeServed:
           raise made[-1] from None
     await self._wait(usage, [])
     return made
+
+  async def stream(self, record, *, options, deadline=None, usage=None):
+    (found,) = await self.answer([record], options=options)
+    yield found[0].text[:3]
+    if options.get("seed"):
+      raise ServingError("deadline_exceeded", "too late")
+    yield found[0].text[3:]
+    yield None
 
   async def embed(
     self,

@@ -36,7 +36,8 @@ ENDPOINTS = [
 @pytest.fixture(scope="module")
 def server():
   names = ("embedding", "classification", "tagging", "regression")
-  served = [servers.FakeServed(x) for x in (*names, "question_answering")]
+  names += ("question_answering", "generation")
+  served = [servers.FakeServed(x) for x in names]
   with servers.serving(*served, max_items=4) as (port, registry, metrics):
     url = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=url, timeout=30) as client:
@@ -64,6 +65,7 @@ TEXT = "the array"
 VECTOR = servers.vector(TEXT).tolist()
 GOOD = {
   "/v1/embeddings": {"input": [TEXT]},
+  "/v1/completions": {"prompt": TEXT, "model": "generation"},
   "/v1/classification/predict": {"inputs": [TEXT]},
   "/embed": {"inputs": TEXT},
   "/embed_all": {"inputs": [TEXT]},
@@ -109,6 +111,46 @@ def test_openai(client):
   assert client.get("/v1/models/tagging").json()["fields"] == ["words", "text"]
   error = refused(client, "/v1/embeddings", {"input": "a", "model": "x"}, 404)
   assert error["code"] == "not_found"
+
+
+def test_completions(client):
+  body = {"prompt": [TEXT, "is"], "model": "generation", "seed": 2}
+  found = post(client, "/v1/completions", body)
+  assert found["object"] == "text_completion"
+  assert [(x["text"], x["finish_reason"]) for x in found["choices"]] == 2 * [
+    ("an array", "stop"),
+    ("a list", "length"),
+  ]
+  assert [x["index"] for x in found["choices"]] == [0, 1, 2, 3]
+  error = refused(client, "/v1/completions", {**body, "stream": True})
+  assert "stream: expected one prompt" in error["message"]
+  error = refused(client, "/v1/completions", {"prompt": TEXT})
+  assert "embedding writes no text" in error["message"]
+  refused(client, "/v1/completions", {"prompt": " ", "model": "generation"})
+
+
+def events(client, body, status=200):
+  with client.stream("POST", "/v1/completions", json=body) as response:
+    assert response.status_code == status, response.read()
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = [line for line in response.iter_lines() if line]
+  assert all(line.startswith("data: ") for line in lines)
+  return [line.removeprefix("data: ") for line in lines]
+
+
+def test_completions_are_streamed(client):
+  body = {"prompt": TEXT, "model": "generation", "stream": True}
+  *pieces, last = events(client, body)
+  assert last == "[DONE]"
+  choices = [json.loads(piece)["choices"][0] for piece in pieces]
+  assert "".join(choice["text"] for choice in choices) == "an array"
+  reasons = [choice["finish_reason"] for choice in choices]
+  assert reasons == [None, None, "length"]
+  # Before the first piece an error has a status, and after it an event.
+  refused(client, "/v1/completions", {**body, "prompt": " "})
+  piece, error = map(json.loads, events(client, {**body, "seed": 1}))
+  assert piece["choices"][0]["text"] == "an "
+  assert error["error"]["code"] == "deadline_exceeded"
 
 
 def test_every_task_answers(client):

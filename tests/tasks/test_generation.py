@@ -321,7 +321,10 @@ def test_the_best_texts_go_to_the_metrics_in_their_order(monkeypatch):
   given = []
   monkeypatch.setattr(texts, "evaluate", lambda *x: given.append(x) or {})
   records = [{"text": "a", "target": "the list"}, {"text": "b", "target": "it"}]
-  written = [Written(["a list", "no"], [-1.0, -2.0]), Written(["it"], [-1.0])]
+  written = [
+    Written(["a list", "no"], [-1.0, -2.0], [True, True]),
+    Written(["it"], [-1.0], [True]),
+  ]
   NextTokens().evaluate(records, written)
   assert given == [(["the list", "it"], ["a list", "it"])]
 
@@ -339,7 +342,7 @@ def test_metrics_of_texts():
   assert "tok:none" in texts.signatures()["bleu_whitespace"]
   worst = NextTokens().view(
     [{"turns": ["a", "b"], "target": gold[0]}] * 2,
-    [Written([gold[0]], [0.0]), Written(["no"], [0.0])],
+    [Written([gold[0]], [0.0], [True]), Written(["no"], [0.0], [False])],
   )
   assert [row["written"] for row in worst.mistakes] == ["no"]
   assert [row["written"] for row in worst.best] == [gold[0], "no"]

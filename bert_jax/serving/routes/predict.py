@@ -15,6 +15,7 @@ from bert_jax.tasks.targets.class_label import Label
 from bert_jax.tasks.targets.masked_tokens import Candidate
 from bert_jax.tasks.targets.multi_label import ChosenLabel
 from bert_jax.tasks.targets.next_sentence import Follows
+from bert_jax.tasks.targets.next_tokens import Text
 from bert_jax.tasks.targets.replaced_tokens import Token
 from bert_jax.tasks.targets.span import Answer
 from bert_jax.tasks.targets.token_labels import Entity, Word
@@ -31,6 +32,7 @@ ANSWERS = (
   Token,
   Candidate,
   Follows,
+  Text,
 )
 """The classes of all tasks' answers."""
 

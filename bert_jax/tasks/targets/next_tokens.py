@@ -54,10 +54,12 @@ class Text:
     text: without special tokens.
     score: the log of its probability, in nats, over the length penalty of the
       search.
+    finished: whether it ended before the longest length.
   """
 
   text: str
   score: float
+  finished: bool = True
 
 
 class Written(NamedTuple):
@@ -66,10 +68,12 @@ class Written(NamedTuple):
   Attributes:
     texts: without special tokens.
     scores: see `Text`.
+    finished: see `Text`.
   """
 
   texts: list[str]
   scores: list[float]
+  finished: list[bool]
 
 
 class Likelihood(NamedTuple):
@@ -284,7 +288,8 @@ class NextTokens(Target):
         tokenizer.detokenize(own[:length].tolist()).strip()
         for own, length in zip(ids, lengths)
       ]
-      found.append(Written(written, columns["scores"][row].tolist()))
+      scores, is_short = columns["scores"][row], lengths < ids.shape[-1]
+      found.append(Written(written, scores.tolist(), is_short.tolist()))
     return found
 
   def decode(
@@ -292,7 +297,7 @@ class NextTokens(Target):
   ) -> list[Text]:
     """The texts, the best first."""
     del record, tokenizer
-    return [Text(text, score) for text, score in zip(*prediction)]
+    return list(map(Text, *prediction))
 
   def lines(self, answer: list[Text]) -> list[str]:
     return [" ".join(text.text.split()) for text in answer]
