@@ -195,7 +195,9 @@ def _with_count(
 
 
 def _with_targets(task: Task, config: Mapping[str, Any], where: str) -> Task:
-  return task.with_targets(
+  """The task with what the config says of its targets and inputs."""
+  inputs = task.inputs.from_huggingface(config, where)
+  return dataclasses.replace(task, inputs=inputs).with_targets(
     {
       name: type(target).from_huggingface(config, where)
       for name, target in task.targets.items()
@@ -229,6 +231,9 @@ def write_task(task: Task) -> dict[str, Any]:
   }
   for target in task.targets.values():
     keys |= target.to_huggingface()
+  if of_inputs := task.inputs.to_huggingface():
+    name = "task_specific_params"
+    keys[name] = {**keys.get(name, {}), **of_inputs}
   return keys | _special_keys(task)
 
 

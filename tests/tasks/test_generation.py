@@ -306,9 +306,12 @@ def test_a_folder_of_a_masked_language_model_writes(tmp_path):
   model = bert_jax.load(tmp_path / "plain", "generation")
   assert model.task.targets["masked_lm"] == NextTokens()
   trained = make(objective="masked", max_target_length=9)
+  inputs = dataclasses.replace(trained.inputs, keep="end", masks=True)
+  trained = dataclasses.replace(trained, inputs=inputs)
   bert_jax.save(Model(trained, model.params), tmp_path / "trained")
   again = bert_jax.load(tmp_path / "trained")
   assert again.task.targets == trained.targets
+  assert again.task.inputs == inputs
   bert_jax.save(cases.model("classification"), tmp_path / "other")
   with user_error("has no masked_lm, the head that writes text; train one"):
     bert_jax.load(tmp_path / "other", "generation")

@@ -94,3 +94,20 @@ class Inputs:
       for name, value in dataclasses.asdict(self).items()
       if name not in self.TRAINING_ONLY
     }
+
+  def from_huggingface(self, config: Mapping[str, Any], where: str) -> Self:
+    """The inputs as a config.json says.
+
+    Args:
+      config: the content of config.json.
+      where: its place, for messages.
+
+    Raises:
+      UserError: it says something impossible.
+    """
+    del config, where
+    return self
+
+  def to_huggingface(self) -> dict[str, Any]:
+    """The entries of `task_specific_params` in config.json."""
+    return {}

@@ -1,10 +1,12 @@
 """What a text is written from."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from bert_jax import settings
 from bert_jax.batch import Batch
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
@@ -14,6 +16,8 @@ from bert_jax.tasks.inputs.inputs import Inputs
 from bert_jax.tasks.inputs.rows import Cut, Row
 from bert_jax.text.tokenizer import Tokenizer, mask_name
 
+# The key of `task_specific_params` in config.json.
+_MARK = "bert_jax_source"
 _KEEP = ("", "start", "end")
 _TOO_LONG = ("cut", "fail")
 
@@ -111,3 +115,10 @@ class Source(Inputs):
     return dataclasses.replace(
       example, stage_ids=np.zeros_like(example.token_ids)
     )
+
+  def from_huggingface(self, config: Mapping[str, Any], where: str) -> Self:
+    kept = (config.get("task_specific_params") or {}).get(_MARK, {})
+    return settings.from_dict(type(self), kept, f"{where}: {_MARK}")
+
+  def to_huggingface(self) -> dict[str, Any]:
+    return {_MARK: self.state()}
