@@ -1,6 +1,6 @@
 r"""Java to C#, from initial values: CodeXGLUE (arXiv:2102.04664).
 
-A prefix language model of 3.7 M parameters: functions are read in both
+A prefix language model of 2.3 M parameters: functions are read in both
 directions and written from left to right. Files have a function a line, and
 line n of both is the same function. First the vocabulary, which keeps case and
 spaces, then the training, and the table of floors, ours and published figures:
@@ -15,14 +15,14 @@ spaces, then the training, and the table of floors, ours and published figures:
 
 CodeXGLUE's BLEU counts the tokens between white space: `bleu_whitespace`.
 
-Cost: at most half an hour of updates on two cores; an epoch is 322 updates of
-32 functions, 1.1 million tokens.
+Cost: half an hour of updates on two cores, or an hour on one; an epoch is 322
+updates of 32 functions, 1.1 million tokens.
 
-Result: not yet measured. Floors on the test set, exact match and
-`bleu_whitespace`: the source itself 0 and 18.7; the target of the nearest
-neighbour 0.023 and 31.9, with names exchanged 0.122 and 39.3. To compare with:
-CodeXGLUE reports 0.330 and 55.8 for a Transformer from scratch, 0.590 and 79.9
-for CodeBERT.
+Result: exact match 0.528 and `bleu_whitespace` 70.6 on the 1,000 functions of
+the test set, with 4 beams, after an hour of one core (3,300 updates). Floors:
+the source itself 0 and 18.7; the target of the nearest neighbour 0.023 and
+31.9, with names exchanged 0.122 and 39.3. To compare with: CodeXGLUE reports
+0.330 and 55.8 for a Transformer from scratch, 0.590 and 79.9 for CodeBERT.
 """
 
 from ml_collections import ConfigDict
