@@ -95,7 +95,10 @@ def ours(folder: pathlib.Path, beams: int, anew: bool) -> Run:
   model = bert_jax.load(folder)
   special = SpecialIds(**_special(folder))
   options = GenerationConfig(
-    max_new_tokens=LENGTH, min_new_tokens=LENGTH - 1, num_beams=beams
+    max_new_tokens=LENGTH,
+    min_new_tokens=LENGTH - 1,
+    num_beams=beams,
+    length_penalty=0.0,
   )
   decoder = decoding.Decoder(model.config, special, options, LENGTH, segment=0)
   params = jax.device_put(model.params)

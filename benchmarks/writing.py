@@ -240,6 +240,7 @@ def _arguments() -> argparse.ArgumentParser:
   parser.add_argument("--eval", nargs="+", required=True)
   parser.add_argument("--model", help="what bert_jax.load takes")
   parser.add_argument("--num_beams", type=int, default=4)
+  parser.add_argument("--length_penalty", type=float, default=1.0)
   return parser
 
 
@@ -255,6 +256,7 @@ def main() -> None:
       section(name, arguments.train, arguments.eval),
       arguments.model and bert_jax.load(arguments.model),
       num_beams=arguments.num_beams,
+      length_penalty=arguments.length_penalty,
     )
   except UserError as error:
     parser.error(str(error))

@@ -19,7 +19,8 @@ class GenerationConfig:
       not search.
     length_penalty: of beam search, the exponent alpha of GNMT (Wu et al. 2016,
       arXiv:1609.08144): log-probabilities of n tokens, the end included, are
-      divided by ((5 + n) / 6)**alpha. Above 0, longer texts win more often.
+      divided by ((5 + n) / 6)**alpha. The greater, the longer the texts; at 0
+      many end too early.
     no_repeat_ngram_size: above 0, no n-gram of this size occurs twice in a
       text.
     do_sample: whether tokens are drawn at random. What is drawn depends on the
@@ -37,7 +38,7 @@ class GenerationConfig:
   max_new_tokens: int = 0
   min_new_tokens: int = 0
   num_beams: int = 1
-  length_penalty: float = 0.0
+  length_penalty: float = 1.0
   no_repeat_ngram_size: int = 0
   do_sample: bool = False
   temperature: float = 1.0
