@@ -40,7 +40,13 @@ def test_texts_are_those_of_the_model_written_together_alone_or_streamed():
     return joined, seeded, streams
 
   joined, seeded, streams = serve(
-    model, scenario, engine="jax", max_batch_rows=1, generation=OPTIONS
+    model,
+    scenario,
+    engine="jax",
+    max_batch_rows=1,
+    generation=OPTIONS,
+    # Of a busy machine.
+    queue_timeout=60,
   )
   expected = model(RECORDS, **options)
   assert [[x.text for x in texts] for texts in joined] == [
@@ -72,7 +78,7 @@ def test_beams_do_not_stream():
 @pytest.mark.parametrize(
   ("given", "message"),
   [
-    ("beams=2", "unknown 'beams'"),
+    ("beams=2", "beams: unknown key; did you mean 'num_beams'"),
     ("num_beams", "expected NAME=VALUE"),
     ("num_beams=0", "num_beams: expected"),
     ("top_p=x", "expected NAME=VALUE"),
