@@ -2,7 +2,8 @@
 
   python -m benchmarks.writing java_cs
     --train JAVA_CS/train.java JAVA_CS/train.cs
-    --eval JAVA_CS/test.java JAVA_CS/test.cs [--model RUN] [--num_beams 4]
+    --eval JAVA_CS/test.java JAVA_CS/test.cs [--model RUN]
+    [--num_beams 4 | --top_p 0.9]
 
 Prints a table of the metrics of each data set, and with `--model` ten examples,
 five of the best and five of the worst by chrF. Data sets are `java_cs`
@@ -241,6 +242,7 @@ def _arguments() -> argparse.ArgumentParser:
   parser.add_argument("--model", help="what bert_jax.load takes")
   parser.add_argument("--num_beams", type=int, default=4)
   parser.add_argument("--length_penalty", type=float, default=1.0)
+  parser.add_argument("--top_p", type=float, help="samples, without beams")
   return parser
 
 
@@ -251,12 +253,17 @@ def main() -> None:
   name = arguments.name
   try:
     texts.check_installed()
+    options = {
+      "num_beams": arguments.num_beams,
+      "length_penalty": arguments.length_penalty,
+    }
+    if arguments.top_p is not None:
+      options = {"do_sample": True, "top_p": arguments.top_p}
     results = measure(
       name,
       section(name, arguments.train, arguments.eval),
       arguments.model and bert_jax.load(arguments.model),
-      num_beams=arguments.num_beams,
-      length_penalty=arguments.length_penalty,
+      **options,
     )
   except UserError as error:
     parser.error(str(error))

@@ -7,7 +7,7 @@ turn but the first is learned, from all before it; of long dialogues the newest
 turns are kept.
 
     python -m benchmarks.writing dialogue --train FILES --eval FILE \
-      --model RUN
+      --model RUN --top_p 0.9
 
 Replies of beam search are short and general; `bert-jax predict` with
 `--do_sample --top_p=0.9` gives livelier ones.
