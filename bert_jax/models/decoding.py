@@ -290,7 +290,7 @@ class Decoder:
     return self._head.apply(
       {"params": params[self._head_name]},
       hidden[:, 0],
-      source.decoder.T,
+      source.decoder,
       method="logits",
     )
 

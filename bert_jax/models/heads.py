@@ -270,12 +270,12 @@ class MaskedLanguageHead(nn.Module):
     decoder = encoded.word_embedding
     if not self.config.tied_decoder:
       decoder = self.decoder
-    return self.logits(hidden, decoder)
+    return self.logits(hidden, decoder.T)
 
   def logits(
     self,
     hidden: Float[Array, "*rows hidden"],
-    decoder: Float[Array, "vocabulary width"],
+    decoder: Float[Array, "width vocabulary"],
   ) -> Float[Array, "*rows vocabulary"]:
     """Float32 logits of tokens with these vectors.
 
@@ -283,11 +283,11 @@ class MaskedLanguageHead(nn.Module):
 
     Args:
       hidden: the vectors of the encoder.
-      decoder: the word embedding, or the parameter of the same name.
+      decoder: the transposed word embedding, or parameter of the same name.
     """
     config = self.config
     logits = jnp.einsum(
-      "...h,vh->...v",
+      "...h,hv->...v",
       self.transform(hidden),
       decoder.astype(config.dtype),
       preferred_element_type=jnp.float32,
