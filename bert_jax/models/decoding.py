@@ -291,6 +291,7 @@ class Decoder:
       {"params": params[self._head_name]},
       hidden[:, 0],
       source.decoder,
+      transposed=True,
       method="logits",
     )
 

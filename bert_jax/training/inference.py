@@ -263,7 +263,7 @@ def _sparse_embedding(task: Task, head: str) -> _Function:
     def of_row(row: tuple[Array, Array]) -> Array:
       hidden, used = row
       logits = masked_lm.apply(
-        {"params": params[head]}, hidden, decoder.T, method="logits"
+        {"params": params[head]}, hidden, decoder, method="logits"
       )
       weights = jnp.log1p(jax.nn.relu(logits[:, : config.vocab_size]))
       return jnp.where(used[:, None], weights, 0).max(0)
