@@ -164,14 +164,17 @@ def measure(
     arguments.threads,
   ) as running:
     for case in arguments.cases:
-      runs: dict[str, list[float]] = {engine: [] for engine in running}
-      vectors: dict[str, np.ndarray] = {}
-      for number in range(arguments.rounds):
-        for engine, answer in workers.answers(running, case, number):
-          runs[engine].append(answer["seconds"])
-          vectors[engine] = np.array(answer["vector"])
+      answers = workers.answers(running, case, arguments.rounds)
+      vectors = {
+        engine: np.array(own[-1]["vector"])
+        for engine, own in answers.items()
+        if own
+      }
       found[case] = {
-        "seconds": runs,
+        "seconds": {
+          engine: [answer["seconds"] for answer in own]
+          for engine, own in answers.items()
+        },
         "differences": {
           engine: float(np.abs(vector - vectors[PEER]).max())
           for engine, vector in vectors.items()
@@ -224,20 +227,10 @@ def verdict(case: str, seconds: Mapping[str, Sequence[float]]) -> str:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  default = pathlib.Path(__file__).parents[1] / ".venv-peers/bin/python"
-  parser.add_argument("folder", nargs="?", default="")
-  parser.add_argument("--engines", nargs="+", default=ENGINES, choices=ENGINES)
+  parser = workers.parser(__doc__, ENGINES, ".venv-peers", rounds=9, threads=1)
   parser.add_argument(
     "--cases", nargs="+", default=list(CASES), choices=CASES, metavar="CASE"
   )
-  parser.add_argument("--rounds", type=int, default=9)
-  parser.add_argument("--threads", type=int, default=1)
-  parser.add_argument("--peer_python", default=str(default))
-  parser.add_argument("--tiny", action="store_true")
-  parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   if arguments.engine:
     folder = pathlib.Path(arguments.folder)
@@ -257,10 +250,7 @@ def main() -> None:
       "arguments": vars(arguments),
       "cases": measure(arguments, folder),
     }
-  if arguments.tiny:
-    print("A tiny model, to test the benchmark: the figures are meaningless.")
-  else:
-    runner.write_results(runner.RESULTS / "export.json", results)
+  runner.write_unless_tiny("export", results)
   print_results(results)
 
 

@@ -213,14 +213,17 @@ def measure(
     arguments.threads,
   ) as running:
     for case in arguments.cases:
-      seconds: dict[str, list[float]] = {engine: [] for engine in running}
-      written: dict[str, np.ndarray] = {}
-      for number in range(arguments.rounds):
-        for engine, answer in workers.answers(running, case, number):
-          seconds[engine].append(answer["seconds"])
-          written[engine] = np.array(answer["written"])
+      answers = workers.answers(running, case, arguments.rounds)
+      written = {
+        engine: np.array(own[-1]["written"])
+        for engine, own in answers.items()
+        if own
+      }
       found[case] = {
-        "seconds": seconds,
+        "seconds": {
+          engine: [answer["seconds"] for answer in own]
+          for engine, own in answers.items()
+        },
         "equal": {
           engine: float((ids == written["torch"]).mean())
           for engine, ids in written.items()
@@ -272,20 +275,12 @@ def verdict(seconds: Mapping[str, Sequence[float]]) -> str:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  parser = workers.parser(
+    __doc__, ENGINES, ".venv-peers", rounds=5, threads=os.cpu_count()
   )
-  default = pathlib.Path(__file__).parents[1] / ".venv-peers/bin/python"
-  parser.add_argument("folder", nargs="?", default="")
-  parser.add_argument("--engines", nargs="+", default=ENGINES, choices=ENGINES)
   parser.add_argument(
     "--cases", nargs="+", default=list(CASES), choices=CASES, metavar="CASE"
   )
-  parser.add_argument("--rounds", type=int, default=5)
-  parser.add_argument("--threads", type=int, default=os.cpu_count())
-  parser.add_argument("--peer_python", default=str(default))
-  parser.add_argument("--tiny", action="store_true")
-  parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   if arguments.engine:
     work(arguments.engine, pathlib.Path(arguments.folder), arguments.threads)
@@ -308,10 +303,7 @@ def main() -> None:
       "arguments": vars(arguments),
       "cases": measure(arguments, folder),
     }
-  if arguments.tiny:
-    print("A tiny model, to test the benchmark: the figures are meaningless.")
-  else:
-    runner.write_results(runner.RESULTS / "generation.json", results)
+  runner.write_unless_tiny("generation", results)
   print_results(results)
 
 

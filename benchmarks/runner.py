@@ -31,6 +31,7 @@ PEERS = ROOT / ".venv-peers" / "bin" / "python"
 """The Python of the environment of the peers, see `launch/peers.sh`."""
 
 _MAX_ERROR = 2000
+_TINY = "A tiny model, to test the benchmark: the figures are meaningless."
 
 
 class Entry(NamedTuple):
@@ -172,7 +173,7 @@ def print_results(
 ) -> None:
   """Prints the table of each case."""
   if results["arguments"]["tiny"]:
-    print("A tiny model, to test the benchmark: the figures are meaningless.")
+    print(_TINY)
   print(heading)
   for case in results["cases"]:
     print_table(table(results, case))
@@ -188,6 +189,14 @@ def write_results(path: pathlib.Path, results: Any) -> None:
   """Writes results as JSON."""
   path.parent.mkdir(exist_ok=True)
   path.write_text(json.dumps(results, indent=1, default=str) + "\n")
+
+
+def write_unless_tiny(name: str, results: Mapping[str, Any]) -> None:
+  """Writes benchmarks/results/NAME.json; of `--tiny` says why not."""
+  if results["arguments"]["tiny"]:
+    print(_TINY)
+  else:
+    write_results(RESULTS / f"{name}.json", results)
 
 
 def json_of(python: str, module: str, *arguments: str) -> Any:

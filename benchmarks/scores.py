@@ -128,12 +128,15 @@ def measure(
     arguments.peer_python,
     arguments.threads,
   ) as running:
-    found = {engine: {"rates": [], "scores": []} for engine in running}
-    for number in range(arguments.rounds):
-      for engine, answer in workers.answers(running, "all", number):
-        found[engine]["rates"].append(count / answer["seconds"])
-        found[engine]["scores"] = answer["scores"]
-  return {engine: x for engine, x in found.items() if x["rates"]}
+    answers = workers.answers(running, "all", arguments.rounds)
+  return {
+    engine: {
+      "rates": [count / answer["seconds"] for answer in own],
+      "scores": own[-1]["scores"],
+    }
+    for engine, own in answers.items()
+    if own
+  }
 
 
 def print_results(found: Mapping[str, Any]) -> None:
@@ -171,23 +174,12 @@ def verdict(rates: Mapping[str, Sequence[float]]) -> str:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  threads = len(os.sched_getaffinity(0))
+  parser = workers.parser(
+    __doc__, ENGINES, ".venv-minicons", rounds=5, threads=threads
   )
-  root = pathlib.Path(__file__).parents[1]
-  parser.add_argument("folder", nargs="?", default="")
   parser.add_argument("--text", default="")
   parser.add_argument("--sentences", type=int, default=256)
-  parser.add_argument("--rounds", type=int, default=5)
-  parser.add_argument("--engines", nargs="+", default=ENGINES, choices=ENGINES)
-  parser.add_argument(
-    "--peer_python", default=str(root / ".venv-minicons/bin/python")
-  )
-  parser.add_argument("--tiny", action="store_true")
-  parser.add_argument(
-    "--threads", type=int, default=len(os.sched_getaffinity(0))
-  )
-  parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   if arguments.engine:
     work(arguments.engine, pathlib.Path(arguments.folder), arguments.threads)
@@ -209,15 +201,12 @@ def main() -> None:
     bert_jax.save(model, folder / "model")
     (folder / "sentences.json").write_text(json.dumps(texts))
     found = measure(arguments, folder, len(texts))
-  if arguments.tiny:
-    print("A tiny model, to test the benchmark: the figures are meaningless.")
-  else:
-    results = {
-      "machine": runner.machine(),
-      "arguments": vars(arguments),
-      "engines": found,
-    }
-    runner.write_results(runner.RESULTS / "scores.json", results)
+  results = {
+    "machine": runner.machine(),
+    "arguments": vars(arguments),
+    "engines": found,
+  }
+  runner.write_unless_tiny("scores", results)
   print_results(found)
 
 

@@ -1,5 +1,6 @@
 """Processes that measure in turn, one for each engine of a benchmark."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -10,6 +11,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Workers = Mapping[str, subprocess.Popen]
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+def parser(
+  description: str,
+  engines: Sequence[str],
+  peers: str,
+  rounds: int,
+  threads: int,
+) -> argparse.ArgumentParser:
+  """A parser of what the benchmark and its workers are told.
+
+  Args:
+    description: the docstring of the benchmark.
+    engines: the names of all engines.
+    peers: the folder of the environment of the peers.
+    rounds: by default.
+    threads: by default.
+  """
+  made = argparse.ArgumentParser(
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  made.add_argument("folder", nargs="?", default="")
+  made.add_argument("--engines", nargs="+", default=engines, choices=engines)
+  made.add_argument("--rounds", type=int, default=rounds)
+  made.add_argument("--threads", type=int, default=threads)
+  made.add_argument(
+    "--peer_python", default=str(_ROOT / peers / "bin" / "python")
+  )
+  made.add_argument("--tiny", action="store_true")
+  made.add_argument("--engine", choices=engines, help=argparse.SUPPRESS)
+  return made
 
 
 @contextlib.contextmanager
@@ -52,7 +87,7 @@ def running(
       stdout=subprocess.PIPE,
       text=True,
       env=environment,
-      cwd=pathlib.Path(__file__).parents[1],
+      cwd=_ROOT,
     )
     for engine in engines
   }
@@ -66,17 +101,20 @@ def running(
 
 
 def answers(
-  workers: Workers, case: str, number: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-  """What each worker that has not failed measures, by engine.
+  workers: Workers, case: str, rounds: int
+) -> dict[str, list[dict[str, Any]]]:
+  """What each worker measured in all rounds; nothing after it has failed.
 
-  The order of the workers is another one in each round, of this number.
+  The order of the workers is another one in each round.
   """
+  found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in workers}
   items = list(workers.items())
-  start = number % len(items)
-  for engine, worker in items[start:] + items[:start]:
-    if (answer := _ask(worker, case)) is not None:
-      yield engine, answer
+  for number in range(rounds):
+    start = number % len(items)
+    for engine, worker in items[start:] + items[:start]:
+      if (answer := _ask(worker, case)) is not None:
+        found[engine].append(answer)
+  return found
 
 
 def _ask(worker: subprocess.Popen, case: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ places. Here all prompts are in one batch; the peer gets one at a time, since it
 takes positions from places and so has none for prompts of unequal lengths.
 """
 
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -91,13 +92,7 @@ def _batch(prompts: list[list[int]]) -> Batch:
   for row, prompt in zip(ids, prompts):
     row[: len(prompt)] = prompt
   batch = Batch.from_ids(ids, ids > 0)
-  return Batch(
-    batch.token_ids,
-    batch.segment_ids,
-    batch.position_ids,
-    batch.sequence_ids,
-    stage_ids=batch.position_ids,
-  )
+  return dataclasses.replace(batch, stage_ids=batch.position_ids)
 
 
 def _logits_differ(
