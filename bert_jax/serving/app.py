@@ -244,15 +244,6 @@ class Run:
     if self._server.registry.draining:
       # Clients leave before the listener closes.
       headers["connection"] = "close"
-    if isinstance(found, ServingError):
-      content = self._error(found)
-      raw = Raw(content, status=found.status, headers=found.headers)
-    elif isinstance(found, Streamed):
-      raw = Raw(media_type=found.media_type)
-    elif isinstance(found, Raw):
-      raw = found
-    else:
-      raw = Raw(bodies.encode(found))
     if self._call is not None and self._call.served is not None:
       headers["x-model"] = self._call.served.name
       headers["x-model-version"] = self._call.served.version
@@ -260,7 +251,14 @@ class Run:
         headers["x-compute-tokens"] = str(self._call.usage.tokens)
     if isinstance(found, Streamed):
       events = self._sent(found.events)
-      return StreamingResponse(events, 200, headers, raw.media_type)
+      return StreamingResponse(events, 200, headers, found.media_type)
+    if isinstance(found, ServingError):
+      content = self._error(found)
+      raw = Raw(content, status=found.status, headers=found.headers)
+    elif isinstance(found, Raw):
+      raw = found
+    else:
+      raw = Raw(bodies.encode(found))
     self.count(raw.status, getattr(found, "code", ""))
     media_type = raw.media_type if raw.content else None
     return Response(

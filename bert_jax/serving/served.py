@@ -389,9 +389,10 @@ class Served:
         " several texts, or none",
       )
     work = self._answering(options)
-    fields = {x.name: getattr(work, x.name) for x in dataclasses.fields(work)}
-    # Computed alone.
-    return _Streaming(**{**fields, "group": next(_numbers)}, emit=emit)
+    # Of another group, so that it is computed alone.
+    return _Streaming(
+      next(_numbers), work.task, work.function, None, work.exact, emit=emit
+    )
 
   def _embedding(self, **changes: Any) -> "_Work":
     given = {name: x for name, x in changes.items() if x is not None}
