@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
   config.optimizer.learning_rate = 3e-3
   config.corpus = {
     "source": "text_files",
-    "files": ("speech/train.txt",),
+    "files": "speech/train.txt",
     "documents": "line",
     "sentences": "line",
     "vocab_size": 8192,
