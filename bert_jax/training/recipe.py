@@ -1,6 +1,7 @@
 """The recipe: the configuration of a run, as checked dataclasses."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -18,6 +19,7 @@ from bert_jax.text.tokenizer import Tokenizer, fingerprint
 from bert_jax.training import finetuning
 from bert_jax.training.finetuning import FinetuningConfig
 from bert_jax.training.logging import LOGGERS
+from bert_jax.training.lora import Lora, LoraConfig
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.optim.ema import EmaConfig
 from bert_jax.training.optim.guard import GuardConfig
@@ -118,6 +120,7 @@ class Recipe:
     init: the model to start from, anything that `bert_jax.load` takes; its
       encoder, vocabulary and matching heads are used.
     finetuning: which of its parameters are frozen or newly initialized.
+    lora: low-rank adapters that are trained in place of the encoder.
     ema: averages of the parameters, as the model.
     model: fields of `EncoderConfig`, and `preset`; with `init` only fields
       that do not change the architecture, such as `hidden_dropout`.
@@ -144,6 +147,7 @@ class Recipe:
   finetuning: FinetuningConfig = dataclasses.field(
     default_factory=FinetuningConfig
   )
+  lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
   ema: EmaConfig = dataclasses.field(default_factory=EmaConfig)
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
@@ -176,6 +180,8 @@ class Recipe:
       )
     if self.finetuning != FinetuningConfig() and not self.init:
       raise ValueError("finetuning: there is no config.init to fine-tune")
+    if self.lora.rank and not self.init:
+      raise ValueError("lora.rank: there is no config.init to adapt")
     sizes = ("batch_size", "accumulation")
     settings.check(self, "at least 1", lambda x: x >= 1, *sizes)
     if self.batch_size % self.accumulation:
@@ -265,7 +271,11 @@ class Recipe:
       known = pretrained.task
       tokenizer = self._pretrained_tokenizer(pretrained, tokenizer)
       finetuning.check(self.finetuning, config)
-    return tasks.make(data, config, tokenizer, known, self.seed)
+    task, data = tasks.make(data, config, tokenizer, known, self.seed)
+    if self.lora.rank:
+      wrap = functools.partial(Lora, config=self.lora)
+      task = dataclasses.replace(task, wrap=wrap)
+    return task, data
 
   def data_config(self) -> Any:
     """The section `data`, as the dataclass of its task."""

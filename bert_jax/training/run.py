@@ -7,6 +7,7 @@ stop, and the goodput record.
 
 import contextlib
 import functools
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from bert_jax.interop.pretrained import Pretrained
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.tasks.task import Task
-from bert_jax.training import evaluation, finetuning, inference, logging
+from bert_jax.training import evaluation, finetuning, inference, logging, lora
 from bert_jax.training import train as train_lib
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.evaluation import EarlyStopping
@@ -147,6 +148,8 @@ def make_optimizer(
   """
   shapes = train_lib.param_shapes(task)
   frozen = finetuning.frozen(shapes, recipe.finetuning)
+  if recipe.lora.rank:
+    frozen = jax.tree.map(operator.or_, frozen, lora.frozen(shapes))
   optimizer = optimizers.make(
     recipe.optimizer, recipe.steps, frozen, clocked=recipe.hours > 0
   )

@@ -54,6 +54,7 @@ DEFAULT_RULES: Rules = (
   (rf"{_HEAD}vectors/[^/]+/(kernel|scale|bias)", ()),
   (rf"{_HEAD}(next_sentence|classifier|intent|slots)/kernel", ("fsdp", None)),
   (rf"{_HEAD}(next_sentence|classifier|intent|slots)/bias", ()),
+  (r"lora/.+/kernel/[ab]", ()),
 )
 
 

@@ -1,0 +1,100 @@
+"""Runs that train adapters in place of the encoder."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import bert_jax
+from bert_jax import trees
+from bert_jax.checkpointing import parameters
+from bert_jax.training import lora, run, workdir
+from bert_jax.training.lora import Lora, LoraConfig
+from bert_jax.training.recipe import Recipe
+from tests import pytrees
+from tests.errors import user_error
+from tests.tasks import cases
+from tests.tasks.learnable import train
+from tests.training.finetune_runs import recipe
+
+CONFIG = LoraConfig(rank=2, alpha=4.0, targets=(r"encoder/.*/query/kernel",))
+
+
+def adapted():
+  model = cases.model("classification")
+  module = Lora(model.task.module, CONFIG)
+  params = dict(model.params)
+  shapes = lora.adapter_shapes(params, CONFIG)
+  rng = np.random.default_rng(0)
+  params[lora.NAME] = jax.tree.map(
+    lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes
+  )
+  return model, module, params
+
+
+def test_adapters_are_added_to_the_kernels_that_match():
+  model, module, params = adapted()
+  merged = trees.flatten(lora.merge(params, CONFIG))
+  before = trees.flatten(model.params)
+  assert merged.keys() == before.keys()
+  for path, value in merged.items():
+    if "/query/kernel" in path:
+      own = trees.flatten(params)
+      product = own[f"lora/{path}/a"] @ own[f"lora/{path}/b"]
+      np.testing.assert_allclose(value, before[path] + 2 * product, rtol=1e-5)
+    else:
+      np.testing.assert_array_equal(value, before[path])
+  batch = model.task.dummy_batch
+  batch = jax.tree.map(lambda x: np.asarray(x)[None], batch)
+  outputs = module.apply({"params": params}, batch)
+  plain = model.module.apply({"params": lora.merge(params, CONFIG)}, batch)
+  jax.tree.map(np.testing.assert_array_equal, outputs, plain)
+
+
+def test_at_first_an_adapted_model_is_the_model():
+  model, module, _ = adapted()
+  task = dataclasses.replace(model.task, wrap=lambda _: module)
+  params = task.init_params(jax.random.key(1))
+  own = {name: x for name, x in params.items() if name != lora.NAME}
+  pytrees.assert_equal(
+    trees.flatten(lora.merge(params, CONFIG)), trees.flatten(own)
+  )
+
+
+def test_a_run_trains_adapters_and_the_head_and_is_loaded_merged(
+  home, tmp_path
+):
+  config = recipe(home, lora=dataclasses.asdict(CONFIG))
+  train(config, tmp_path)
+  (saved,) = [parameters.best_folder(tmp_path / workdir.CHECKPOINTS)]
+  paths = parameters.saved_paths(saved)
+  assert any(path.startswith("lora/encoder/") for path in paths)
+  before, after = pytrees.load(home / "init"), pytrees.load(tmp_path)
+  for path, value in after.items():
+    if path.startswith("encoder/"):
+      same = np.array_equal(value, before[path])
+      assert same != ("/query/kernel" in path), path
+  # Loaded, it is an ordinary model, which another run begins with.
+  model = bert_jax.load(tmp_path)
+  assert lora.NAME not in model.params
+  bert_jax.save(model, tmp_path / "converted", "huggingface")
+  again = bert_jax.load(tmp_path / "converted")
+  assert again("the array") == model("the array")
+  made = Recipe.from_dict(recipe(home, init=str(tmp_path)))
+  task, _ = made.make_task(workdir.open_model(tmp_path))
+  assert lora.NAME not in run.train_lib.param_shapes(task)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"rank": -1}, "rank: expected at least 0"),
+    ({"rank": 1, "alpha": 0}, "alpha: expected above 0"),
+    ({"rank": 1, "targets": ("none",)}, "'none' matches no parameter"),
+    ({"rank": 1, "targets": (".*/bias",)}, "expected kernels of dense layers"),
+  ],
+)
+def test_wrong_settings(home, tmp_path, changes, message):
+  with user_error(message):
+    train(recipe(home, lora=changes), tmp_path)
