@@ -15,7 +15,7 @@ import numpy as np
 import tokenizers
 
 from bert_jax.settings import UserError
-from bert_jax.text import detokenization
+from bert_jax.text import detokenization, trimming
 from bert_jax.text.config_files import CONFIG, KEYS, SPLIT, Added
 from bert_jax.text.json_format import (
   BY_WORD,
@@ -173,6 +173,29 @@ class JsonTokenizer:
     made = object.__new__(type(self))
     made.__setstate__(self.__getstate__() | {"_settings": settings})
     return made
+
+  def trimmed(self, texts: Sequence[str]) -> tuple[Self, list[int]]:
+    """A tokenizer without the tokens that texts do not need.
+
+    These and all special and added tokens, and single characters, are kept;
+    the texts are encoded as before. See `trimming.needed`.
+
+    Args:
+      texts: those that are to be encoded.
+
+    Returns:
+      The tokenizer, and the ids that its tokens have in this one.
+    """
+    used = {id for ids in self.encode_pieces(texts) for id in ids}
+    kept = trimming.needed(
+      json.loads(self._files[FILE_NAME]), used | self._special_ids
+    )
+    made = object.__new__(type(self))
+    vars(made).update(vars(self))
+    files = trimming.trimmed(self._files, kept)
+    JsonTokenizer.__init__(made, files, self._names, self._settings)
+    vars(made).pop("_masking_backend", None)
+    return made, kept
 
   def token(self, id: int) -> str:
     """See `Tokenizer.token`."""

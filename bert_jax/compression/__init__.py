@@ -1,0 +1,1 @@
+"""Smaller and faster models of a model: functions from model to model."""

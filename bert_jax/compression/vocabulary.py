@@ -1,0 +1,47 @@
+"""Removes the tokens of a vocabulary that texts do not need.
+
+Abdaoui et al. (2020), "Load What You Need: Smaller Versions of Multilingual
+BERT" (arXiv:2010.05609). The word embedding is most of a multilingual model.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from bert_jax import trees
+from bert_jax.model import Model
+from bert_jax.models import vocabulary
+from bert_jax.settings import UserError
+
+
+def trim(model: Model, texts: Sequence[str]) -> Model:
+  """A model with the tokens that texts need.
+
+  Outputs are the same, bit for bit, for texts of which all tokens are kept.
+
+  Args:
+    model: any, but no ensemble.
+    texts: those that the model is for; each token of them is kept, and all
+      special and added tokens and single characters.
+
+  Raises:
+    UserError: there are no texts, or the model has no vocabulary.
+  """
+  if model.tokenizer is None:
+    raise UserError("trim: the model has no vocabulary")
+  if not texts:
+    raise UserError("trim: expected texts, got none")
+  tokenizer, kept = model.tokenizer.trimmed(texts)
+  config = dataclasses.replace(model.config, vocab_size=len(kept))
+  task = model.task.bind(config, tokenizer)
+
+  def rows(path: str, x):
+    if not vocabulary.has_rows(path):
+      return x
+    array = np.asarray(x)[kept]
+    return jnp.asarray(vocabulary.with_rows(path, array, config.vocab_rows))
+
+  params = trees.map_with_path(rows, model.params)
+  return Model(task, params, model.batch_size, model.mesh)
