@@ -89,11 +89,12 @@ def trimmed(files: Mapping[str, bytes], ids: Sequence[int]) -> dict[str, bytes]:
     }
   if "merges" in model:
     known = model["vocab"]
-    model["merges"] = [
-      merge
-      for merge in model["merges"]
-      if all(x in known for x in (*(pair := _pair(merge)), "".join(pair)))
-    ]
+
+    def is_kept(merge: str | Sequence[str]) -> bool:
+      left, right = _pair(merge)
+      return {left, right, left + right} <= known.keys()
+
+    model["merges"] = list(filter(is_kept, model["merges"]))
   content["added_tokens"] = [
     {**entry, "id": new[entry["id"]]}
     for entry in added_entries(content)
