@@ -23,6 +23,7 @@ _MAY_BE_ZERO = {
   "position_offset",
   "local_window",
   "relative_buckets",
+  "head_size",
 }
 _MAX_LAYERS = 1000
 _OPTIONS = {
@@ -48,7 +49,8 @@ class EncoderConfig:
     vocab_size: the number of tokens.
     hidden_size: the width of the vector of a token.
     num_layers: Transformer layers.
-    num_heads: attention heads; must divide hidden_size.
+    num_heads: attention heads; must divide hidden_size, unless there is a
+      head_size.
     intermediate_size: the inner width of a feed-forward block.
     max_positions: the maximum length of a sequence, in tokens.
     num_segments: rows of the segment embedding; 0 for none.
@@ -126,6 +128,9 @@ class EncoderConfig:
     remat: rematerialization in the backward pass, to save memory: `none`;
       `minimal` saves the matrix products of a layer, except those of the
       attention weights; `full` saves only the input of a layer.
+    head_size: the width of a head; 0 is hidden_size / num_heads.
+    layer_heads: the heads of each layer, if they differ, as after pruning.
+    layer_intermediate_sizes: the inner width of each layer, if they differ.
     vocab_multiple: rounds the rows of the word embedding up, so that they
       divide over devices and fill their tiles (128, for example). The
       additional rows are no tokens: they get no probability, and are not in
@@ -171,6 +176,9 @@ class EncoderConfig:
   head_activation: str = ""
   tied_decoder: bool = True
   remat: str = "none"
+  head_size: int = 0
+  layer_heads: tuple[int, ...] = ()
+  layer_intermediate_sizes: tuple[int, ...] = ()
   vocab_multiple: int = 1
 
   def __post_init__(self):
@@ -212,12 +220,31 @@ class EncoderConfig:
     """Whether the embeddings of tokens depend on their positions."""
     return not self.rotary_base and not self.disentangled
 
+  @property
+  def head_width(self) -> int:
+    """The width of the queries, keys and values of a head."""
+    return self.head_size or self.hidden_size // self.num_heads
+
+  def of_layer(self, index: int) -> "EncoderConfig":
+    """The sizes of one layer, as `num_heads` and `intermediate_size`."""
+    if not (self.layer_heads or self.layer_intermediate_sizes):
+      return self
+    heads, inner = self.layer_heads, self.layer_intermediate_sizes
+    return dataclasses.replace(
+      self,
+      num_heads=heads[index] if heads else self.num_heads,
+      intermediate_size=inner[index] if inner else self.intermediate_size,
+      head_size=self.head_width,
+      layer_heads=(),
+      layer_intermediate_sizes=(),
+    )
+
   def _check_together(self):
     shared = self.attention_dropout_broadcast == "queries"
     drops_weights = self.attention_dropout and not shared
-    depth = self.hidden_size // self.num_heads
     rates = len(self.layer_dropouts)
-    differ = self.pre_norm or self.local_window or rates
+    sizes = (self.layer_heads, self.layer_intermediate_sizes)
+    differ = self.pre_norm or self.local_window or rates or any(sizes)
     has_local = bool(self.rotary_base and self.local_window)
     distinct = self.layer_groups * self.group_layers
     divides = self.num_layers % self.group_layers == 0
@@ -232,13 +259,13 @@ class EncoderConfig:
         "attention: cudnn needs the dtype bfloat16, got float32",
       ),
       (
-        self.hidden_size % self.num_heads,
+        not self.head_size and self.hidden_size % self.num_heads,
         f"num_heads: {self.num_heads} heads do not divide hidden_size"
         f" {self.hidden_size}",
       ),
       (
-        self.rotary_base and depth % 2,
-        f"rotary_base: needs heads of an even width, got {depth}",
+        self.rotary_base and self.head_width % 2,
+        f"rotary_base: needs heads of an even width, got {self.head_width}",
       ),
       (
         rates and rates != self.num_layers,
@@ -246,8 +273,21 @@ class EncoderConfig:
       ),
       (
         self.shared_layers and differ,
-        "shared_layers: with pre_norm, local_window or layer_dropouts, layers"
-        " differ",
+        "shared_layers: with pre_norm, local_window, layer_dropouts,"
+        " layer_heads or layer_intermediate_sizes, layers differ",
+      ),
+      (
+        any(
+          len(x) not in (0, self.num_layers) or min(x, default=1) < 1
+          for x in sizes
+        ),
+        f"layer_heads, layer_intermediate_sizes: expected {self.num_layers}"
+        f" numbers of at least 1, got {[*map(list, sizes)]}",
+      ),
+      (
+        self.relative_buckets and self.layer_heads,
+        "layer_heads: relative_buckets have weights for the heads of all"
+        " layers",
       ),
       (
         distinct > 1 and not self.shared_layers,

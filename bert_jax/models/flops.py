@@ -25,9 +25,18 @@ def peak_flops(device_kind: str) -> float | None:
 
 
 def flops_per_layer(config: EncoderConfig) -> float:
-  """FLOPs of a layer per position, without attention; forward pass only."""
+  """FLOPs of a layer per position, without attention; forward pass only.
+
+  Where layers differ, the mean of all.
+  """
+  layers = range(config.num_layers)
+  return sum(_of_layer(config.of_layer(i)) for i in layers) / len(layers)
+
+
+def _of_layer(config: EncoderConfig) -> float:
   width, inner = config.hidden_size, config.intermediate_size
-  return 8 * width**2 + (6 if config.gated else 4) * width * inner
+  attended = config.num_heads * config.head_width
+  return 8 * width * attended + (6 if config.gated else 4) * width * inner
 
 
 def training_flops_per_token(
@@ -45,13 +54,17 @@ def training_flops_per_token(
   projected = 2 * embedding * width if config.embedding_size else 0
   window = min(config.local_window + 1, length) if config.local_window else 0
   keys = sum(
-    window if window and layer % config.global_every else length
+    (window if window and layer % config.global_every else length)
+    * config.of_layer(layer).num_heads
     for layer in range(config.num_layers)
   )
   if config.disentangled:
-    keys += config.num_layers * min(2 * length, config.relative_buckets)
+    buckets = min(2 * length, config.relative_buckets)
+    keys += config.num_layers * config.num_heads * buckets
   head = 2 * width * embedding + 2 * embedding * config.vocab_rows
   encoder = (
-    projected + config.num_layers * flops_per_layer(config) + 4 * width * keys
+    projected
+    + config.num_layers * flops_per_layer(config)
+    + 4 * config.head_width * keys
   )
   return 3 * (encoder + predictions / length * head)

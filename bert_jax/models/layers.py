@@ -230,9 +230,9 @@ class SelfAttention(nn.Module):
   ) -> _WithDetails:
     """Attends to the tokens of the same sequence, and to those of `past`."""
     config = self.config
-    split = (*x.shape[:2], config.num_heads, -1)
+    split = (*x.shape[:2], config.num_heads, config.head_width)
     dense = {
-      name: Dense(config, config.hidden_size, name=name)
+      name: Dense(config, config.num_heads * config.head_width, name=name)
       for name in ("query", "key", "value")
     }
     query, key, value = (layer(x).reshape(split) for layer in dense.values())
@@ -290,7 +290,7 @@ class SelfAttention(nn.Module):
     )
     output = Dense(config, config.hidden_size, name="output")
     own = attention.Keys(key, value, tokens) if keys else None
-    return output(mixed.reshape(x.shape)), weights, own
+    return output(mixed.reshape(*x.shape[:2], -1)), weights, own
 
 
 class FeedForward(nn.Module):
@@ -320,10 +320,11 @@ class Layer(nn.Module):
   def setup(self):
     config = self.config
     is_local = config.local_window and self.index % config.global_every
-    self.attention = SelfAttention(config, bool(is_local))
+    own = config.of_layer(self.index)
+    self.attention = SelfAttention(own, bool(is_local))
     if self.index or not config.pre_norm:
       self.attention_norm = LayerNorm(config)
-    self.feed_forward = FeedForward(config)
+    self.feed_forward = FeedForward(own)
     self.feed_forward_norm = LayerNorm(config)
     rates = config.layer_dropouts
     self.dropout = Dropout(

@@ -59,7 +59,8 @@ class Attention:
       is_local: whether tokens see only those near by.
     """
     graph, config = self._graph, self._config
-    depth = config.hidden_size // config.num_heads
+    depth = config.head_width
+    heads = params["query"]["kernel"].shape[1] // depth  # Of this layer.
     # The scale of the scores is in the weights of queries.
     terms = 3 if config.disentangled else 1
     scale = np.float32((terms * depth) ** -0.5)
@@ -69,13 +70,13 @@ class Attention:
     )
     if config.rotary_base:
       base = config.local_rotary_base if is_local else config.rotary_base
-      query, key = (self._rotated(x, base) for x in (query, key))
+      query, key = (self._rotated(x, heads, base) for x in (query, key))
     extra = None
     if config.disentangled:
-      heads = (self._by_head(x) for x in (query, key))
-      extra = self._disentangled(*heads, name, params, scale)
+      by_head = (self._by_head(x) for x in (query, key))
+      extra = self._disentangled(*by_head, name, params, scale)
     attend = self._fused if self._is_fused else self._attend
-    mixed = attend(query, key, value, is_local, extra)
+    mixed = attend(query, key, value, heads, is_local, extra)
     return layers.layer(graph, mixed, f"{name}/output", params["output"])
 
   def _projected(
@@ -88,11 +89,17 @@ class Attention:
 
   def _by_head(self, x: str) -> str:
     """From [rows, length, hidden] to [rows, heads, length, depth]."""
-    x = self._graph.reshape(x, 0, 0, self._config.num_heads, -1)
+    x = self._graph.reshape(x, 0, 0, -1, self._config.head_width)
     return self._graph.op("Transpose", x, perm=[0, 2, 1, 3])
 
   def _attend(
-    self, query: str, key: str, value: str, is_local: bool, extra: str | None
+    self,
+    query: str,
+    key: str,
+    value: str,
+    heads: int,
+    is_local: bool,
+    extra: str | None,
   ) -> str:
     """The weighted values, by standard operators.
 
@@ -110,10 +117,16 @@ class Attention:
     weights = graph.op("Softmax", scores, axis=-1)
     mixed = graph.op("MatMul", weights, value)
     mixed = graph.op("Transpose", mixed, perm=[0, 2, 1, 3])
-    return graph.reshape(mixed, 0, 0, self._config.hidden_size)
+    return graph.reshape(mixed, 0, 0, heads * self._config.head_width)
 
   def _fused(
-    self, query: str, key: str, value: str, is_local: bool, extra: str | None
+    self,
+    query: str,
+    key: str,
+    value: str,
+    heads: int,
+    is_local: bool,
+    extra: str | None,
   ) -> str:
     """The same by one operator of ONNX Runtime."""
     graph = self._graph
@@ -126,7 +139,7 @@ class Attention:
       "MultiHeadAttention",
       *(query, key, value, "", mask, bias),
       domain=CONTRIB,
-      num_heads=self._config.num_heads,
+      num_heads=heads,
       mask_filter_value=_IMPOSSIBLE,
       scale=1.0,
     )
@@ -134,8 +147,8 @@ class Attention:
   def _transposed(self, x: str) -> str:
     return self._graph.op("Transpose", x, perm=[0, 1, 3, 2])
 
-  def _rotated(self, x: str, base: float) -> str:
-    """`models.attention.rotate` of [rows, length, hidden]."""
+  def _rotated(self, x: str, heads: int, base: float) -> str:
+    """`models.attention.rotate` of [rows, length, heads * depth]."""
     graph, config = self._graph, self._config
     positions = self._tokens.positions(graph)
     names = (f"rotary/{base:g}/{kind}" for kind in ("cosine", "sine"))
@@ -147,12 +160,12 @@ class Attention:
     cosine, sine = (
       graph.op("Unsqueeze", x, graph.ints(2)) for x in (cosine, sine)
     )
-    x = graph.reshape(x, 0, 0, config.num_heads, -1)
+    x = graph.reshape(x, 0, 0, heads, config.head_width)
     first, second = graph.ops("Split", x, count=2, axis=-1, num_outputs=2)
     turned = graph.op("Concat", graph.op("Neg", second), first, axis=-1)
     x = graph.op("Mul", x, cosine)
     x = graph.op("Add", x, graph.op("Mul", turned, sine))
-    return graph.reshape(x, 0, 0, config.hidden_size)
+    return graph.reshape(x, 0, 0, heads * config.head_width)
 
   def _masked(self, is_local: bool) -> str:
     """0 where a token is seen, [rows, 1, 1 or length, length]."""
@@ -260,7 +273,7 @@ def normalized(params: layers.Params, config: EncoderConfig) -> np.ndarray:
 
 def _rotary(config: EncoderConfig, base: float) -> Sequence[np.ndarray]:
   """The cosines and sines of each position, [positions, depth]."""
-  half = config.hidden_size // config.num_heads // 2
+  half = config.head_width // 2
 
   # Compiled as in the model, whose powers differ from those of NumPy.
   @jax.jit
