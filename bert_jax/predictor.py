@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, overload
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 
 from bert_jax import settings
 from bert_jax.batch import Batch
@@ -22,6 +22,7 @@ from bert_jax.tasks.targets.similarity import Similarity
 from bert_jax.tasks.targets.token_likelihood import Score
 from bert_jax.tasks.task import Prediction, Task
 from bert_jax.text.tokenizer import Tokenizer, mask_name
+from bert_jax.vectors import quantize
 
 Outputs = Mapping[str, Any]
 """Arrays by the names of outputs; their first axis is the rows of the batch."""
@@ -196,8 +197,11 @@ class Predictor:
     return self.forward
 
   def embed(
-    self, texts: str | Sequence[str], **changes: Any
-  ) -> Float[np.ndarray, "*texts width"]:
+    self,
+    texts: str | Sequence[str],
+    precision: str = "float32",
+    **changes: Any,
+  ) -> Shaped[np.ndarray, "*texts width"]:
     """Vectors of texts, whatever the model's head is for.
 
     >>> model.embed(["The cat sits.", "A feline is seated."]).shape
@@ -205,19 +209,22 @@ class Predictor:
 
     Args:
       texts: one text, or a list of them.
+      precision: see `vectors.quantize`; with `int8` and `uint8`, quantize the
+        vectors of single texts there, by the ranges of many.
       **changes: to the settings that the model came with: `pooling`,
         `normalize`, `truncate_dim`, `max_length`, and `prompt` or
         `prompt_name`, the name of one of its prompts.
 
     Returns:
-      float32 [width] for a single text, [texts, width] for a list.
+      float32, or what the precision is, [width] for a single text, [texts,
+      width] for a list.
 
     Raises:
       InputError: a text is no text.
       UserError: a setting is unknown, or the model is an ensemble.
     """
     if isinstance(texts, str):
-      return self.embed([texts], **changes)[0]
+      return self.embed([texts], precision, **changes)[0]
     task = self.embedding_task(**changes)
     ((name, target),) = task.targets.items()
     embedder = Predictor(task, self._embedding_forward(task), self.batch_size)
@@ -228,7 +235,7 @@ class Predictor:
     if changes.get("normalize") and target.truncate_dim:
       # Asked for in addition to the normalization of whole vectors.
       vectors /= np.maximum(np.linalg.norm(vectors, axis=-1)[:, None], 1e-12)
-    return vectors
+    return quantize(vectors, precision)
 
   def embedder(self) -> "Predictor":
     """A predictor of the vectors that `embed` gives; the same in all calls.

@@ -70,6 +70,9 @@ class Similarity(Target):
       by default the least and the greatest in the records.
     modules: dense layers and norms after pooling, before `normalize`; those of
       the model that training continues from.
+    matryoshka: widths of prefixes of the vectors that are trained as well; the
+      loss is the mean over these and the whole vectors, so that vectors can be
+      cut (Kusupati et al. 2022, arXiv:2205.13147).
     truncate_dim: above 0, answers are the first entries of the vectors, which
       are not scaled again.
   """
@@ -81,6 +84,7 @@ class Similarity(Target):
   symmetric: bool = False
   label_range: tuple[float, ...] = ()
   modules: tuple[VectorModule, ...] = ()
+  matryoshka: tuple[int, ...] = ()
   truncate_dim: int = 0
 
   OPTIONAL: ClassVar = ("negative",)
@@ -102,6 +106,10 @@ class Similarity(Target):
     if self.objective not in OBJECTIVES:
       known = " or ".join(OBJECTIVES)
       raise ValueError(f"objective: expected {known}, got {self.objective!r}")
+    if not all(width > 0 for width in self.matryoshka):
+      raise ValueError(
+        f"matryoshka: expected widths above 0, got {list(self.matryoshka)}"
+      )
     if not self.scale > 0:
       raise ValueError(f"scale: expected more than 0, got {self.scale}")
     if self.label_range and not (
@@ -204,6 +212,28 @@ class Similarity(Target):
     self, outputs: Hidden, arrays: Arrays, batch: Batch
   ) -> tuple[Means, Means]:
     vectors = self._vectors(outputs, batch)
+    losses, found = self._learned_of(vectors, arrays, batch)
+    if wide := [n for n in self.matryoshka if n >= vectors.shape[-1]]:
+      raise UserError(
+        f"matryoshka: expected less than the width {vectors.shape[-1]}, got"
+        f" {wide}"
+      )
+    parts = [losses] + [
+      self._learned_of(vectors[..., :width], arrays, batch)[0]
+      for width in self.matryoshka
+    ]
+    # The weights are the same.
+    joint = {
+      name: mean._replace(
+        total=sum(part[name].total for part in parts) / len(parts)
+      )
+      for name, mean in losses.items()
+    }
+    return joint, found
+
+  def _learned_of(
+    self, vectors: Array, arrays: Arrays, batch: Batch
+  ) -> tuple[Means, Means]:
     weights = arrays["weights"]
     if self.objective == "similarity":
       wanted = arrays["similarities"]
