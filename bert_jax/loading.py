@@ -52,7 +52,9 @@ def load(
       replaced by a new one.
     num_labels: the number of labels, of a new head `LABEL_0` and so on.
     dtype: what the encoder computes in, "float32" or "bfloat16"; by default
-      that of the model. Parameters stay float32.
+      that of the model. Parameters stay float32. With "int8" or "int4" kernels
+      and embeddings are kept in 8 or 4 bits (see `models.quantization`), and
+      products are computed in the model's dtype.
     mesh: a mesh with the axes `data`, `fsdp` and `model` to lay the
       parameters over and to split rows over; by default all local devices,
       each with a copy. A vocabulary that does not divide over it is padded;
@@ -94,13 +96,15 @@ def load(
   import jax
 
   from bert_jax.model import Model
+  from bert_jax.models import quantization
   from bert_jax.training import workdir
   from bert_jax.training.mesh import meshes, partitioning
 
   pretrained = workdir.open_model(where, ignore_unexpected, step)
   if task in pretrained.task.parts:
     pretrained, task = pretrained.part(task), None
-  if dtype is not None:
+  bits = {name: bits for bits, name in quantization.BITS.items()}.get(dtype)
+  if dtype is not None and bits is None:
     config = settings.replace(pretrained.config, {"dtype": dtype}, "load")
     pretrained = dataclasses.replace(pretrained, config=config)
   if split_special_tokens is not None and pretrained.tokenizer is not None:
@@ -145,6 +149,8 @@ def load(
       " is trained",
       stacklevel=2,
     )
+  if bits is not None:
+    params = jax.jit(quantization.quantize, static_argnums=1)(params, bits)
   return Model(made, params, batch_size, mesh)
 
 

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from bert_jax import settings
+from bert_jax import settings, trees
 from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
 from bert_jax.interop import huggingface
 from bert_jax.models import encoder as encoders
+from bert_jax.models import quantization
 from bert_jax.models.generation import GenerationConfig
 from bert_jax.predictor import Forward, Predictor, preprocess
 from bert_jax.settings import UserError
@@ -71,7 +72,8 @@ class Model(Predictor):
 
   Attributes:
     task: its inputs and targets, bound to the encoder.
-    params: the parameters of `module`, a nested dict of arrays.
+    params: the parameters of `module`, a nested dict of arrays; they may be
+      quantized, see `models.quantization`.
     batch_size: rows that go through the module at once, at most.
     mesh: the devices that rows are split over; None for one device.
   """
@@ -80,6 +82,13 @@ class Model(Predictor):
   params: Parameters
   batch_size: int = 32
   mesh: jax.sharding.Mesh | None = None
+
+  def in_float32(self) -> "Model":
+    """The model whose parameters are not quantized."""
+    if not quantization.is_quantized(trees.flatten(self.params)):
+      return self
+    params = quantization.dequantize(self.params)
+    return dataclasses.replace(self, params=params)
 
   @property
   def module(self) -> Any:
@@ -228,6 +237,7 @@ class Model(Predictor):
     def apply(
       params: Parameters, batch: Batch, hidden_states: bool, attentions: bool
     ) -> encoders.EncoderOutputs:
+      params = quantization.dequantize(params)
       outputs = module.apply(
         {"params": params}, batch, True, hidden_states, attentions
       )
@@ -292,7 +302,9 @@ def save(model: Model, folder: paths.Path, format: str = "huggingface") -> None:
   folders.check_new(folder)
   try:
     with folders.atomic_folder(folder, last=marker) as here:
-      write(model.task, model.params, here)
+      # Only our own format has quantized parameters.
+      written = model if format == "bert_jax" else model.in_float32()
+      write(model.task, written.params, here)
   except OSError as error:
     raise UserError(f"cannot write {folder}: {error}") from error
 

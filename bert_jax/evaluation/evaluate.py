@@ -174,7 +174,7 @@ def _likelihood(
 
   predictions = predictor.predict(
     task,
-    functools.partial(measured, model.params),
+    functools.partial(measured, model.in_float32().params),
     records,
     examples,
     model.batch_size,

@@ -107,6 +107,7 @@ def export(
   config = dataclasses.replace(
     source.config, dtype="float32", attention="auto", remat="none"
   )
+  source = source.in_float32()
   task = source.task.bind(config, source.tokenizer)
   if to != "huggingface":
     _check_reads(task)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 from bert_jax import settings
 from bert_jax.data import grouping
 from bert_jax.data.augmentation import MaskedLanguageModel
-from bert_jax.models import decoding, heads
+from bert_jax.models import decoding, heads, quantization
 from bert_jax.models.encoder import Encoder
 from bert_jax.models.flops import flops_per_layer
 from bert_jax.models.generation import GenerationConfig
@@ -70,7 +70,7 @@ class Forward:
     def apply(params: Parameters, batch: Batch) -> Any:
       return task.module.apply({"params": params}, batch)
 
-    self._apply = CachedFunction(apply, params)
+    self._apply = _compiled(apply, params)
     self._mesh = mesh
     self.shapes = grouping.Shapes(_COMPILING / flops_per_layer(task.config))
     self.multiple = meshes.batch_devices(mesh) if mesh else 1
@@ -80,8 +80,7 @@ class Forward:
     )
     further = _further_outputs(task) if "encoder" in params else {}
     self._further = {
-      name: CachedFunction(function, params)
-      for name, function in further.items()
+      name: _compiled(function, params) for name, function in further.items()
     }
     self.outputs = (*self._heads, *self._further)
 
@@ -173,9 +172,9 @@ class Writer(Forward):
     def apply(params: Parameters, batch: Batch, seed: Array) -> Any:
       return {head: decoder(params, batch, seed)._asdict()}
 
-    self._apply = CachedFunction(apply, params)
-    self._start = CachedFunction(decoder.start, params)
-    self._step = CachedFunction(decoder.step, params)
+    self._apply = _compiled(apply, params)
+    self._start = _compiled(decoder.start, params)
+    self._step = _compiled(decoder.step, params)
     self.outputs, self._further = (head,), {}
 
   def prepare(self, batch: Batch) -> Callable[[], Any]:
@@ -228,6 +227,17 @@ class Writer(Forward):
         f"max_new_tokens: {self._length} tokens after position {first - 1} are"
         f" more than the model's {self._positions} positions"
       )
+
+
+def _compiled(
+  function: Callable[..., Any], params: Parameters
+) -> CachedFunction:
+  """A function of parameters, which may be quantized, and arrays."""
+
+  def apply(params: Parameters, *args: Any) -> Any:
+    return function(quantization.dequantize(params), *args)
+
+  return CachedFunction(apply, params)
 
 
 def _further_outputs(task: Task) -> Mapping[str, _Function]:

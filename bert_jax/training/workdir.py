@@ -19,6 +19,7 @@ from bert_jax.interop import hub
 from bert_jax.interop.name_table import LoadedParams
 from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.interop.published import open_published
+from bert_jax.models import quantization
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
@@ -182,7 +183,10 @@ def open_model(
     merges = adapters.rank and lora.NAME not in wanted
     if merges:
       there[lora.NAME] = lora.adapter_shapes(there, adapters)
+    if quantization.is_quantized(saved):
+      there = quantization.stored_shapes(there, saved)
     params = parameters.restore_step(saved_in, there)
+    params = quantization.dequantize(params)
     if merges:
       params = lora.merge(params, adapters)
       del there[lora.NAME]
