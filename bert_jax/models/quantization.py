@@ -24,7 +24,7 @@ GROUP = 32
 
 BITS = {8: "int8", 4: "int4"}
 _GREATEST = {"int8": 127, "int4": 7}
-_SMALL = 1024
+_SMALL = 256
 """Parameters of fewer values stay as they are."""
 
 
@@ -113,10 +113,10 @@ def _quantized(
 
 
 def _scale(largest: Array, greatest: int) -> Array:
-  """At least the largest value over the greatest number, in 17 bits."""
+  """The largest value over the greatest number, to the nearest of 17 bits."""
   bits = jax.lax.bitcast_convert_type(largest / greatest, jnp.uint32)
   return jax.lax.bitcast_convert_type(
-    (bits + 0x7F) & jnp.uint32(0xFFFFFF80), jnp.float32
+    (bits + 0x40) & jnp.uint32(0xFFFFFF80), jnp.float32
   )
 
 
