@@ -8,7 +8,7 @@ from tests.commands import ROOT, python
 # each other.
 FLOORS = [
   {"settings", "trees"},
-  {"storage"},
+  {"storage", "vectors"},
   {"text"},
   {"batch"},
   {"types"},

@@ -51,7 +51,9 @@ def importance(model: Model, records: Sequence[Record]) -> Importance:
   """
   _check(model)
   task, config = model.task, model.config
-  examples = [x for record in records for x in task.preprocess(record)]
+  examples = [
+    x for record in records for x in task.preprocess(record, labelled=True)
+  ]
   if not examples:
     raise UserError("importance: expected records, got none")
 

@@ -177,12 +177,14 @@ def _module_names(paths: Collection[str]) -> tuple[str, ...]:
 
 
 def _shapes(task: Task) -> Parameters:
-  """Shape structs of a model's parameters, by tracing two layers only.
+  """Shape structs of a model's parameters, by tracing two layers if it can.
 
   The others have the shapes of the last. Tracing all of them takes most of the
   time of loading a large model.
   """
   config = task.config
+  if task.wrap or config.layer_heads or config.layer_intermediate_sizes:
+    return jax.eval_shape(lambda: task.init_params(jax.random.key(0)))
   few = dataclasses.replace(
     config,
     num_layers=min(2, config.num_layers),

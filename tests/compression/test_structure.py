@@ -1,5 +1,7 @@
 """Models without some of their layers, heads and units."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -8,11 +10,24 @@ import bert_jax
 from bert_jax import trees
 from bert_jax.compression import structure
 from bert_jax.model import Model
+from bert_jax.tasks import TASKS
+from tests import pytrees, small
 from tests.errors import user_error
 from tests.tasks import cases
 
-RECORDS = [cases.RECORDS["classification"], *cases.OTHERS["classification"]]
+RECORDS = [
+  {"text": cases.TEXT, "label": "good"},
+  {"text": cases.LONG, "label": "bad"},
+  {"text": "it sorts", "label": "good"},
+]
 HEADS, UNITS = {0: [0]}, {0: [1, 4], 1: [0, 2, 3]}
+
+
+@functools.cache
+def classifier():
+  task = TASKS["classification"].with_labels(["good", "bad"])
+  task = task.bind(small.ENCODER, small.tokenizer())
+  return Model(task, pytrees.of_task(task), batch_size=4)
 
 
 def masked(model):
@@ -29,22 +44,22 @@ def masked(model):
 
 
 def test_what_is_removed_is_as_if_it_were_masked(tmp_path):
-  model = cases.model("classification")
-  small = structure.remove(model, HEADS, UNITS)
-  assert trees.count(small.params) < trees.count(model.params)
+  model = classifier()
+  pruned = structure.remove(model, HEADS, UNITS)
+  assert trees.count(pruned.params) < trees.count(model.params)
   texts = [cases.TEXT, cases.LONG]
   wanted = masked(model).encode(texts).last_hidden_state
-  found = small.encode(texts).last_hidden_state
+  found = pruned.encode(texts).last_hidden_state
   np.testing.assert_allclose(found, wanted, atol=1e-6)
   # It is an ordinary model.
-  bert_jax.save(small, tmp_path / "small", "bert_jax")
+  bert_jax.save(pruned, tmp_path / "small", "bert_jax")
   again = bert_jax.load(tmp_path / "small")
   assert again.config.layer_heads == (1, 2)
   np.testing.assert_array_equal(again.encode(texts).last_hidden_state, found)
 
 
 def test_importance_is_the_change_of_the_loss_to_first_order():
-  model = cases.model("classification")
+  model = classifier()
   found = structure.importance(model, RECORDS)
   assert [x.shape for x in found.heads] == [(2,)] * 2
   for values in (*found.heads, *found.units):
@@ -52,7 +67,7 @@ def test_importance_is_the_change_of_the_loss_to_first_order():
   # Of one record, by a small change of the output kernel's rows.
   one = structure.importance(model, RECORDS[:1])
   width, step = model.config.head_width, 1e-3
-  batch = model.task.preprocess(RECORDS[0])
+  batch = model.task.preprocess(RECORDS[0], labelled=True)
   batch = jax.tree.map(lambda *x: np.stack(x), *batch)
 
   def loss(scale, head):
@@ -85,7 +100,7 @@ def test_the_least_important_of_all_layers_go():
 
 
 def test_layers_are_kept_in_the_order_that_is_given():
-  model = cases.model("classification")
+  model = classifier()
   one = structure.keep_layers(model, [1])
   flat, own = trees.flatten(model.params), trees.flatten(one.params)
   np.testing.assert_array_equal(
@@ -109,4 +124,4 @@ def test_layers_are_kept_in_the_order_that_is_given():
 )
 def test_what_cannot_be_removed(change, message):
   with user_error(message):
-    change(cases.model("classification"))
+    change(classifier())
