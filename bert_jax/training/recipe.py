@@ -16,14 +16,18 @@ from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.labelled import LabelledConfig
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer, fingerprint
-from bert_jax.training import finetuning
+from bert_jax.training import finetuning, parametrizations
 from bert_jax.training.finetuning import FinetuningConfig
 from bert_jax.training.logging import LOGGERS
-from bert_jax.training.lora import Lora, LoraConfig
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.optim.ema import EmaConfig
 from bert_jax.training.optim.guard import GuardConfig
 from bert_jax.training.optim.optimizer import OptimizerConfig
+from bert_jax.training.parametrizations.lora import LoraConfig
+from bert_jax.training.parametrizations.parametrization import (
+  Parametrization,
+  Parametrized,
+)
 
 # Keys of `model` that may be set for a pretrained model.
 _OF_A_RUN = (
@@ -272,10 +276,16 @@ class Recipe:
       tokenizer = self._pretrained_tokenizer(pretrained, tokenizer)
       finetuning.check(self.finetuning, config)
     task, data = tasks.make(data, config, tokenizer, known, self.seed)
-    if self.lora.rank:
-      wrap = functools.partial(Lora, config=self.lora)
+    if parts := self.parametrizations():
+      wrap = functools.partial(Parametrized, parts=parts)
       task = dataclasses.replace(task, wrap=wrap)
     return task, data
+
+  def parametrizations(self) -> tuple[Parametrization, ...]:
+    """What the model's parameters are computed by."""
+    sections = (getattr(self, name) for name in parametrizations.CONFIGS)
+    made = (section.parametrization() for section in sections)
+    return tuple(part for part in made if part is not None)
 
   def data_config(self) -> Any:
     """The section `data`, as the dataclass of its task."""

@@ -7,13 +7,13 @@ stop, and the goodput record.
 
 import contextlib
 import functools
-import operator
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import optax
 
+from bert_jax import trees
 from bert_jax.checkpointing.checkpoints import Checkpoints
 from bert_jax.cluster import interruption, processes, run_folder, watchdog
 from bert_jax.cluster.goodput import GoodputRecorder
@@ -21,7 +21,7 @@ from bert_jax.interop.pretrained import Pretrained
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.tasks.task import Task
-from bert_jax.training import evaluation, finetuning, inference, logging, lora
+from bert_jax.training import evaluation, finetuning, inference, logging
 from bert_jax.training import train as train_lib
 from bert_jax.training import workdir as workdirs
 from bert_jax.training.evaluation import EarlyStopping
@@ -148,8 +148,10 @@ def make_optimizer(
   """
   shapes = train_lib.param_shapes(task)
   frozen = finetuning.frozen(shapes, recipe.finetuning)
-  if recipe.lora.rank:
-    frozen = jax.tree.map(operator.or_, frozen, lora.frozen(shapes))
+  parts = recipe.parametrizations()
+  frozen = trees.map_with_path(
+    lambda path, x: x or any(part.freezes(path) for part in parts), frozen
+  )
   optimizer = optimizers.make(
     recipe.optimizer, recipe.steps, frozen, clocked=recipe.hours > 0
   )

@@ -26,8 +26,8 @@ from bert_jax.storage import folders, paths
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer, fingerprint
-from bert_jax.training import lora
-from bert_jax.training.lora import LoraConfig
+from bert_jax.training import parametrizations
+from bert_jax.training.parametrizations import parametrization
 from bert_jax.types import Parameters, TrainState
 
 if TYPE_CHECKING:
@@ -173,38 +173,28 @@ def open_model(
   # The backend of the run may not exist where the model is used.
   config = dataclasses.replace(config, attention="auto")
 
-  adapters = _adapters(entry, source)
+  run_config = entry["run"]["config"] if entry["run"] else {}
+  parts = parametrizations.of_config(run_config, f"{source}: run: config")
 
   def read(_: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
     saved = parameters.saved_paths(saved_in)
     wanted = with_pooler(wanted, config, saved.__contains__)
     found = {path.split("/")[0] for path in saved}
-    there = {name: tree for name, tree in wanted.items() if name in found}
-    merges = adapters.rank and lora.NAME not in wanted
-    if merges:
-      there[lora.NAME] = lora.adapter_shapes(there, adapters)
+    own = {part.name for part in parts}
+    there = {name: tree for name, tree in wanted.items() if name in found - own}
+    there |= parametrization.shapes(there, parts)
     if quantization.is_quantized(saved):
       there = quantization.stored_shapes(there, saved)
     params = parameters.restore_step(saved_in, there)
     params = quantization.dequantize(params)
-    if merges:
-      params = lora.merge(params, adapters)
-      del there[lora.NAME]
+    params = parametrization.merge(params, parts)
     if place is not None:
       params = trees.map_with_path(
         lambda path, x: place(path, np.asarray(x)), params
       )
-    return LoadedParams(params, tuple(sorted(set(wanted) - set(there))))
+    return LoadedParams(params, tuple(sorted(set(wanted) - set(params))))
 
   return Pretrained(str(workdir), config, task, tokenizer, read)
-
-
-def _adapters(entry: Mapping[str, Any], source: Any) -> LoraConfig:
-  """The section `config.lora` of a run."""
-  config = entry["run"]["config"] if entry["run"] else {}
-  return settings.from_dict(
-    LoraConfig, config.get("lora", {}), f"{source}: run: config.lora"
-  )
 
 
 def verify(where: paths.Path) -> None:

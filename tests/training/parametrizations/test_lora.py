@@ -9,8 +9,10 @@ import pytest
 import bert_jax
 from bert_jax import trees
 from bert_jax.checkpointing import parameters
-from bert_jax.training import lora, run, workdir
-from bert_jax.training.lora import Lora, LoraConfig
+from bert_jax.training import run, workdir
+from bert_jax.training.parametrizations import parametrization
+from bert_jax.training.parametrizations.lora import LoraConfig
+from bert_jax.training.parametrizations.parametrization import Parametrized
 from bert_jax.training.recipe import Recipe
 from tests import pytrees
 from tests.errors import user_error
@@ -19,15 +21,16 @@ from tests.tasks.learnable import train
 from tests.training.finetune_runs import recipe
 
 CONFIG = LoraConfig(rank=2, alpha=4.0, targets=(r"encoder/.*/query/kernel",))
+PARTS = (CONFIG.parametrization(),)
 
 
 def adapted():
   model = cases.model("classification")
-  module = Lora(model.task.module, CONFIG)
+  module = Parametrized(model.task.module, PARTS)
   params = dict(model.params)
-  shapes = lora.adapter_shapes(params, CONFIG)
+  shapes = PARTS[0].shapes(params)
   rng = np.random.default_rng(0)
-  params[lora.NAME] = jax.tree.map(
+  params["lora"] = jax.tree.map(
     lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes
   )
   return model, module, params
@@ -35,7 +38,7 @@ def adapted():
 
 def test_adapters_are_added_to_the_kernels_that_match():
   model, module, params = adapted()
-  merged = trees.flatten(lora.merge(params, CONFIG))
+  merged = trees.flatten(parametrization.merge(params, PARTS))
   before = trees.flatten(model.params)
   assert merged.keys() == before.keys()
   for path, value in merged.items():
@@ -48,7 +51,9 @@ def test_adapters_are_added_to_the_kernels_that_match():
   batch = model.task.dummy_batch
   batch = jax.tree.map(lambda x: np.asarray(x)[None], batch)
   outputs = module.apply({"params": params}, batch)
-  plain = model.module.apply({"params": lora.merge(params, CONFIG)}, batch)
+  plain = model.module.apply(
+    {"params": parametrization.merge(params, PARTS)}, batch
+  )
   jax.tree.map(np.testing.assert_array_equal, outputs, plain)
 
 
@@ -56,9 +61,9 @@ def test_at_first_an_adapted_model_is_the_model():
   model, module, _ = adapted()
   task = dataclasses.replace(model.task, wrap=lambda _: module)
   params = task.init_params(jax.random.key(1))
-  own = {name: x for name, x in params.items() if name != lora.NAME}
+  own = {name: x for name, x in params.items() if name != "lora"}
   pytrees.assert_equal(
-    trees.flatten(lora.merge(params, CONFIG)), trees.flatten(own)
+    trees.flatten(parametrization.merge(params, PARTS)), trees.flatten(own)
   )
 
 
@@ -77,13 +82,13 @@ def test_a_run_trains_adapters_and_the_head_and_is_loaded_merged(
       assert same != ("/query/kernel" in path), path
   # Loaded, it is an ordinary model, which another run begins with.
   model = bert_jax.load(tmp_path)
-  assert lora.NAME not in model.params
+  assert "lora" not in model.params
   bert_jax.save(model, tmp_path / "converted", "huggingface")
   again = bert_jax.load(tmp_path / "converted")
   assert again("the array") == model("the array")
   made = Recipe.from_dict(recipe(home, init=str(tmp_path)))
   task, _ = made.make_task(workdir.open_model(tmp_path))
-  assert lora.NAME not in run.train_lib.param_shapes(task)
+  assert "lora" not in run.train_lib.param_shapes(task)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""Parameters that are computed from others: adapters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bert_jax import settings
+from bert_jax.training.parametrizations.lora import LoraConfig
+from bert_jax.training.parametrizations.parametrization import Parametrization
+
+CONFIGS: Mapping[str, Any] = {"lora": LoraConfig}
+"""The sections of a recipe that make parametrizations, in order."""
+
+
+def of_config(
+  config: Mapping[str, Any], where: str
+) -> tuple[Parametrization, ...]:
+  """The parametrizations of a run.
+
+  Args:
+    config: the recipe as a dict; it may lack sections.
+    where: its name in messages.
+
+  Raises:
+    UserError: a section is invalid.
+  """
+  made = [
+    settings.from_dict(
+      kind, config.get(name, {}), f"{where}.{name}"
+    ).parametrization()
+    for name, kind in CONFIGS.items()
+  ]
+  return tuple(part for part in made if part is not None)

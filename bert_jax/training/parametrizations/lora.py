@@ -1,0 +1,118 @@
+"""Low-rank adaptation, LoRA (Hu et al. 2021, arXiv:2106.09685).
+
+A kernel W becomes W + (alpha / rank) A B, of which only A and B are trained.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bert_jax import settings, trees
+from bert_jax.training import finetuning
+from bert_jax.types import Parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+  """The section `config.lora`; by default nothing is adapted.
+
+  Heads are trained as always, and the encoder is frozen.
+
+  Attributes:
+    rank: of A B; 0 trains the encoder itself.
+    alpha: A B is added times alpha / rank.
+    targets: regular expressions; the kernels whose whole path matches one of
+      them are adapted.
+  """
+
+  rank: int = 0
+  alpha: float = 16.0
+  targets: tuple[str, ...] = (
+    r"encoder/layer_\d+/attention/(query|value)/kernel",
+  )
+
+  def __post_init__(self):
+    settings.check(self, "at least 0", lambda x: x >= 0, "rank")
+    settings.check(self, "above 0", lambda x: x > 0, "alpha")
+
+  def parametrization(self) -> "Lora | None":
+    """The adapters, if there are any."""
+    return Lora(self) if self.rank else None
+
+
+class Lora:
+  """Adapters of kernels.
+
+  Under `lora` each adapted kernel [width, features] has, at its own path, `a`
+  [width, rank] and `b` [rank, features].
+  """
+
+  name = "lora"
+
+  def __init__(self, config: LoraConfig):
+    """Makes adapters of a rank above 0."""
+    self._config = config
+
+  def shapes(self, params: Parameters) -> Parameters:
+    """Shape structs of the adapters.
+
+    Args:
+      params: a model's parameters or their shape structs.
+
+    Raises:
+      UserError: a pattern matches no parameter, or one that is no kernel.
+    """
+    config = self._config
+    mask = finetuning.matching(params, config.targets, "config.lora.targets")
+    matched = trees.flatten(mask)
+    flat: dict[str, jax.ShapeDtypeStruct] = {}
+    for path, x in trees.flatten(params).items():
+      if not matched[path]:
+        continue
+      if not path.endswith("/kernel") or len(x.shape) != 2:
+        raise settings.UserError(
+          f"config.lora.targets: expected kernels of dense layers, got {path}"
+        )
+      width, features = x.shape
+      flat[f"{path}/a"] = jax.ShapeDtypeStruct((width, config.rank), x.dtype)
+      flat[f"{path}/b"] = jax.ShapeDtypeStruct((config.rank, features), x.dtype)
+    return trees.unflatten(flat)
+
+  def initial(self, key: Any, params: Parameters) -> Parameters:
+    """The initial values: A is random and B is 0."""
+    flat = trees.flatten(self.shapes(params))
+    keys = jax.random.split(key, len(flat))
+    return trees.unflatten(
+      {
+        path: _initial(path, key, shape)
+        for key, (path, shape) in zip(keys, flat.items())
+      }
+    )
+
+  def merge(
+    self, params: Parameters, own: Parameters, key: Any = None
+  ) -> Parameters:
+    """Adds A B to the kernels."""
+    del key
+    flat, adapters = trees.flatten(params), trees.flatten(own)
+    scale = self._config.alpha / self._config.rank
+    for path in adapters:
+      kernel, _, part = path.rpartition("/")
+      if part == "a":
+        product = adapters[path] @ adapters[f"{kernel}/b"]
+        flat[kernel] = flat[kernel] + scale * product
+    return trees.unflatten(flat)
+
+  def freezes(self, path: str) -> bool:
+    """The encoder is adapted; heads are trained as always."""
+    return path.startswith("encoder/")
+
+
+def _initial(path: str, key: Any, shape: jax.ShapeDtypeStruct) -> Any:
+  if path.endswith("/b"):
+    return jnp.zeros(shape.shape, shape.dtype)
+  # As in peft: of PyTorch's dense layers.
+  bound = shape.shape[0] ** -0.5
+  return jax.random.uniform(key, shape.shape, shape.dtype, -bound, bound)

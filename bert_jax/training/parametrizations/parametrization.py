@@ -1,0 +1,116 @@
+"""Parameters that are computed from others before the model is applied.
+
+As in `torch.nn.utils.parametrize`: the model's parameters are a function of
+what is trained, so no layer knows of it, and gradients flow through it. Who
+loads such a run gets the computed parameters: an ordinary model.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+
+from bert_jax.types import Batch, Parameters
+
+
+class Parametrization(Protocol):
+  """One way to compute a model's parameters from others.
+
+  Attributes:
+    name: that of its section of the config, and of its own parameters among
+      those of the model.
+  """
+
+  name: str
+
+  def shapes(self, params: Parameters) -> Parameters:
+    """Shape structs of its own parameters; `{}` if it has none.
+
+    Args:
+      params: a model's parameters or their shape structs.
+
+    Raises:
+      UserError: the settings do not fit the model.
+    """
+    ...
+
+  def initial(self, key: Any, params: Parameters) -> Parameters:
+    """The initial values of its own parameters; may be traced."""
+    ...
+
+  def merge(
+    self, params: Parameters, own: Parameters, key: Any = None
+  ) -> Parameters:
+    """The parameters that the model is applied with.
+
+    Args:
+      params: a model's parameters.
+      own: those with the shapes of `shapes`.
+      key: in training, a JAX random key; None otherwise.
+    """
+    ...
+
+  def freezes(self, path: str) -> bool:
+    """Whether a parameter of the model is not trained, as it is replaced."""
+    ...
+
+
+class Parametrized:
+  """A module whose parameters are computed by parametrizations.
+
+  Its parameters are the module's, and those of each parametrization under its
+  name.
+  """
+
+  def __init__(self, module: Any, parts: Sequence[Parametrization]):
+    """Wraps a module, such as that of a task.
+
+    Args:
+      module: has `init` and `apply`, as a Linen module.
+      parts: applied in this order.
+    """
+    self._module, self._parts = module, parts
+
+  def init(self, key: Any, batch: Batch) -> dict[str, Parameters]:
+    """`{"params": ...}` with initial values."""
+    key, *keys = jax.random.split(key, 1 + len(self._parts))
+    params = dict(self._module.init(key, batch)["params"])
+    own = {
+      part.name: part.initial(key, params)
+      for part, key in zip(self._parts, keys)
+    }
+    return {"params": params | {name: x for name, x in own.items() if x}}
+
+  def apply(
+    self, variables: Mapping[str, Parameters], *args: Any, **kwargs: Any
+  ) -> Any:
+    """Applies the module with the computed parameters."""
+    key = (kwargs.get("rngs") or {}).get("dropout")
+    params = merge(variables["params"], self._parts, key)
+    return self._module.apply({"params": params}, *args, **kwargs)
+
+
+def shapes(
+  params: Parameters, parts: Sequence[Parametrization]
+) -> dict[str, Parameters]:
+  """Shape structs of the parameters of parametrizations, by their names."""
+  found = {part.name: part.shapes(params) for part in parts}
+  return {name: x for name, x in found.items() if x}
+
+
+def merge(
+  params: Parameters, parts: Sequence[Parametrization], key: Any = None
+) -> Parameters:
+  """The model's parameters, without those of the parametrizations.
+
+  Args:
+    params: as of `Parametrized`.
+    parts: its parametrizations.
+    key: in training, a JAX random key; None otherwise.
+  """
+  names = {part.name for part in parts}
+  made = {name: x for name, x in params.items() if name not in names}
+  for index, part in enumerate(parts):
+    own = None if key is None else jax.random.fold_in(key, index)
+    made = part.merge(made, params.get(part.name, {}), own)
+  return made
