@@ -116,6 +116,7 @@ class EarlyStopping:
     patience: the number of evaluations without a better value after which to
       stop; 0 never stops.
     target: the value at which to stop; None never stops.
+    first: the first step whose evaluation counts.
     step: the step of the best evaluation; None before the first.
     values: all metrics of the best evaluation.
     waited: the number of evaluations since.
@@ -124,6 +125,7 @@ class EarlyStopping:
   metric: str = ""
   patience: int = 0
   target: float | None = None
+  first: int = 0
   step: int | None = None
   values: Mapping[str, float] = dataclasses.field(default_factory=dict)
   waited: int = 0
@@ -142,6 +144,8 @@ class EarlyStopping:
     if not self.metric:
       return False
     self.check(values)
+    if step < self.first:
+      return False
     value = values[self.metric]
     before = self.values.get(self.metric, math.nan)
     if math.isnan(before) or is_better(self.metric, value, before):

@@ -276,15 +276,21 @@ class Recipe:
       tokenizer = self._pretrained_tokenizer(pretrained, tokenizer)
       finetuning.check(self.finetuning, config)
     task, data = tasks.make(data, config, tokenizer, known, self.seed)
-    if parts := self.parametrizations():
+    if parts := self.parametrizations(config):
       wrap = functools.partial(Parametrized, parts=parts)
       task = dataclasses.replace(task, wrap=wrap)
     return task, data
 
-  def parametrizations(self) -> tuple[Parametrization, ...]:
-    """What the model's parameters are computed by."""
+  def parametrizations(
+    self, encoder: EncoderConfig
+  ) -> tuple[Parametrization, ...]:
+    """What the model's parameters are computed by.
+
+    Raises:
+      UserError: a section does not fit the encoder.
+    """
     sections = (getattr(self, name) for name in parametrizations.CONFIGS)
-    made = (section.parametrization() for section in sections)
+    made = (section.parametrization(encoder) for section in sections)
     return tuple(part for part in made if part is not None)
 
   def data_config(self) -> Any:

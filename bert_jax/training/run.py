@@ -24,11 +24,12 @@ from bert_jax.tasks.task import Task
 from bert_jax.training import evaluation, finetuning, inference, logging
 from bert_jax.training import train as train_lib
 from bert_jax.training import workdir as workdirs
-from bert_jax.training.evaluation import EarlyStopping
+from bert_jax.training.evaluation import EarlyStopping, Evaluated
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.metrics import Meter
-from bert_jax.training.optim import ema, guard
+from bert_jax.training.optim import ema, guard, transforms
 from bert_jax.training.optim import optimizer as optimizers
+from bert_jax.training.parametrizations import parametrization
 from bert_jax.training.recipe import Recipe
 from bert_jax.types import Parameters, TrainState
 
@@ -85,6 +86,20 @@ def train_recipe(
       logging.open_logger(folder.here, recipe.logging.loggers, recipe.to_dict())
     )
     hooks = _RunHooks(recipe, folder, recorder, stack, profile)
+    parts = recipe.parametrizations(task.config)
+    measure = evaluation.make(
+      task,
+      data,
+      layout.mesh,
+      recipe.evaluation.batch_size or recipe.batch_size // recipe.accumulation,
+      recipe.evaluation.examples or None,
+    )
+
+    def evaluate(params: Parameters) -> Evaluated:
+      values, tuned = measure(params)
+      with jax.set_mesh(layout.mesh):
+        own = parametrization.metrics(params, parts)
+      return Evaluated(values | own, tuned)
 
     def params() -> Parameters:
       loaded, new = load_params(recipe, task, layout, pretrained)
@@ -109,19 +124,13 @@ def train_recipe(
       stream=stream,
       workers=recipe.workers,
       compiler_options=recipe.compiler_options,
-      evaluate=evaluation.make(
-        task,
-        data,
-        layout.mesh,
-        recipe.evaluation.batch_size
-        or recipe.batch_size // recipe.accumulation,
-        recipe.evaluation.examples or None,
-      ),
+      evaluate=evaluate,
       evaluate_every=recipe.evaluation.every,
       early_stopping=EarlyStopping(
         recipe.evaluation.metric,
         recipe.evaluation.patience,
         recipe.evaluation.target,
+        max((part.settled(recipe.steps) for part in parts), default=0),
       ),
       checkpoints=checkpoints,
       checkpoint_every=recipe.checkpoint.every,
@@ -148,13 +157,22 @@ def make_optimizer(
   """
   shapes = train_lib.param_shapes(task)
   frozen = finetuning.frozen(shapes, recipe.finetuning)
-  parts = recipe.parametrizations()
+  parts = recipe.parametrizations(task.config)
   frozen = trees.map_with_path(
     lambda path, x: x or any(part.freezes(path) for part in parts), frozen
   )
+  others = {part.name: part.optimizer(recipe.steps) for part in parts}
+  others = {name: x for name, x in others.items() if x is not None}
   optimizer = optimizers.make(
-    recipe.optimizer, recipe.steps, frozen, clocked=recipe.hours > 0
+    recipe.optimizer,
+    recipe.steps,
+    trees.map_with_path(
+      lambda path, x: x or path.split("/")[0] in others, frozen
+    ),
+    clocked=recipe.hours > 0,
   )
+  if others:
+    optimizer = transforms.with_others(optimizer, others)
   if recipe.ema.decay:
     optimizer = ema.with_ema(optimizer, recipe.ema.decay)
   return guard.guarded(optimizer, recipe.guard), frozen

@@ -174,7 +174,9 @@ def open_model(
   config = dataclasses.replace(config, attention="auto")
 
   run_config = entry["run"]["config"] if entry["run"] else {}
-  parts = parametrizations.of_config(run_config, f"{source}: run: config")
+  parts = parametrizations.of_config(
+    run_config, config, f"{source}: run: config"
+  )
 
   def read(_: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
     saved = parameters.saved_paths(saved_in)

@@ -1,7 +1,7 @@
 """Optax transformations that the optimizers are chains of."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -148,5 +148,43 @@ def in_float32(
 
   def update(updates, state, params=None, **extra):
     return inner.update(widen(updates), state, widen(params), **extra)
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+class OthersState(NamedTuple):
+  """The states of the optimizers of all but some parameters, and of these."""
+
+  inner: Any
+  others: dict[str, Any]
+
+
+def with_others(
+  inner: optax.GradientTransformation,
+  others: Mapping[str, optax.GradientTransformation],
+) -> optax.GradientTransformationExtraArgs:
+  """Other optimizers for the parameters under some names.
+
+  Args:
+    inner: updates the parameters; those under the names are frozen for it.
+    others: by name; each takes and returns `{name: ...}`.
+  """
+  inner = optax.with_extra_args_support(inner)
+
+  def init(params):
+    return OthersState(
+      inner.init(params),
+      {name: x.init({name: params[name]}) for name, x in others.items()},
+    )
+
+  def update(updates, state, params, **extra):
+    made, after = inner.update(updates, state.inner, params, **extra)
+    made, states = dict(made), {}
+    for name, other in others.items():
+      part, states[name] = other.update(
+        {name: updates[name]}, state.others[name], {name: params[name]}
+      )
+      made |= part
+    return made, OthersState(after, states)
 
   return optax.GradientTransformationExtraArgs(init, update)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bert_jax import settings
+from bert_jax.models.config import EncoderConfig
 from bert_jax.training.parametrizations.lora import LoraConfig
 from bert_jax.training.parametrizations.parametrization import Parametrization
 
@@ -12,13 +13,14 @@ CONFIGS: Mapping[str, Any] = {"lora": LoraConfig}
 
 
 def of_config(
-  config: Mapping[str, Any], where: str
+  config: Mapping[str, Any], encoder: EncoderConfig, where: str
 ) -> tuple[Parametrization, ...]:
   """The parametrizations of a run.
 
   Args:
     config: the recipe as a dict; it may lack sections.
-    where: its name in messages.
+    encoder: of the run.
+    where: the config's name in messages.
 
   Raises:
     UserError: a section is invalid.
@@ -26,7 +28,7 @@ def of_config(
   made = [
     settings.from_dict(
       kind, config.get(name, {}), f"{where}.{name}"
-    ).parametrization()
+    ).parametrization(encoder)
     for name, kind in CONFIGS.items()
   ]
   return tuple(part for part in made if part is not None)

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from bert_jax import settings, trees
+from bert_jax.models.config import EncoderConfig
 from bert_jax.training import finetuning
+from bert_jax.training.parametrizations.parametrization import Parametrization
 from bert_jax.types import Parameters
 
 
@@ -37,12 +39,13 @@ class LoraConfig:
     settings.check(self, "at least 0", lambda x: x >= 0, "rank")
     settings.check(self, "above 0", lambda x: x > 0, "alpha")
 
-  def parametrization(self) -> "Lora | None":
+  def parametrization(self, encoder: EncoderConfig) -> "Lora | None":
     """The adapters, if there are any."""
+    del encoder
     return Lora(self) if self.rank else None
 
 
-class Lora:
+class Lora(Parametrization):
   """Adapters of kernels.
 
   Under `lora` each adapted kernel [width, features] has, at its own path, `a`

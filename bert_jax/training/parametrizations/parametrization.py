@@ -6,15 +6,21 @@ loads such a run gets the computed parameters: an ordinary model.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 
 from bert_jax.types import Batch, Parameters
 
+if TYPE_CHECKING:
+  import optax
+
 
 class Parametrization(Protocol):
   """One way to compute a model's parameters from others.
+
+  A section of the config makes one for an encoder: its dataclass has
+  `parametrization(EncoderConfig) -> Parametrization | None`.
 
   Attributes:
     name: that of its section of the config, and of its own parameters among
@@ -52,7 +58,38 @@ class Parametrization(Protocol):
 
   def freezes(self, path: str) -> bool:
     """Whether a parameter of the model is not trained, as it is replaced."""
-    ...
+    del path
+    return False
+
+  def optimizer(self, steps: int) -> "optax.GradientTransformation | None":
+    """What updates its own parameters; None if that of the model does.
+
+    It takes and returns `{name: ...}`, with the own parameters alone.
+
+    Args:
+      steps: the number of updates of the run.
+    """
+    del steps
+    return None
+
+  def metrics(self, params: Parameters, own: Parameters) -> dict[str, float]:
+    """Values for the log of evaluations.
+
+    Args:
+      params: a model's parameters.
+      own: those with the shapes of `shapes`.
+    """
+    del params, own
+    return {}
+
+  def settled(self, steps: int) -> int:
+    """The first step at which the model may be the best of the run.
+
+    Args:
+      steps: the number of updates of the run.
+    """
+    del steps
+    return 0
 
 
 class Parametrized:
@@ -108,9 +145,32 @@ def merge(
     parts: its parametrizations.
     key: in training, a JAX random key; None otherwise.
   """
-  names = {part.name for part in parts}
-  made = {name: x for name, x in params.items() if name not in names}
+  made = _of_model(params, parts)
   for index, part in enumerate(parts):
     own = None if key is None else jax.random.fold_in(key, index)
     made = part.merge(made, params.get(part.name, {}), own)
   return made
+
+
+def metrics(
+  params: Parameters, parts: Sequence[Parametrization]
+) -> dict[str, float]:
+  """The metrics of parametrizations.
+
+  Args:
+    params: as of `Parametrized`.
+    parts: its parametrizations.
+  """
+  made, found = _of_model(params, parts), {}
+  for part in parts:
+    own = params.get(part.name, {})
+    found |= part.metrics(made, own)
+    made = part.merge(made, own)
+  return found
+
+
+def _of_model(
+  params: Parameters, parts: Sequence[Parametrization]
+) -> dict[str, Any]:
+  names = {part.name for part in parts}
+  return {name: x for name, x in params.items() if name not in names}

@@ -14,14 +14,14 @@ from bert_jax.training.parametrizations import parametrization
 from bert_jax.training.parametrizations.lora import LoraConfig
 from bert_jax.training.parametrizations.parametrization import Parametrized
 from bert_jax.training.recipe import Recipe
-from tests import pytrees
+from tests import pytrees, small
 from tests.errors import user_error
 from tests.tasks import cases
 from tests.tasks.learnable import train
 from tests.training.finetune_runs import recipe
 
 CONFIG = LoraConfig(rank=2, alpha=4.0, targets=(r"encoder/.*/query/kernel",))
-PARTS = (CONFIG.parametrization(),)
+PARTS = (CONFIG.parametrization(small.ENCODER),)
 
 
 def adapted():
