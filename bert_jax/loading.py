@@ -149,9 +149,8 @@ def load(
       " is trained",
       stacklevel=2,
     )
-  if bits is not None:
-    params = jax.jit(quantization.quantize, static_argnums=1)(params, bits)
-  return Model(made, params, batch_size, mesh)
+  model = Model(made, params, batch_size, mesh)
+  return model if bits is None else model.in_bits(bits)
 
 
 def load_model(

@@ -90,6 +90,12 @@ class Model(Predictor):
     params = quantization.dequantize(self.params)
     return dataclasses.replace(self, params=params)
 
+  def in_bits(self, bits: int) -> "Model":
+    """The model whose kernels and embeddings have 8 or 4 bits."""
+    quantize = jax.jit(quantization.quantize, static_argnums=1)
+    params = quantize(self.in_float32().params, bits)
+    return dataclasses.replace(self, params=params)
+
   @property
   def module(self) -> Any:
     """The Linen module: `module.apply({"params": params}, batch)`."""

@@ -18,6 +18,7 @@ COMMANDS = (
   "predict",
   "score",
   "evaluate",
+  "compress",
   "convert",
   "export",
   "verify",

@@ -190,6 +190,21 @@ def least_important(
   return {layer: sorted(items) for layer, items in chosen.items() if items}
 
 
+def evenly_spaced(num_layers: int, count: int) -> list[int]:
+  """The numbers of some of a model's layers, with the first and the last.
+
+  >>> evenly_spaced(12, 6)  # Those that DistilBERT starts from.
+  [0, 2, 4, 7, 9, 11]
+
+  Raises:
+    UserError: there are not so many layers, or the count is less than 1.
+  """
+  if not 1 <= count <= num_layers:
+    raise UserError(f"layers: expected 1 to {num_layers} of them, got {count}")
+  places = np.linspace(0, num_layers - 1, count).round()
+  return places.astype(int).tolist()
+
+
 def keep_layers(model: Model, layers: Sequence[int]) -> Model:
   """A model of some of a model's layers, in this order, as DistilBERT starts.
 
