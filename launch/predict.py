@@ -43,6 +43,7 @@ from bert_jax.predictor import InputError, Predictor
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
 from bert_jax.tasks import labelled
+from bert_jax.tasks.inputs.rows import UnknownTokens
 from bert_jax.tasks.targets.target import json_line
 
 from . import cli, data_flags, generation_flags, models
@@ -117,6 +118,7 @@ def answers(
   """
   found = Records([], [], config.bad_rows, "config.data", "eval")
   task, surrogates = model.task, 0
+  unknown = UnknownTokens(task.tokenizer)
   rows = labelled.stream_inputs(config, task)
   is_empty = True
   while chunk := list(itertools.islice(rows, chunk_size)):
@@ -132,13 +134,15 @@ def answers(
       else:
         given.append(row.record)
     surrogates += count_surrogates(given)
+    unknown.add(itertools.chain.from_iterable(examples))
     predictions = model.predict_examples(given, examples, **options)
     for record, prediction in zip(given, predictions):
       is_empty = False
       yield record, task.decode(record, prediction, **options)
   if is_empty:
     found.need_rows()
-  for line in records.notes(found.skipped, surrogates, "--input"):
+  lines = records.notes(found.skipped, surrogates, "--input")
+  for line in (*lines, *unknown.notes("--input")):
     warnings.warn(line, stacklevel=1)
 
 

@@ -19,6 +19,7 @@ from bert_jax.model import Model
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
 from bert_jax.tasks import labelled, multi_task
+from bert_jax.tasks.inputs.rows import UnknownTokens
 from bert_jax.tasks.labelled import LabelledConfig
 from bert_jax.tasks.metrics import texts
 from bert_jax.tasks.targets.target import json_line
@@ -140,6 +141,8 @@ def evaluate(model: Model, given: Source, **options: Any) -> Evaluation:
     lambda record: task.preprocess(record, labelled=True)
   )
   records = [row.record for row in found.rows]
+  unknown = UnknownTokens(task.tokenizer)
+  unknown.add(itertools.chain.from_iterable(examples))
   known, baselines = {}, task.baselines(records)
   if task.writes:
     known = _likelihood(model, records, examples)
@@ -155,7 +158,7 @@ def evaluate(model: Model, given: Source, **options: Any) -> Evaluation:
     records,
     predictions,
     found.skipped,
-    found.notes,
+    (*found.notes, *unknown.notes("config.data.eval")),
     {**task.evaluate(records, predictions), **known},
     baselines,
     options,

@@ -110,7 +110,7 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
     UserError: Transformers has no such model.
   """
   config = task.config
-  where = f"{folder}: cannot be saved for Transformers"
+  where = "the model cannot be saved for Transformers"
   family = settings.choice(f"{where}: family", config.family, FAMILIES)
   if not huggingface_config.has_heads(family, task):
     known = [

@@ -34,6 +34,8 @@ _NOT_OF_THE_MODEL = (
   "tied_decoder",
   "vocab_multiple",
 )
+# Fields of encoders without some of their heads and units.
+_OF_PRUNED = ("head_size", "layer_heads", "layer_intermediate_sizes")
 
 
 def read_config(
@@ -101,6 +103,12 @@ def write_config(
   _, again = read_config(keys, where)
   for name, value in fields.items():
     if name not in _NOT_OF_THE_MODEL and getattr(again, name) != value:
+      if name in _OF_PRUNED:
+        raise UserError(
+          f"{where}: heads or units were removed from its layers, which"
+          f" {config.family} models of Transformers cannot have ({name} is"
+          f" {value!r}); keep the format bert_jax, or export it to onnx"
+        )
       raise UserError(
         f"{where}: {name} is {value!r}, which {config.family} models do not"
         f" have there (but {getattr(again, name)!r})"

@@ -18,6 +18,7 @@ from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import EvalRecords, TrainingData
 from bert_jax.tasks.inputs import fields
+from bert_jax.tasks.inputs.rows import UnknownTokens
 from bert_jax.tasks.metrics import entities
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer
@@ -356,6 +357,8 @@ def _training_data(
   )
   examples = [example for made in examples_of for example in made]
   notes = cuts.notes(len(train.rows))
+  unknown = UnknownTokens(task.tokenizer)
+  unknown.add(examples)
   examples += [x for record in changed for x in cuts.learned(record)]
   # Masked copies of tokens do not count for the longest row of a task.
   longest = max(x.token_ids.shape[-1] for x in examples)
@@ -377,6 +380,7 @@ def _training_data(
       f"{len(train.rows):,} training and {len(evaluation.rows):,} evaluation"
       f" records; {mean:.1f} tokens a row",
       *notes,
+      *unknown.notes("config.data.train"),
       *([f"{len(changed):,} changed copies of records"] if changed else []),
       *task.unseen([row.record for row in evaluation.rows]),
       *train.notes,

@@ -56,6 +56,9 @@ def test_what_is_removed_is_as_if_it_were_masked(tmp_path):
   again = bert_jax.load(tmp_path / "small")
   assert again.config.layer_heads == (1, 2)
   np.testing.assert_array_equal(again.encode(texts).last_hidden_state, found)
+  with user_error("heads or units were removed from its layers, which bert"):
+    bert_jax.save(pruned, tmp_path / "theirs")
+  assert not (tmp_path / "theirs").exists()
 
 
 def test_importance_is_the_change_of_the_loss_to_first_order():

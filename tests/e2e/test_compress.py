@@ -42,6 +42,24 @@ def test_every_step_makes_the_model_smaller(home):
   assert [x[0]["label"] for x in answers] == [x[0].label for x in expected]
 
 
+def test_unknown_tokens_are_counted(home):
+  (home / "other.jsonl").write_text('{"text": "it sorts", "label": "good"}\n')
+  arguments = ("--output=trimmed", "--vocabulary=other.jsonl")
+  output("compress", "--model=full", *arguments, cwd=home)
+  record = {"text": "the 漢 list", "label": "good"}
+  (home / "new.jsonl").write_text(json.dumps(record) + "\n")
+  code, _, err = run(
+    "predict", "--model=trimmed", "--input=new.jsonl", cwd=home
+  )
+  assert code == 0
+  # The vocabulary has few characters: "the" and "list" were trimmed.
+  assert "3 of 5 tokens (60.0%) of --input are unknown" in err
+  out = output(
+    "evaluate", "--model=trimmed", "--data=new.jsonl", "--output=e", cwd=home
+  )
+  assert "of --data are unknown to the vocabulary" in out
+
+
 @pytest.mark.parametrize(
   ("flags", "message"),
   [

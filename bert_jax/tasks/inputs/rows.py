@@ -1,7 +1,7 @@
 """From encoded texts to rows of ids; a long text becomes several chunks."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -212,3 +212,28 @@ def chunks(
 def pieces(encoding: Encoding, special: SpecialIds) -> range:
   """The positions of the last text's tokens, between its special tokens."""
   return tokenizers.text_ranges(encoding, special)[-1]
+
+
+class UnknownTokens:
+  """Counts the tokens of examples that a vocabulary has not."""
+
+  def __init__(self, tokenizer: Tokenizer | None):
+    """Counts none without a vocabulary."""
+    self._id = tokenizer.special.unknown if tokenizer else None
+    self._unknown, self._all = 0, 0
+
+  def add(self, examples: Iterable[Batch]) -> None:
+    """Counts the tokens of unpadded examples."""
+    for each in examples:
+      self._unknown += int((each.token_ids == self._id).sum())
+      self._all += each.token_ids.size
+
+  def notes(self, files: str) -> list[str]:
+    """A line for the user, if there are any in files of this name."""
+    if not self._unknown:
+      return []
+    share = self._unknown / self._all
+    return [
+      f"{self._unknown:,} of {self._all:,} tokens ({share:.1%}) of {files} are"
+      " unknown to the vocabulary"
+    ]
