@@ -158,6 +158,34 @@ def remove(
   return _made(model, changes, flat)
 
 
+def zeros(model: Model) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+  """The heads and the units whose rows of output kernels are all 0, by layer.
+
+  Their removal changes no output. At least one of a layer is left out.
+
+  >>> heads, units = zeros(model)
+  >>> smaller = remove(model, heads, units)
+
+  Args:
+    model: as after `config.pruning`.
+
+  Raises:
+    UserError: layers share parameters.
+  """
+  _check(model)
+  found: tuple[dict[int, list[int]], ...] = ({}, {})
+  for index in range(model.config.num_layers):
+    layer = model.params["encoder"][f"layer_{index}"]
+    for chosen, block, width in zip(
+      found, ("attention", "feed_forward"), (model.config.head_width, 1)
+    ):
+      kernel = np.asarray(layer[block]["output"]["kernel"])
+      is_zero = ~kernel.reshape(len(kernel) // width, -1).any(axis=1)
+      if items := [*map(int, np.flatnonzero(is_zero))]:
+        chosen[index] = items[: len(is_zero) - 1]
+  return found
+
+
 def least_important(
   found: Sequence[Float[np.ndarray, " items"]], share: float, least: int = 1
 ) -> dict[int, list[int]]:

@@ -28,6 +28,7 @@ from bert_jax.training.parametrizations.parametrization import (
   Parametrization,
   Parametrized,
 )
+from bert_jax.training.parametrizations.pruning import PruningConfig
 
 # Keys of `model` that may be set for a pretrained model.
 _OF_A_RUN = (
@@ -125,6 +126,7 @@ class Recipe:
       encoder, vocabulary and matching heads are used.
     finetuning: which of its parameters are frozen or newly initialized.
     lora: low-rank adapters that are trained in place of the encoder.
+    pruning: weights, heads or units that become zeros.
     ema: averages of the parameters, as the model.
     model: fields of `EncoderConfig`, and `preset`; with `init` only fields
       that do not change the architecture, such as `hidden_dropout`.
@@ -152,6 +154,7 @@ class Recipe:
     default_factory=FinetuningConfig
   )
   lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+  pruning: PruningConfig = dataclasses.field(default_factory=PruningConfig)
   ema: EmaConfig = dataclasses.field(default_factory=EmaConfig)
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
@@ -186,6 +189,11 @@ class Recipe:
       raise ValueError("finetuning: there is no config.init to fine-tune")
     if self.lora.rank and not self.init:
       raise ValueError("lora.rank: there is no config.init to adapt")
+    if self.pruning.method and (self.ema.decay or self.hours):
+      raise ValueError(
+        "pruning.method: does not go with ema.decay, since averages of masks"
+        " are no masks, nor with hours, since its schedule counts steps"
+      )
     sizes = ("batch_size", "accumulation")
     settings.check(self, "at least 1", lambda x: x >= 1, *sizes)
     if self.batch_size % self.accumulation:

@@ -1,4 +1,4 @@
-"""Parameters that are computed from others: adapters."""
+"""Parameters that are computed from others: adapters, masks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,9 @@ from bert_jax import settings
 from bert_jax.models.config import EncoderConfig
 from bert_jax.training.parametrizations.lora import LoraConfig
 from bert_jax.training.parametrizations.parametrization import Parametrization
+from bert_jax.training.parametrizations.pruning import PruningConfig
 
-CONFIGS: Mapping[str, Any] = {"lora": LoraConfig}
+CONFIGS: Mapping[str, Any] = {"lora": LoraConfig, "pruning": PruningConfig}
 """The sections of a recipe that make parametrizations, in order."""
 
 
