@@ -2,8 +2,9 @@
 
     bert-jax compress --model MODEL --output small --vocabulary FILES --bits=8
 
-MODEL is anything that `bert_jax.load` accepts. The steps are those whose flags
-are given, in this order:
+MODEL is anything that `bert_jax.load` accepts. First, heads and units that
+`config.pruning` made zeros are removed, which changes no output. Then come the
+steps whose flags are given, in this order:
 
 --layers=0,2,4 keeps these layers, --layers=3 as many, evenly spaced.
 --heads=0.25 and --units=0.5 remove this share of all attention heads and of the
@@ -82,22 +83,29 @@ def define(values: cli.Values) -> None:
 
 def compress(values: cli.Values) -> None:
   """Compresses."""
-  if all(getattr(values, name) is None for name in _STEPS):
-    raise UserError(f"expected one of --{', --'.join(_STEPS)}")
   if (values.data is None) != (values.heads is None and values.units is None):
     raise UserError("--data goes with --heads or --units")
   folders.check_new(paths.as_path(values.output))
   model = models.load(values, with_parameters=True)
   _print(values.model, model)
-  smaller = model
+  smaller = None
   for what, smaller in _steps(values, model):
     _print(what, smaller)
+  if smaller is None:
+    raise UserError(
+      f"expected one of --{', --'.join(_STEPS)}; the model has no heads and"
+      " units of zeros, as after config.pruning"
+    )
   bert_jax.save(smaller, values.output, "bert_jax")
   print(f"saved in {values.output}")
 
 
 def _steps(values: cli.Values, model: Model) -> Iterator[tuple[str, Model]]:
   """What each step did, and the model after it."""
+  zeros = structure.zeros(model)
+  if any(zeros):
+    model = structure.remove(model, *zeros)
+    yield f"{_sizes(model)}, without zeros", model
   if values.layers is not None:
     layers = _layers(values.layers, model.config.num_layers)
     model = structure.keep_layers(model, layers)

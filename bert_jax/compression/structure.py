@@ -161,18 +161,17 @@ def remove(
 def zeros(model: Model) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
   """The heads and the units whose rows of output kernels are all 0, by layer.
 
-  Their removal changes no output. At least one of a layer is left out.
+  Their removal changes no output. At least one of a layer is left out, and all
+  are that cannot be removed.
 
   >>> heads, units = zeros(model)
   >>> smaller = remove(model, heads, units)
 
   Args:
     model: as after `config.pruning`.
-
-  Raises:
-    UserError: layers share parameters.
   """
-  _check(model)
+  if model.config.shared_layers or model.task.wrap is not None:
+    return {}, {}
   found: tuple[dict[int, list[int]], ...] = ({}, {})
   for index in range(model.config.num_layers):
     layer = model.params["encoder"][f"layer_{index}"]
@@ -181,9 +180,11 @@ def zeros(model: Model) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
     ):
       kernel = np.asarray(layer[block]["output"]["kernel"])
       is_zero = ~kernel.reshape(len(kernel) // width, -1).any(axis=1)
-      if items := [*map(int, np.flatnonzero(is_zero))]:
-        chosen[index] = items[: len(is_zero) - 1]
-  return found
+      items = [*map(int, np.flatnonzero(is_zero))][: len(is_zero) - 1]
+      if items:
+        chosen[index] = items
+  heads, units = found
+  return ({} if model.config.relative_buckets else heads), units
 
 
 def least_important(

@@ -47,6 +47,8 @@ def test_what_is_removed_is_as_if_it_were_masked(tmp_path):
   model = classifier()
   pruned = structure.remove(model, HEADS, UNITS)
   assert trees.count(pruned.params) < trees.count(model.params)
+  assert structure.zeros(masked(model)) == (HEADS, UNITS)
+  assert structure.zeros(model) == ({}, {})
   texts = [cases.TEXT, cases.LONG]
   wanted = masked(model).encode(texts).last_hidden_state
   found = pruned.encode(texts).last_hidden_state

@@ -60,6 +60,12 @@ def test_unknown_tokens_are_counted(home):
   assert "of --data are unknown to the vocabulary" in out
 
 
+def test_zeros_are_removed(home):
+  bert_jax.save(structure.masked(structure.classifier()), home / "zeros")
+  out = output("compress", "--model=zeros", "--output=removed", cwd=home)
+  assert out.splitlines()[1].endswith("heads 1 2, units 30 29, without zeros")
+
+
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
