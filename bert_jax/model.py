@@ -87,7 +87,7 @@ class Model(Predictor):
     """The model whose parameters are not quantized."""
     if not quantization.is_quantized(trees.flatten(self.params)):
       return self
-    params = quantization.dequantize(self.params)
+    params = jax.jit(quantization.dequantize)(self.params)
     return dataclasses.replace(self, params=params)
 
   def in_bits(self, bits: int) -> "Model":

@@ -29,6 +29,7 @@ from bert_jax.training.parametrizations.parametrization import (
   Parametrized,
 )
 from bert_jax.training.parametrizations.pruning import PruningConfig
+from bert_jax.training.parametrizations.quantization import QuantizationConfig
 
 # Keys of `model` that may be set for a pretrained model.
 _OF_A_RUN = (
@@ -127,6 +128,7 @@ class Recipe:
     finetuning: which of its parameters are frozen or newly initialized.
     lora: low-rank adapters that are trained in place of the encoder.
     pruning: weights, heads or units that become zeros.
+    quantization: parameters that are rounded to few bits in training.
     ema: averages of the parameters, as the model.
     model: fields of `EncoderConfig`, and `preset`; with `init` only fields
       that do not change the architecture, such as `hidden_dropout`.
@@ -155,6 +157,9 @@ class Recipe:
   )
   lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
   pruning: PruningConfig = dataclasses.field(default_factory=PruningConfig)
+  quantization: QuantizationConfig = dataclasses.field(
+    default_factory=QuantizationConfig
+  )
   ema: EmaConfig = dataclasses.field(default_factory=EmaConfig)
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)

@@ -178,6 +178,9 @@ def open_model(
     run_config, config, f"{source}: run: config"
   )
 
+  def computed(params: Parameters) -> Parameters:
+    return parametrization.merge(quantization.dequantize(params), parts)
+
   def read(_: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
     saved = parameters.saved_paths(saved_in)
     wanted = with_pooler(wanted, config, saved.__contains__)
@@ -188,8 +191,8 @@ def open_model(
     if quantization.is_quantized(saved):
       there = quantization.stored_shapes(there, saved)
     params = parameters.restore_step(saved_in, there)
-    params = quantization.dequantize(params)
-    params = parametrization.merge(params, parts)
+    if parts or quantization.is_quantized(saved):
+      params = jax.jit(computed)(params)
     if place is not None:
       params = trees.map_with_path(
         lambda path, x: place(path, np.asarray(x)), params

@@ -1,4 +1,4 @@
-"""Parameters that are computed from others: adapters, masks."""
+"""Parameters that are computed from others: adapters, masks, few bits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,13 @@ from bert_jax.models.config import EncoderConfig
 from bert_jax.training.parametrizations.lora import LoraConfig
 from bert_jax.training.parametrizations.parametrization import Parametrization
 from bert_jax.training.parametrizations.pruning import PruningConfig
+from bert_jax.training.parametrizations.quantization import QuantizationConfig
 
-CONFIGS: Mapping[str, Any] = {"lora": LoraConfig, "pruning": PruningConfig}
+CONFIGS: Mapping[str, Any] = {
+  "lora": LoraConfig,
+  "pruning": PruningConfig,
+  "quantization": QuantizationConfig,
+}
 """The sections of a recipe that make parametrizations, in order."""
 
 
