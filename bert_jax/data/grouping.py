@@ -6,7 +6,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Int64
@@ -194,6 +194,11 @@ class LengthGroupedStream(Positioned):
   pools of `_POOL` batches. A batch that is not full is padded with empty rows.
   Batch `b` is a function of (seed, b) and the examples. A stream is
   thread-safe and can be pickled.
+
+  Attributes:
+    examples: unbatched.
+    axes: how their targets are padded.
+    lengths: the lengths of rows.
   """
 
   def __init__(
@@ -222,7 +227,8 @@ class LengthGroupedStream(Positioned):
       raise UserError("config.data.train: there are no examples")
     check_seed(seed)
     self._arguments = (examples, axes, lengths, batch_size, seed, start)
-    self._examples, self._axes, self._seed = examples, axes, seed
+    self.examples, self.axes, self.lengths = examples, axes, lengths
+    self._seed = seed
     self._grow = functools.partial(bucket, lengths)
     self._sizes = np.array([e.token_ids.shape[-1] for e in examples])
     self._slots = _slots(examples, axes, self._grow)
@@ -243,14 +249,18 @@ class LengthGroupedStream(Positioned):
     chosen = self._chosen(index)
     length = self._grow(int(self._sizes[chosen].max()))
     return pad(
-      [self._examples[i] for i in chosen],
-      self._axes,
+      [self.examples[i] for i in chosen],
+      self.axes,
       self.batch_size,
       self._grow,
       exact=True,
       only=rows,
       slots=lambda count: self._slots[length],
     )
+
+  def with_examples(self, examples: Sequence[Batch], axes: Axes) -> Self:
+    """The same batches of the same examples with other targets."""
+    return type(self)(examples, axes, *self._arguments[2:])
 
   def position_after(self, batches: int) -> dict[str, int]:
     """The epoch, and the number of consumed examples of that epoch."""
@@ -270,7 +280,7 @@ class LengthGroupedStream(Positioned):
 
   def _plan(self, epoch: int) -> list[Int64[np.ndarray, "rows"]]:
     rng = np.random.default_rng([self._seed, epoch])
-    order = rng.permutation(len(self._examples))
+    order = rng.permutation(len(self.examples))
     pool = _POOL * self.batch_size
     batches = []
     for begin in range(0, len(order), pool):

@@ -50,6 +50,10 @@ class Encoder(nn.Module):
   Layers are unrolled as `layer_0` ... `layer_{L-1}`: their parameters have
   the names of the published checkpoints, and LAMB one trust ratio per layer.
   With `shared_layers`, these are the `distinct_layers` of the config.
+
+  With `mutable=["intermediates"]`, that collection has the `hidden_states`, and
+  of each layer's attention `projected`: queries, keys and values before
+  rotation, [batch, length, width].
   """
 
   config: EncoderConfig
@@ -110,6 +114,7 @@ class Encoder(nn.Module):
     relative = self.embeddings.relative_positions(
       batch, past[0] if past else ()
     )
+    self.sow("intermediates", "hidden_states", x)
     states, weights, own_keys = [x], [], []
     for index in range(config.num_layers):
       layer = self.layer[config.distinct_layer(index)]
@@ -118,6 +123,7 @@ class Encoder(nn.Module):
         x, batch, deterministic, attentions, relative, earlier, keys
       )
       states.append(x)
+      self.sow("intermediates", "hidden_states", x)
       weights.append(layer_weights)
       own_keys.append(layer_keys)
     x = self.final_norm(x) if config.pre_norm else x

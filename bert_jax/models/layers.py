@@ -235,7 +235,9 @@ class SelfAttention(nn.Module):
       name: Dense(config, config.num_heads * config.head_width, name=name)
       for name in ("query", "key", "value")
     }
-    query, key, value = (layer(x).reshape(split) for layer in dense.values())
+    projected = tuple(layer(x) for layer in dense.values())
+    self.sow("intermediates", "projected", projected)
+    query, key, value = (y.reshape(split) for y in projected)
     if config.rotary_base:
       local = config.local_rotary_base
       base = local if self.is_local else config.rotary_base

@@ -301,7 +301,7 @@ class Task:
         getattr(target, method)(outputs[self.head_names[name]], own, batch),
       )
       for name, target in self.targets.items()
-      if (own := _arrays_of(name, batch.targets))
+      if (own := arrays_of(name, batch.targets))
     )
 
   def loss(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, Mean]:
@@ -318,7 +318,7 @@ class Task:
     """What evaluations while training move from the device, by head."""
     return {
       head: self.targets[name].measured(
-        outputs[head], _arrays_of(name, batch.targets), batch
+        outputs[head], arrays_of(name, batch.targets), batch
       )
       for name, head in self.head_names.items()
     }
@@ -459,7 +459,7 @@ class Task:
     return self._joined(
       (name, target.corpus_baselines(own))
       for name, target in self.targets.items()
-      if (own := _arrays_of(name, flat))
+      if (own := arrays_of(name, flat))
     )
 
   def tune(self, records: Records, predictions: Predictions) -> Self:
@@ -567,7 +567,7 @@ def _check_target(name: str, target: Any) -> None:
     )
 
 
-def _arrays_of(target: str, arrays: Mapping[str, Any]) -> Arrays:
+def arrays_of(target: str, arrays: Mapping[str, Any]) -> Arrays:
   """The arrays of one target in `Batch.targets`."""
   prefix = f"{target}/"
   return {

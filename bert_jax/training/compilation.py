@@ -32,8 +32,9 @@ class CompiledUpdate:
   """The update on a mesh; a state's buffers are donated to the next state.
 
   Compilation is a separate call, so that it is never part of a measured time.
-  `update_fn` is from `train.make_update`, and `batch_size` the number of rows
-  of an update over all hosts.
+  `update_fn` is from `train.make_update`, `batch_size` the number of rows of an
+  update over all hosts, and `prepare` maps a batch on the mesh to that which
+  the update takes.
   """
 
   def __init__(
@@ -42,10 +43,12 @@ class CompiledUpdate:
     mesh: jax.sharding.Mesh,
     batch_size: int,
     compiler_options: Mapping[str, Any] | None = None,
+    prepare: Callable[[Batch], Batch] | None = None,
   ):
     self._update_fn = update_fn
     self._mesh, self._batch_size = mesh, batch_size
     self._options = compiler_options or {}
+    self._prepare = prepare
     self._compiled: dict[Hashable, jax.stages.Compiled] = {}
 
   def is_compiled(self, batch: Batch) -> bool:
@@ -94,7 +97,8 @@ class CompiledUpdate:
     return update(state, self._put(batch), *self._clock(clock))
 
   def _put(self, batch: Batch) -> Batch:
-    return meshes.put_batch(batch, self._mesh, self._batch_size)
+    put = meshes.put_batch(batch, self._mesh, self._batch_size)
+    return put if self._prepare is None else self._prepare(put)
 
   def _clock(self, clock: float | None) -> tuple[jax.Array, ...]:
     return () if clock is None else (meshes.put_clock(clock, self._mesh),)

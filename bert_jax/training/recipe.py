@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from bert_jax import settings, tasks
@@ -17,6 +17,8 @@ from bert_jax.tasks.labelled import LabelledConfig
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer, fingerprint
 from bert_jax.training import finetuning, parametrizations
+from bert_jax.training.distillation import teacher as teacher_lib
+from bert_jax.training.distillation.config import TeacherConfig
 from bert_jax.training.finetuning import FinetuningConfig
 from bert_jax.training.logging import LOGGERS
 from bert_jax.training.mesh.meshes import MeshConfig
@@ -129,6 +131,7 @@ class Recipe:
     lora: low-rank adapters that are trained in place of the encoder.
     pruning: weights, heads or units that become zeros.
     quantization: parameters that are rounded to few bits in training.
+    teacher: the model that this one learns from.
     ema: averages of the parameters, as the model.
     model: fields of `EncoderConfig`, and `preset`; with `init` only fields
       that do not change the architecture, such as `hidden_dropout`.
@@ -160,6 +163,7 @@ class Recipe:
   quantization: QuantizationConfig = dataclasses.field(
     default_factory=QuantizationConfig
   )
+  teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
   ema: EmaConfig = dataclasses.field(default_factory=EmaConfig)
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
@@ -199,6 +203,8 @@ class Recipe:
         "pruning.method: does not go with ema.decay, since averages of masks"
         " are no masks, nor with hours, since its schedule counts steps"
       )
+    if self.teacher != TeacherConfig() and not self.teacher.models:
+      raise ValueError("teacher.models: missing; the other keys need a teacher")
     sizes = ("batch_size", "accumulation")
     settings.check(self, "at least 1", lambda x: x >= 1, *sizes)
     if self.batch_size % self.accumulation:
@@ -264,12 +270,14 @@ class Recipe:
     self,
     pretrained: Pretrained | None = None,
     augmentation_model: MaskedLanguageModel | None = None,
+    teachers: Sequence[Pretrained] = (),
   ) -> tuple[Task, TrainingData]:
     """Makes the task and its training data.
 
     Args:
       pretrained: the model that `init` names, if any.
       augmentation_model: the opened `config.data.augmentation.model`, if any.
+      teachers: the opened `config.teacher.models`, if any.
 
     Raises:
       UserError: model, data and what `init` names do not fit together.
@@ -282,16 +290,23 @@ class Recipe:
       data = dataclasses.replace(data, augmentation=changed)
     tokenizer = tasks.load_tokenizer(data)
     if pretrained is None:
+      if tokenizer is None and teachers:
+        tokenizer = teachers[0].tokenizer
       config, known = self._encoder_config(tokenizer), None
     else:
       config = self._pretrained_config(pretrained.config)
       known = pretrained.task
       tokenizer = self._pretrained_tokenizer(pretrained, tokenizer)
       finetuning.check(self.finetuning, config)
+    teacher_lib.check_vocabulary(teachers, tokenizer, config.vocab_size)
+    if teachers and self.teacher.soft:
+      known = teacher_lib.known_task(known, teachers[0])
     task, data = tasks.make(data, config, tokenizer, known, self.seed)
     if parts := self.parametrizations(config):
       wrap = functools.partial(Parametrized, parts=parts)
       task = dataclasses.replace(task, wrap=wrap)
+    if teachers:
+      task = teacher_lib.observed(task, self.teacher, teachers[0])
     return task, data
 
   def parametrizations(

@@ -24,6 +24,10 @@ from bert_jax.tasks.task import Task
 from bert_jax.training import evaluation, finetuning, inference, logging
 from bert_jax.training import train as train_lib
 from bert_jax.training import workdir as workdirs
+from bert_jax.training.distillation import cache
+from bert_jax.training.distillation import teacher as teacher_lib
+from bert_jax.training.distillation.objective import make_loss
+from bert_jax.training.distillation.teacher import Teacher
 from bert_jax.training.evaluation import EarlyStopping, Evaluated
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.metrics import Meter
@@ -71,13 +75,24 @@ def train_recipe(
         where, recipe.finetuning.ignore_unexpected
       ).for_task(recipe.task)
     model = recipe.augmentation.model
+    teachers = teacher_lib.open_models(recipe.teacher, recipe.task)
     task, data = recipe.make_task(
-      pretrained, inference.masked_language_model(model) if model else None
+      pretrained,
+      inference.masked_language_model(model) if model else None,
+      teachers,
     )
-    workdirs.claim(folder, recipe, task, data)
     layout = partitioning.make_layout(recipe.mesh)
+    teacher = None
+    if teachers:
+      teacher = Teacher.load(recipe.teacher, teachers, task, layout)
+      data = teacher.identified(data)
+    workdirs.claim(folder, recipe, task, data)
     meshes.check_rows(recipe.batch_size, recipe.accumulation, layout.mesh)
     stream = data.training(recipe.batch_size, recipe.seed, None)
+    if teacher and recipe.teacher.cache:
+      stream = cache.with_outputs(
+        stream, teacher, recipe.teacher.cache, recipe.batch_size
+      )
     # The length of an epoch of pretraining takes a plan of all its examples.
     epoch = stream.batches_per_epoch if recipe.counts_epochs else 0
     recipe = recipe.planned(epoch)
@@ -120,10 +135,12 @@ def train_recipe(
       seed=recipe.seed,
       params=None if pretrained is None else params,
       frozen=frozen,
+      loss=teacher and make_loss(task, recipe.teacher, teacher.plan.heads),
       layout=layout,
       stream=stream,
       workers=recipe.workers,
       compiler_options=recipe.compiler_options,
+      prepare=None if recipe.teacher.cache else teacher,
       evaluate=evaluate,
       evaluate_every=recipe.evaluation.every,
       early_stopping=EarlyStopping(

@@ -242,6 +242,7 @@ def train(
   stream: BatchStream | None = None,
   workers: int = 0,
   compiler_options: Mapping[str, Any] | None = None,
+  prepare: Callable[[Batch], Batch] | None = None,
   evaluate: Evaluate | None = None,
   evaluate_every: int = 0,
   early_stopping: EarlyStopping | None = None,
@@ -279,6 +280,8 @@ def train(
     stream: the training batches from their start, if they are open already.
     workers: processes that make batches; 0 makes them in a thread.
     compiler_options: options of XLA for the update.
+    prepare: maps a batch on the mesh to that which the update takes, such as
+      one with the outputs of a teacher; deterministic.
     evaluate: from parameters to metrics; by default those of `data`.
     evaluate_every: steps between evaluations; there is always one at the end,
       and one before the first update where `params` are given or a metric is
@@ -358,6 +361,7 @@ def train(
     mesh,
     batch_size,
     compiler_options,
+    prepare,
   )
   rows = meshes.own_rows(mesh, batch_size)
   meter.resume()

@@ -27,6 +27,7 @@ from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer, fingerprint
 from bert_jax.training import parametrizations
+from bert_jax.training.distillation import features
 from bert_jax.training.parametrizations import parametrization
 from bert_jax.types import Parameters, TrainState
 
@@ -101,7 +102,10 @@ def _claim(
     )
   changes = differences(_with_defaults(run["config"]), config)
   if run["data"] != data:
-    changes.append("the training data are not those that the run started with")
+    changes.append(
+      "the training data, or what the teacher makes of them, are not those that"
+      " the run started with"
+    )
   if changes:
     raise UserError(
       f"--workdir {workdir} has a run with another config; choose another"
@@ -185,7 +189,7 @@ def open_model(
     saved = parameters.saved_paths(saved_in)
     wanted = with_pooler(wanted, config, saved.__contains__)
     found = {path.split("/")[0] for path in saved}
-    own = {part.name for part in parts}
+    own = {features.NAME, *(part.name for part in parts)}
     there = {name: tree for name, tree in wanted.items() if name in found - own}
     there |= parametrization.shapes(there, parts)
     if quantization.is_quantized(saved):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from bert_jax.batch import Array, Batch
+from bert_jax.batch import Array, Batch, Mean
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
@@ -89,6 +89,18 @@ class Choice(Target):
   def loss(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     values = losses.cross_entropy(_logits(outputs, batch), arrays["labels"])
     return {"loss": losses.mean(values, arrays["weights"])}
+
+  def soft_loss(
+    self,
+    outputs: Logits,
+    taught: Logits,
+    arrays: Arrays,
+    batch: Batch,
+    temperature: float,
+  ) -> Mean:
+    logits, own = _logits(outputs, batch), _logits(taught, batch)
+    values = losses.divergence(logits, own, temperature)
+    return losses.mean(values, arrays["weights"])
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     logits, weights = _logits(outputs, batch), arrays["weights"]

@@ -55,6 +55,47 @@ def binary_cross_entropy(
   return jax.nn.softplus(logits) - logits * labels
 
 
+def divergence(
+  logits: Float[Array, "*rows classes"],
+  taught: Float[Array, "*rows more_classes"],
+  temperature: float,
+) -> Float[Array, "*rows"]:
+  """The divergence of a student's probabilities from its teacher's, in nats.
+
+  KL(teacher || student) of softened probabilities, times the temperature's
+  square, so that gradients keep their size (Hinton et al. 2015,
+  arXiv:1503.02531).
+
+  Args:
+    logits: the student's.
+    taught: the teacher's. Either may have further classes at the end that are
+      none, as padding of the vocabulary.
+    temperature: that logits are divided by.
+  """
+  import jax
+  import jax.numpy as jnp
+
+  classes = min(logits.shape[-1], taught.shape[-1])
+  student, teacher = (
+    jax.nn.log_softmax(x[..., :classes].astype(jnp.float32) / temperature)
+    for x in (logits, taught)
+  )
+  total = (jnp.exp(teacher) * (teacher - student)).sum(-1)
+  return temperature**2 * total
+
+
+def binary_divergence(
+  logits: Float[Array, "*rows"],
+  taught: Float[Array, "*rows"],
+  temperature: float,
+) -> Float[Array, "*rows"]:
+  """As `divergence`, of the probabilities of yes or no."""
+  import jax.numpy as jnp
+
+  student, teacher = (jnp.stack([x, 0 * x], -1) for x in (logits, taught))
+  return divergence(student, teacher, temperature)
+
+
 def only(
   possible: Bool[Array, "*#rows #classes"],
   logits: Float[Array, "*#rows #classes"],

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from jaxtyping import Float
 
-from bert_jax.batch import Array, Batch
+from bert_jax.batch import Array, Batch, Mean
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.settings import UserError
@@ -131,6 +131,17 @@ class MultiLabel(LabelledTarget):
     """
     values = losses.binary_cross_entropy(outputs, arrays["labels"])
     return {"loss": losses.mean(values.mean(-1), arrays["weights"])}
+
+  def soft_loss(
+    self,
+    outputs: Logits,
+    taught: Logits,
+    arrays: Arrays,
+    batch: Batch,
+    temperature: float,
+  ) -> Mean:
+    values = losses.binary_divergence(outputs, taught, temperature)
+    return losses.mean(values.mean(-1), arrays["weights"])
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The share of decisions that are right with the threshold 0.5."""

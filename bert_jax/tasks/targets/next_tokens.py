@@ -243,6 +243,13 @@ class NextTokens(Target):
       values = losses.smoothed(outputs, values, self.label_smoothing)
     return {"loss": losses.mean(values, arrays["weights"])}
 
+  def teaches(self, student: Target) -> bool:
+    """Whether rows have the same layout too."""
+    return self.same_outputs(student) and all(
+      getattr(self, name) == getattr(student, name)
+      for name in ("objective", "positions")
+    )
+
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     found = losses.accuracy(outputs, arrays["ids"], arrays["weights"])
     return {"token_accuracy": found["accuracy"]}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from jaxtyping import Float, Int
 
-from bert_jax.batch import Array, Batch
+from bert_jax.batch import Array, Batch, Mean
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models import pooling
@@ -73,6 +73,10 @@ class Similarity(Target):
     matryoshka: widths of prefixes of the vectors that are trained as well; the
       loss is the mean over these and the whole vectors, so that vectors can be
       cut (Kusupati et al. 2022, arXiv:2205.13147).
+    teacher_loss: how vectors learn from those of `config.teacher`: `cosine` is
+      1 less their cosine, `mse` the squared difference of their entries, both
+      for vectors of one width; `similarities`, for any widths, compares the
+      cosines of all texts of the micro-batch with one another.
     truncate_dim: above 0, answers are the first entries of the vectors, which
       are not scaled again.
   """
@@ -85,6 +89,7 @@ class Similarity(Target):
   label_range: tuple[float, ...] = ()
   modules: tuple[VectorModule, ...] = ()
   matryoshka: tuple[int, ...] = ()
+  teacher_loss: str = "cosine"
   truncate_dim: int = 0
 
   OPTIONAL: ClassVar = ("negative",)
@@ -106,6 +111,11 @@ class Similarity(Target):
     if self.objective not in OBJECTIVES:
       known = " or ".join(OBJECTIVES)
       raise ValueError(f"objective: expected {known}, got {self.objective!r}")
+    if self.teacher_loss not in similarity_losses.TEACHER_LOSSES:
+      known = ", ".join(similarity_losses.TEACHER_LOSSES)
+      raise ValueError(
+        f"teacher_loss: expected one of {known}, got {self.teacher_loss!r}"
+      )
     if not all(width > 0 for width in self.matryoshka):
       raise ValueError(
         f"matryoshka: expected widths above 0, got {list(self.matryoshka)}"
@@ -204,6 +214,40 @@ class Similarity(Target):
 
   def loss(self, outputs: Hidden, arrays: Arrays, batch: Batch) -> Means:
     return self._learned(outputs, arrays, batch)[0]
+
+  def taught(self, outputs: Array, batch: Batch) -> Array:
+    """The vectors, float32 [batch, texts, width]."""
+    return self._vectors(outputs, batch)
+
+  def soft_loss(
+    self,
+    outputs: Array,
+    taught: Float[Array, "batch texts width"],
+    arrays: Arrays,
+    batch: Batch,
+    temperature: float,
+  ) -> Mean:
+    """See `teacher_loss`.
+
+    Raises:
+      UserError: it needs vectors of one width, and they are not.
+    """
+    del temperature
+    vectors = self._vectors(outputs, batch)
+    compare = similarity_losses.TEACHER_LOSSES[self.teacher_loss]
+    own, other = vectors.shape[-1], taught.shape[-1]
+    if own != other and self.teacher_loss != "similarities":
+      raise UserError(
+        "config.data.targets.similarity.teacher_loss: vectors have the widths"
+        f" {own} and, of the teacher, {other}; only similarities compares them"
+      )
+    are_texts = (batch.sequence_ids > 0).any(-1)
+    weights = arrays["weights"][:, None] * are_texts
+    weights = weights.reshape(-1)
+    values = compare(
+      vectors.reshape(-1, own), taught.reshape(-1, other), weights
+    )
+    return losses.mean(values, weights)
 
   def metrics(self, outputs: Hidden, arrays: Arrays, batch: Batch) -> Means:
     return self._learned(outputs, arrays, batch)[1]

@@ -86,6 +86,53 @@ def ranking(
   )
 
 
+def _cosine(
+  vectors: Float[Array, "texts width"],
+  taught: Float[Array, "texts width"],
+  weights: Float[Array, " texts"],
+) -> Float[Array, " texts"]:
+  del weights
+  return 1 - (pooling.unit(vectors) * pooling.unit(taught)).sum(-1)
+
+
+def _squared(
+  vectors: Float[Array, "texts width"],
+  taught: Float[Array, "texts width"],
+  weights: Float[Array, " texts"],
+) -> Float[Array, " texts"]:
+  """As `MSELoss` of sentence-transformers."""
+  del weights
+  return ((vectors - taught) ** 2).mean(-1)
+
+
+def _similarities(
+  vectors: Float[Array, "texts width"],
+  taught: Float[Array, "texts other_width"],
+  weights: Float[Array, " texts"],
+) -> Float[Array, " texts"]:
+  """The mean squared difference of a text's cosines with all texts.
+
+  Similarity-preserving distillation (Tung and Mori 2019, arXiv:1907.09682), of
+  cosines.
+  """
+  import jax.numpy as jnp
+
+  own, other = (
+    jnp.matmul(x, x.T, precision="highest")
+    for x in (pooling.unit(vectors), pooling.unit(taught))
+  )
+  squares = (own - other) ** 2
+  return squares @ weights / jnp.maximum(weights.sum(), 1e-9)
+
+
+TEACHER_LOSSES = {
+  "cosine": _cosine,
+  "mse": _squared,
+  "similarities": _similarities,
+}
+"""How far each text's vector is from a teacher's."""
+
+
 def _possible(
   token_ids: Int[Array, "batch texts length"], counts: Bool[Array, " batch"]
 ) -> tuple[Bool[Array, "batch candidates"], Bool[Array, " candidates"]]:

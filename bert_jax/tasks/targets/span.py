@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from jaxtyping import Float, Int
 
-from bert_jax.batch import Array, Batch
+from bert_jax.batch import Array, Batch, Mean
 from bert_jax.data.records import Splits
 from bert_jax.data.sources import squad
 from bert_jax.data.sources.labelled import Record, RefusedError
@@ -203,6 +203,26 @@ class Span(Target):
       values = 0.5 * losses.cross_entropy(logits, labels)
       means[f"{name}_loss"] = losses.mean(values, weights)
     return means
+
+  @property
+  def taught_axis(self) -> str:
+    return "token"
+
+  def soft_loss(
+    self,
+    outputs: Logits,
+    taught: Float[Array, "batch 2 length"],
+    arrays: Arrays,
+    batch: Batch,
+    temperature: float,
+  ) -> Mean:
+    """The mean divergence of the probabilities of starts and of ends."""
+    used = (batch.sequence_ids > 0)[:, None]
+    logits, own = (
+      losses.only(used, x) for x in (outputs.swapaxes(-1, -2), taught)
+    )
+    values = losses.divergence(logits, own, temperature).mean(-1)
+    return losses.mean(values, arrays["weights"])
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     return {

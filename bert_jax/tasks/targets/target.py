@@ -235,6 +235,49 @@ class Target:
     del records, pretrained
     return self
 
+  # A student that learns from a teacher.
+
+  @property
+  def taught_axis(self) -> str:
+    """What the last axis of `taught` has entries for: "token", "slot" or ""."""
+    return self.WEIGHTS
+
+  def taught(self, outputs: Any, batch: Batch) -> Array:
+    """What a student learns from the outputs of this target's model.
+
+    By default these are logits of classes.
+    """
+    del batch
+    return outputs.swapaxes(-1, -2) if self.taught_axis else outputs
+
+  def soft_loss(
+    self,
+    outputs: Any,
+    taught: Array,
+    arrays: Arrays,
+    batch: Batch,
+    temperature: float,
+  ) -> Mean:
+    """How far a student's outputs are from its teacher's; 0 if they are equal.
+
+    By default the divergence of the probabilities of classes, in nats.
+
+    Args:
+      outputs: the student's.
+      taught: the teacher's `taught`.
+      arrays: as of `loss`.
+      batch: the input.
+      temperature: that logits are divided by; of no meaning for numbers.
+    """
+    del batch
+    taught = taught.swapaxes(-1, -2) if self.taught_axis else taught
+    values = losses.divergence(outputs, taught, temperature)
+    return losses.mean(values, arrays["weights"])
+
+  def teaches(self, student: "Target") -> bool:
+    """Whether each output of this target means the same in a student's."""
+    return self.same_outputs(student)
+
   # Prediction and evaluation.
 
   @property

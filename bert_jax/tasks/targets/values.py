@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bert_jax import settings
-from bert_jax.batch import Array, Batch
+from bert_jax.batch import Array, Batch, Mean
 from bert_jax.data.records import Splits
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.activation_names import NAMES
@@ -22,6 +22,7 @@ from bert_jax.tasks.targets.target import (
   Means,
   Metrics,
   Records,
+  Target,
   Vocabulary,
 )
 from bert_jax.tasks.targets.view import View
@@ -182,6 +183,28 @@ class Values(LabelledTarget):
       found = losses.activate(self.activation, outputs)
       errors = ((found - arrays["values"]) ** 2).mean(-1)
     return {"loss": losses.mean(errors, arrays["weights"])}
+
+  def soft_loss(
+    self,
+    outputs: Logits,
+    taught: Logits,
+    arrays: Arrays,
+    batch: Batch,
+    temperature: float,
+  ) -> Mean:
+    """The squared difference; with the activation `sigmoid` the divergence."""
+    if self.activation == _SIGMOID:
+      errors = losses.binary_divergence(outputs, taught, temperature)
+    else:
+      errors = (outputs - taught) ** 2
+    return losses.mean(errors.mean(-1), arrays["weights"])
+
+  def teaches(self, student: Target) -> bool:
+    """Whether the values also have the same unit."""
+    return self.same_outputs(student) and all(
+      getattr(self, name) == getattr(student, name)
+      for name in ("means", "scales", "activation")
+    )
 
   def metrics(self, outputs: Logits, arrays: Arrays, batch: Batch) -> Means:
     """The absolute error in the unit of the records, over the values."""

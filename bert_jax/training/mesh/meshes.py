@@ -16,7 +16,8 @@ from bert_jax.settings import UserError
 from bert_jax.types import Batch
 
 AXES = ("data", "fsdp", "model")
-_BATCH = PartitionSpec(("data", "fsdp"))
+ROWS = PartitionSpec(("data", "fsdp"))
+"""The axes that the rows of a batch are split over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,7 @@ def batch_shapes(
   blank: Batch, mesh: jax.sharding.Mesh, batch_size: int
 ) -> Batch:
   """The shapes and shardings of a batch of examples of one shape."""
-  sharding = NamedSharding(mesh, _BATCH)
+  sharding = NamedSharding(mesh, ROWS)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       (batch_size, *x.shape), x.dtype, sharding=sharding
@@ -146,7 +147,7 @@ def own_rows(mesh: jax.sharding.Mesh, batch_size: int) -> tuple[int, ...]:
       f"config.batch_size or config.evaluation.batch_size: {batch_size} rows"
       f" do not divide over {batch_devices(mesh)} devices"
     )
-  sharding = NamedSharding(mesh, _BATCH)
+  sharding = NamedSharding(mesh, ROWS)
   pieces = sharding.addressable_devices_indices_map((batch_size,))
   rows = {row for (p,) in pieces.values() for row in range(batch_size)[p]}
   return tuple(sorted(rows))
@@ -166,7 +167,7 @@ def put_batch(
   Raises:
     UserError: the rows do not divide over the devices.
   """
-  sharding = NamedSharding(mesh, _BATCH)
+  sharding = NamedSharding(mesh, ROWS)
   size = batch_size or len(jax.tree.leaves(batch)[0])
   own = own_rows(mesh, size)
   rows = own if batch_size else range(size)

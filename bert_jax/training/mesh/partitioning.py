@@ -56,6 +56,7 @@ DEFAULT_RULES: Rules = (
   (rf"{_HEAD}(next_sentence|classifier|intent|slots)/bias", ()),
   (r"lora/.+/kernel/[ab]", ()),
   (r"pruning/(heads|units)/.+|pruning/(progress|multipliers)", ()),
+  (r"distillation/projection/kernel", ()),
 )
 
 
