@@ -103,8 +103,8 @@ def _claim(
   changes = differences(_with_defaults(run["config"]), config)
   if run["data"] != data:
     changes.append(
-      "the training data, or what the teacher makes of them, are not those that"
-      " the run started with"
+      "the training data are not those that the run started with"
+      + (", or the teacher is another" if config["teacher"]["models"] else "")
     )
   if changes:
     raise UserError(

@@ -18,7 +18,7 @@ from bert_jax.settings import UserError
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.rows import PREFIX
 from bert_jax.tasks.metrics import regression, retrieval
-from bert_jax.tasks.targets import similarity_losses, view
+from bert_jax.tasks.targets import losses, similarity_losses, view
 from bert_jax.tasks.targets.target import (
   Arrays,
   Means,
