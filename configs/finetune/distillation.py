@@ -1,0 +1,28 @@
+"""A small classifier that learns from a larger one: distillation.
+
+Fine-tune a teacher with configs/finetune/classification.py to runs/teacher, or
+name one or several as `--config.teacher.models`. The student is what
+`--config.init` names, such as every second layer of the teacher,
+`bert-jax compress --model runs/teacher --output student --layers=3`; without it
+`--config.model.preset` says its size, and it starts from initial values.
+
+Besides the labels the student learns the teacher's probabilities (Hinton et al.
+2015, arXiv:1503.02531) and hidden states (Jiao et al. 2020, arXiv:1909.10351).
+The teacher runs once over the records, and its outputs are kept in
+runs/teacher_outputs. Every recipe takes the section `config.teacher`, and this
+one other tasks: `--config.task` with `--config.evaluation.metric`.
+"""
+
+from ml_collections import ConfigDict
+
+from .. import common
+
+
+def get_config() -> ConfigDict:
+  config = common.finetuning("classification", metric="accuracy")
+  config.teacher = {
+    "models": ("runs/teacher",),
+    "hidden": 1.0,
+    "cache": "runs/teacher_outputs",
+  }
+  return config
