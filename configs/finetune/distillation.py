@@ -21,7 +21,7 @@ from .. import common
 def get_config() -> ConfigDict:
   config = common.finetuning("classification", metric="accuracy")
   config.teacher = {
-    "models": ("runs/teacher",),
+    "models": "runs/teacher",
     "hidden": 1.0,
     "cache": "runs/teacher_outputs",
   }

@@ -3,6 +3,7 @@
 import dataclasses
 
 from bert_jax import settings
+from bert_jax.data.sources import files
 
 _WEIGHTS = ("gold", "soft", "hidden", "relations")
 
@@ -15,8 +16,8 @@ class TeacherConfig:
   teacher is off.
 
   Attributes:
-    models: the teacher, anything that `bert_jax.load` takes; the answers of
-      several are averaged, as of an ensemble.
+    models: the teacher, anything that `bert_jax.load` takes; several, separated
+      by commas or as a list, are averaged as an ensemble.
     temperature: that the logits of student and teacher are divided by in the
       soft labels (Hinton et al. 2015, arXiv:1503.02531).
     gold: the weight of the task's own loss.
@@ -44,7 +45,7 @@ class TeacherConfig:
       epoch and cannot be cached.
   """
 
-  models: tuple[str, ...] = ()
+  models: str | tuple[str, ...] = ()
   temperature: float = 2.0
   gold: float = 0.5
   soft: float = 0.5
@@ -56,6 +57,7 @@ class TeacherConfig:
   cache: str = ""
 
   def __post_init__(self):
+    object.__setattr__(self, "models", files.split(self.models))
     settings.check(self, "at least 0", lambda x: x >= 0, *_WEIGHTS)
     settings.check(self, "at least 0", lambda x: x >= 0, "relation_heads")
     settings.check(self, "above 0", lambda x: x > 0, "temperature")
