@@ -14,10 +14,13 @@ from jaxtyping import Float, Int
 from bert_jax import settings, trees
 from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
-from bert_jax.interop import huggingface
+from bert_jax.interop import huggingface, peft
+from bert_jax.interop.peft import Adapter
+from bert_jax.interop.pretrained import shapes_of
 from bert_jax.models import encoder as encoders
-from bert_jax.models import quantization
+from bert_jax.models import low_rank, vocabulary
 from bert_jax.models.generation import GenerationConfig
+from bert_jax.models.low_rank import LowRank
 from bert_jax.predictor import Forward, Predictor, preprocess
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
@@ -26,18 +29,11 @@ from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.task import Task
 from bert_jax.text.pieces import Pieces
 from bert_jax.training import inference, workdir
+from bert_jax.training.mesh import partitioning
 from bert_jax.types import Batch, Parameters
 
 # The options of writing text whose programs are kept.
 _WRITERS = 8
-
-_Write = Callable[[Task, Parameters, pathlib.Path], None]
-# What writes a model to an empty folder, and the file that makes it a model's,
-# by the name of the format.
-_FORMATS: Mapping[str, tuple[_Write, str]] = {
-  "huggingface": (huggingface.save, huggingface.CONFIG_FILE),
-  "bert_jax": (workdir.save, workdir.MODEL_FILE),
-}
 
 
 class Encodings(NamedTuple):
@@ -73,22 +69,30 @@ class Model(Predictor):
   Attributes:
     task: its inputs and targets, bound to the encoder.
     params: the parameters of `module`, a nested dict of arrays; they may be
-      quantized, see `models.quantization`.
+      quantized, see `models.quantization`, or have the products of an adapter
+      beside them, see `models.low_rank`.
     batch_size: rows that go through the module at once, at most.
     mesh: the devices that rows are split over; None for one device.
+    base: the model that `with_adapter` was called of; None without an adapter.
+    adapter: which it was called with.
   """
 
   task: Task
   params: Parameters
   batch_size: int = 32
   mesh: jax.sharding.Mesh | None = None
+  base: "Model | None" = None
+  adapter: Adapter | None = None
 
   def in_float32(self) -> "Model":
-    """The model whose parameters are not quantized."""
-    if not quantization.is_quantized(trees.flatten(self.params)):
+    """The model with one float32 array for each parameter.
+
+    It is not quantized, and an adapter is merged.
+    """
+    if low_rank.is_plain(self.params):
       return self
-    params = jax.jit(quantization.dequantize)(self.params)
-    return dataclasses.replace(self, params=params)
+    params = jax.jit(low_rank.merged)(self.params)
+    return dataclasses.replace(self, params=params, base=None, adapter=None)
 
   def in_bits(self, bits: int) -> "Model":
     """The model whose kernels and embeddings have 8 or 4 bits."""
@@ -243,7 +247,7 @@ class Model(Predictor):
     def apply(
       params: Parameters, batch: Batch, hidden_states: bool, attentions: bool
     ) -> encoders.EncoderOutputs:
-      params = quantization.dequantize(params)
+      params = low_rank.merged(params)
       outputs = module.apply(
         {"params": params}, batch, True, hidden_states, attentions
       )
@@ -271,7 +275,70 @@ class Model(Predictor):
       for name, tree in self.params.items()
       if name in params and task.reuses(name, self.task)
     }
-    return Model(task, {**params, **known}, self.batch_size, self.mesh)
+    params = {**params, **known}
+    return Model(task, params, self.batch_size, self.mesh, self.base)
+
+  def with_adapter(self, adapter: paths.Path | Adapter) -> "Model":
+    """This model with low-rank adapters of its kernels, and their heads.
+
+    The encoder's arrays are this model's, in place and unchanged: any number
+    of adapters share them, and `base` of the result is the model as it was.
+
+    >>> base = bert_jax.load("models/minilm")
+    >>> sentiment = base.with_adapter("runs/sentiment")
+    >>> topics = base.with_adapter("adapters/topics")
+
+    Args:
+      adapter: a run that trained adapters (`config.lora`), or a folder of
+        peft. Of a model with an adapter, it takes the place of that.
+
+    Raises:
+      UserError: there is no adapter, or it is damaged, or for another model.
+    """
+    if self.base is not None:
+      return self.base.with_adapter(adapter)
+    self._check_single("with_adapter")
+    if not isinstance(adapter, Adapter):
+      adapter = workdir.open_adapter(adapter, self.task)
+    where = adapter.where
+    task = adapter.task.bind(self.config, self.tokenizer)
+    shapes = trees.flatten(shapes_of(task))
+    for path, product in adapter.products.items():
+      if path not in shapes:
+        raise UserError(f"{where}: an adapter for another model: no {path}")
+      peft.check_shape(where, path, product, shapes[path])
+    layout = partitioning.Layout(self.mesh) if self.mesh else None
+
+    def put(path: str, x: Any) -> Any:
+      if layout is None:
+        return jax.device_put(x)
+      return partitioning.put_parameter(layout, path, np.asarray(x))
+
+    products = {
+      path: LowRank(put(f"lora/{path}/a", a), put(f"lora/{path}/b", b), scale)
+      for path, (a, b, scale) in adapter.products.items()
+    }
+    own = {}
+    for path, x in trees.flatten(adapter.params).items():
+      array = vocabulary.with_rows(path, x, self.config.vocab_rows)
+      if path in shapes and array.shape != shapes[path].shape:
+        raise UserError(
+          f"{where}: an adapter for another model: {path} is"
+          f" {list(array.shape)}, expected {list(shapes[path].shape)}"
+        )
+      own[path] = put(path, array)
+    params = low_rank.attach(self.params, products, own)
+    names = {path.split("/")[0] for path in shapes}
+    there = {path.split("/")[0] for path in own} | {
+      name for name in self.params if task.reuses(name, self.task)
+    }
+    if missing := sorted(names - there):
+      raise UserError(
+        f"{where}: neither the adapter nor the model has {', '.join(missing)}"
+        f" for the task {task.name}"
+      )
+    params = {name: params[name] for name in names}
+    return Model(task, params, self.batch_size, self.mesh, self, adapter)
 
   def _check_single(self, what: str) -> None:
     if isinstance(self.module, Ensemble):
@@ -288,7 +355,8 @@ def save(model: Model, folder: paths.Path, format: str = "huggingface") -> None:
     model: the model.
     folder: a new or an empty one, here or in an object store.
     format: `huggingface`, which Transformers (and sentence-transformers, for
-      embeddings) opens with the same outputs; or `bert_jax`.
+      embeddings) opens with the same outputs; `bert_jax`; or `peft`, which has
+      only what `Model.with_adapter` added.
 
   Raises:
     UserError: the folder is not empty, the format has no such model, the
@@ -308,11 +376,35 @@ def save(model: Model, folder: paths.Path, format: str = "huggingface") -> None:
   folders.check_new(folder)
   try:
     with folders.atomic_folder(folder, last=marker) as here:
-      # Only our own format has quantized parameters.
-      written = model if format == "bert_jax" else model.in_float32()
-      write(model.task, written.params, here)
+      write(model, here)
   except OSError as error:
     raise UserError(f"cannot write {folder}: {error}") from error
+
+
+def _save_huggingface(model: Model, folder: pathlib.Path) -> None:
+  huggingface.save(model.task, model.in_float32().params, folder)
+
+
+def _save_bert_jax(model: Model, folder: pathlib.Path) -> None:
+  # Only our own format has quantized parameters.
+  plain = model.in_float32() if model.base else model
+  workdir.save(model.task, plain.params, folder)
+
+
+def _save_peft(model: Model, folder: pathlib.Path) -> None:
+  if model.adapter is None:
+    raise UserError("peft: expected a model of `with_adapter`, got one without")
+  peft.save(model.adapter, folder)
+
+
+_Write = Callable[[Model, pathlib.Path], None]
+# What writes a model to an empty folder, and the file that makes it a model's,
+# by the name of the format.
+_FORMATS: Mapping[str, tuple[_Write, str]] = {
+  "huggingface": (_save_huggingface, huggingface.CONFIG_FILE),
+  "bert_jax": (_save_bert_jax, workdir.MODEL_FILE),
+  "peft": (_save_peft, peft.CONFIG_FILE),
+}
 
 
 def _first_rows(arrays: Any, count: int) -> Any:

@@ -17,6 +17,8 @@ PREFIX = "hf://"
 # Only the files that are read: a repository may have the weights in five more
 # formats.
 _FILES = [
+  "adapter_config.json",
+  "adapter_model.safetensors",
   "config.json",
   "model.safetensors",
   "model-*.safetensors",
@@ -75,7 +77,7 @@ def download(where: str) -> pathlib.Path:
   # versions of huggingface_hub use different HTTP libraries.
   except Exception as error:
     raise UserError(f"{where}: {_reason(error)}") from error
-  if not any(folder.glob("model*.safetensors*")):
+  if not any(folder.glob("*model*.safetensors*")):
     raise UserError(f"{where}: {_without_weights(name, revision)}")
   return folder
 

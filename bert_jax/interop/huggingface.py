@@ -81,13 +81,13 @@ def open_folder(
   task = embedding or find() or EMBEDDING  # A base model.
 
   def read(task: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
-    table = _table(family, task, has_prefix)
+    names = table(family, task, has_prefix)
     unused = [re.escape(prefix) + ".*" for prefix in modules]
-    table = table._replace(ignored=(*table.ignored, *unused))
-    is_there = functools.partial(table.is_in, tensors)
+    names = names._replace(ignored=(*names.ignored, *unused))
+    is_there = functools.partial(names.is_in, tensors)
     wanted = with_pooler(wanted, encoder, is_there)
     return name_table.read_params(
-      tensors, wanted, table, str(folder), place, ignore_unexpected
+      tensors, wanted, names, str(folder), place, ignore_unexpected
     )
 
   return Pretrained(
@@ -109,8 +109,23 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
   Raises:
     UserError: Transformers has no such model.
   """
+  keys = config_keys(task, "the model cannot be saved for Transformers")
+  tensors, of_modules = tensors_of(task, params)
+  safetensors_files.write_folder(folder, tensors)
+  if task.tokenizer is not None:
+    task.tokenizer.save(folder)
+    sentence_transformers.write_length(folder, task)
+  sentence_transformers.write(folder, task, of_modules)
+  write_json(folder / CONFIG_FILE, keys)
+
+
+def config_keys(task: Task, where: str) -> dict[str, Any]:
+  """The keys of config.json for a task on its encoder.
+
+  Raises:
+    UserError: Transformers has no such model; `where` begins the message.
+  """
   config = task.config
-  where = "the model cannot be saved for Transformers"
   family = settings.choice(f"{where}: family", config.family, FAMILIES)
   if not huggingface_config.has_heads(family, task):
     known = [
@@ -123,21 +138,31 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
       f" task that it has a head for: {', '.join(known)}"
     )
   keys = huggingface_config.write_task(task)
-  keys |= huggingface_config.write_config(config, where, keys["architectures"])
+  return keys | huggingface_config.write_config(
+    config, where, keys["architectures"]
+  )
+
+
+def tensors_of(
+  task: Task, params: Parameters
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """The tensors of some of a task's parameters as Transformers needs them.
+
+  The second are those of the modules of sentence-transformers.
+  """
   for name, target in task.targets.items():
     head = task.head_names[name]
     if head in params:
       params = {**params, head: target.huggingface_params(params[head])}
   tensors = named_tensors(task, params)
   of_modules = {name: x for name, x in tensors.items() if "/" in name}
-  tensors = {name: x for name, x in tensors.items() if "/" not in name}
-  safetensors_files.write_folder(folder, tensors)
-  if task.tokenizer is not None:
-    task.tokenizer.save(folder)
-    sentence_transformers.write_length(folder, task)
-  sentence_transformers.write(folder, task, of_modules)
+  return {n: x for n, x in tensors.items() if "/" not in n}, of_modules
+
+
+def write_json(path: pathlib.Path, keys: Mapping[str, Any]) -> None:
+  """Writes a file of settings, indented."""
   content = json.dumps(keys, indent=2, ensure_ascii=False) + "\n"
-  (folder / CONFIG_FILE).write_text(content, encoding="utf-8")
+  path.write_text(content, encoding="utf-8")
 
 
 def named_tensors(task: Task, params: Parameters) -> dict[str, np.ndarray]:
@@ -145,14 +170,13 @@ def named_tensors(task: Task, params: Parameters) -> dict[str, np.ndarray]:
 
   Rows that only pad the vocabulary are left out.
   """
-  family = FAMILIES[task.config.family]
   is_base = task.architecture == huggingface_config.BASE_MODEL
-  table = _table(family, task, has_prefix=not is_base)
+  names = table(FAMILIES[task.config.family], task, has_prefix=not is_base)
   rows = task.config.vocab_size
   cut = trees.map_with_path(
     lambda path, leaf: vocabulary.with_rows(path, leaf, rows), params
   )
-  return name_table.named_tensors(cut, table)
+  return name_table.named_tensors(cut, names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +253,14 @@ def _decoder(family: Family) -> tuple[str, str]:
   return next(item for item in family.copies.items() if item[1] == word)
 
 
-def _table(family: Family, task: Task, has_prefix: bool) -> name_table.Table:
+def table(family: Family, task: Task, has_prefix: bool) -> name_table.Table:
+  """The names of a task's parameters in Transformers.
+
+  Args:
+    family: of the encoder.
+    task: bound.
+    has_prefix: whether the tensors are those of a class with a head.
+  """
   prefix = family.prefix if has_prefix else ""
 
   def plain(name: str) -> str:

@@ -87,7 +87,7 @@ class Pretrained:
     Raises:
       UserError: the weights are damaged, or not those of this model.
     """
-    shapes = _shapes(task)
+    shapes = shapes_of(task)
     read = self._read_rows(task, shapes, place)
     flat = trees.flatten(read.params)
     if reinitialize is not None:
@@ -176,7 +176,7 @@ def _module_names(paths: Collection[str]) -> tuple[str, ...]:
   return tuple(sorted({"/".join(s[: 1 + (s[0] == "encoder")]) for s in steps}))
 
 
-def _shapes(task: Task) -> Parameters:
+def shapes_of(task: Task) -> Parameters:
   """Shape structs of a model's parameters, by tracing two layers if it can.
 
   The others have the shapes of the last. Tracing all of them takes most of the

@@ -14,7 +14,7 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -123,6 +123,24 @@ def open_folder(folder: pathlib.Path) -> SafetensorsFolder:
     paths = sorted({folder / shard for shard in listed.values()})
   else:
     raise UserError(_without_weights(folder))
+  opened = _opened(paths)
+  places = opened._places
+  for name, shard in listed.items():
+    if name not in places or places[name].path.name != shard:
+      raise UserError(f"{folder / INDEX_NAME}: {name!r:.80} is not in {shard}")
+  return opened
+
+
+def open_file(path: pathlib.Path) -> SafetensorsFolder:
+  """Opens a single file; reads only its header.
+
+  Raises:
+    UserError: there is no such file, or it is damaged.
+  """
+  return _opened([path])
+
+
+def _opened(paths: Sequence[pathlib.Path]) -> SafetensorsFolder:
   shapes: dict[str, TensorInfo] = {}
   places: dict[str, _Place] = {}
   for path in paths:
@@ -132,16 +150,13 @@ def open_folder(folder: pathlib.Path) -> SafetensorsFolder:
           f"{path}: {name!r:.80} is also in {places[name].path.name}"
         )
       shapes[name], places[name] = info, place
-  for name, shard in listed.items():
-    if name not in places or places[name].path.name != shard:
-      raise UserError(f"{folder / INDEX_NAME}: {name!r:.80} is not in {shard}")
   return SafetensorsFolder(shapes, places)
 
 
 def write_folder(
-  folder: pathlib.Path, tensors: Mapping[str, np.ndarray]
+  folder: pathlib.Path, tensors: Mapping[str, np.ndarray], name: str = NAME
 ) -> None:
-  """Writes `model.safetensors` atomically.
+  """Writes one file of weights atomically.
 
   At most one tensor is copied at a time, if it is not a contiguous array in
   host memory. A lazy mapping computes each tensor twice, first for its shape.
@@ -149,6 +164,7 @@ def write_folder(
   Args:
     folder: created if it does not exist.
     tensors: NumPy or JAX arrays by name.
+    name: of the file.
 
   Raises:
     ValueError: the format does not have a dtype.
@@ -162,20 +178,20 @@ def write_folder(
   names = sorted(infos, key=lambda name: (-infos[name].dtype.itemsize, name))
   header = _header(infos, names)
   folder.mkdir(parents=True, exist_ok=True)
-  partial = folder / (NAME + ".partial")
+  partial = folder / (name + ".partial")
   try:
     with partial.open("wb") as file:
       file.write(len(header).to_bytes(8, "little") + header)
-      for name in names:
+      for key in names:
         # `tofile` would not report a full disk. A name for the copy would keep
         # it in memory while the next one is made.
         file.write(
-          np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8)
+          np.ascontiguousarray(tensors[key]).reshape(-1).view(np.uint8)
         )
       file.flush()
       os.fsync(file.fileno())
     _read_header(partial)
-    partial.replace(folder / NAME)
+    partial.replace(folder / name)
   finally:
     partial.unlink(missing_ok=True)
 

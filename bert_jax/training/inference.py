@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 from bert_jax import settings
 from bert_jax.data import grouping
 from bert_jax.data.augmentation import MaskedLanguageModel
-from bert_jax.models import decoding, heads, quantization
+from bert_jax.models import decoding, heads, low_rank
 from bert_jax.models.encoder import Encoder
 from bert_jax.models.flops import flops_per_layer
 from bert_jax.models.generation import GenerationConfig
@@ -232,10 +232,10 @@ class Writer(Forward):
 def _compiled(
   function: Callable[..., Any], params: Parameters
 ) -> CachedFunction:
-  """A function of parameters, which may be quantized, and arrays."""
+  """A function of a model's parameters, in any form, and arrays."""
 
   def apply(params: Parameters, *args: Any) -> Any:
-    return function(quantization.dequantize(params), *args)
+    return function(low_rank.merged(params), *args)
 
   return CachedFunction(apply, params)
 

@@ -5,8 +5,8 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,17 @@ import numpy as np
 from bert_jax import settings, tasks, text, trees
 from bert_jax.cluster import processes
 from bert_jax.cluster.run_folder import CHECKPOINTS, Folder
-from bert_jax.interop import hub
+from bert_jax.interop import hub, peft
 from bert_jax.interop.name_table import LoadedParams
-from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
+from bert_jax.interop.peft import Adapter
+from bert_jax.interop.pretrained import (
+  Place,
+  Pretrained,
+  shapes_of,
+  with_pooler,
+)
 from bert_jax.interop.published import open_published
-from bert_jax.models import quantization
+from bert_jax.models import low_rank, quantization
 from bert_jax.models.config import EncoderConfig
 from bert_jax.settings import UserError
 from bert_jax.storage import folders, paths
@@ -29,6 +35,7 @@ from bert_jax.text.tokenizer import Tokenizer, fingerprint
 from bert_jax.training import parametrizations
 from bert_jax.training.distillation import features
 from bert_jax.training.parametrizations import parametrization
+from bert_jax.training.parametrizations.parametrization import Parametrization
 from bert_jax.types import Parameters, TrainState
 
 if TYPE_CHECKING:
@@ -159,28 +166,12 @@ def open_model(
   if not is_run(where):
     if step is not None:
       raise UserError(f"step: {where} is no run, whose checkpoints have steps")
-    return open_published(where, ignore_unexpected)
-  # They import Orbax, which published models do without.
-  from bert_jax.checkpointing import checkpoints, parameters
+    return open_published(where, ignore_unexpected, open_model)
+  # It imports Orbax, which published models do without.
+  from bert_jax.checkpointing import parameters
 
-  workdir = paths.as_path(where)
-  entry, source = _read(workdir), workdir / MODEL_FILE
-  tokenizer = _tokenizer(workdir, entry)
-  if step is None:
-    saved_in = parameters.best_folder(workdir / CHECKPOINTS)
-  else:
-    saved_in = parameters.step_folder(workdir / CHECKPOINTS, step)
-  # A model that was not trained here was not tuned here either.
-  state = checkpoints.metadata(saved_in).get("task", entry["task"])
-  task = tasks.from_state(state, f"{source}: task")
-  config = settings.from_dict(EncoderConfig, entry["model"], f"{source}: model")
-  # The backend of the run may not exist where the model is used.
-  config = dataclasses.replace(config, attention="auto")
-
-  run_config = entry["run"]["config"] if entry["run"] else {}
-  parts = parametrizations.of_config(
-    run_config, config, f"{source}: run: config"
-  )
+  saved_in, task, parts, _ = _open_run(where, step)
+  config = task.config
 
   def computed(params: Parameters) -> Parameters:
     return parametrization.merge(quantization.dequantize(params), parts)
@@ -203,7 +194,111 @@ def open_model(
       )
     return LoadedParams(params, tuple(sorted(set(wanted) - set(params))))
 
-  return Pretrained(str(workdir), config, task, tokenizer, read)
+  return Pretrained(
+    str(paths.as_path(where)),
+    config,
+    task.bind(None, None),
+    task.tokenizer,
+    read,
+  )
+
+
+class _Run(NamedTuple):
+  """An opened run: a checkpoint, the bound task, and how it was trained."""
+
+  saved_in: Any
+  task: Task
+  parts: Sequence[Parametrization]
+  config: Mapping[str, Any]
+
+
+def _open_run(where: paths.Path, step: int | None = None) -> _Run:
+  from bert_jax.checkpointing import checkpoints, parameters
+
+  workdir = paths.as_path(where)
+  entry, source = _read(workdir), workdir / MODEL_FILE
+  tokenizer = _tokenizer(workdir, entry)
+  if step is None:
+    saved_in = parameters.best_folder(workdir / CHECKPOINTS)
+  else:
+    saved_in = parameters.step_folder(workdir / CHECKPOINTS, step)
+  # A model that was not trained here was not tuned here either.
+  state = checkpoints.metadata(saved_in).get("task", entry["task"])
+  task = tasks.from_state(state, f"{source}: task")
+  config = settings.from_dict(EncoderConfig, entry["model"], f"{source}: model")
+  # The backend of the run may not exist where the model is used.
+  config = dataclasses.replace(config, attention="auto")
+  run = entry["run"]["config"] if entry["run"] else {}
+  parts = parametrizations.of_config(run, config, f"{source}: run: config")
+  return _Run(saved_in, task.bind(config, tokenizer), parts, run)
+
+
+def adapted(where: paths.Path) -> str | None:
+  """The model that the adapter in a folder was trained on.
+
+  Args:
+    where: what `open_model` takes.
+
+  Returns:
+    What `open_model` takes; None if there is no adapter.
+
+  Raises:
+    UserError: a file is damaged, or a folder of peft does not say.
+  """
+  if is_run(where):
+    run = run_config(where)
+    return run["init"] if run.get("lora", {}).get("rank") else None
+  folder = local_folder(where)
+  return peft.base_of(folder) if peft.is_adapter(folder) else None
+
+
+def open_adapter(where: paths.Path, base: Task) -> Adapter:
+  """Reads what was trained in place of an encoder.
+
+  Args:
+    where: a run that trained adapters, or a folder of peft.
+    base: the bound task of the model that it is for.
+
+  Raises:
+    UserError: there is no adapter, or it is damaged, or for another model.
+  """
+  if not is_run(where):
+    folder = local_folder(where)
+    if not peft.is_adapter(folder):
+      raise UserError(
+        f"{where}: no adapter; expected a run with config.lora, or a folder of"
+        f" peft with {peft.CONFIG_FILE}"
+      )
+    return peft.read(folder, base)
+  from bert_jax.checkpointing import parameters
+
+  saved_in, task, parts, config = _open_run(where)
+  if [part.name for part in parts] != ["lora"]:
+    raise UserError(f"{where}: a run that did not train adapters alone")
+  if fingerprint(task.tokenizer) != fingerprint(base.tokenizer):
+    raise UserError(f"{where}: an adapter for a model with another vocabulary")
+  shapes = shapes_of(task)
+  own = {name: x for name, x in shapes.items() if name != "encoder"}
+  found = parameters.restore_step(
+    saved_in, own | parametrization.shapes(shapes, parts)
+  )
+  products = parts[0].products(found.pop("lora"))
+  of_heads = {
+    path: products.pop(path)
+    for path in [*products]
+    if path.split("/")[0] in own
+  }
+  params = low_rank.merged(low_rank.attach(found, of_heads))
+  return Adapter(
+    str(where), config["init"], task, products, jax.device_get(params)
+  )
+
+
+def local_folder(where: paths.Path) -> pathlib.Path:
+  """The folder of a published model on this machine; it is downloaded."""
+  if os.fspath(where).startswith(hub.PREFIX):
+    return hub.download(os.fspath(where))
+  return paths.local(where)
 
 
 def verify(where: paths.Path) -> None:
@@ -237,6 +332,8 @@ def vocabulary_of(where: paths.Path) -> pathlib.Path:
   Raises:
     UserError: there is no such model.
   """
+  if (base := adapted(where)) and not is_run(where):
+    return vocabulary_of(base)
   if str(where).startswith(hub.PREFIX):
     return hub.download(str(where))
   folder = paths.as_path(where)

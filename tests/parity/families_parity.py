@@ -42,9 +42,9 @@ def _compare(
   task = model.task
   assert task.name == task_name, f"opened as {task.name}"
   rng = np.random.default_rng(0)
-  batch = _batch(task, rng)
-  labels = _labels(task, batch, rng)
-  theirs = _run_peer(peer, task, batch, labels)
+  batch = batch_of(task, rng)
+  labels = labels_of(task, batch, rng)
+  theirs = run_peer(peer, task, batch, labels)
   outputs, loss, gradients = _run_ours(task, model.params, batch)
   worst = max(
     float(np.abs(a - b).max()) for a, b in zip(outputs, theirs["outputs"])
@@ -72,7 +72,7 @@ def _compare(
   bert_jax.save(model, folder / "ours")
   yield "tensors that differ, saved again", _differing(folder), 0
   again = peers.reopened(folder / "ours", peer)
-  found = _run_peer(again, task, batch, labels)["outputs"]
+  found = run_peer(again, task, batch, labels)["outputs"]
   worst = max(
     float(np.abs(a - b).max()) for a, b in zip(found, theirs["outputs"])
   )
@@ -90,7 +90,7 @@ def _differing(folder: pathlib.Path) -> int:
   )
 
 
-def _batch(task: Task, rng: np.random.Generator) -> Batch:
+def batch_of(task: Task, rng: np.random.Generator) -> Batch:
   shape = (_ROWS, _LENGTH)
   if task.name == "multiple_choice":
     shape = (_ROWS, _CHOICES, _LENGTH)
@@ -115,7 +115,7 @@ def _batch(task: Task, rng: np.random.Generator) -> Batch:
   )
 
 
-def _labels(task: Task, batch: Batch, rng) -> dict[str, np.ndarray]:
+def labels_of(task: Task, batch: Batch, rng) -> dict[str, np.ndarray]:
   """The batch's targets, which are put into it, under the peer's names."""
   used = batch.sequence_ids
   targets: dict[str, np.ndarray] = batch.targets
@@ -173,7 +173,7 @@ def _labels(task: Task, batch: Batch, rng) -> dict[str, np.ndarray]:
   return {}
 
 
-def _run_peer(
+def run_peer(
   peer: torch.nn.Module, task: Task, batch: Batch, labels: dict
 ) -> dict[str, Any]:
   """The peer's outputs where ours are, and the loss, whose gradients stay."""
@@ -210,7 +210,7 @@ def _run_peer(
     outputs, loss = [result.logits], result.loss
   loss.backward()
   found = [x.detach().numpy() for x in outputs]
-  return {"outputs": _comparable(task, batch, found), "loss": loss.item()}
+  return {"outputs": comparable(task, batch, found), "loss": loss.item()}
 
 
 def _run_ours(
@@ -231,10 +231,10 @@ def _run_ours(
     params
   )
   found = [np.asarray(x) for x in jax.tree.leaves(outputs)]
-  return _comparable(task, batch, found), float(value), gradients
+  return comparable(task, batch, found), float(value), gradients
 
 
-def _comparable(task: Task, batch: Batch, outputs: list) -> list[np.ndarray]:
+def comparable(task: Task, batch: Batch, outputs: list) -> list[np.ndarray]:
   """Outputs of tokens that are no padding, in one form for both sides."""
   if "masked_lm/positions" in batch.targets:
     places = np.asarray(batch.targets["masked_lm/positions"])[..., None]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from bert_jax import settings, trees
 from bert_jax.models.config import EncoderConfig
+from bert_jax.models.low_rank import LowRank
 from bert_jax.training import finetuning
 from bert_jax.training.parametrizations.parametrization import Parametrization
 from bert_jax.types import Parameters
@@ -99,14 +100,19 @@ class Lora(Parametrization):
   ) -> Parameters:
     """Adds A B to the kernels."""
     del key
-    flat, adapters = trees.flatten(params), trees.flatten(own)
-    scale = self._config.alpha / self._config.rank
-    for path in adapters:
-      kernel, _, part = path.rpartition("/")
-      if part == "a":
-        product = adapters[path] @ adapters[f"{kernel}/b"]
-        flat[kernel] = flat[kernel] + scale * product
+    flat = trees.flatten(params)
+    for path, (a, b, scale) in self.products(own).items():
+      flat[path] = flat[path] + scale * (a @ b)
     return trees.unflatten(flat)
+
+  def products(self, own: Parameters) -> dict[str, LowRank]:
+    """What the adapters add to kernels, by the paths of these."""
+    flat, scale = trees.flatten(own), self._config.alpha / self._config.rank
+    kernels = [path.removesuffix("/a") for path in flat if path.endswith("/a")]
+    return {
+      path: LowRank(flat[f"{path}/a"], flat[f"{path}/b"], scale)
+      for path in kernels
+    }
 
   def freezes(self, path: str) -> bool:
     """The encoder is adapted; heads are trained as always."""
