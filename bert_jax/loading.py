@@ -40,11 +40,11 @@ def load(
   values.
 
   Args:
-    where: the `--workdir` of a training run; a Hugging Face folder, or
-      `hf://org/name[@revision]`; a BERT release of Google's, a folder or zip;
-      an export (see `bert_jax.exported`), of which only `task` and `batch_size`
-      may be given. All but `hf://` may be in an object store, `gs://...` or
-      `s3://...`.
+    where: the `--workdir` of a training run; a folder of Hugging Face or of
+      peft, or `hf://org/name[@revision]`; a BERT release of Google's, a folder
+      or zip; an export (see `bert_jax.exported`), of which only `task` and
+      `batch_size` may be given. All but `hf://` may be in an object store,
+      `gs://...` or `s3://...`.
     task: a name in `bert_jax.tasks.TASKS`, or of a part of a multi-task model;
       by default the task that the model's head is for.
     labels: the names of the labels; for a task with several targets a list for
@@ -167,6 +167,27 @@ def load_model(
       " that it was made from"
     )
   return load(where, task, **options)
+
+
+def load_adapted(where: paths.Path, **options: Any) -> "Model":
+  """The model that an adapter was trained on, with the adapter beside it.
+
+  Args:
+    where: a run that trained adapters, or a folder of peft.
+    **options: of `load`, for the model.
+
+  Raises:
+    UserError: there is no adapter, or its model cannot be loaded.
+  """
+  from bert_jax.training import workdir
+
+  base = workdir.adapted(where)
+  if base is None:
+    raise UserError(
+      f"{where}: no adapter; expected a run with config.lora, or a folder of"
+      " peft"
+    )
+  return load_model(base, **options).with_adapter(where)
 
 
 def _open_export(

@@ -18,7 +18,7 @@ from bert_jax.interop import huggingface, peft
 from bert_jax.interop.peft import Adapter
 from bert_jax.interop.pretrained import shapes_of
 from bert_jax.models import encoder as encoders
-from bert_jax.models import low_rank, vocabulary
+from bert_jax.models import low_rank, quantization, vocabulary
 from bert_jax.models.generation import GenerationConfig
 from bert_jax.models.low_rank import LowRank
 from bert_jax.predictor import Forward, Predictor, preprocess
@@ -97,8 +97,8 @@ class Model(Predictor):
   def in_bits(self, bits: int) -> "Model":
     """The model whose kernels and embeddings have 8 or 4 bits."""
     quantize = jax.jit(quantization.quantize, static_argnums=1)
-    params = quantize(self.in_float32().params, bits)
-    return dataclasses.replace(self, params=params)
+    plain = self.in_float32()
+    return dataclasses.replace(plain, params=quantize(plain.params, bits))
 
   @property
   def module(self) -> Any:

@@ -1,10 +1,11 @@
-"""Converts a model to the format of Hugging Face or of bert_jax.
+"""Converts a model to the format of Hugging Face, of peft or of bert_jax.
 
     bert-jax convert SRC DST --to=huggingface
 
 SRC is anything that `bert_jax.load` accepts: the --workdir of a run, a Hugging
 Face folder or hf://ORG/NAME, a BERT checkpoint by Google. DST is a new folder:
-with --to=huggingface Transformers opens it.
+with --to=huggingface Transformers opens it. With --to=peft it has the adapters
+and heads of a run with config.lora alone, and peft opens it.
 """
 
 import functools
@@ -23,7 +24,7 @@ def define(values: cli.Values) -> None:
     "to",
     "The format of DST.",
     "enum",
-    enum_values=["huggingface", "bert_jax"],
+    enum_values=["huggingface", "peft", "bert_jax"],
     required=True,
   )
   values.define(
@@ -40,9 +41,13 @@ def convert(values: cli.Values, arguments: list[str]) -> None:
       f" {' '.join(arguments) or 'neither'}"
     )
   source, target = arguments
-  model = loading.load_model(
-    source, values.task, ignore_unexpected=values.ignore_unexpected
-  )
+  options = {"ignore_unexpected": values.ignore_unexpected}
+  if values.to == "peft":
+    if values.task is not None:
+      raise UserError("--task: an adapter has the task that it was trained for")
+    model = loading.load_adapted(source, **options)
+  else:
+    model = loading.load_model(source, values.task, **options)
   bert_jax.save(model, target, values.to)
   task = model.task
   print(f"{target}: a {task.config.family} model for the task {task.name}")

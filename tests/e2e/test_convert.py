@@ -109,6 +109,7 @@ def test_a_missing_head_is_one_line_of_warning(home):
     ("convert", ["masked_lm", "x", "--to=onnx"], "onnx"),
     ("convert", ["masked_lm", "x"], "--to"),
     ("convert", ["nowhere", "x", "--to=bert_jax"], "nowhere: no such file"),
+    ("convert", ["masked_lm", "x", "--to=peft"], "masked_lm: no adapter; exp"),
     (
       "convert",
       ["masked_lm", "embedding", "--to=huggingface"],

@@ -9,6 +9,7 @@ import pytest
 import bert_jax
 from bert_jax import trees
 from bert_jax.checkpointing import parameters
+from bert_jax.text.wordpiece import SPECIAL_TOKENS, WordPiece
 from bert_jax.training import run, workdir
 from bert_jax.training.parametrizations import parametrization
 from bert_jax.training.parametrizations.lora import LoraConfig
@@ -86,6 +87,22 @@ def test_a_run_trains_adapters_and_the_head_and_is_loaded_merged(
   bert_jax.save(model, tmp_path / "converted", "huggingface")
   again = bert_jax.load(tmp_path / "converted")
   assert again("the array") == model("the array")
+  # So it is beside its base, and as a folder of peft.
+  base = bert_jax.load(home / "init")
+  beside = base.with_adapter(tmp_path)
+  bert_jax.save(beside, tmp_path / "adapter", "peft")
+  expected = trees.flatten(model.params)
+  for other in (beside.in_float32(), bert_jax.load(tmp_path / "adapter")):
+    assert other.task.state() == model.task.state()
+    params = trees.flatten(other.params)
+    assert params.keys() == expected.keys()
+    for path, value in params.items():
+      np.testing.assert_allclose(value, expected[path], atol=1e-6)
+  files = (tmp_path / "adapter").iterdir()
+  assert sum(path.stat().st_size for path in files) < 12_000
+  with user_error("an adapter for a model with another vocabulary"):
+    other = base.task.bind(base.config, WordPiece([*SPECIAL_TOKENS, "a"]))
+    dataclasses.replace(base, task=other).with_adapter(tmp_path)
   made = Recipe.from_dict(recipe(home, init=str(tmp_path)))
   task, _ = made.make_task(workdir.open_model(tmp_path))
   assert "lora" not in run.train_lib.param_shapes(task)
