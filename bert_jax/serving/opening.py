@@ -8,6 +8,8 @@ import json
 import os
 import pathlib
 import shutil
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -66,6 +68,9 @@ class Opener:
     cores = len(os.sched_getaffinity(0))
     self.threads = settings.threads or max(1, cores // settings.workers)
     self._export, self._folder = export, folder
+    # Those in use, by place and fingerprint.
+    self._models: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+    self._loading = threading.Lock()
 
   def open(self, where: str) -> tuple[Predictor, str]:
     """A model, and the name of its engine.
@@ -84,9 +89,8 @@ class Opener:
       )
       engine = "jax" if is_compiled else "onnx"
     if engine == "jax" and not is_export:
-      from bert_jax import loading
-
-      return loading.load(where), engine
+      with self._loading:
+        return self._loaded(where), engine
     folder = where if is_export else self._exported(where, engine)
     # jax has one pool of threads, for all cores.
     threads = None if engine == "jax" else self.threads
@@ -98,6 +102,19 @@ class Opener:
     self._export.stop()
     if self.settings.workers == 1:
       shutil.rmtree(self._folder, ignore_errors=True)
+
+  def _loaded(self, where: str) -> Predictor:
+    """A model in JAX; adapters share the arrays of the model they are for."""
+    from bert_jax import loading
+    from bert_jax.training import workdir
+
+    if (base := workdir.adapted(where)) is not None:
+      return self._loaded(base).with_adapter(where)
+    key = where, versions.fingerprint(where)
+    found = self._models.get(key)
+    if found is None:
+      found = self._models[key] = loading.load(where)
+    return found
 
   def _exported(self, where: str, engine: str) -> str:
     """The folder of an export of a model; made unless it is there."""

@@ -13,7 +13,13 @@ MODEL = "bert_jax.json"
 """The file of a model in our own format."""
 
 # A folder with one of these is a model, and no folder of versions.
-_MARKERS = (EXPORTED, MODEL, "config.json", "bert_config.json")
+_MARKERS = (
+  EXPORTED,
+  MODEL,
+  "adapter_config.json",
+  "config.json",
+  "bert_config.json",
+)
 # A number or a date: 3, v3, 1.2.0, 2026-11-28, 20261128T120000.
 _VERSION = re.compile(r"v?\d+(?:[-_.T:]?\d+)*Z?")
 

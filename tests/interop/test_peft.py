@@ -16,6 +16,9 @@ from bert_jax.loading import load_adapted
 from bert_jax.model import Model
 from bert_jax.models.low_rank import LowRank
 from bert_jax.models.pooling import VectorModule
+from bert_jax.serving import versions
+from bert_jax.serving.opening import Opener
+from bert_jax.serving.settings import ServeSettings
 from tests import pytrees
 from tests.errors import user_error
 from tests.interop import folders
@@ -142,6 +145,19 @@ def test_adapters_share_the_arrays_of_one_model(home, tmp_path):
   pytrees.assert_equal(
     bert_jax.load(tmp_path / "merged").params, one.in_float32().params
   )
+
+
+def test_a_server_holds_their_model_once(home, tmp_path):
+  shutil.copytree(home / "adapter", tmp_path / "adapter")
+  settings = ServeSettings({"m": "unused"}, engine="jax")
+  opener = Opener(settings, None, tmp_path)
+  (one, engine), (other, _), (base, _) = map(
+    opener.open,
+    map(str, (home / "adapter", tmp_path / "adapter", home / "base")),
+  )
+  assert engine == "jax"
+  assert one.base is base and other.base is base
+  assert versions.is_model(str(home / "adapter"))
 
 
 def test_adapters_go_with_a_model_in_8_bits(home):
