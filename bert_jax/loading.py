@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bert_jax import exported, settings
+from bert_jax.models.exits import Exits
 from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError
 from bert_jax.storage import paths
@@ -30,6 +31,7 @@ def load(
   split_special_tokens: bool | None = None,
   ignore_unexpected: bool = False,
   step: int | None = None,
+  exits: Mapping[str, Any] | None = None,
 ) -> "Model | Predictor":
   """Loads a model.
 
@@ -68,6 +70,9 @@ def load(
       are left out, with a warning that lists them; else they are an error.
     step: of the checkpoint of a run; by default the best that verifies, or
       else the newest.
+    exits: of a model with early exits, when rows leave: `{"patience": 2}`,
+      `{"entropy": 0.2}`, or `{}` for never (see `models.exits.Exits`); by
+      default as the model says.
 
   Returns:
     The model. Of an export a `Predictor`, for which JAX is not imported.
@@ -85,6 +90,7 @@ def load(
       "split_special_tokens": split_special_tokens,
       "ignore_unexpected": ignore_unexpected or None,
       "step": step,
+      "exits": exits,
     }
     for name, value in given.items():
       if value is not None:
@@ -127,6 +133,8 @@ def load(
       renamed = made if num_labels is not None else renamed
       pretrained = dataclasses.replace(pretrained, task=renamed)
     made = renamed
+  if exits is not None:
+    made = made.with_exits(_exits(where, made.exits, exits))
   if mesh is None and jax.local_device_count() > 1:
     mesh = meshes.make_mesh(meshes.MeshConfig(), jax.local_devices())
   place = None
@@ -188,6 +196,19 @@ def load_adapted(where: paths.Path, **options: Any) -> "Model":
       " peft"
     )
   return load_model(base, **options).with_adapter(where)
+
+
+def _exits(where: paths.Path, own: Exits, given: Mapping[str, Any]) -> Exits:
+  """A model's early exits with other settings."""
+  if not own.every:
+    raise UserError(
+      f"exits: {where} has no early exits for this task; they are trained with"
+      " --config.exits.every=1"
+    )
+  if "every" in given:
+    raise UserError("exits.every: it is fixed by training")
+  never = dataclasses.replace(own, patience=0, entropy=0.0)
+  return settings.replace(never, given, "exits")
 
 
 def _open_export(

@@ -29,6 +29,7 @@ from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.task import Task
 from bert_jax.text.pieces import Pieces
 from bert_jax.training import inference, workdir
+from bert_jax.training.early_exit import EarlyExitForward
 from bert_jax.training.mesh import partitioning
 from bert_jax.types import Batch, Parameters
 
@@ -110,6 +111,8 @@ class Model(Predictor):
     """The forward pass; it compiles once for each shape of batches."""
     if self.task.writes:
       return self.writer()
+    if self.task.exits.is_used and self.task.wrap is None:
+      return EarlyExitForward(self.task, self.params, self.mesh)
     return inference.Forward(self.task, self.params, self.mesh)
 
   def writer(self, **options: Any) -> inference.Writer:

@@ -19,6 +19,7 @@ COMMANDS = (
   "score",
   "evaluate",
   "compress",
+  "tradeoff",
   "convert",
   "export",
   "verify",

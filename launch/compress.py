@@ -13,6 +13,8 @@ steps whose flags are given, in this order:
 --vocabulary=FILES keeps the tokens of these texts or records, which are read as
   `bert-jax predict` reads them, and all single characters.
 --bits=8 or 4 stores kernels and embeddings in these bits.
+--exits=patience=2 is how the rows of a model with early exits leave it from now
+  on, if nothing else is said.
 
 A model that lost layers, heads or units has to be trained on to be good again:
 `bert-jax train --config.init=OUTPUT`.
@@ -39,7 +41,7 @@ from bert_jax.tasks import labelled
 
 from . import cli, data_flags, models
 
-_STEPS = ("layers", "heads", "units", "vocabulary", "bits")
+_STEPS = ("layers", "heads", "units", "vocabulary", "bits", "exits")
 _MOST = 1000
 """Records that importance is measured on."""
 
@@ -86,6 +88,7 @@ def compress(values: cli.Values) -> None:
   if (values.data is None) != (values.heads is None and values.units is None):
     raise UserError("--data goes with --heads or --units")
   folders.check_new(paths.as_path(values.output))
+  # With other --exits, which are saved too.
   model = models.load(values, with_parameters=True)
   _print(values.model, model)
   smaller = None

@@ -46,6 +46,17 @@ def changes(values: cli.Values) -> dict[str, Any]:
   return {name: value for name, value in given.items() if value is not None}
 
 
+def arguments(values: cli.Values) -> list[str]:
+  """The flags as they were given, for another command."""
+  found = []
+  for name in _NAMES:
+    given = getattr(values, name)
+    if given is not None:
+      shown = ",".join(given) if isinstance(given, list) else given
+      found.append(f"--{name}={shown}")
+  return found
+
+
 def in_flags(message: str, files: str) -> str:
   """A message with flags for keys of the config; `files` is for `eval`."""
   message = message.replace("config.data.eval", f"--{files}")

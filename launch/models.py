@@ -2,6 +2,7 @@
 
 import bert_jax
 from bert_jax import ensembling, loading
+from bert_jax.models import exits
 from bert_jax.predictor import Predictor
 from bert_jax.settings import UserError
 
@@ -23,6 +24,11 @@ def define(values: cli.Values) -> None:
     "How to combine several models, --model=A,B, or all checkpoints of a run.",
     "enum",
     enum_values=list(ensembling.COMBINATIONS),
+  )
+  values.define(
+    "exits",
+    "When rows leave a model with early exits: patience=2, entropy=0.2 or"
+    " never; by default as the model says.",
   )
   define_ignored(values)
 
@@ -62,10 +68,14 @@ def load(
   if values.combine is None:
     open_model = loading.load_model if with_parameters else loading.load
     return open_model(
-      values.model, values.task, ignore_unexpected=values.ignore_unexpected
+      values.model,
+      values.task,
+      ignore_unexpected=values.ignore_unexpected,
+      exits=None if values.exits is None else exits.parse(values.exits),
     )
-  if values.ignore_unexpected:
-    raise UserError("--ignore_unexpected goes with one model, not --combine")
+  for name in ("ignore_unexpected", "exits"):
+    if getattr(values, name):
+      raise UserError(f"--{name} goes with one model, not --combine")
   given = names(values)
   combine = ensembling.COMBINATIONS[values.combine]
   return combine(given if len(given) > 1 else given[0], values.task)

@@ -3,6 +3,7 @@
 What is removed is really gone: the arrays are smaller, and the model is faster.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
 from bert_jax.model import Model
 from bert_jax.models.config import EncoderConfig
+from bert_jax.models.exits import Exits
 from bert_jax.settings import UserError
 from bert_jax.types import Batch, Parameters
 
@@ -237,6 +239,8 @@ def evenly_spaced(num_layers: int, count: int) -> list[int]:
 def keep_layers(model: Model, layers: Sequence[int]) -> Model:
   """A model of some of a model's layers, in this order, as DistilBERT starts.
 
+  Early exits are left out.
+
   Args:
     model: any whose layers do not share parameters.
     layers: the numbers of those to keep, from 0.
@@ -262,7 +266,10 @@ def keep_layers(model: Model, layers: Sequence[int]) -> Model:
     )
   flat = trees.flatten(model.params)
   made = {
-    path: x for path, x in flat.items() if not path.startswith("encoder/layer_")
+    path: x
+    for path, x in flat.items()
+    if not path.startswith("encoder/layer_")
+    and path.split("/")[0] not in model.task.exit_names
   }
   for new, old in enumerate(layers):
     start = f"encoder/layer_{old}/"
@@ -286,7 +293,8 @@ def keep_layers(model: Model, layers: Sequence[int]) -> Model:
     "layer_heads": chosen(config.layer_heads),
     "layer_intermediate_sizes": chosen(config.layer_intermediate_sizes),
   }
-  return _made(model, changes, made)
+  task = dataclasses.replace(model.task, exits=Exits())
+  return _made(dataclasses.replace(model, task=task), changes, made)
 
 
 def _check(model: Model) -> None:

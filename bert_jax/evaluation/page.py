@@ -64,34 +64,35 @@ def render(
     curves: a PNG of the training, if there was one.
   """
   parts = [
-    f"<h1>{_text(title)}</h1>",
-    *_lines(facts),
+    f"<h1>{text(title)}</h1>",
+    *lines(facts),
     "<h2>Metrics</h2>",
     _metrics(metrics, baselines),
-    *_lines(view.facts),
+    *lines(view.facts),
   ]
   if curves is not None:
-    encoded = base64.b64encode(curves).decode()
-    source = f'src="data:image/png;base64,{encoded}"'
-    parts += [
-      "<h2>Training</h2>",
-      f'<img {source} alt="Measures by step, in training and held out">',
-    ]
+    alt = "Measures by step, in training and held out"
+    parts += ["<h2>Training</h2>", image(curves, alt)]
   if view.confusion is not None:
     parts += _confusion(view.confusion)
   for name, rows in view.tables.items():
-    parts += [f"<h2>By {_text(name)}</h2>", _table(rows.items(), "")]
+    parts += [f"<h2>By {text(name)}</h2>", table(rows.items(), "")]
   if view.mistakes:
     numbered = enumerate(view.mistakes, 1)
-    parts += ["<h2>The worst mistakes</h2>", _table(numbered, "")]
+    parts += ["<h2>The worst mistakes</h2>", table(numbered, "")]
   if view.best:
     numbered = enumerate(view.best, 1)
-    parts += ["<h2>The best answers</h2>", _table(numbered, "")]
+    parts += ["<h2>The best answers</h2>", table(numbered, "")]
   if skipped:
-    listed = "".join(f"<li>{_text(line)}</li>\n" for line in skipped[:_ROWS])
+    listed = "".join(f"<li>{text(line)}</li>\n" for line in skipped[:_ROWS])
     more = len(skipped) - _ROWS
     listed += f"<li>and {more:,} more</li>" if more > 0 else ""
     parts.append(f"<h2>{len(skipped):,} rows left out</h2><ul>{listed}</ul>")
+  return document(title, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+  """A page of HTML with a title and these parts."""
   return (
     '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width">'
@@ -101,19 +102,26 @@ def render(
   )
 
 
-def _lines(facts: Mapping[str, Any]) -> list[str]:
-  return [f"<p>{_text(f'{name}: {x}')}</p>" for name, x in facts.items()]
+def image(png: bytes, alt: str) -> str:
+  """A picture that is part of the page."""
+  encoded = base64.b64encode(png).decode()
+  return f'<img src="data:image/png;base64,{encoded}" alt="{html.escape(alt)}">'
 
 
-def _text(value: Any) -> str:
+def lines(facts: Mapping[str, Any]) -> list[str]:
+  """A paragraph for each fact."""
+  return [f"<p>{text(f'{name}: {x}')}</p>" for name, x in facts.items()]
+
+
+def text(value: Any) -> str:
   """Any value as text of the page, and never as markup; long ones are cut.
 
   Each is an element with its own direction, left to right or not.
   """
-  text = str(value)
-  if len(text) > _LONGEST:
-    text = text[: _LONGEST - 1] + "…"
-  return f"<bdi>{html.escape(text)}</bdi>"
+  shown = str(value)
+  if len(shown) > _LONGEST:
+    shown = shown[: _LONGEST - 1] + "…"
+  return f"<bdi>{html.escape(shown)}</bdi>"
 
 
 def _number(value: float) -> str:
@@ -126,10 +134,10 @@ def _cell(value: Any) -> str:
   if isinstance(value, float | int):
     return f'<td class="number">{_number(value)}</td>'
   kind = "long" if len(str(value)) > _SHORT else "short"
-  return f'<td class="{kind}" dir="auto">{_text(value)}</td>'
+  return f'<td class="{kind}" dir="auto">{text(value)}</td>'
 
 
-def _table(rows: Iterable[tuple[Any, Mapping[str, Any]]], name: str) -> str:
+def table(rows: Iterable[tuple[Any, Mapping[str, Any]]], name: str) -> str:
   """A table: of each row what it is called, and values by column."""
   rows = list(rows)
   columns: dict[str, Any] = {}
@@ -140,17 +148,17 @@ def _table(rows: Iterable[tuple[Any, Mapping[str, Any]]], name: str) -> str:
     for column, value in columns.items()
   }
   head = "".join(
-    f'<th class="{kind}">{_text(column)}</th>' for column, kind in kinds.items()
+    f'<th class="{kind}">{text(column)}</th>' for column, kind in kinds.items()
   )
   body = "".join(
-    f'<tr><th class="short">{_text(first)}</th>'
+    f'<tr><th class="short">{text(first)}</th>'
     + "".join(_cell(values.get(column, "")) for column in columns)
     + "</tr>\n"
     for first, values in rows
   )
   return (
     '<div class="wide"><table><thead><tr>'
-    f"<th>{_text(name)}</th>{head}</tr></thead>\n<tbody>{body}</tbody>"
+    f"<th>{text(name)}</th>{head}</tr></thead>\n<tbody>{body}</tbody>"
     "</table></div>"
   )
 
@@ -163,7 +171,7 @@ def _metrics(
     own = metrics_lib.baselines_of(name, {**metrics, **baselines})
     shown = (f"{_number(other)} ({kind})" for kind, other in own.items())
     rows.append((name, {"value": value, "baseline": ", ".join(shown)}))
-  return _table(rows, "measure")
+  return table(rows, "measure")
 
 
 def _confusion(confusion: Confusion) -> list[str]:
@@ -173,13 +181,13 @@ def _confusion(confusion: Confusion) -> list[str]:
     (gold, {"predicted": taken, "how often": count})
     for gold, taken, count in confusion.pairs()[:_ROWS]
   )
-  return ["<h2>Labels taken for others</h2>", _table(rows, "gold")]
+  return ["<h2>Labels taken for others</h2>", table(rows, "gold")]
 
 
 def _matrix(confusion: Confusion) -> str:
   """A table whose cells are the darker the greater their share of the row."""
   names = [
-    f'<th title="{html.escape(name)}">{_text(name)}</th>'
+    f'<th title="{html.escape(name)}">{text(name)}</th>'
     for name in confusion.labels
   ]
   is_short = max(map(len, confusion.labels)) <= 4

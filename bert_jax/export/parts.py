@@ -10,6 +10,7 @@ from bert_jax import settings
 from bert_jax.models.heads import EncoderWithHeads, HiddenStates
 from bert_jax.predictor import TOKEN_EMBEDDINGS
 from bert_jax.settings import UserError
+from bert_jax.tasks import exits
 from bert_jax.tasks.ensembles import Ensemble
 from bert_jax.tasks.task import Task
 from bert_jax.types import Parameters
@@ -65,6 +66,7 @@ def parts(task: Task, params: Parameters) -> list[Part]:
       "an ensemble is several models, which no format holds in one file; export"
       " one of them, or a soup"
     )
+  task, params = exits.only_last(task, params, "the export")
   params = _float32(params)
   if not task.parts:
     return [Part("", task, params, _heads(task))]

@@ -23,7 +23,7 @@ from bert_jax.interop.pretrained import Place, Pretrained, with_pooler
 from bert_jax.interop.tensor_reader import TensorInfo, TensorReader
 from bert_jax.models import vocabulary
 from bert_jax.settings import UserError
-from bert_jax.tasks import EMBEDDING, TASKS
+from bert_jax.tasks import EMBEDDING, TASKS, exits
 from bert_jax.tasks.task import Task
 from bert_jax.text import files
 from bert_jax.text.tokenizer import Tokenizer
@@ -109,6 +109,7 @@ def save(task: Task, params: Parameters, folder: pathlib.Path) -> None:
   Raises:
     UserError: Transformers has no such model.
   """
+  task, params = exits.only_last(task, params, "Transformers")
   keys = config_keys(task, "the model cannot be saved for Transformers")
   tensors, of_modules = tensors_of(task, params)
   safetensors_files.write_folder(folder, tensors)

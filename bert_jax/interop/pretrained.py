@@ -183,7 +183,8 @@ def shapes_of(task: Task) -> Parameters:
   time of loading a large model.
   """
   config = task.config
-  if task.wrap or config.layer_heads or config.layer_intermediate_sizes:
+  differ = config.layer_heads or config.layer_intermediate_sizes
+  if task.wrap or differ or task.exits.every:
     return jax.eval_shape(lambda: task.init_params(jax.random.key(0)))
   few = dataclasses.replace(
     config,

@@ -126,9 +126,8 @@ class Encoder(nn.Module):
       self.sow("intermediates", "hidden_states", x)
       weights.append(layer_weights)
       own_keys.append(layer_keys)
-    x = self.final_norm(x) if config.pre_norm else x
     outputs = EncoderOutputs(
-      x,
+      self.normalized(x),
       tuple(states) if hidden_states else None,
       tuple(weights) if attentions else None,
       tuple(own_keys) if keys else None,
@@ -137,6 +136,36 @@ class Encoder(nn.Module):
     if hidden_states or attentions or keys:
       return outputs
     return outputs.last_hidden_state
+
+  def layers(
+    self,
+    batch: Batch,
+    x: Float[Array, "rows length hidden"] | None,
+    first: int,
+    last: int,
+  ) -> Float[Array, "rows length hidden"]:
+    """A part of the layers, without dropout.
+
+    Args:
+      batch: the input, with one axis of rows.
+      x: the output of the layer before; None for that of the embeddings.
+      first: the first layer, from 0.
+      last: one past the last.
+    """
+    if x is None:
+      x = self.embeddings(batch, True)
+    relative = self.embeddings.relative_positions(batch, ())
+    for index in range(first, last):
+      x, _, _ = self.layer[self.config.distinct_layer(index)](
+        x, batch, True, False, relative, (), False
+      )
+    return x
+
+  def normalized(
+    self, x: Float[Array, "*rows length hidden"]
+  ) -> Float[Array, "*rows length hidden"]:
+    """The output of a layer as heads take it: with `pre_norm`, normalized."""
+    return self.final_norm(x) if self.config.pre_norm else x
 
 
 def _as_rows(batch: Batch) -> Batch:

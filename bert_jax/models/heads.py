@@ -13,6 +13,7 @@ from bert_jax.models.activations import ACTIVATIONS
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.dropout import Dropout
 from bert_jax.models.encoder import Encoder
+from bert_jax.models.exits import head_name
 from bert_jax.models.pooling import VectorModule
 from bert_jax.types import Batch, Parameters
 
@@ -55,6 +56,9 @@ class Transform(nn.Module):
 class EncoderWithHeads(nn.Module):
   """An encoder with any number of heads.
 
+  There may be heads after lower layers too, early exits: `exit_0_classifier` is
+  that of `classifier` after the first layer.
+
   Heads share the pooler, the transform of token vectors and the dropout. The
   pooler and the transform have parameters only if a head uses them. The top
   level of the parameters has the names of the heads, `encoder`, `pooler` and
@@ -63,10 +67,12 @@ class EncoderWithHeads(nn.Module):
   Attributes:
     config: the encoder's configuration.
     heads: a function that makes each head, by name.
+    exits: the layers with early exits after them, from 0.
   """
 
   config: EncoderConfig
   heads: Mapping[str, MakeHead]
+  exits: tuple[int, ...] = ()
 
   def setup(self):
     config = self.config
@@ -82,9 +88,14 @@ class EncoderWithHeads(nn.Module):
     self.dropout = Dropout(config.hidden_dropout if rate is None else rate)
     for name, make in self.heads.items():
       setattr(self, name, make(config))
+      for layer in self.exits:
+        setattr(self, head_name(layer, name), make(config))
 
   def __call__(
-    self, batch: Batch, deterministic: bool = True
+    self,
+    batch: Batch,
+    deterministic: bool = True,
+    exits: bool | None = None,
   ) -> dict[str, Any]:
     """The outputs of every head, by name.
 
@@ -93,10 +104,54 @@ class EncoderWithHeads(nn.Module):
         no labels.
       deterministic: whether dropout is off; otherwise the PRNG `dropout` is
         needed.
+      exits: whether the outputs of early exits are among them; by default
+        where dropout is on, in training.
     """
-    hidden = self.encoder(batch, deterministic)
+    if exits is None:
+      exits = not deterministic or self.is_initializing()
+    if not exits or not self.exits:
+      hidden = self.encoder(batch, deterministic)
+      return self._outputs(batch, hidden, deterministic)
+    found = self.encoder(batch, deterministic, hidden_states=True)
+    outputs = self._outputs(batch, found.last_hidden_state, deterministic)
+    for layer in self.exits:
+      hidden = self.encoder.normalized(found.hidden_states[layer + 1])
+      outputs |= self._outputs(batch, hidden, deterministic, layer)
+    return outputs
+
+  def part(
+    self,
+    batch: Batch,
+    x: Float[Array, "rows length hidden"] | None,
+    first: int,
+    last: int,
+    exit: int | None,
+  ) -> tuple[Float[Array, "rows length hidden"], dict[str, Any]]:
+    """A part of the layers, and the outputs of the heads after it.
+
+    Args:
+      batch: see `Encoder.layers`, as all others.
+      x: the output of the layer before.
+      first: the first layer.
+      last: one past the last.
+      exit: the layer whose heads these are; None for those of the last one.
+    """
+    x = self.encoder.layers(batch, x, first, last)
+    return x, self._outputs(batch, self.encoder.normalized(x), True, exit)
+
+  def _outputs(
+    self,
+    batch: Batch,
+    hidden: Float[Array, "*rows length hidden"],
+    deterministic: bool,
+    exit: int | None = None,
+  ) -> dict[str, Any]:
+    """The outputs of the heads after one layer."""
     encoded = Encoded(self, batch, hidden, deterministic)
-    return {name: getattr(self, name)(encoded) for name in self.heads}
+    names = (
+      name if exit is None else head_name(exit, name) for name in self.heads
+    )
+    return {name: getattr(self, name)(encoded) for name in names}
 
 
 class Encoded:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from bert_jax.data.sources.labelled import Record
+from bert_jax.models.exits import Exits
 from bert_jax.predictor import Predictor
 from bert_jax.serving import versions
 from bert_jax.serving.logs import event
@@ -85,7 +86,9 @@ class Opener:
     is_export = exported.is_export(where)
     if engine == "auto":
       is_compiled = (
-        _kind(where) != "onnx" if is_export else has_gpu() or _writes(where)
+        _kind(where) != "onnx"
+        if is_export
+        else has_gpu() or _writes(where) or _leaves_early(where)
       )
       engine = "jax" if is_compiled else "onnx"
     if engine == "jax" and not is_export:
@@ -142,6 +145,14 @@ def _writes(where: str) -> bool:
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
     entry = json.loads(paths.read_bytes(paths.as_path(where) / versions.MODEL))
     return TASKS[entry["task"]["name"]].writes
+  return False
+
+
+def _leaves_early(where: str) -> bool:
+  """Whether a model of ours has early exits by default, which exports lack."""
+  with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    entry = json.loads(paths.read_bytes(paths.as_path(where) / versions.MODEL))
+    return Exits(**entry["task"].get("exits", {})).is_used
   return False
 
 

@@ -22,7 +22,8 @@ class ServeSettings:
       an export, or a folder of versions.
     engine: what computes: `onnx` (ONNX Runtime) or `openvino` on CPUs, `jax`
       on GPUs and TPUs; `auto` takes `jax` where there is a GPU or TPU, and
-      else `onnx`. A model that is no export is exported when it is loaded.
+      else `onnx`, but for models that write or have early exits. A model that
+      is no export is exported when it is loaded.
     host: the address to listen on.
     port: the port to listen on; 0 takes a free one.
     admin_host: the address of the admin routes.

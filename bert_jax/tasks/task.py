@@ -13,7 +13,9 @@ from bert_jax.batch import Batch, Mean, Parameters, map_arrays
 from bert_jax.data import grouping
 from bert_jax.data.sources.labelled import Record
 from bert_jax.models.config import EncoderConfig
+from bert_jax.models.exits import Exits
 from bert_jax.settings import UserError
+from bert_jax.tasks import exits as early
 from bert_jax.tasks.inputs import fields
 from bert_jax.tasks.inputs.inputs import Inputs
 from bert_jax.tasks.inputs.rows import PREFIX, Row
@@ -24,6 +26,7 @@ from bert_jax.tasks.targets.target import (
   Records,
   Target,
   accepted,
+  check_target,
 )
 from bert_jax.tasks.targets.view import View
 from bert_jax.text.tokenizer import Tokenizer
@@ -31,6 +34,7 @@ from bert_jax.text.tokenizer import Tokenizer
 Prediction = dict[str, Any]
 """The prediction of each target for one record, or one row."""
 Predictions = Sequence[Prediction]
+_NO_EXITS = Exits()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +56,7 @@ class Task:
     tokenizer: text to ids; None where the data come as ids and no vocabulary
       was given.
     wrap: makes another module of the task's, as an ensemble does.
+    exits: the early exits of the module.
   """
 
   name: str
@@ -63,10 +68,11 @@ class Task:
   config: EncoderConfig | None = None
   tokenizer: Tokenizer | None = None
   wrap: Callable[[Any], Any] | None = None
+  exits: Exits = _NO_EXITS
 
   def __post_init__(self):
     for name, target in self.targets.items():
-      _check_target(name, target)
+      check_target(name, target)
     if not self.architecture and len(self.targets) == 1:
       (target,) = self.targets.values()
       object.__setattr__(self, "architecture", target.ARCHITECTURE)
@@ -150,6 +156,20 @@ class Task:
     }
 
   @functools.cached_property
+  def exit_names(self) -> Mapping[str, tuple[int, str]]:
+    """The layer and the target of each early exit, by the head's name."""
+    return early.names(self)
+
+  def with_exits(self, exits: Exits) -> Self:
+    """The task with early exits.
+
+    Raises:
+      UserError: see `exits.check`.
+    """
+    early.check(exits, self)
+    return dataclasses.replace(self, exits=exits)
+
+  @functools.cached_property
   def module(self) -> Any:
     """The Linen module: the encoder with a head for each target."""
     from bert_jax.models.heads import EncoderWithHeads  # Needs JAX.
@@ -157,6 +177,7 @@ class Task:
     module = EncoderWithHeads(
       self.config,
       {self.head_names[name]: x.head for name, x in self.targets.items()},
+      self.exits.layers(self.config),
     )
     return self.wrap(module) if self.wrap else module
 
@@ -305,14 +326,27 @@ class Task:
     )
 
   def loss(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, Mean]:
-    """Undivided means to be minimized, by name; their values are added."""
-    return self._measured("loss", outputs, batch)
+    """Undivided means to be minimized, by name; their values are added.
+
+    Where the outputs have those of early exits, see `exits.mean_loss`.
+    """
+    return early.mean_loss(
+      {
+        layers: self._measured("loss", own, batch)
+        for layers, own in early.split(self, outputs).items()
+      }
+    )
 
   def metrics(
     self, outputs: Mapping[str, Any], batch: Batch
   ) -> dict[str, Mean]:
-    """Further undivided means, by name."""
-    return self._measured("metrics", outputs, batch)
+    """Further undivided means, by name; of early exits with their layers."""
+    found = self._measured("metrics", outputs, batch)
+    *others, _ = early.split(self, outputs).items()
+    for layers, own in others:
+      means = self._measured("metrics", own, batch)
+      found |= {f"exit_{layers}_{name}": x for name, x in means.items()}
+    return found
 
   def measured(self, outputs: Mapping[str, Any], batch: Batch) -> Any:
     """What evaluations while training move from the device, by head."""
@@ -492,6 +526,7 @@ class Task:
         name: dataclasses.asdict(target)
         for name, target in self.targets.items()
       },
+      **early.state(self.exits),
     }
 
   def with_state(self, state: Mapping[str, Any], where: str) -> Self:
@@ -513,7 +548,10 @@ class Task:
     inputs = settings.from_dict(
       type(self.inputs), state.get("inputs", {}), f"{where}.inputs"
     )
-    return dataclasses.replace(self, inputs=inputs, targets=targets)
+    exits = settings.from_dict(Exits, state.get("exits", {}), f"{where}.exits")
+    return dataclasses.replace(
+      self, inputs=inputs, targets=targets, exits=exits
+    )
 
   def for_published(self) -> Self:
     """The task of a published model, which says nothing of its inputs."""
@@ -529,10 +567,10 @@ class Task:
       head: the name of the parameters, such as `classifier` or `pooler`.
       other: the task that the parameters were trained for.
     """
-    mine = {self.head_names[name]: x for name, x in self.targets.items()}
+    mine = early.targets(self)
+    theirs = early.targets(other.bind(self.config, None))
     if head not in mine or mine[head].UNIVERSAL:
       return True
-    theirs = {other.head_names[name]: x for name, x in other.targets.items()}
     return head in theirs and mine[head].same_outputs(theirs[head])
 
   def average(self, batch: Batch, members: Mapping[str, Any]) -> dict[str, Any]:
@@ -541,30 +579,6 @@ class Task:
       head: self.targets[name].average(batch, members[head])
       for name, head in self.head_names.items()
     }
-
-
-def _check_target(name: str, target: Any) -> None:
-  """Refuses a target that lacks a method.
-
-  Raises:
-    TypeError: the message names what is missing.
-  """
-  missing = [
-    method
-    for method in Target.REQUIRED
-    if getattr(type(target), method, None) in (None, getattr(Target, method))
-  ]
-  if not isinstance(target, Target) or missing:
-    raise TypeError(
-      f"target {name!r}: {type(target).__name__} lacks"
-      f" {', '.join(missing) or 'the base class Target'}; see"
-      " bert_jax.tasks.targets.target.Target"
-    )
-  if not dataclasses.is_dataclass(target):
-    raise TypeError(
-      f"target {name!r}: {type(target).__name__} is not a dataclass; decorate"
-      " it with @dataclasses.dataclass(frozen=True)"
-    )
 
 
 def arrays_of(target: str, arrays: Mapping[str, Any]) -> Arrays:

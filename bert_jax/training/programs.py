@@ -1,6 +1,7 @@
 """Functions whose compiled programs outlive the process."""
 
 import contextlib
+import copy
 import hashlib
 import os
 import pathlib
@@ -8,7 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jaxlib
@@ -53,6 +54,12 @@ class CachedFunction:
     self._programs: dict[int, _Program] = {}
     self._lock = threading.Lock()
 
+  def with_fixed(self, *fixed: Any) -> Self:
+    """The same programs for other first arguments of the same shapes."""
+    made = copy.copy(self)
+    made._fixed = fixed
+    return made
+
   def prepare(self, *args: Any) -> Callable[[], Any]:
     """Starts to compile for arguments of these shapes, unless it did before.
 
@@ -61,6 +68,11 @@ class CachedFunction:
     Returns:
       A function that computes the outputs for these arguments.
     """
+    run = self.program(*args)
+    return lambda: run(*args)
+
+  def program(self, *args: Any) -> Callable[..., Any]:
+    """As `prepare`; the function takes any arguments of these shapes."""
     # JAX keeps what it has traced, for each of its settings. Without the fixed
     # arguments, which may be many, it is found faster.
     traced = self._identity.trace(*args)
@@ -72,7 +84,7 @@ class CachedFunction:
         compiling = self._start(*self._fixed, *args)
         self._programs[key] = _Program(traced, compiling)
       program = self._programs[key].compiled
-    return lambda: program.result()(*self._fixed, *args)
+    return lambda *args: program.result()(*self._fixed, *args)
 
   def __call__(self, *args: Any) -> Any:
     """The function's outputs."""

@@ -11,6 +11,7 @@ from bert_jax.data.augmentation import AugmentationConfig, MaskedLanguageModel
 from bert_jax.data.corpus.build import CorpusConfig
 from bert_jax.interop.pretrained import Pretrained, check_vocabulary
 from bert_jax.models.config import RUNTIME_FIELDS, EncoderConfig, encoder_config
+from bert_jax.models.exits import Exits
 from bert_jax.settings import UserError
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.labelled import LabelledConfig
@@ -128,6 +129,7 @@ class Recipe:
     init: the model to start from, anything that `bert_jax.load` takes; its
       encoder, vocabulary and matching heads are used.
     finetuning: which of its parameters are frozen or newly initialized.
+    exits: heads after lower layers, by which predictions may leave early.
     lora: low-rank adapters that are trained in place of the encoder.
     pruning: weights, heads or units that become zeros.
     quantization: parameters that are rounded to few bits in training.
@@ -158,6 +160,7 @@ class Recipe:
   finetuning: FinetuningConfig = dataclasses.field(
     default_factory=FinetuningConfig
   )
+  exits: Exits = dataclasses.field(default_factory=Exits)
   lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
   pruning: PruningConfig = dataclasses.field(default_factory=PruningConfig)
   quantization: QuantizationConfig = dataclasses.field(
@@ -302,6 +305,7 @@ class Recipe:
     if teachers and self.teacher.soft:
       known = teacher_lib.known_task(known, teachers[0])
     task, data = tasks.make(data, config, tokenizer, known, self.seed)
+    task = task.with_exits(self.exits)
     if parts := self.parametrizations(config):
       wrap = functools.partial(Parametrized, parts=parts)
       task = dataclasses.replace(task, wrap=wrap)

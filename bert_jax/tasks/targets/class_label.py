@@ -70,6 +70,7 @@ class ClassLabel(LabelledTarget):
   ARRAYS: ClassVar = {"labels": (np.int32, "")}
   ARCHITECTURE: ClassVar = "ForSequenceClassification"
   PROBLEM_TYPE: ClassVar = "single_label_classification"
+  EXITS: ClassVar = ("patience", "entropy")
 
   def __post_init__(self):
     super().__post_init__()
@@ -128,6 +129,16 @@ class ClassLabel(LabelledTarget):
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
     return list(numeric.softmax(outputs)[: len(records)])
+
+  def same_answers(
+    self, outputs: Logits, others: Logits, batch: Batch, tolerance: float
+  ) -> Array:
+    del batch, tolerance
+    return outputs.argmax(-1) == others.argmax(-1)
+
+  def entropies(self, outputs: Logits, batch: Batch) -> Array:
+    del batch
+    return numeric.entropy(outputs)
 
   def decode(
     self,

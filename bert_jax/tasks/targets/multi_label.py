@@ -78,6 +78,7 @@ class MultiLabel(LabelledTarget):
   TUNED: ClassVar = ("thresholds",)
   ARCHITECTURE: ClassVar = "ForSequenceClassification"
   PROBLEM_TYPE: ClassVar = "multi_label_classification"
+  EXITS: ClassVar = ("patience", "entropy")
 
   def __post_init__(self):
     super().__post_init__()
@@ -153,6 +154,21 @@ class MultiLabel(LabelledTarget):
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Probabilities]:
     return list(numeric.sigmoid(outputs)[: len(records)])
+
+  def same_answers(
+    self, outputs: Logits, others: Logits, batch: Batch, tolerance: float
+  ) -> Array:
+    """Whether the same labels reach their thresholds."""
+    del batch, tolerance
+    cuts = np.array(self._cuts, np.float32)
+    with np.errstate(divide="ignore"):
+      cuts = np.log(cuts) - np.log1p(-cuts)
+    return ((outputs >= cuts) == (others >= cuts)).all(-1)
+
+  def entropies(self, outputs: Logits, batch: Batch) -> Array:
+    del batch
+    xp = outputs.__array_namespace__()
+    return numeric.entropy(xp.stack([outputs, 0 * outputs], -1)).max(-1)
 
   def decode(
     self,

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
+from bert_jax.batch import Array
+
 _Array = Float[np.ndarray, "..."]
 _erf = np.frompyfunc(math.erf, 1, 1)
 
@@ -27,6 +29,15 @@ def softmax(x: ArrayLike) -> _Array:
   made = np.exp(x - x.max(-1, keepdims=True, initial=np.finfo(x.dtype).min))
   made /= made.sum(-1, keepdims=True)
   return made
+
+
+def entropy(logits: Float[Array, "*rows classes"]) -> Float[Array, "*rows"]:
+  """The entropy in nats of the classes; of NumPy's arrays or JAX's."""
+  xp = logits.__array_namespace__()
+  x = logits - logits.max(-1, keepdims=True)
+  made = xp.exp(x)
+  total = made.sum(-1)
+  return xp.log(total) - (made * x).sum(-1) / total
 
 
 def sigmoid(x: ArrayLike) -> _Array:

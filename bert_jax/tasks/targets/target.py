@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from bert_jax.batch import Array, Batch, Mean
 from bert_jax.data.records import Splits
@@ -92,6 +92,12 @@ class Target:
 
   AVERAGES: ClassVar[bool] = True
   """Whether the outputs of different models can be averaged."""
+
+  EXITS: ClassVar[Collection[str]] = ()
+  """How rows may leave a model early: `patience`, `entropy`.
+
+  Of `same_answers` and `entropies` the target then has what this needs.
+  """
 
   # Published checkpoints.
   ARCHITECTURE: ClassVar[str] = ""
@@ -343,6 +349,25 @@ class Target:
     del batch
     return losses.log_mean(losses.log_softmax(members))
 
+  # Early exits; see `models.exits.Exits`.
+
+  def same_answers(
+    self, outputs: Any, others: Any, batch: Batch, tolerance: float
+  ) -> Bool[Array, " rows"]:
+    """Whether the outputs of two exits mean the same answer, for each row.
+
+    Args:
+      outputs: of one exit, arrays of NumPy or JAX.
+      others: of another.
+      batch: the input.
+      tolerance: of numbers, see `Exits`.
+    """
+    raise NotImplementedError
+
+  def entropies(self, outputs: Any, batch: Batch) -> Float[Array, " rows"]:
+    """The entropy of each row's answer in nats, of several the greatest."""
+    raise NotImplementedError
+
   def lines(self, answer: Any) -> list[str]:
     """An answer as lines of text, for a terminal."""
     parts = answer if isinstance(answer, list) else [answer]
@@ -416,3 +441,27 @@ def accepted(
   """Those of the options that a method takes."""
   known = options_of(method)
   return {name: value for name, value in options.items() if name in known}
+
+
+def check_target(name: str, target: Any) -> None:
+  """Refuses a target that lacks a method.
+
+  Raises:
+    TypeError: the message names what is missing.
+  """
+  missing = [
+    method
+    for method in Target.REQUIRED
+    if getattr(type(target), method, None) in (None, getattr(Target, method))
+  ]
+  if not isinstance(target, Target) or missing:
+    raise TypeError(
+      f"target {name!r}: {type(target).__name__} lacks"
+      f" {', '.join(missing) or 'the base class Target'}; see"
+      " bert_jax.tasks.targets.target.Target"
+    )
+  if not dataclasses.is_dataclass(target):
+    raise TypeError(
+      f"target {name!r}: {type(target).__name__} is not a dataclass; decorate"
+      " it with @dataclasses.dataclass(frozen=True)"
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bert_jax.batch import Array, Batch
 from bert_jax.data.records import Splits
@@ -114,6 +114,7 @@ class TokenLabels(LabelledTarget):
   WEIGHTS: ClassVar = "token"
   EVALUATION_OPTIONS: ClassVar = {"entities": False}
   ARCHITECTURE: ClassVar = "ForTokenClassification"
+  EXITS: ClassVar = ("patience", "entropy")
 
   def head(self, config: EncoderConfig) -> Any:
     from bert_jax.models import heads  # Needs JAX.
@@ -162,7 +163,7 @@ class TokenLabels(LabelledTarget):
     self, outputs: Logits, batch: Batch, records: Records, tokenizer: Vocabulary
   ) -> list[Labelled]:
     arrays = batch.targets
-    used = np.asarray(arrays[f"{PREFIX}word_weights"]) > 0
+    used = np.asarray(_predicted(batch))
     places = [np.asarray(arrays[PREFIX + name]) for name in ("starts", "ends")]
     made = []
     for row, logits in enumerate(np.asarray(outputs)[: len(records)]):
@@ -172,6 +173,17 @@ class TokenLabels(LabelledTarget):
       ids = logits[own].argmax(-1)
       made.append(Labelled(*columns, ids, probabilities.max(-1)))
     return made
+
+  def same_answers(
+    self, outputs: Logits, others: Logits, batch: Batch, tolerance: float
+  ) -> Array:
+    """Whether all words that the row predicts have the same label."""
+    del tolerance
+    same = outputs.argmax(-1) == others.argmax(-1)
+    return (same | ~_predicted(batch)).all(-1)
+
+  def entropies(self, outputs: Logits, batch: Batch) -> Array:
+    return (numeric.entropy(outputs) * _predicted(batch)).max(-1)
 
   def merge(self, record: Record, predictions: Sequence[Labelled]) -> Labelled:
     """All words of a record, given words without tokens too."""
@@ -288,6 +300,11 @@ class TokenLabels(LabelledTarget):
       ),
       view.worst(mistakes),
     )
+
+
+def _predicted(batch: Batch) -> Bool[Array, "batch length"]:
+  """The first tokens of the words that a row predicts."""
+  return batch.targets[f"{PREFIX}word_weights"] > 0
 
 
 def _named(record: Record, spans: Iterable[metrics.Span]) -> str:

@@ -81,6 +81,7 @@ class Values(LabelledTarget):
   ARRAYS: ClassVar = {"values": (np.float32, "label")}
   ARCHITECTURE: ClassVar = "ForSequenceClassification"
   PROBLEM_TYPE: ClassVar = "regression"
+  EXITS: ClassVar = ("patience",)
 
   def __post_init__(self):
     super().__post_init__()
@@ -227,6 +228,16 @@ class Values(LabelledTarget):
     found = activate(np.asarray(outputs))
     values = found * np.array(self.scales) + np.array(self.means)
     return list(values[: len(records)])
+
+  def same_answers(
+    self, outputs: Logits, others: Logits, batch: Batch, tolerance: float
+  ) -> Array:
+    """Whether all values differ by less than the tolerance."""
+    del batch
+    one, other = (
+      losses.activate(self.activation, x) for x in (outputs, others)
+    )
+    return (abs(one - other) < tolerance).all(-1)
 
   def decode(
     self, record: Record, prediction: Numbers, tokenizer: Vocabulary

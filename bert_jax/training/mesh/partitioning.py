@@ -54,6 +54,8 @@ DEFAULT_RULES: Rules = (
   (rf"{_HEAD}vectors/[^/]+/(kernel|scale|bias)", ()),
   (rf"{_HEAD}(next_sentence|classifier|intent|slots)/kernel", ("fsdp", None)),
   (rf"{_HEAD}(next_sentence|classifier|intent|slots)/bias", ()),
+  (r"exit_\d+_\w+/kernel", ("fsdp", None)),
+  (r"exit_\d+_\w+/bias", ()),
   (r"lora/.+/kernel/[ab]", ()),
   (r"pruning/(heads|units)/.+|pruning/(progress|multipliers)", ()),
   (r"distillation/projection/kernel", ()),
