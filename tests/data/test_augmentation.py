@@ -141,6 +141,7 @@ def test_what_cannot_be_changed_is_refused(record):
     ({"masked_lm": float("nan")}, "masked_lm: expected at least 0"),
     ({"masked_lm": 0.1}, "model: expected together with masked_lm"),
     ({"model": "x"}, "model: expected together with masked_lm"),
+    ({"alone": True}, "alone: goes with masked_lm"),
     ({"drop": 0.1}, "drop: unknown key; did you mean 'dropout'"),
   ],
 )
@@ -150,7 +151,7 @@ def test_the_section_is_checked(section, message):
     from_dict(AugmentationConfig, section, where)
 
 
-def substituted(records, candidates, share=0.5):
+def substituted(records, candidates, share=0.5, **more):
   """Copies by a model that finds these words likely everywhere."""
   asked = []
 
@@ -160,7 +161,7 @@ def substituted(records, candidates, share=0.5):
 
   model = MaskedLanguageModel("[MASK]", words)
   section = {"masked_lm": share, "model": "unused", "loaded_model": model}
-  return augment(records, copies=1, **section), asked
+  return augment(records, **{"copies": 1, **section, **more}), asked
 
 
 def test_only_chosen_words_are_replaced_and_never_by_themselves():
@@ -176,6 +177,22 @@ def test_only_chosen_words_are_replaced_and_never_by_themselves():
   assert copy["pair"] in ("Other", "new")
   masked = asked[0].split()
   assert [w == "[MASK]" for w in masked] == [w != o for w, o in zip(new, WORDS)]
+
+
+def test_words_that_are_masked_alone_see_all_others():
+  words = WORDS[:12]
+  copies, asked = substituted(
+    [{"text": " ".join(words)}], ["new"], alone=True, copies=8
+  )
+  assert len(copies) == 8
+  # Of each word once, whatever the number of copies.
+  assert len(asked) == len({*asked}) == 12
+  for text in asked:
+    (place,) = [i for i, w in enumerate(text.split()) if w == "[MASK]"]
+    assert text.split() == [*words[:place], "[MASK]", *words[place + 1 :]]
+  replaced = [text["text"].split().count("new") for text in copies]
+  assert len({*replaced}) > 1
+  assert sum(replaced) / (8 * 12) == pytest.approx(0.5, abs=0.15)
 
 
 def test_words_and_their_tags_are_as_many_as_before():

@@ -19,6 +19,9 @@ from bert_jax.checkpointing.parameters import restore_params
 from bert_jax.model import Model
 from bert_jax.models import attention
 from bert_jax.tasks import TASKS
+from bert_jax.training import workdir
+from bert_jax.training.distillation import objective, teacher
+from bert_jax.training.distillation.config import TeacherConfig
 from bert_jax.training.mesh import meshes, partitioning
 from bert_jax.training.mesh.meshes import MeshConfig
 from bert_jax.training.optim import optimizer
@@ -88,6 +91,36 @@ def split_bytes(state, config):
     if path.startswith(prefix)
     and math.prod(leaf.sharding.shard_shape(leaf.shape)) < leaf.size
   )
+
+
+def test_a_teacher_gives_the_same_on_any_mesh(tmp_path):
+  task = steps.task()
+  workdir.save(task, pytrees.of_task(task), tmp_path)
+  config = TeacherConfig(str(tmp_path), gold=0.0, hidden=1.0, relations=1.0)
+  models, found = teacher.open_models(config, task.name), []
+  student = teacher.observed(task, config, models[0])
+  params = pytrees.of_task(student, seed=1)
+  for sizes, devices in ((MeshConfig(), jax.devices()[:1]), (SPLIT, None)):
+    layout = partitioning.make_layout(sizes, devices)
+    teaches = teacher.Teacher.load(config, models, task, layout)
+    batch = teaches(meshes.put_batch(steps.batch(), layout.mesh))
+    states = batch.targets["teacher/hidden_states"]
+    rows = 64 // meshes.batch_devices(layout.mesh)
+    assert states.addressable_shards[0].data.shape[0] == rows
+    loss = objective.make_loss(student, config, teaches.plan.heads)
+    with jax.set_mesh(layout.mesh):
+      found.append(
+        jax.jit(
+          lambda params, batch, loss=loss: loss(
+            student.module.apply({"params": params}, batch), batch
+          )
+        )(partitioning.put_copy(layout, params), batch)
+      )
+  assert len(found[0]) == 4
+  for name, mean in found[0].items():
+    other = found[1][name]
+    assert float(mean.total) > 0.1
+    np.testing.assert_allclose(mean, other, rtol=1e-5, err_msg=name)
 
 
 def test_the_optimizer_is_split_over_data_where_it_is_asked_for():
