@@ -55,8 +55,8 @@ def with_outputs(
   """
   if not isinstance(stream, LengthGroupedStream):
     raise UserError(
-      "config.teacher.cache: these examples are not the same in each epoch, so"
-      " the teacher computes in each step; leave it out"
+      "config.teacher.cache: only labelled records of one task are the same in"
+      " each epoch; leave it out, and the teacher computes in each step"
     )
   if paths.is_remote(where):
     raise UserError(

@@ -96,7 +96,9 @@ def test_a_teacher_computes_once(tmp_path, errors):
 
 def test_what_cannot_be_cached_is_refused(tmp_path):
   teacher, stream = make("tagging")
-  with user_error("config.teacher.cache: these examples are not the same in"):
+  with user_error(
+    "config.teacher.cache: only labelled records of one task are"
+  ):
     cache.with_outputs(Stream(Counting(4), 2, 0), teacher, tmp_path, 4)
   with user_error("expected a folder on a disk, got gs://bucket/x"):
     cache.with_outputs(stream, teacher, "gs://bucket/x", 4)
