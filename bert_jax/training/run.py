@@ -89,10 +89,6 @@ def train_recipe(
     workdirs.claim(folder, recipe, task, data)
     meshes.check_rows(recipe.batch_size, recipe.accumulation, layout.mesh)
     stream = data.training(recipe.batch_size, recipe.seed, None)
-    if teacher and recipe.teacher.cache:
-      stream = cache.with_outputs(
-        stream, teacher, recipe.teacher.cache, recipe.batch_size
-      )
     # The length of an epoch of pretraining takes a plan of all its examples.
     epoch = stream.batches_per_epoch if recipe.counts_epochs else 0
     recipe = recipe.planned(epoch)
@@ -100,6 +96,9 @@ def train_recipe(
     logger = stack.enter_context(
       logging.open_logger(folder.here, recipe.logging.loggers, recipe.to_dict())
     )
+    if teacher and recipe.teacher.cache:
+      where, rows = recipe.teacher.cache, recipe.batch_size
+      stream = cache.with_outputs(stream, teacher, where, rows, logger.say)
     hooks = _RunHooks(recipe, folder, recorder, stack, profile)
     parts = recipe.parametrizations(task.config)
     measure = evaluation.make(

@@ -13,7 +13,7 @@ import json
 import math
 import pathlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,11 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def with_outputs(
-  stream: BatchStream, teacher: Teacher, where: str, batch_size: int
+  stream: BatchStream,
+  teacher: Teacher,
+  where: str,
+  batch_size: int,
+  say: Callable[[str], None],
 ) -> LengthGroupedStream:
   """The same batches with the outputs of a teacher as further targets.
 
@@ -48,6 +52,7 @@ def with_outputs(
     teacher: computes what is not in the folder.
     where: the folder of the caches of any teachers.
     batch_size: rows that go through the teacher at once.
+    say: takes lines for the user.
 
   Raises:
     UserError: the examples differ from epoch to epoch, or the folder is in a
@@ -72,7 +77,12 @@ def with_outputs(
     return [start for start in shards if not _is_whole(folder, start)]
 
   try:
-    for start in processes.on_first(missing):
+    todo = processes.on_first(missing)
+    say(
+      f"the teacher's outputs for {len(examples):,} examples are kept in"
+      f" {folder}; {len(todo)} of {len(shards)} parts are computed now"
+    )
+    for start in todo:
       own = examples[start : start + _SHARD]
       found = predictor.predict(
         rows,

@@ -18,6 +18,10 @@ from tests.training.distillation.test_objective import fitted
 LENGTHS = (8, 16)
 
 
+def cached(stream, teacher, where, say=print):
+  return cache.with_outputs(stream, teacher, str(where), 4, say)
+
+
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
   """Shards of few examples."""
@@ -59,23 +63,23 @@ def make(name):
 @pytest.mark.parametrize("name", ["tagging", "multiple_choice", "generation"])
 def test_cached_outputs_are_those_of_the_batch(name, tmp_path):
   teacher, stream = make(name)
-  cached = cache.with_outputs(stream, teacher, str(tmp_path), 4)
+  taught = cached(stream, teacher, str(tmp_path))
   assert teacher.rows == 12
-  cached = pickle.loads(pickle.dumps(cached))
+  taught = pickle.loads(pickle.dumps(taught))
   for index in range(5):
     plain = stream.batch(index, range(3))
-    found = cached.batch(index, range(3))
+    found = taught.batch(index, range(3))
     targets = {k: x for k, x in found.targets.items() if "teacher" not in k}
     pytrees.assert_equal(dataclasses.replace(found, targets=targets), plain)
     for key, array in teacher.outputs(plain).items():
       np.testing.assert_array_equal(found.targets[key], array, err_msg=key)
 
 
-def test_a_teacher_computes_once(tmp_path, errors):
+def test_a_teacher_computes_once(tmp_path, errors, capsys):
   teacher, stream = make("tagging")
-  first = cache.with_outputs(stream, teacher, tmp_path, 4)
+  first = cached(stream, teacher, tmp_path)
   teacher.rows = 0
-  again = cache.with_outputs(stream, teacher, tmp_path, 4)
+  again = cached(stream, teacher, tmp_path)
   assert teacher.rows == 0
   pytrees.assert_equal(first.batch(0, range(3)), again.batch(0, range(3)))
   # A damaged or missing shard is computed again, and no other.
@@ -84,13 +88,15 @@ def test_a_teacher_computes_once(tmp_path, errors):
   content[-1] ^= 1
   damaged.write_bytes(content)
   missing.unlink()
-  again = cache.with_outputs(stream, teacher, tmp_path, 4)
+  capsys.readouterr()
+  again = cached(stream, teacher, tmp_path)
+  assert "; 2 of 3 parts are computed now" in capsys.readouterr().out
   assert teacher.rows == 8
   assert "00000.npy is damaged; it is computed again" in errors.text
   pytrees.assert_equal(first.batch(0, range(3)), again.batch(0, range(3)))
   # Another teacher, or other examples, have a folder of their own.
   teacher.checksum = "two"
-  cache.with_outputs(stream, teacher, tmp_path, 4)
+  cached(stream, teacher, tmp_path)
   assert len([*tmp_path.iterdir()]) == 2
 
 
@@ -99,9 +105,9 @@ def test_what_cannot_be_cached_is_refused(tmp_path):
   with user_error(
     "config.teacher.cache: only labelled records of one task are"
   ):
-    cache.with_outputs(Stream(Counting(4), 2, 0), teacher, tmp_path, 4)
+    cached(Stream(Counting(4), 2, 0), teacher, tmp_path)
   with user_error("expected a folder on a disk, got gs://bucket/x"):
-    cache.with_outputs(stream, teacher, "gs://bucket/x", 4)
+    cached(stream, teacher, "gs://bucket/x")
   (tmp_path / "file").write_text("")
   with user_error(f"config.teacher.cache: {tmp_path}/file: "):
-    cache.with_outputs(stream, teacher, tmp_path / "file", 4)
+    cached(stream, teacher, tmp_path / "file")
