@@ -85,10 +85,14 @@ class CheckpointConfig:
     every: steps between checkpoints, 0 for one per epoch; there is always one
       at the end.
     keep: the number of newest checkpoints to keep, besides the best one.
+    frozen: whether the encoder's frozen parameters are saved, too. Without
+      them, checkpoints of adapters are small, and the run needs the model of
+      config.init as it is.
   """
 
   every: int = 1000
   keep: int = 3
+  frozen: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +203,21 @@ class Recipe:
       )
     if self.finetuning != FinetuningConfig() and not self.init:
       raise ValueError("finetuning: there is no config.init to fine-tune")
+    if not self.checkpoint.frozen:
+      for given, name in (
+        (not self.init, "init: missing"),
+        (self.finetuning.from_scratch, "finetuning.from_scratch: initialized"),
+        (
+          self.finetuning.reinit_layers,
+          "finetuning.reinit_layers: initialized",
+        ),
+        (self.ema.decay, "ema.decay: averaged"),
+      ):
+        if given:
+          raise ValueError(
+            f"{name}; checkpoint.frozen=False needs parameters that are those"
+            " of config.init"
+          )
     if self.lora.rank and not self.init:
       raise ValueError("lora.rank: there is no config.init to adapt")
     if self.pruning.method and (self.ema.decay or self.hours):

@@ -35,6 +35,7 @@ from bert_jax.training.optim import ema, guard, transforms
 from bert_jax.training.optim import optimizer as optimizers
 from bert_jax.training.parametrizations import parametrization
 from bert_jax.training.recipe import Recipe
+from bert_jax.training.trained_only import TrainedOnly
 from bert_jax.types import Parameters, TrainState
 
 PROFILE = "profile"
@@ -70,7 +71,8 @@ def train_recipe(
     pretrained = None
     if recipe.init is not None:
       # The run itself, once it has begun.
-      where = workdir if checkpoints.steps() else recipe.init
+      is_whole = checkpoints.steps() and recipe.checkpoint.frozen
+      where = workdir if is_whole else recipe.init
       pretrained = workdirs.open_model(
         where, recipe.finetuning.ignore_unexpected
       ).for_task(recipe.task)
@@ -148,7 +150,9 @@ def train_recipe(
         recipe.evaluation.target,
         max((part.settled(recipe.steps) for part in parts), default=0),
       ),
-      checkpoints=checkpoints,
+      checkpoints=checkpoints
+      if recipe.checkpoint.frozen
+      else TrainedOnly(checkpoints, frozen, recipe.init, params),
       checkpoint_every=recipe.checkpoint.every,
       logger=logger,
       log_every=recipe.logging.every,

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -32,7 +32,7 @@ from bert_jax.storage import folders, paths
 from bert_jax.tasks.data import TrainingData
 from bert_jax.tasks.task import Task
 from bert_jax.text.tokenizer import Tokenizer, fingerprint
-from bert_jax.training import parametrizations
+from bert_jax.training import parametrizations, trained_only
 from bert_jax.training.distillation import features
 from bert_jax.training.parametrizations import parametrization
 from bert_jax.training.parametrizations.parametrization import Parametrization
@@ -173,7 +173,8 @@ def open_model(
   # It imports Orbax, which published models do without.
   from bert_jax.checkpointing import parameters
 
-  saved_in, task, parts, _ = _open_run(where, step)
+  run = _open_run(where, step)
+  saved_in, task, parts = run.saved_in, run.task, run.parts
   config = task.config
 
   def computed(params: Parameters) -> Parameters:
@@ -182,13 +183,20 @@ def open_model(
   def read(_: Task, wanted: Parameters, place: Place | None) -> LoadedParams:
     saved = parameters.saved_paths(saved_in)
     wanted = with_pooler(wanted, config, saved.__contains__)
-    found = {path.split("/")[0] for path in saved}
+    found = {"encoder", *(path.split("/")[0] for path in saved)}
     own = {features.NAME, *(part.name for part in parts)}
     there = {name: tree for name, tree in wanted.items() if name in found - own}
     there |= parametrization.shapes(there, parts)
     if quantization.is_quantized(saved):
       there = quantization.stored_shapes(there, saved)
-    params = parameters.restore_step(saved_in, there)
+    frozen = _frozen(where, run, saved)
+    if frozen:
+      flat = trees.flatten(there)
+      stored = {path: x for path, x in flat.items() if path not in frozen}
+      params = parameters.restore_step(saved_in, trees.unflatten(stored))
+      params = trees.unflatten(frozen | trees.flatten(params))
+    else:
+      params = parameters.restore_step(saved_in, there)
     if parts or quantization.is_quantized(saved):
       params = jax.jit(computed)(params)
     if place is not None:
@@ -206,10 +214,29 @@ def open_model(
   )
 
 
+def _frozen(
+  where: paths.Path, run: "_Run", saved: Collection[str]
+) -> dict[str, Any]:
+  """The parameters by path that `trained_only` left to `config.init`."""
+  if trained_only.CHECKSUM not in run.metadata:
+    return {}
+  try:
+    init = open_model(run.config["init"])
+  except UserError as error:
+    raise UserError(f"{where}: its config.init {error}") from error
+  task = tasks.EMBEDDING.bind(run.task.config, run.task.tokenizer)
+  flat = trees.flatten(init.params(task).params["encoder"])
+  flat = {f"encoder/{path}": x for path, x in flat.items()}
+  frozen = {path: x for path, x in flat.items() if path not in saved}
+  trained_only.check(run.metadata, frozen, run.config["init"])
+  return frozen
+
+
 class _Run(NamedTuple):
   """An opened run: a checkpoint, the bound task, and how it was trained."""
 
   saved_in: Any
+  metadata: Mapping[str, Any]
   task: Task
   parts: Sequence[Parametrization]
   config: Mapping[str, Any]
@@ -226,14 +253,15 @@ def _open_run(where: paths.Path, step: int | None = None) -> _Run:
   else:
     saved_in = parameters.step_folder(workdir / CHECKPOINTS, step)
   # A model that was not trained here was not tuned here either.
-  state = checkpoints.metadata(saved_in).get("task", entry["task"])
+  metadata = checkpoints.metadata(saved_in)
+  state = metadata.get("task", entry["task"])
   task = tasks.from_state(state, f"{source}: task")
   config = settings.from_dict(EncoderConfig, entry["model"], f"{source}: model")
   # The backend of the run may not exist where the model is used.
   config = dataclasses.replace(config, attention="auto")
   run = entry["run"]["config"] if entry["run"] else {}
   parts = parametrizations.of_config(run, config, f"{source}: run: config")
-  return _Run(saved_in, task.bind(config, tokenizer), parts, run)
+  return _Run(saved_in, metadata, task.bind(config, tokenizer), parts, run)
 
 
 def adapted(where: paths.Path) -> str | None:
@@ -275,7 +303,7 @@ def open_adapter(where: paths.Path, base: Task) -> Adapter:
     return peft.read(folder, base)
   from bert_jax.checkpointing import parameters
 
-  saved_in, task, parts, config = _open_run(where)
+  saved_in, _, task, parts, config = _open_run(where)
   if [part.name for part in parts] != ["lora"]:
     raise UserError(f"{where}: a run that did not train adapters alone")
   if fingerprint(task.tokenizer) != fingerprint(base.tokenizer):

@@ -1,6 +1,7 @@
 """Runs that train adapters in place of the encoder."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -106,6 +107,37 @@ def test_a_run_trains_adapters_and_the_head_and_is_loaded_merged(
   made = Recipe.from_dict(recipe(home, init=str(tmp_path)))
   task, _ = made.make_task(workdir.open_model(tmp_path))
   assert "lora" not in run.train_lib.param_shapes(task)
+
+
+def test_checkpoints_may_leave_out_what_is_frozen(home, tmp_path):
+  init, whole, small = (tmp_path / name for name in ("init", "whole", "small"))
+  shutil.copytree(home / "init", init)
+  config = recipe(home, lora=dataclasses.asdict(CONFIG), init=str(init))
+  config["checkpoint"] = {"every": 0, "keep": 9}
+  train(config, whole)
+  config["checkpoint"]["frozen"] = False
+  train(config, small)
+  last = parameters.best_folder(small / workdir.CHECKPOINTS)
+  saved = parameters.saved_paths(last)
+  assert any(path.startswith("lora/encoder/") for path in saved)
+  assert not any(path.startswith("encoder/") for path in saved)
+  # Interrupted and resumed, it is the same run.
+  shutil.rmtree(last)
+  _, said = train(config, small)
+  assert "resuming at step 3" in said
+  pytrees.assert_equal(pytrees.load(small), pytrees.load(whole))
+  # Another model in the place of that which it started from.
+  shutil.rmtree(init)
+  with user_error("its config.init .*init: no such file"):
+    bert_jax.load(small)
+  model = bert_jax.load(home / "init")
+  params = jax.tree.map(lambda x: x + 1, model.params)
+  other = dataclasses.replace(model, params=params)
+  bert_jax.save(other, init, "bert_jax")
+  with user_error("init is not the model that the run started from"):
+    bert_jax.load(small)
+  with user_error("ema.decay: averaged; checkpoint.frozen=False needs"):
+    train({**config, "ema": {"decay": 0.9}}, tmp_path / "x")
 
 
 @pytest.mark.parametrize(
