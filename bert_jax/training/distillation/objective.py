@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from bert_jax.tasks import exits
 from bert_jax.tasks.targets import losses
 from bert_jax.tasks.task import Task, arrays_of
 from bert_jax.training.distillation import features
@@ -85,6 +86,25 @@ def relations_loss(
   return losses.mean(values, used.astype(jnp.float32))
 
 
+def _soft_losses(
+  task: Task, outputs: Mapping[str, Any], batch: Batch, temperature: float
+) -> dict[str, Mean]:
+  """How far the outputs of one exit are from the teacher's."""
+  found = {}
+  for name, target in task.targets.items():
+    if (taught := batch.targets.get(outputs_name(name))) is None:
+      continue
+    several = len(task.targets) > 1
+    found[f"{name}_soft_loss" if several else "soft_loss"] = target.soft_loss(
+      outputs[task.head_names[name]],
+      taught,
+      arrays_of(name, batch.targets),
+      batch,
+      temperature,
+    )
+  return found
+
+
 def make_loss(
   task: Task, config: TeacherConfig, heads: int
 ) -> Callable[[Mapping[str, Any], Batch], dict[str, Mean]]:
@@ -93,7 +113,7 @@ def make_loss(
   Its terms are `gold_NAME` for each of the task's losses, `soft_loss`,
   `hidden_loss` and `relations_loss`, times their weights; with the name of the
   target before `soft_loss` if there are several, and in multi-task training
-  that of the task before all.
+  that of the task before all. Early exits learn from the teacher's last one.
 
   Args:
     task: the student's.
@@ -111,18 +131,13 @@ def make_loss(
     if config.gold:
       for name, mean in own.loss(outputs, batch).items():
         add(f"gold_{name}", config.gold, mean)
-    for name, target in own.targets.items() if config.soft else ():
-      if outputs_name(name) not in batch.targets:
-        continue
-      mean = target.soft_loss(
-        outputs[own.head_names[name]],
-        batch.targets[outputs_name(name)],
-        arrays_of(name, batch.targets),
-        batch,
-        config.temperature,
-      )
-      several = len(own.targets) > 1
-      add(f"{name}_soft_loss" if several else "soft_loss", config.soft, mean)
+    if config.soft:
+      each = {
+        layers: _soft_losses(own, x, batch, config.temperature)
+        for layers, x in exits.split(own, outputs).items()
+      }
+      for name, mean in exits.mean_loss(each).items():
+        add(name, config.soft, mean)
     seen = outputs.get(features.NAME, {})
     if config.hidden:
       teacher = batch.targets[f"{PREFIX}hidden_states"].swapaxes(-1, -2)

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from bert_jax.interop.pretrained import Pretrained
+from bert_jax.models.exits import Exits
 from bert_jax.settings import UserError
 from bert_jax.tasks import EMBEDDING
 from bert_jax.tasks.data import TrainingData
@@ -270,7 +271,7 @@ def _teaching(student: Task, teacher: Task, where: str) -> Task:
         f"{_WHERE}: {name} of {where} is {_outputs(target)}, but of the student"
         f" {_outputs(own)}"
       )
-  return dataclasses.replace(student, targets=targets, wrap=None)
+  return dataclasses.replace(student, targets=targets, wrap=None, exits=Exits())
 
 
 def _outputs(target: Any) -> str:

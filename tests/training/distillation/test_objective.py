@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bert_jax.data import grouping
+from bert_jax.models.exits import Exits
 from bert_jax.tasks import DATA, LABELLED, TASKS
 from bert_jax.tasks.targets import losses, similarity_losses
 from bert_jax.tasks.targets.labels import LabelledTarget
@@ -214,3 +215,21 @@ def test_the_task_and_its_teacher_are_weighed():
   for name, weight in (("gold", 0.25), ("hidden", 2), ("relations", 4)):
     expected = weight * value(plain[f"{name}_loss"])
     assert value(found[f"{name}_loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_early_exits_learn_from_the_teachers_last_one():
+  task = fitted("classification")
+  task = task.bind(
+    dataclasses.replace(task.config, num_layers=3), task.tokenizer
+  ).with_exits(Exits(every=1))
+  batch = batch_of(task)
+  heads = ("exit_0_classifier", "exit_1_classifier", "classifier")
+  outputs = {name: draw((4, 3), n) for n, name in enumerate(heads)}
+  taught = objective.taught(task, {"classifier": draw((4, 3), 5)}, batch, True)
+  batch = dataclasses.replace(batch, targets={**batch.targets, **taught})
+  (found,) = objective.make_loss(task, SOFT, 0)(outputs, batch).values()
+  teacher = softmax(draw((4, 3), 5)[:3] / 2)
+  values = [
+    4 * kl(teacher, softmax(outputs[name][:3] / 2)).mean() for name in heads
+  ]
+  assert value(found) == pytest.approx(np.average(values, weights=[1, 2, 3]))
