@@ -56,7 +56,8 @@ def load(
     dtype: what the encoder computes in, "float32" or "bfloat16"; by default
       that of the model. Parameters stay float32. With "int8" or "int4" kernels
       and embeddings are kept in 8 or 4 bits (see `models.quantization`), and
-      products are computed in the model's dtype.
+      products are computed in the model's dtype; with "int8_dynamic" those of
+      dense layers are of integers, as activations are rounded to 8 bits too.
     mesh: a mesh with the axes `data`, `fsdp` and `model` to lay the
       parameters over and to split rows over; by default all local devices,
       each with a copy. A vocabulary that does not divide over it is padded;
@@ -110,8 +111,13 @@ def load(
   if task in pretrained.task.parts:
     pretrained, task = pretrained.part(task), None
   bits = {name: bits for bits, name in quantization.BITS.items()}.get(dtype)
-  if dtype is not None and bits is None:
-    config = settings.replace(pretrained.config, {"dtype": dtype}, "load")
+  changes = {}
+  if dtype == "int8_dynamic":
+    bits, changes = 8, {"dense_dtype": "int8"}
+  elif dtype is not None and bits is None:
+    changes = {"dtype": dtype}
+  if changes:
+    config = settings.replace(pretrained.config, changes, "load")
     pretrained = dataclasses.replace(pretrained, config=config)
   if split_special_tokens is not None and pretrained.tokenizer is not None:
     changed = pretrained.tokenizer.with_split_special_tokens(

@@ -105,7 +105,11 @@ def export(
     triton.check_name(name)
   folders.check_new(folder)
   config = dataclasses.replace(
-    source.config, dtype="float32", attention="auto", remat="none"
+    source.config,
+    dtype="float32",
+    dense_dtype="",
+    attention="auto",
+    remat="none",
   )
   source = source.in_float32()
   task = source.task.bind(config, source.tokenizer)

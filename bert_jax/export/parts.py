@@ -87,7 +87,11 @@ def module(task: Task) -> EncoderWithHeads:
   Those are its output `token_embeddings`.
   """
   config = dataclasses.replace(
-    task.config, dtype="float32", attention="xla", remat="none"
+    task.config,
+    dtype="float32",
+    dense_dtype="",
+    attention="xla",
+    remat="none",
   )
   named = {task.head_names[name]: x.head for name, x in task.targets.items()}
   return EncoderWithHeads(

@@ -11,6 +11,7 @@ from bert_jax.models.presets import PRESETS
 RUNTIME_FIELDS = (
   "attention",
   "attention_dropout_broadcast",
+  "dense_dtype",
   "dtype",
   "head_dropout",
   "remat",
@@ -29,6 +30,7 @@ _MAX_LAYERS = 1000
 _OPTIONS = {
   "activation": NAMES,
   "dtype": ("float32", "bfloat16"),
+  "dense_dtype": ("", "int8"),
   "attention": ("auto", "xla", "cudnn", "splash", "short"),
   "attention_dropout_broadcast": ("none", "rows", "queries"),
   "pooling": ("first", "mean", "last"),
@@ -75,6 +77,11 @@ class EncoderConfig:
       which kernels and embeddings are initialized.
     dtype: the dtype of activations, `float32` or `bfloat16`; parameters,
       softmax and LayerNorm statistics are float32.
+    dense_dtype: the dtype in which dense layers multiply, but for the output
+      layers of heads; empty is dtype. `int8`: activations are rounded to 8 bits
+      with a scale for each token, kernels with one for each output feature
+      (dynamic quantization), and gradients pass the rounding. Products of
+      attention stay in dtype.
     attention: the attention backend: `xla` (plain `jax.numpy`, on all devices),
       `cudnn` (fused kernels on NVIDIA GPUs, in bfloat16), `splash` and `short`
       (Pallas kernels on TPUs: JAX's for any length, and one of this package
@@ -153,6 +160,7 @@ class EncoderConfig:
   layer_norm_epsilon: float = 1e-12
   initializer_range: float = 0.02
   dtype: str = "float32"
+  dense_dtype: str = ""
   attention: str = "auto"
   family: str = "bert"
   embedding_size: int = 0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, Shaped
 
-from bert_jax.models import attention
+from bert_jax.models import attention, quantization
 from bert_jax.models.activations import ACTIVATIONS
 from bert_jax.models.config import EncoderConfig
 from bert_jax.models.dropout import Dropout
@@ -53,6 +53,42 @@ def _project_backward(residuals, gradient):
 project.defvjp(_project_forward, _project_backward)
 
 
+@jax.custom_vjp
+def project_int8(
+  x: Float[Array, "*rows features"], kernel: Float[Array, "features width"]
+) -> Float[Array, "*rows width"]:
+  """`x @ kernel`, both rounded to 8 bits, which the gradient does not see.
+
+  Each row of `x` and each column of the kernel has its own scale. Products are
+  of integers, summed in 32 bits.
+  """
+  largest = jnp.abs(x).max(-1, keepdims=True).astype(jnp.float32)
+  # Products are cheaper than quotients.
+  inverse = 127 / jnp.maximum(largest, 1e-30)
+  left = jnp.round(x * inverse).astype(jnp.int8)
+  right, scale = quantization.to_int8(kernel, 0)
+  product = jax.lax.dot_general(
+    left,
+    right,
+    (((x.ndim - 1,), (0,)), ((), ())),
+    preferred_element_type=jnp.int32,
+  )
+  return (product * (largest / 127) * scale[0]).astype(x.dtype)
+
+
+def _project_int8_forward(x, kernel):
+  return project_int8(x, kernel), (x, kernel)
+
+
+def _project_int8_backward(residuals, gradient):
+  x, kernel = residuals
+  of_x, of_kernel = _project_backward((x, kernel.astype(x.dtype)), gradient)
+  return of_x, of_kernel.astype(kernel.dtype)
+
+
+project_int8.defvjp(_project_int8_forward, _project_int8_backward)
+
+
 class Dense(nn.Module):
   """A dense layer with BERT's initializer, computed in the config's dtype.
 
@@ -72,7 +108,10 @@ class Dense(nn.Module):
     config, shape = self.config, (x.shape[-1], self.features)
     dtype = self.dtype or config.dtype
     kernel = self.param("kernel", initializer(config), shape)
-    y = project(x.astype(dtype), kernel.astype(dtype))
+    if config.dense_dtype and not self.dtype:
+      y = project_int8(x.astype(dtype), kernel)
+    else:
+      y = project(x.astype(dtype), kernel.astype(dtype))
     if config.biases if self.bias is None else self.bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,))
       y += bias.astype(dtype)

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32, Int8
 
 from bert_jax import trees
 from bert_jax.types import Parameters
@@ -67,6 +67,19 @@ def dequantize(params: Parameters) -> Parameters:
   return trees.unflatten(made)
 
 
+def to_int8(
+  x: Float[Array, "..."], axis: int
+) -> tuple[Int8[Array, "..."], Float32[Array, "..."]]:
+  """Values in 8 bits, and the scales that they share along an axis of size 1.
+
+  The values times the scales are the rounded ones.
+  """
+  greatest = _GREATEST["int8"]
+  largest = jnp.abs(x).max(axis, keepdims=True)
+  scale = _scale(largest.astype(jnp.float32), greatest)
+  return _rounded(x, scale, greatest), scale
+
+
 def is_quantized(paths: Collection[str]) -> bool:
   """Whether parameters with these paths are quantized."""
   return any(path.endswith(("/int8", "/int4")) for path in paths)
@@ -99,11 +112,10 @@ def _axis(path: str) -> int:
 def _quantized(
   x: Float[Array, "rows columns"], axis: int, name: str
 ) -> dict[str, Array]:
-  greatest = _GREATEST[name]
   if name == "int8":
-    scale = _scale(jnp.abs(x).max(axis, keepdims=True), greatest)
-    values = _rounded(x, scale, greatest)
+    values, scale = to_int8(x, axis)
     return {name: values, "scale": scale.squeeze(axis)}
+  greatest = _GREATEST[name]
   columns = x if axis == 0 else x.T
   grouped = columns.reshape(-1, GROUP, columns.shape[1])
   scale = _scale(jnp.abs(grouped).max(1, keepdims=True), greatest)

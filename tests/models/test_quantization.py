@@ -1,12 +1,15 @@
 """Parameters in 8 and 4 bits."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 
 import bert_jax
 from bert_jax import trees
 from bert_jax.model import Model
-from bert_jax.models import quantization
+from bert_jax.models import layers, quantization
 from tests import pytrees
 from tests.tasks import cases
 
@@ -58,6 +61,31 @@ def test_quantized_again_they_are_the_same_bits(bits):
     pytrees.assert_equal(trees.flatten(once), trees.flatten(again))
 
 
+def test_products_of_integers_are_those_of_the_rounded_values():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(3, 5, 40)).astype(np.float32)
+  kernel = rng.normal(size=(40, 7)).astype(np.float32)
+  weights = rng.normal(size=(3, 5, 7)).astype(np.float32)
+
+  def rounded(x, axis):
+    scale = np.abs(x).max(axis, keepdims=True) / 127
+    return np.round(x / scale) * scale
+
+  def loss(function, x, kernel):
+    y = function(x, kernel)
+    return (y * weights).sum(), y
+
+  def outputs(function):
+    grad = jax.grad(functools.partial(loss, function), (0, 1), has_aux=True)
+    return jax.jit(grad)(x, kernel)
+
+  gradients, y = outputs(layers.project_int8)
+  np.testing.assert_allclose(y, rounded(x, -1) @ rounded(kernel, 0), atol=1e-3)
+  pytrees.assert_equal(gradients, outputs(layers.project)[0])
+  text = str(jax.make_jaxpr(layers.project_int8)(x, kernel))
+  assert "preferred_element_type=int32" in text
+
+
 def test_a_quantized_model_is_used_saved_and_loaded_like_any_other(tmp_path):
   model = cases.model("classification")
   bert_jax.save(model, tmp_path / "full", "bert_jax")
@@ -69,6 +97,13 @@ def test_a_quantized_model_is_used_saved_and_loaded_like_any_other(tmp_path):
   np.testing.assert_array_equal(small.encode(texts).last_hidden_state, expected)
   assert small(texts) == plain(texts)
   np.testing.assert_array_equal(small.embed(texts), plain.embed(texts))
+  # The dense layers of the encoder may multiply integers.
+  dynamic = bert_jax.load(tmp_path / "full", dtype="int8_dynamic")
+  pytrees.assert_equal(
+    trees.flatten(dynamic.params), trees.flatten(small.params)
+  )
+  found = dynamic.encode(texts).last_hidden_state
+  assert 0 < np.abs(found - expected).max() < 0.1
   bert_jax.save(small, tmp_path / "small", "bert_jax")
   # By default it is a model in float32, of the same values.
   again = bert_jax.load(tmp_path / "small")
