@@ -170,6 +170,9 @@ def _arguments() -> argparse.ArgumentParser:
   )
   parser.add_argument("--data", type=pathlib.Path, required=True)
   parser.add_argument("--models", nargs="+", help="what bert_jax.load takes")
+  parser.add_argument(
+    "--max_length", type=int, help="tokens of a text; by default the model's"
+  )
   parser.add_argument("--pairs", type=pathlib.Path, help="a file to write")
   parser.add_argument(
     "--widths", nargs="+", type=int, default=[256, 128, 64, 32]
@@ -195,9 +198,12 @@ def main() -> None:
     models = {}
     for where in arguments.models or parser.error("--models: missing"):
       model = bert_jax.load(where)
+      options = {}
+      if arguments.max_length is not None:
+        options["max_length"] = arguments.max_length
       models[where] = measure(
-        model.embed(collection.queries),
-        model.embed(collection.texts),
+        model.embed(collection.queries, **options),
+        model.embed(collection.texts, **options),
         collection.relevant,
         arguments.widths,
       )

@@ -97,6 +97,8 @@ def base_of(folder: pathlib.Path) -> str:
       f"{path}: no base_model_name_or_path; load the model that the adapter is"
       " for, and call its `with_adapter`"
     )
+  if pathlib.Path(name).resolve() == folder.resolve():
+    raise UserError(f"{path}: base_model_name_or_path: this folder itself")
   is_address = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII)
   if pathlib.Path(name).exists() or not is_address:
     return name

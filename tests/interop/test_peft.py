@@ -232,6 +232,9 @@ def test_settings_that_are_not_supported(home, tmp_path, settings, message):
   change(folder, **settings)
   with user_error(message):
     bert_jax.load(folder)
+  change(folder, base_model_name_or_path=str(folder))
+  with user_error("base_model_name_or_path: this folder itself"):
+    bert_jax.load(folder)
 
 
 def test_adapters_of_other_models_are_one_line(home, tmp_path):
