@@ -448,8 +448,8 @@ class WeightPruning(Pruning):
 
   def _measured(self, params: Parameters, own: Parameters) -> Mapping[str, Any]:
     kept = self._kept(params, own).values()
-    total = sum(x.size for x in kept)
-    return {"sparsity": 1 - sum(x.sum() for x in kept) / total}
+    pruned = sum((~x).sum() for x in kept)
+    return {"sparsity": pruned / sum(x.size for x in kept)}
 
 
 def highest(

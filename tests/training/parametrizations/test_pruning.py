@@ -137,6 +137,14 @@ def test_gradients_of_scores_are_of_the_weights_movement():
 def test_the_multipliers_drive_gates_to_the_target_until_it_is_reached():
   found = part(method="l0", sparsity=0.6, begin=0.0, end=0.8)
   own = {"pruning": found.initial(jax.random.key(0), params())}
+  # The expected sparsity, of the probabilities of Louizos et al., equation 12.
+  width, lost, total = model().config.head_width, 0.0, 0
+  for name, cost in (("heads", 4 * width), ("units", 2)):
+    alpha = np.asarray(own["pruning"][name]["layer_0"], np.float64)
+    lost += cost * np.sum(1 / (1 + np.exp(alpha - 2 / 3 * np.log(0.1 / 1.1))))
+    total += cost * len(alpha)
+  metrics = found.metrics(params(), own["pruning"])
+  assert metrics["expected_sparsity"] == pytest.approx(lost / total, rel=1e-4)
   steps = 200
   optimizer = masks.make(found, 0.1, steps)
   zeros = jax.tree.map(jnp.zeros_like, own)
