@@ -81,18 +81,17 @@ class EarlyExitForward(Forward):
 
   def _compile(self, plain: Batch) -> None:
     """Starts to compile for all that may be left of a batch."""
-    config, count = self._task.config, len(plain.token_ids)
+    config, most = self._task.config, len(plain.token_ids)
     if (0, plain.token_ids.shape) in self._programs:
       return
     first = self._segments[0].function.program(plain)
-    while count:
+    for count in {most, *(1 << n for n in range((most - 1).bit_length()))}:
       rows = map_arrays(lambda _, x, n=count: x[:n], plain)
       shape = (*rows.token_ids.shape, config.hidden_size)
       x = np.zeros(shape, jnp.dtype(config.dtype))
       for number, segment in enumerate(self._segments[1:], 1):
         key = (number, rows.token_ids.shape)
         self._programs[key] = segment.function.program(rows, x)
-      count //= 2
     # The last, which says that all are there.
     self._programs[0, plain.token_ids.shape] = first
 
@@ -124,10 +123,8 @@ class EarlyExitForward(Forward):
       }
       leaves = is_open
       if segment.exit is not None:
-        found_same, same = exits.leaves(
-          self._task, outputs, before, batch, same
-        )
-        leaves = is_open & np.asarray(found_same)
+        may, same = exits.leaves(self._task, outputs, before, batch, same)
+        leaves = is_open & np.asarray(may)
       for name, array in outputs.items():
         own = found.setdefault(name, np.array(array))
         own[leaves] = array[leaves]
