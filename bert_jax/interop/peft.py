@@ -29,6 +29,8 @@ from bert_jax.interop.tensor_reader import TensorInfo, TensorReader
 from bert_jax.models import low_rank
 from bert_jax.models.low_rank import LowRank
 from bert_jax.settings import UserError
+from bert_jax.tasks import exits
+from bert_jax.tasks.targets.similarity import Similarity
 from bert_jax.tasks.task import Task
 from bert_jax.text import files
 from bert_jax.types import Parameters
@@ -249,21 +251,23 @@ def merged(base: Pretrained, adapter: Adapter) -> Pretrained:
 def save(adapter: Adapter, folder: pathlib.Path) -> None:
   """Writes a folder that peft and `read` open; the config is written last.
 
+  For sentence embeddings it has the vocabulary too, and sentence-transformers
+  opens it.
+
   Raises:
     UserError: Transformers has no such model, or peft no such adapter.
   """
-  task, where = adapter.task, "the adapter cannot be saved for peft"
+  where = "the adapter cannot be saved for peft"
+  task, own = exits.only_last(adapter.task, adapter.params, "peft")
   keys = huggingface.config_keys(task, where)
   if trained := sorted(
-    path
-    for path in trees.flatten(adapter.params)
-    if path.startswith("encoder/")
+    path for path in trees.flatten(own) if path.startswith("encoder/")
   ):
     raise UserError(f"{where}: the encoder was trained too: {trained[0]}")
   family = FAMILIES[task.config.family]
   is_base = task.architecture == huggingface_config.BASE_MODEL
   table = huggingface.table(family, task, has_prefix=not is_base)
-  tensors, of_modules = huggingface.tensors_of(task, adapter.params)
+  tensors, of_modules = huggingface.tensors_of(task, own)
   heads = {
     re.match(rf"({re.escape(family.prefix)})?[^.]+", name)[0]
     for name in tensors
@@ -288,6 +292,9 @@ def save(adapter: Adapter, folder: pathlib.Path) -> None:
   safetensors_files.write_folder(
     folder, {_PREFIX + key: x for key, x in tensors.items()}, WEIGHTS
   )
+  target = next(iter(task.targets.values()))
+  if isinstance(target, Similarity) and task.tokenizer is not None:
+    task.tokenizer.save(folder)
   sentence_transformers.write_length(folder, task)
   sentence_transformers.write(folder, task, of_modules)
   huggingface.write_json(folder / huggingface.CONFIG_FILE, keys)

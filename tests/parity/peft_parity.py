@@ -13,10 +13,14 @@ import jax
 import numpy as np
 import peft
 import torch
+from sentence_transformers import SentenceTransformer
 
 import bert_jax
+from bert_jax import trees
 from bert_jax.interop.families import FAMILIES
 from bert_jax.interop.huggingface_config import has_heads
+from bert_jax.interop.peft import Adapter
+from bert_jax.models.low_rank import LowRank
 from bert_jax.tasks import TASKS
 from tests.parity import peers
 from tests.parity.families_parity import (
@@ -25,6 +29,7 @@ from tests.parity.families_parity import (
   labels_of,
   run_peer,
 )
+from tests.parity.minilm_parity import model_folder, real_sentences
 
 _TYPES = {
   "classification": "SEQ_CLS",
@@ -54,8 +59,37 @@ def checks() -> Iterator[tuple[str, float, float]]:
     "biases": {"target_modules": ["value"], "bias": "lora_only"},
   }.items():
     yield from _compare("bert", "classification", name, settings)
+  yield from _embeddings()
   joined = {"target_modules": ["Wqkv", "Wi"]}
   yield from _compare("modernbert", "tagging", "joined", joined)
+
+
+def _embeddings() -> Iterator[tuple[str, float, float]]:
+  """An adapter of ours in sentence-transformers, and saved by it."""
+  base, sentences = bert_jax.load(model_folder()), real_sentences()[:8]
+  rng = np.random.default_rng(0)
+
+  def draw(*shape):
+    return rng.normal(0, 0.05, shape).astype(np.float32)
+
+  products = {
+    path: LowRank(draw(x.shape[0], 4), draw(4, x.shape[1]), 2.0)
+    for path, x in trees.flatten(base.params).items()
+    if path.endswith("/value/kernel")
+  }
+  adapter = Adapter("made", str(model_folder()), base.task, products, {})
+  beside = base.with_adapter(adapter)
+  expected = beside.embed(sentences)
+  with tempfile.TemporaryDirectory() as made:
+    folder = pathlib.Path(made)
+    bert_jax.save(beside, folder / "ours", "peft")
+    model = SentenceTransformer(str(folder / "ours"), device="cpu")
+    worst = np.abs(model.encode(sentences) - expected).max()
+    yield "peft, MiniLM: in sentence-transformers", float(worst), 1e-5
+    model.save_pretrained(str(folder / "theirs"))
+    found = bert_jax.load(folder / "theirs").embed(sentences)
+    worst = np.abs(found - expected).max()
+    yield "peft, MiniLM: saved by it", float(worst), 1e-5
 
 
 def _compare(

@@ -90,6 +90,7 @@ def test_a_run_trains_adapters_and_the_head_and_is_loaded_merged(
   assert again("the array") == model("the array")
   # So it is beside its base, and as a folder of peft.
   base = bert_jax.load(home / "init")
+  assert workdir.adapted(tmp_path) == str(home / "init")
   beside = base.with_adapter(tmp_path)
   bert_jax.save(beside, tmp_path / "adapter", "peft")
   expected = trees.flatten(model.params)
