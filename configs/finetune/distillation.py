@@ -8,9 +8,8 @@ name one or several as `--config.teacher.models`. The student is what
 
 Besides the labels the student learns the teacher's probabilities (Hinton et al.
 2015, arXiv:1503.02531) and hidden states (Jiao et al. 2020, arXiv:1909.10351).
-The teacher runs once over the records, and its outputs are kept in
-runs/teacher_outputs. Every recipe takes the section `config.teacher`, and this
-one other tasks: `--config.task` with `--config.evaluation.metric`.
+Every recipe takes the section `config.teacher`, and this one other tasks:
+`--config.task` with `--config.evaluation.metric`.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +22,5 @@ def get_config() -> ConfigDict:
   config.teacher = {
     "models": "runs/teacher",
     "hidden": 1.0,
-    "cache": "runs/teacher_outputs",
   }
   return config

@@ -41,8 +41,9 @@ class TeacherConfig:
     cache: a folder on a disk that all processes share, where the teacher's
       outputs for all training examples are kept, with checksums, so that they
       are computed once for any number of runs; empty computes them in each
-      step. Examples of a corpus and of several tasks differ from epoch to
-      epoch and cannot be cached.
+      step. Hidden states are large: for each token as many floats as the
+      teacher is wide, times the matched layers. Examples of a corpus and of
+      several tasks differ from epoch to epoch and cannot be cached.
   """
 
   models: str | tuple[str, ...] = ()
