@@ -110,6 +110,24 @@ def test_probabilities_of_several_teachers_are_averaged(tmp_path):
   np.testing.assert_allclose((found[0] + found[1]) / 2, found[2], rtol=1e-5)
 
 
+def test_an_encoder_without_heads_teaches_its_features(tmp_path):
+  config = TeacherConfig(save(tmp_path), soft=0.0, hidden=1.0, relations=1.0)
+  task = cases.task("classification")
+  teacher = Teacher.load(
+    config,
+    open_models(config, task.name),
+    task,
+    partitioning.replicated(),
+  )
+  batch = grouping.pad(task.preprocess({"text": "the list"}))
+  shapes = {name: x.shape for name, x in teacher.outputs(batch).items()}
+  length = batch.token_ids.shape[-1]
+  assert shapes == {
+    "teacher/hidden_states": (1, 2, 16, length),
+    "teacher/relations": (1, 3, 16, length),
+  }
+
+
 def test_with_its_teachers_weights_a_student_has_no_loss(
   finished, corpus_folder, tmp_path
 ):
