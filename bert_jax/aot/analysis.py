@@ -50,6 +50,8 @@ class Analysis:
     collectives: the bytes of each kind of collective.
     cycles: by the cost model of the compiler, without overlap, and inside of
       kernels by its schedule; 0 if the update does not fit.
+    integer_products: the number of matrix products of integers in an update;
+      see `config.model.dense_dtype`.
     kernels: the number of Pallas kernels that an update runs.
     kernel_cycles: the part of `cycles` inside of kernels.
     uncounted_kernels: the number of kernels that `cycles` does not include.
@@ -70,6 +72,7 @@ class Analysis:
   flops: float
   collectives: Mapping[str, int]
   cycles: int = 0
+  integer_products: int = 0
   kernels: int = 0
   kernel_cycles: int = 0
   uncounted_kernels: int = 0
@@ -202,6 +205,7 @@ def _read(
     },
     collectives=hlo.collective_bytes(program),
     cycles=cycles,
+    integer_products=hlo.integer_products(program),
     kernels=inside.runs,
     kernel_cycles=inside.cycles,
     uncounted_kernels=inside.uncounted,
@@ -256,6 +260,8 @@ def print_report(analysis: Analysis) -> None:
     table.add_row(f"{name} per update", _bytes(size))
   if analysis.fits:
     table.add_row("estimated cycles", f"{analysis.cycles / 1e6:,.1f} M")
+    if analysis.integer_products:
+      table.add_row("products of integers", f"{analysis.integer_products:,}")
     if counted := analysis.kernels - analysis.uncounted_kernels:
       inside = f"{analysis.kernel_cycles / 1e6:,.1f} M"
       table.add_row(f"of them in {counted} kernels", inside)

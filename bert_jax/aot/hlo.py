@@ -14,6 +14,8 @@ COLLECTIVES = (
   "collective-permute",
 )
 
+# Of matrices; TPUs compute them as convolutions.
+_PRODUCTS = ("dot", "convolution")
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f8e4m3fn": 8, "f8e5m2": 8}
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
@@ -39,6 +41,7 @@ class Instruction:
     name: unique within the program.
     opcode: such as `all-reduce` or `fusion`.
     result: the bytes of each array of the result.
+    dtype: that of its first array, as XLA names it, such as `bf16`.
     operands: the names of the operands.
     cycles: the estimate of the cost model; 0 without one.
     trips: the trip count of a loop; 1 if it is unknown, and for other
@@ -51,6 +54,7 @@ class Instruction:
   name: str
   opcode: str
   result: tuple[int, ...]
+  dtype: str
   operands: tuple[str, ...]
   cycles: int
   trips: int
@@ -114,6 +118,15 @@ def kernel(text: str) -> str:
   return found[1] if found else ""
 
 
+def integer_products(program: Program) -> int:
+  """The number of matrix products that are summed in 32-bit integers."""
+  return sum(
+    times
+    for instruction, times, _ in _walk(program, program.entry)
+    if instruction.opcode in _PRODUCTS and instruction.dtype == "s32"
+  )
+
+
 def collective_bytes(program: Program) -> dict[str, int]:
   """The bytes of the results of each kind of collective on one device.
 
@@ -164,13 +177,14 @@ def _instruction(
   )
   arguments, _, attributes = tail.partition(")")
   cycles = _CYCLES.search(attributes)
-  called = []
+  arrays, called = _ARRAY.findall(shapes), []
   for several, one in _CALLED.findall(attributes):
     called += [x.strip().lstrip("%") for x in (several or one).split(",")]
   return Instruction(
     name=name,
     opcode=opcode,
-    result=tuple(_bytes(*found) for found in _ARRAY.findall(shapes)),
+    result=tuple(_bytes(*found) for found in arrays),
+    dtype=arrays[0][0] if arrays else "",
     operands=tuple(
       x.split()[-1].lstrip("%")
       for x in _COMMENT.sub("", arguments).split(",")

@@ -74,3 +74,13 @@ def test_a_text_without_instructions(text):
   program = hlo.parse(text)
   assert hlo.estimated_cycles(program) == 0
   assert hlo.collective_bytes(program) == {}
+
+
+def test_products_of_integers_are_counted_by_trips():
+  products = """\
+  %product.1 = s32[8,2]{1,0} convolution(%a, %b), dim_labels=bf_io->bf
+  %product.2 = bf16[8,2]{1,0} convolution(%a, %b), dim_labels=bf_io->bf
+  ROOT %reduce-scatter.1"""
+  text = TPU.replace("  ROOT %reduce-scatter.1", products)
+  assert hlo.integer_products(hlo.parse(TPU)) == 0
+  assert hlo.integer_products(hlo.parse(text)) == 5
