@@ -123,12 +123,10 @@ def _steps(values: cli.Values, model: Model) -> Iterator[tuple[str, Model]]:
   if values.bits is not None:
     model = model.in_bits(int(values.bits))
     names = [path.rpartition("/")[2] for path in trees.flatten(model.params)]
-    wide = names.count("int8") if values.bits == "4" else 0
-    group = quantization.GROUP
-    more = (
-      f"; 8 bits in {wide} arrays, not of groups of {group}" if wide else ""
-    )
-    yield f"{values.bits} bits{more}", model
+    wide = names.count("int8")
+    more = f", and 8 in {wide} arrays without groups of {quantization.GROUP}"
+    is_mixed = values.bits == "4" and wide
+    yield f"{values.bits} bits{more if is_mixed else ''}", model
 
 
 def _layers(given: list[str], count: int) -> list[int]:
