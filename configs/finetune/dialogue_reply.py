@@ -15,9 +15,12 @@ Replies of beam search are short and general; `bert-jax predict` with
 Cost: some minutes an epoch on two cores for MiniLM (6 layers of width 384) and
 the 12,000 turns of 2,000 dialogues.
 
-Result: not yet measured. Floors on the 996 test dialogues of XDailyDialog,
-distinct-1 and distinct-2: the commonest reply 0.000 and 0.000, the reply of the
-nearest neighbour 0.062 and 0.296.
+Result, from the encoder of the quickstart (2.2 million parameters) with
+`--config.optimizer.learning_rate=1e-3`, 2,000 dialogues and half an hour of one
+core: perplexity 39.0 on the 996 test dialogues of XDailyDialog, where counts of
+tokens have 362. Sampled with top_p=0.9, distinct-1 is 0.156 and distinct-2
+0.589; the reply of the nearest neighbour has 0.062 and 0.296, the commonest
+reply 0.000. Replies are polite and seldom to the point.
 """
 
 from ml_collections import ConfigDict
