@@ -264,6 +264,12 @@ def save(adapter: Adapter, folder: pathlib.Path) -> None:
     path for path in trees.flatten(own) if path.startswith("encoder/")
   ):
     raise UserError(f"{where}: the encoder was trained too: {trained[0]}")
+  if "masked_lm" in own:
+    # peft wants all of a module, and so the word embedding too.
+    raise UserError(
+      f"{where}: a masked-LM head, whose decoder is the word embedding; save it"
+      " merged, for Transformers"
+    )
   family = FAMILIES[task.config.family]
   is_base = task.architecture == huggingface_config.BASE_MODEL
   table = huggingface.table(family, task, has_prefix=not is_base)

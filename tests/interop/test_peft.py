@@ -257,6 +257,10 @@ def test_adapters_of_other_models_are_one_line(home, tmp_path):
     model.with_adapter(home / "base")
   with user_error("no adapter; expected a run"):
     load_adapted(home / "base")
+  head = folders.model("bert", "masked_lm")
+  with user_error("cannot be saved for peft: a masked-LM head"):
+    beside = head.with_adapter(adapter(head, "base", KERNELS))
+    bert_jax.save(beside, tmp_path / "x", "peft")
   with user_error("peft: expected a model of `with_adapter`"):
     bert_jax.save(model, tmp_path / "x", "peft")
   assert not (tmp_path / "x").exists()
