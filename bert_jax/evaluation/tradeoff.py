@@ -294,8 +294,9 @@ def render(curve: Curve, png: bytes) -> str:
     page.image(png, f"{curve.metric} by size and by latency"),
     '<p class="note">The dotted line joins the points that no other beats.'
     " Lines of a method begin at the full model. Size is that of the parameters"
-    " as they are stored. Latency is of single texts, from text to answer, in"
-    " turn with the full model.</p>",
+    " as they are stored. Latency is of single texts, from text to answer;"
+    " the speedup is measured in turn with the full model, and the milliseconds"
+    " are those of the moment.</p>",
     "<h2>Points</h2>",
     page.table(rows, "point"),
   ]
