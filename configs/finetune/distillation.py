@@ -10,6 +10,13 @@ Besides the labels the student learns the teacher's probabilities (Hinton et al.
 2015, arXiv:1503.02531) and hidden states (Jiao et al. 2020, arXiv:1909.10351).
 Every recipe takes the section `config.teacher`, and this one other tasks:
 `--config.task` with `--config.evaluation.metric`.
+
+Cost: that of fine-tuning the student, and a forward pass of the teacher for
+each batch.
+
+Result: three layers of MiniLM fine-tuned on SST-2 (dev accuracy 0.878), with
+frozen embeddings: 0.802 as they were cut, 0.831 after 40 updates, and 0.822
+after 40 updates without a teacher. One seed; the runs are far too short to end.
 """
 
 from ml_collections import ConfigDict
