@@ -1,8 +1,8 @@
 """The encoder of the speech example: a masked LM of 29,000 descriptions.
 
-Cost: 1,000 updates of 32 x 64 positions, five minutes of processor time.
+Cost: 2,500 updates of 32 x 64 positions, six minutes of processor time.
 
-Result: masked-LM accuracy 0.450 (3.05 nats), where the unigram baseline has
+Result: masked-LM accuracy 0.504 (2.69 nats), where the unigram baseline has
 0.134.
 """
 
@@ -14,7 +14,7 @@ from configs import common
 def get_config() -> ConfigDict:
   config = common.small_pretraining("speech/corpus")
   config.task = "masked_lm"
-  config.steps = 1000
+  config.steps = 2500
   # A row holds four of the short descriptions, each with at most 5 masks.
   config.data.update({"max_sequences": 4, "max_predictions": 5})
   config.optimizer.learning_rate = 3e-3
