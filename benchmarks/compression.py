@@ -101,14 +101,17 @@ def _trimmed(model: Model, files: str, changes: Mapping[str, Any]) -> Model:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
   """The points of the full model and of all others."""
-  changes = {"columns": arguments.columns} if arguments.columns else {}
+  changes: dict[str, Any] = {"header": not arguments.no_header}
+  if arguments.columns:
+    changes["columns"] = arguments.columns
   full = loading.load_model(arguments.model)
   task = full.task.name
   given = evaluate.source(arguments.model, full.task, arguments.data, **changes)
 
-  def point(name: str, model: Model) -> tradeoff.Point:
-    found = evaluate.evaluate(model, given)
-    made = tradeoff.point(name, name, (), model, full, found)
+  def point(name: str, model: Model, bits: int = 0) -> tradeoff.Point:
+    stored = model.in_bits(bits).in_float32() if bits else model
+    found = evaluate.evaluate(stored, given)
+    made = tradeoff.point(name, name, (), stored, full, found, bits)
     print(name, made.speedup, made.bytes, dict(made.metrics), flush=True)
     return made
 
@@ -122,8 +125,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
       ]
   if arguments.train is not None:
     smaller = _trimmed(full, arguments.train, changes)
-    points["intel"] = [point("intel", smaller.in_bits(8))]
-    points["intel4"] = [point("intel4", smaller.in_bits(4))]
+    points["intel"] = [point("intel", smaller, 8)]
+    points["intel4"] = [point("intel4", smaller, 4)]
   return {
     "points": {
       name: [dataclasses.asdict(x) for x in found]
@@ -194,6 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--data", required=True)
   parser.add_argument("--train")
   parser.add_argument("--columns", type=_columns)
+  parser.add_argument("--no_header", action="store_true")
   parser.add_argument("--student", type=_named, action="append", default=[])
   parser.add_argument("--floor", type=_named, action="append", default=[])
   parser.add_argument("--exits", default="patience=2")

@@ -88,7 +88,6 @@ def compress(values: cli.Values) -> None:
   if (values.data is None) != (values.heads is None and values.units is None):
     raise UserError("--data goes with --heads or --units")
   folders.check_new(paths.as_path(values.output))
-  # With other --exits, which are saved too.
   model = models.load(values, with_parameters=True)
   _print(values.model, model)
   smaller = None
@@ -127,6 +126,11 @@ def _steps(values: cli.Values, model: Model) -> Iterator[tuple[str, Model]]:
     more = f", and 8 in {wide} arrays without groups of {quantization.GROUP}"
     is_mixed = values.bits == "4" and wide
     yield f"{values.bits} bits{more if is_mixed else ''}", model
+  if values.exits is not None:
+    if not model.task.exits.every:
+      raise UserError("--exits: --layers leaves early exits out")
+    # They are the model's since it was loaded.
+    yield f"exits by {values.exits}", model
 
 
 def _layers(given: list[str], count: int) -> list[int]:

@@ -67,7 +67,7 @@ class _Plan(NamedTuple):
   method: str
   flags: tuple[str, ...] = ()
   exits: Mapping[str, Any] | None = None
-  dtype: str | None = None
+  bits: int = 0
 
 
 def define(values: cli.Values) -> None:
@@ -138,7 +138,9 @@ def show(values: cli.Values) -> None:
       print(f"{plan.name}: {error}")
       continue
     points.append(
-      tradeoff.point(plan.name, plan.method, commands, model, full, found)
+      tradeoff.point(
+        plan.name, plan.method, commands, model, full, found, plan.bits
+      )
     )
     _say(points[-1], metric)
     # After each point: they may take long.
@@ -160,9 +162,7 @@ def _never(model: Model) -> Model:
 
 
 def _load(where: str, task: Task, plan: _Plan) -> Model:
-  model = loading.load_model(
-    where, task.name, dtype=plan.dtype, exits=plan.exits
-  )
+  model = loading.load_model(where, task.name, exits=plan.exits)
   return model if plan.exits is not None else _never(model)
 
 
@@ -223,7 +223,7 @@ def _plan(values: cli.Values, method: str, strength: str) -> _Plan:
     if method == "small":
       flags, name = texts + flags, f"vocabulary, {strength} bits"
       method = "vocabulary and bits"
-    return _Plan(name, method, flags, dtype=f"int{strength}")
+    return _Plan(name, method, flags, bits=int(strength))
   flags = (f"--{method}={strength}",)
   if method in _NEED_RECORDS:
     flags += (f"--data={values.train}",)

@@ -100,11 +100,15 @@ def cost(model: Model, full: Model, records: Sequence[Record]) -> Cost:
   shapes = jax.eval_shape(low_rank.merged, model.params)
   return Cost(
     trees.count(shapes),
-    sum(x.nbytes for x in jax.tree.leaves(model.params)),
+    _bytes(model),
     1000 * statistics.median(itertools.chain.from_iterable(own)),
     statistics.median(ratios),
     layers,
   )
+
+
+def _bytes(model: Model) -> int:
+  return sum(x.nbytes for x in jax.tree.leaves(model.params))
 
 
 def _seconds(model: Model, record: Record) -> float:
@@ -120,9 +124,23 @@ def point(
   model: Model,
   full: Model,
   evaluation: Evaluation,
+  bits: int = 0,
 ) -> Point:
-  """A point of the curve; measures its cost."""
+  """A point of the curve; measures its cost.
+
+  Args:
+    name: see `Point`.
+    method: see `Point`.
+    commands: see `Point`.
+    model: the smaller model, in float32.
+    full: what it is compared with.
+    evaluation: of the smaller model.
+    bits: of kernels and embeddings as they are stored; 0 for float32.
+  """
   found = cost(model, full, evaluation.records)
+  if bits:
+    size = _bytes(model.in_bits(bits))
+    found = found._replace(bytes=size)
   return Point(name, method, tuple(commands), *found, dict(evaluation.metrics))
 
 

@@ -78,12 +78,28 @@ def test_the_files_have_every_point(tmp_path):
   assert "runs/&lt;a&gt;" in page and "<a>" not in page
 
 
-def test_the_command_makes_points_and_goes_on(tmp_path, monkeypatch, capsys):
+def saved(folder):
+  """A model with early exits."""
   encoder = dataclasses.replace(small.ENCODER, num_layers=2)
   task = cases.task("classification", config=encoder)
   task = task.with_exits(Exits(every=1, patience=1))
   model = Model(task, jax.device_put(pytrees.of_task(task)))
-  bert_jax.save(model, tmp_path / "model", "bert_jax")
+  bert_jax.save(model, folder, "bert_jax")
+
+
+def test_how_rows_leave_is_saved(tmp_path, capsys):
+  saved(tmp_path / "model")
+  flags = [f"--model={tmp_path / 'model'}", "--exits=entropy=0.5"]
+  assert compress.main([*flags, f"--output={tmp_path / 'fast'}"]) == 0
+  exits = bert_jax.load(tmp_path / "fast").task.exits
+  assert exits == Exits(every=1, entropy=0.5)
+  flags += [f"--output={tmp_path / 'half'}", "--layers=1"]
+  assert compress.main(flags) == 2
+  assert "--layers leaves early exits out" in capsys.readouterr().err
+
+
+def test_the_command_makes_points_and_goes_on(tmp_path, monkeypatch, capsys):
+  saved(tmp_path / "model")
   rows = [{"text": x, "label": "LABEL_1"} for x in ("a list", "it sorts")]
   data = tmp_path / "dev.jsonl"
   data.write_text("".join(json.dumps(row) + "\n" for row in rows))
