@@ -14,9 +14,11 @@ Every recipe takes the section `config.teacher`, and this one other tasks:
 Cost: that of fine-tuning the student, and a forward pass of the teacher for
 each batch.
 
-Result: three layers of MiniLM fine-tuned on SST-2 (dev accuracy 0.878), with
-frozen embeddings: 0.802 as they were cut, 0.831 after 40 updates, and 0.822
-after 40 updates without a teacher. One seed; the runs are far too short to end.
+Result: three layers of MiniLM fine-tuned on SST-2 (accuracy 0.880 on dev and
+test), with frozen embeddings and two epochs, one seed: 0.867 and 0.869 with
+this recipe, 0.869 and 0.871 without a teacher, which is no difference
+(standard errors 1.1 and 0.8 points); 0.802 on dev as they were cut. After 40
+updates the teacher helped by 0.9 points. Twice as fast as six layers.
 """
 
 from ml_collections import ConfigDict
