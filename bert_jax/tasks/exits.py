@@ -102,7 +102,9 @@ def split(
     if name in outputs:
       own = found.setdefault(layer + 1, {})
       own[task.head_names[target]] = outputs[name]
-  return {**found, task.config.num_layers: outputs}
+  # Without exits, the number of layers is not asked for.
+  last = task.config.num_layers if found else 0
+  return {**found, last: outputs}
 
 
 def mean_loss(each: Mapping[int, Mapping[str, Mean]]) -> dict[str, Mean]:

@@ -40,7 +40,7 @@ from tests.errors import user_error
     ({"layer_dropouts": 0.1}, "layer_dropouts: expected a list"),
     (
       {"layer_dropouts": [0.1] * 12, "shared_layers": True},
-      "shared_layers: with pre_norm, local_window or layer_dropouts",
+      "shared_layers: with pre_norm, local_window, layer_dropouts, layer_heads",
     ),
     ({"attention": "flash"}, "attention: expected one of auto"),
     ({"attention": "splash"}, ".*attention_dropout_broadcast to queries"),
