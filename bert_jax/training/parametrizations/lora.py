@@ -84,16 +84,13 @@ class Lora(Parametrization):
       flat[f"{path}/b"] = jax.ShapeDtypeStruct((config.rank, features), x.dtype)
     return trees.unflatten(flat)
 
-  def initial(self, key: Any, params: Parameters) -> Parameters:
-    """The initial values: A is random and B is 0."""
-    flat = trees.flatten(self.shapes(params))
-    keys = jax.random.split(key, len(flat))
-    return trees.unflatten(
-      {
-        path: _initial(path, key, shape)
-        for key, (path, shape) in zip(keys, flat.items())
-      }
-    )
+  def value(self, path: str, shape: jax.ShapeDtypeStruct, key: Any) -> Any:
+    """A is random and B is 0."""
+    if path.endswith("/b"):
+      return jnp.zeros(shape.shape, shape.dtype)
+    # As in peft: of PyTorch's dense layers.
+    bound = shape.shape[0] ** -0.5
+    return jax.random.uniform(key, shape.shape, shape.dtype, -bound, bound)
 
   def merge(
     self, params: Parameters, own: Parameters, key: Any = None
@@ -117,11 +114,3 @@ class Lora(Parametrization):
   def freezes(self, path: str) -> bool:
     """The encoder is adapted; heads are trained as always."""
     return path.startswith("encoder/")
-
-
-def _initial(path: str, key: Any, shape: jax.ShapeDtypeStruct) -> Any:
-  if path.endswith("/b"):
-    return jnp.zeros(shape.shape, shape.dtype)
-  # As in peft: of PyTorch's dense layers.
-  bound = shape.shape[0] ** -0.5
-  return jax.random.uniform(key, shape.shape, shape.dtype, -bound, bound)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 
+from bert_jax import trees
 from bert_jax.types import Batch, Parameters
 
 if TYPE_CHECKING:
@@ -42,7 +43,24 @@ class Parametrization(Protocol):
 
   def initial(self, key: Any, params: Parameters) -> Parameters:
     """The initial values of its own parameters; may be traced."""
-    ...
+    flat = trees.flatten(self.shapes(params))
+    keys = jax.random.split(key, len(flat))
+    return trees.unflatten(
+      {
+        path: self.value(path, shape, key)
+        for key, (path, shape) in zip(keys, flat.items())
+      }
+    )
+
+  def value(self, path: str, shape: jax.ShapeDtypeStruct, key: Any) -> Any:
+    """The initial value of one of its own parameters.
+
+    Args:
+      path: of the parameter, under `name`.
+      shape: of `shapes`.
+      key: a JAX random key for it.
+    """
+    raise NotImplementedError
 
   def merge(
     self, params: Parameters, own: Parameters, key: Any = None

@@ -168,23 +168,12 @@ class Pruning(Parametrization):
     done = (step - config.begin) / (config.end - config.begin)
     return 1 - (1 - jnp.clip(done, 0, 1)) ** 3
 
-  def initial(self, key: Any, params: Parameters) -> Parameters:
+  def value(self, path: str, shape: jax.ShapeDtypeStruct, key: Any) -> Any:
     """Scores that hardly differ."""
+    if path in ("progress", "multipliers"):
+      return jnp.zeros(shape.shape, shape.dtype)
     start = gates.START if self._config.method == "l0" else 0.0
-
-    def value(path: str, shape: jax.ShapeDtypeStruct, key: Any) -> Any:
-      if path in ("progress", "multipliers"):
-        return jnp.zeros(shape.shape, shape.dtype)
-      return start + _SPREAD * jax.random.normal(key, shape.shape, shape.dtype)
-
-    flat = trees.flatten(self.shapes(params))
-    keys = jax.random.split(key, len(flat))
-    return trees.unflatten(
-      {
-        path: value(path, shape, key)
-        for key, (path, shape) in zip(keys, flat.items())
-      }
-    )
+    return start + _SPREAD * jax.random.normal(key, shape.shape, shape.dtype)
 
   def merge(
     self, params: Parameters, own: Parameters, key: Any = None

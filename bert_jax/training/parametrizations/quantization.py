@@ -53,11 +53,6 @@ class Quantization(Parametrization):
     del params
     return {}
 
-  def initial(self, key: Any, params: Parameters) -> Parameters:
-    """None."""
-    del key, params
-    return {}
-
   def merge(
     self, params: Parameters, own: Parameters, key: Any = None
   ) -> Parameters:
